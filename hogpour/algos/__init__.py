@@ -1,0 +1,1 @@
+"""Schemes: which exchange, gate, correction and optimiser make an algorithm of the literature. Pure decisions."""

@@ -1,0 +1,1 @@
+"""Optimisers, one file each: element-wise kernels on the flat vector."""

@@ -1,0 +1,70 @@
+"""The contract of optimisers: how a gradient changes the parameters. Element-wise, in place, no allocation.
+
+An optimiser is a frozen dataclass of its settings and holds no vectors. What it must remember it declares in
+``state``; the owner of the parameters (a replica on the live vector, or a shard) allocates the rows, zeroed, and keeps
+them in model files.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy.typing as npt
+
+__all__ = ["Optimiser", "Row", "check_range"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A vector as long as the parameters that an optimiser keeps between steps; it begins with zeros."""
+
+    name: str
+    """Name in model files, such as ``velocity``."""
+    per: Literal["replica", "node"]
+    """``replica``: each replica has its own and nobody else writes it. ``node``: all replicas of a machine share one,
+    written without locks like the parameters."""
+
+
+class Optimiser(ABC):
+    """One update rule. Subclasses are frozen dataclasses whose fields are what a job file may say."""
+
+    __slots__ = ()
+    kind: ClassVar[str] = "optimiser"
+    state: ClassVar[tuple[Row, ...]] = ()
+    """What is remembered, in the order of the ``state`` argument of ``apply``."""
+
+    lr: float
+    """Learning rate, above 0; every optimiser has one."""
+
+    @abstractmethod
+    def apply(
+        self,
+        params: npt.NDArray[Any],
+        grad: npt.NDArray[Any],
+        state: tuple[npt.NDArray[Any], ...],
+        *,
+        lr_scale: float,
+        t: int,
+    ) -> None:
+        """Change ``params`` and ``state`` in place by one gradient.
+
+        Called by a replica after each backward pass (lock-free schemes) or by a parameter server for each push.
+
+        Args:
+            params: (n,) float32 (tests: float64), C-contiguous. May be live shared memory: other processes write it
+                during this call, every element is read and written at most once, and no two reads need agree.
+            grad: (n,) of the same dtype, read only.
+            state: one (n,) array for each of ``self.state``.
+            lr_scale: factor of the schedule; the step uses ``self.lr * lr_scale``.
+            t: count of gradients applied to ``params`` including this one, at least 1; by all replicas together.
+        """
+
+
+def check_range(thing: object, **rules: tuple[float, float]) -> None:
+    """Raise ValueError where a field of ``thing`` is not within its closed range (NaN never is)."""
+    for name, (low, high) in rules.items():
+        value = getattr(thing, name)
+        if not low <= value <= high:
+            raise ValueError(f"{name} = {value}, expected {low:g} to {high:g}")

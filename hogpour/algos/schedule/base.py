@@ -1,0 +1,25 @@
+"""The contract of learning-rate schedules: a pure function from the progress of a run to a factor of the rate."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+__all__ = ["Schedule"]
+
+
+class Schedule(ABC):
+    """One schedule. Subclasses are frozen dataclasses whose fields are what a job file may say."""
+
+    __slots__ = ()
+    kind: ClassVar[str] = "schedule"
+
+    @abstractmethod
+    def scale(self, epoch: float, epochs: int) -> float:
+        """Return the factor of the learning rate, 0 or more.
+
+        Args:
+            epoch: progress in epochs since the beginning of training, 0.0 up to ``epochs``; a fraction within an epoch.
+                A replica asks once per block of examples.
+            epochs: length of the whole run.
+        """

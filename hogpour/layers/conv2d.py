@@ -1,0 +1,252 @@
+"""Conv2D: the same weights over every window. Three kernels on register tiles, no im2col.
+
+    y[o, r, c]     = b[o] + Σ_i,p,q w[o, i, p, q] x[i, r·s + p - pad, c·s + q - pad]
+    d_w[o,i,p,q]   = Σ_r,c d_y[o, r, c] · x[i, r·s + p - pad, c·s + q - pad]       (and over the batch)
+    d_x[i, r', c'] = Σ_o,p,q w[o, i, p, q] d_y[o, r, c]   where r·s + p - pad = r', c·s + q - pad = c'
+
+With padding, x is first copied into a frame of zeros (scratch), so that the loops over taps have constant bounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from numba import njit, prange
+
+from hogpour.layers.base import Cell, Layer, Reads, Shape, Window, uniform_fan_in
+from hogpour.layers.kernel import Threaded
+from hogpour.layers.linear import sum_over_batch
+from hogpour.layers.tile import LANES, tile_dots, tile_outer, tile_rows, tile_store, tile_sum, tile_zeros
+
+__all__ = ["Conv2D"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conv2D(Layer):
+    """A convolution (cross-correlation, as everywhere in the field) over (channels, rows, columns)."""
+
+    image_input: ClassVar[bool] = True
+
+    channels: int
+    """Output channels, at least 1."""
+    kernel: int
+    """Rows and columns of the window."""
+    stride: int = 1
+    """Rows and columns from a window to the next."""
+    padding: int = 0
+    """Zeros put around the image, less than kernel."""
+
+    def __post_init__(self) -> None:
+        if min(self.channels, self.kernel, self.stride) < 1:
+            raise ValueError(f"channels = {self.channels}, kernel = {self.kernel}, stride = {self.stride}: "
+                             "expected at least 1 each")  # fmt: skip
+        if not 0 <= self.padding < self.kernel:
+            raise ValueError(f"padding = {self.padding}, expected 0 to kernel - 1 = {self.kernel - 1}")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        _, rows, columns = shape
+        if min(rows, columns) + 2 * self.padding < self.kernel:
+            raise ValueError(f"a window of {self.kernel} x {self.kernel} does not fit the {rows} x {columns} input "
+                             f"with padding {self.padding}")  # fmt: skip
+        out = [(d + 2 * self.padding - self.kernel) // self.stride + 1 for d in (rows, columns)]
+        return (self.channels, *out)
+
+    def tensors(self, shape: Shape) -> dict[str, Shape]:
+        return {"weight": (self.channels, shape[0], self.kernel, self.kernel), "bias": (self.channels,)}
+
+    def init(self, params, shape, rng):  # type: ignore[no-untyped-def]
+        for array in params:
+            uniform_fan_in(array, shape[0] * self.kernel**2, rng)
+
+    def scratch(self, shape: Shape):  # type: ignore[no-untyped-def]
+        if not self.padding:
+            return {}
+        framed = [d + 2 * self.padding for d in shape[1:]]
+        return {"framed": ((shape[0], *framed), None)}
+
+    def reads(self, shape: Shape) -> Reads:
+        return Window(*[(d, d) for d in (self.kernel, self.stride, self.padding)], all_channels=True)
+
+    def forward(self, cell: Cell) -> None:
+        x = cell.x
+        if self.padding:
+            x = cell.scratch[0]  # its frame was zero from the beginning and nothing writes there
+            copy_into_frame(cell.x, x, self.padding)
+        conv2d_forward.on(cell.threads)(x, *cell.params, cell.y, self.stride)
+
+    def backward(self, cell: Cell) -> None:
+        x = cell.scratch[0] if self.padding else cell.x
+        conv2d_d_weight.on(cell.threads)(x, cell.d_y, cell.d_params[0], self.stride)
+        sum_over_batch(cell.d_y.reshape(self.channels, -1), cell.d_params[1])
+        if cell.d_x is not None:
+            conv2d_d_x.on(cell.threads)(cell.params[0], cell.d_y, cell.d_x, self.stride, self.padding)
+
+
+@njit(cache=True, nogil=True)
+def copy_into_frame(x, framed, padding):  # type: ignore[no-untyped-def]
+    channels, rows, columns, batch = x.shape
+    for i in range(channels):
+        for r in range(rows):
+            for c in range(columns):
+                for k in range(batch):
+                    framed[i, r + padding, c + padding, k] = x[i, r, c, k]
+
+
+@njit(inline="always")
+def _forward_tile(x, w, bias, y, shapes, stride, place, live, rows, cols, masked):  # type: ignore[no-untyped-def]
+    """y[o : o+rows, r, c, k : k + cols*LANES] for one place (o, r, c, k)."""
+    n_in, height, width, batch, kernel, out_r, out_c = shapes
+    o, r, c, k = place
+    taps = n_in * kernel * kernel
+    acc = tile_rows(bias, o, 1, rows, cols, masked)
+    j = o * taps
+    for i in range(n_in):
+        for p in range(kernel):
+            row = ((i * height + r * stride + p) * width + c * stride) * batch + k
+            for q in range(kernel):
+                acc = tile_outer(acc, x, row + q * batch, w, j, taps, live)
+                j += 1
+    tile_store(acc, y, ((o * out_r + r) * out_c + c) * batch + k, out_r * out_c * batch, live)
+
+
+@njit(inline="always")
+def _forward_channels(x, w, bias, y, shapes, stride, o, r, rows):  # type: ignore[no-untyped-def]
+    """One row r of ``rows`` output channels, all columns and examples."""
+    batch, out_c = shapes[3], shapes[6]
+    for c in range(out_c):
+        k = 0
+        while k + 4 * LANES <= batch:
+            _forward_tile(x, w, bias, y, shapes, stride, (o, r, c, k), LANES, rows, 4, 0)
+            k += 4 * LANES
+        while k < batch:
+            _forward_tile(x, w, bias, y, shapes, stride, (o, r, c, k), min(LANES, batch - k), rows, 1, 1)
+            k += LANES
+
+
+def _forward(x, w, bias, y, stride):  # type: ignore[no-untyped-def]
+    """An iteration of the prange owns one row of all output channels."""
+    n_in, height, width, batch = x.shape
+    n_out, out_r, out_c = y.shape[:3]
+    shapes = (n_in, height, width, batch, w.shape[2], out_r, out_c)
+    x_, w_, y_ = x.reshape(x.size), w.reshape(w.size), y.reshape(y.size)
+    block = 5 if n_out % 5 == 0 else 4
+    for r in prange(out_r):
+        o = 0
+        while o + block <= n_out:
+            if block == 5:
+                _forward_channels(x_, w_, bias, y_, shapes, stride, o, r, 5)
+            else:
+                _forward_channels(x_, w_, bias, y_, shapes, stride, o, r, 4)
+            o += block
+        while o < n_out:
+            _forward_channels(x_, w_, bias, y_, shapes, stride, o, r, 1)
+            o += 1
+
+
+@njit(inline="always")
+def _d_weight_tile(x, d_y, d_w, shapes, stride, o, i, p, q, rows, cols):  # type: ignore[no-untyped-def]
+    """d_w[o : o+rows, i, p, q : q+cols]: dot products over rows, columns and examples."""
+    n_in, height, width, batch, kernel, out_r, out_c = shapes
+    acc = tile_zeros(x, rows, cols, 1)
+    for r in range(out_r):
+        for c in range(out_c):
+            at_x = ((i * height + r * stride + p) * width + c * stride + q) * batch
+            at_y = ((o * out_r + r) * out_c + c) * batch
+            for k in range(0, batch, LANES):
+                acc = tile_dots(acc, d_y, at_y + k, out_r * out_c * batch, x, at_x + k, batch, batch - k)
+    taps = n_in * kernel * kernel
+    tile_sum(acc, d_w, o * taps + (i * kernel + p) * kernel + q, taps, 1)
+
+
+@njit(inline="always")
+def _d_weight_channels(x, d_y, d_w, shapes, stride, o, i, rows):  # type: ignore[no-untyped-def]
+    kernel = shapes[4]
+    for p in range(kernel):
+        q = 0
+        while q + 5 <= kernel:
+            _d_weight_tile(x, d_y, d_w, shapes, stride, o, i, p, q, rows, 5)
+            q += 5
+        while q + 3 <= kernel:
+            _d_weight_tile(x, d_y, d_w, shapes, stride, o, i, p, q, rows, 3)
+            q += 3
+        while q < kernel:
+            _d_weight_tile(x, d_y, d_w, shapes, stride, o, i, p, q, rows, 1)
+            q += 1
+
+
+def _d_weight(x, d_y, d_w, stride):  # type: ignore[no-untyped-def]
+    """An iteration of the prange owns the weights of one input channel and one block of output channels."""
+    n_in, height, width, batch = x.shape
+    n_out, out_r, out_c = d_y.shape[:3]
+    shapes = (n_in, height, width, batch, d_w.shape[2], out_r, out_c)
+    x_, y_, w_ = x.reshape(x.size), d_y.reshape(d_y.size), d_w.reshape(d_w.size)
+    block = 5 if n_out % 5 == 0 else 4
+    blocks = n_out // block
+    for unit in prange(n_in * (blocks + 1)):
+        i, n = unit // (blocks + 1), unit % (blocks + 1)
+        if n == blocks:
+            for o in range(blocks * block, n_out):
+                _d_weight_channels(x_, y_, w_, shapes, stride, o, i, 1)
+        elif block == 5:
+            _d_weight_channels(x_, y_, w_, shapes, stride, n * 5, i, 5)
+        else:
+            _d_weight_channels(x_, y_, w_, shapes, stride, n * 4, i, 4)
+
+
+@njit(inline="always")
+def _d_x_tile(w, d_y, d_x, shapes, stride, padding, place, live, rows, cols, masked):  # type: ignore[no-untyped-def]
+    """d_x[i : i+rows, r, c, k : k + cols*LANES]: sums over the windows that read this place."""
+    n_out, out_r, out_c, batch, kernel, n_in, height, width = shapes
+    i, r, c, k = place
+    # Tap p of output row (r + padding - p) / stride reads input row r; p runs over the residue class of r + padding.
+    at_r, at_c = r + padding, c + padding
+    p_from = max(at_r % stride, at_r - (out_r - 1) * stride)
+    q_from = max(at_c % stride, at_c - (out_c - 1) * stride)
+    acc = tile_zeros(d_y, rows, cols, masked)
+    for o in range(n_out):
+        for p in range(p_from, min(kernel, at_r + 1), stride):
+            row = (o * out_r + (at_r - p) // stride) * out_c
+            j = ((o * n_in + i) * kernel + p) * kernel
+            for q in range(q_from, min(kernel, at_c + 1), stride):
+                at_y = (row + (at_c - q) // stride) * batch + k
+                acc = tile_outer(acc, d_y, at_y, w, j + q, kernel * kernel, live)
+    tile_store(acc, d_x, ((i * height + r) * width + c) * batch + k, height * width * batch, live)
+
+
+@njit(inline="always")
+def _d_x_channels(w, d_y, d_x, shapes, stride, padding, i, r, rows):  # type: ignore[no-untyped-def]
+    batch, width = shapes[3], shapes[7]
+    for c in range(width):
+        k = 0
+        while k + 4 * LANES <= batch:
+            _d_x_tile(w, d_y, d_x, shapes, stride, padding, (i, r, c, k), LANES, rows, 4, 0)
+            k += 4 * LANES
+        while k < batch:
+            _d_x_tile(w, d_y, d_x, shapes, stride, padding, (i, r, c, k), min(LANES, batch - k), rows, 1, 1)
+            k += LANES
+
+
+def _d_x(w, d_y, d_x, stride, padding):  # type: ignore[no-untyped-def]
+    """An iteration of the prange owns one row of all input channels."""
+    n_out, out_r, out_c, batch = d_y.shape
+    n_in, height, width = d_x.shape[:3]
+    shapes = (n_out, out_r, out_c, batch, w.shape[2], n_in, height, width)
+    w_, y_, x_ = w.reshape(w.size), d_y.reshape(d_y.size), d_x.reshape(d_x.size)
+    block = 5 if n_in % 5 == 0 else 4
+    for r in prange(height):
+        i = 0
+        while i + block <= n_in:
+            if block == 5:
+                _d_x_channels(w_, y_, x_, shapes, stride, padding, i, r, 5)
+            else:
+                _d_x_channels(w_, y_, x_, shapes, stride, padding, i, r, 4)
+            i += block
+        while i < n_in:
+            _d_x_channels(w_, y_, x_, shapes, stride, padding, i, r, 1)
+            i += 1
+
+
+conv2d_forward = Threaded(_forward)
+conv2d_d_weight = Threaded(_d_weight)
+conv2d_d_x = Threaded(_d_x)

@@ -1,0 +1,35 @@
+"""One loop nest, two compiled kernels: on one thread, and with its outermost ``prange`` over the threads of a replica.
+
+A parallel kernel costs several microseconds to start, even on one thread, and seconds more to compile, so replicas
+with one thread (the default: as many replicas as cores) never see it. Each iteration of a ``prange`` writes only what
+it owns, in the order of the serial loop: both kernels give the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from numba import njit
+
+__all__ = ["Threaded"]
+
+
+class Threaded:
+    """The serial and the parallel kernel of one function, compiled when first used."""
+
+    __slots__ = ("_parallel", "_serial")
+
+    def __init__(self, function: FunctionType) -> None:
+        # numba's cache tells kernels apart by qualified name, not by options; without a name of its own the parallel
+        # kernel would be loaded in place of the serial one.
+        twin = FunctionType(function.__code__, function.__globals__, function.__name__, None, function.__closure__)
+        twin.__qualname__ = f"{function.__qualname__}_parallel"
+        twin.__module__ = function.__module__
+        self._serial: Callable[..., Any] = njit(cache=True, nogil=True)(function)
+        self._parallel: Callable[..., Any] = njit(cache=True, nogil=True, parallel=True)(twin)
+
+    def on(self, threads: int) -> Callable[..., Any]:
+        """Return the kernel for this number of threads; call it with the arguments of the function."""
+        return self._serial if threads == 1 else self._parallel

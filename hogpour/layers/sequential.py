@@ -1,0 +1,177 @@
+"""Sequential: layers one behind the other, bound to an input shape as a ``Network`` with a spec and workspaces.
+
+Forward walks the cells, backward walks them reversed. A workspace allocates everything for one batch size once; a
+step allocates nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour import registry
+from hogpour.errors import ConfigError
+from hogpour.layers.base import Cell, Layer, Shape
+from hogpour.layers.flatten import Flatten
+from hogpour.spec import Spec
+
+__all__ = ["Network", "Sequential", "Workspace"]
+
+
+class Sequential:
+    """Layers in order, not yet bound to an input shape."""
+
+    def __init__(self, *layers: Layer) -> None:
+        self.layers = layers
+
+    def __repr__(self) -> str:
+        return f"Sequential({', '.join(map(repr, self.layers))})"
+
+    def network(self, input_shape: Shape) -> Network:
+        """Bind the layers to an input shape.
+
+        Raises:
+            ConfigError: a shape does not fit; the message names the layer.
+        """
+        return Network(self.layers, input_shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One layer of a network with the shapes it has there."""
+
+    name: str
+    """Place and file name, such as ``0.linear``; first part of its tensors' names."""
+    layer: Layer
+    shape_in: Shape
+    shape_out: Shape
+
+
+class Network:
+    """Layers bound to an input shape: what a replica, a server and a file need to know about a model.
+
+    Attributes:
+        stages: the layers with their shapes, implicit ones included.
+        spec: the flat vector that holds all parameters.
+        input_shape, output_shape: of one example.
+    """
+
+    def __init__(self, layers: tuple[Layer, ...], input_shape: Shape) -> None:
+        self.input_shape = tuple(int(d) for d in input_shape)
+        stages: list[Stage] = []
+        shapes: list[tuple[str, Shape]] = []
+        shape = self.input_shape
+        for place, layer in enumerate(layers):
+            name = f"{place}.{registry.describe(layer)['name']}"
+            if layer.flat_input and len(shape) != 1:
+                stages.append(Stage(f"{place}.flatten", Flatten(), shape, (prod(shape),)))
+                shape = (prod(shape),)
+            if layer.image_input and len(shape) == 2:
+                shape = (1, *shape)
+            try:
+                if layer.image_input and len(shape) != 3:
+                    raise ValueError(f"expected an input of (channels, rows, columns), got {shape}; "
+                                     "set model.input in the job")  # fmt: skip
+                out = layer.output_shape(shape)
+            except ValueError as error:
+                raise ConfigError(f"model: layer {name}: {error}") from None
+            stages.append(Stage(name, layer, shape, out))
+            shapes += [(f"{name}.{tensor}", size) for tensor, size in layer.tensors(shape).items()]
+            shape = out
+        self.stages = tuple(stages)
+        self.output_shape = shape
+        self.spec = Spec.pack(shapes)
+        if not shapes:
+            raise ConfigError("model: no layer has parameters, nothing can be trained")
+        if len(shape) != 1:
+            raise ConfigError(f"model: the last layer gives {shape}, expected one axis of scores; end with a linear layer")
+
+    def _own(self, stage: Stage, flat: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
+        names = {f"{stage.name}.{tensor}" for tensor in stage.layer.tensors(stage.shape_in)}
+        return tuple(t.view(flat) for t in self.spec.tensors if t.name in names)
+
+    def init(self, flat: npt.NDArray[Any], rng: np.random.Generator) -> None:
+        """Write the initial parameters into ``flat``: (n,) private memory; what lies between tensors becomes 0."""
+        flat[...] = 0
+        for stage in self.stages:
+            stage.layer.init(self._own(stage, flat), stage.shape_in, rng)
+
+    def workspace(
+        self,
+        batch: int,
+        params: npt.NDArray[Any],
+        *,
+        grad: npt.NDArray[Any] | None = None,
+        rng: np.random.Generator | None = None,
+        threads: int = 1,
+    ) -> Workspace:
+        """Allocate all buffers for batches of this size.
+
+        Args:
+            batch: examples in a batch, at least 1.
+            params: (n,) read during every step; may be live shared memory. Its dtype is the dtype of everything.
+            grad: (n,) written by ``backward``; a private one is made where None.
+            rng: randomness for training (dropout); None makes a workspace for evaluation.
+            threads: kernel threads that layers may use.
+        """
+        return Workspace(self, batch, params, self.spec.zeros(params.dtype) if grad is None else grad, rng, threads)
+
+
+class Workspace:
+    """The cells of a network for one batch size, and the two walks over them.
+
+    Attributes:
+        x: (*input_shape, batch): the caller writes the batch here.
+        scores: (n_out, batch): ``forward`` leaves the scores here.
+        d_scores: (n_out, batch): the loss writes its gradient here.
+        grad: (n,): ``backward`` leaves the gradient here.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        batch: int,
+        params: npt.NDArray[Any],
+        grad: npt.NDArray[Any],
+        rng: np.random.Generator | None,
+        threads: int,
+    ) -> None:
+        dtype = params.dtype
+        self.batch, self.grad = batch, grad
+        self.x = np.zeros((*network.input_shape, batch), dtype)
+        self.cells: list[tuple[Layer, Cell]] = []
+        x, d_x = self.x, None
+        for stage in network.stages:
+            layer, out = stage.layer, (*stage.shape_out, batch)
+            x = x.reshape(*stage.shape_in, batch)
+            d_x = None if d_x is None else d_x.reshape(*stage.shape_in, batch)
+            if layer.free:
+                x, d_x = x.reshape(out), None if d_x is None else d_x.reshape(out)
+                continue
+            y, d_y = np.zeros(out, dtype), np.zeros(out, dtype)
+            scratch = tuple(
+                np.zeros((*size, batch), kind or dtype) for size, kind in layer.scratch(stage.shape_in).values()
+            )
+            own, d_own = network._own(stage, params), network._own(stage, grad)
+            self.cells.append((layer, Cell(x, y, d_y, d_x, own, d_own, scratch, rng, threads)))
+            x, d_x = y, d_y
+        assert d_x is not None
+        self.scores, self.d_scores = x, d_x
+        # Layers before the first one with parameters have nobody to give a gradient to.
+        first = next(k for k, (_, cell) in enumerate(self.cells) if cell.params)
+        self.cells[first][1].d_x = None
+        self._trained = self.cells[: first - 1 if first else None : -1]
+
+    def forward(self) -> None:
+        """Compute ``scores`` from ``x``."""
+        for layer, cell in self.cells:
+            layer.forward(cell)
+
+    def backward(self) -> None:
+        """Compute ``grad`` from ``d_scores``, after ``forward``."""
+        for layer, cell in self._trained:
+            layer.backward(cell)

@@ -1,0 +1,145 @@
+"""File name → class: how a job file's words become objects, and objects words again.
+
+A layer, loss, optimiser, schedule, exchange, gate or scheme is a file in the folder of its kind, and the file's name
+is its name in job files; the class in it has the same letters (``max_pool2d.py`` holds ``MaxPool2D``). One new thing
+is one new file. A thing of the user's own is named ``"package.module:Class"``. Being found means being tested: the
+contract tests run over ``available``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import msgspec
+
+from hogpour.errors import ConfigError
+
+__all__ = ["available", "build", "describe", "find", "nearest"]
+
+FOLDERS: Mapping[str, str] = {
+    "layer": "hogpour.layers",
+    "loss": "hogpour.layers",
+    "optimiser": "hogpour.algos.optim",
+    "schedule": "hogpour.algos.schedule",
+    "exchange": "hogpour.algos.exchange",
+    "gate": "hogpour.algos.gate",
+    "scheme": "hogpour.algos",
+}
+"""Kind → the package whose files are looked at. A class says its kind in the class attribute ``kind``."""
+
+
+def find(kind: str, name: str) -> type:
+    """Return the class called ``name`` in job files.
+
+    Args:
+        kind: a key of ``FOLDERS``.
+        name: a file name of that folder, or ``"package.module:Class"``.
+
+    Raises:
+        ConfigError: nothing has that name (with the nearest known one), or it is not of this kind.
+    """
+    if ":" in name:
+        return _find_foreign(kind, name)
+    cls = _in_file(kind, f"{FOLDERS[kind]}.{name}") if name.isidentifier() and name in _files(kind) else None
+    if cls is None:
+        raise ConfigError(f'{kind} "{name}" is not known{nearest(name, available(kind))}')
+    return cls
+
+
+def available(kind: str) -> dict[str, type]:
+    """Return every class of a kind by its name in job files, sorted."""
+    found = {name: _in_file(kind, f"{FOLDERS[kind]}.{name}") for name in _files(kind)}
+    return {name: cls for name, cls in sorted(found.items()) if cls is not None}
+
+
+def build(kind: str, config: str | Mapping[str, Any], at: str) -> Any:
+    """Make the object that a piece of a job file describes.
+
+    Args:
+        kind: a key of ``FOLDERS``.
+        config: the name alone, or a mapping with the name under ``kind`` or ``"name"`` and the fields beside it.
+        at: where in the job file this stands, for error messages.
+
+    Raises:
+        ConfigError: unknown name or key (with the nearest known one), wrong type, value out of range.
+    """
+    given = {"name": config} if isinstance(config, str) else dict(config)
+    name = given.pop("name", None) or given.pop(kind, None)
+    if not isinstance(name, str):
+        raise ConfigError(f"{at}: the name of the {kind} is missing, expected {{{kind} = ...}}")
+    try:
+        cls = find(kind, name)
+    except ConfigError as error:
+        raise ConfigError(f"{at}: {error}") from None
+    known = [f.name for f in fields(cls) if f.init]
+    for key in given:
+        if key not in known:
+            raise ConfigError(f"{at}: {kind} {name} has no key {key!r}{nearest(key, known)}")
+    for field in fields(cls):
+        if field.init and field.name not in given and field.default is field.default_factory is MISSING:
+            raise ConfigError(f"{at}: {kind} {name} needs the key {field.name!r}")
+    try:
+        return msgspec.convert(given, cls, strict=True)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{at}: {kind} {name}: {_plain(error)}") from None
+
+
+def describe(thing: Any) -> dict[str, Any]:
+    """Return the mapping from which ``build`` makes an equal object: its name and its fields.
+
+    Raises:
+        ConfigError: the class cannot be imported by another process.
+    """
+    cls = type(thing)
+    assert is_dataclass(thing), f"{cls.__name__} must be a dataclass"
+    module = cls.__module__
+    stem = module.rpartition(".")[2]
+    name = stem if module == f"{FOLDERS[cls.kind]}.{stem}" and _same_letters(stem, cls) else f"{module}:{cls.__qualname__}"
+    if module == "__main__" or "<locals>" in cls.__qualname__:
+        raise ConfigError(f"{cls.kind} {cls.__qualname__} is defined in {module}; replicas are processes of their own "
+                          "and must import it: move it to the top level of a module")  # fmt: skip
+    return {"name": name} | {f.name: getattr(thing, f.name) for f in fields(thing) if f.init}
+
+
+def nearest(word: str, known: Any) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known word nearest to ``word``, else the list of known words."""
+    near = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
+
+
+def _files(kind: str) -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(importlib.import_module(FOLDERS[kind]).__path__)]
+
+
+def _same_letters(stem: str, cls: type) -> bool:
+    return stem.replace("_", "").lower() == cls.__name__.lower()
+
+
+def _in_file(kind: str, module: str) -> type | None:
+    stem = module.rpartition(".")[2]
+    for cls in vars(importlib.import_module(module)).values():
+        if isinstance(cls, type) and getattr(cls, "kind", None) == kind and _same_letters(stem, cls):
+            return cls
+    return None
+
+
+def _find_foreign(kind: str, name: str) -> type:
+    module, _, attribute = name.partition(":")
+    try:
+        cls = getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise ConfigError(f'{kind} "{name}": cannot import {module}: {error}') from error
+    except AttributeError:
+        raise ConfigError(f'{kind} "{name}": module {module} has no {attribute}') from None
+    if getattr(cls, "kind", None) != kind or not is_dataclass(cls):
+        raise ConfigError(f'{kind} "{name}": {attribute} is not a dataclass of kind {kind!r}')
+    return cls
+
+
+def _plain(error: Exception) -> str:
+    return str(error).replace("`", "").replace(" - at $.", " at ").removesuffix(" - at $")

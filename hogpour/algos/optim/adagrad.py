@@ -1,0 +1,57 @@
+"""Adagrad as DistBelief states it: every coordinate has a rate of its own that falls with what it has seen.
+
+    history += g²                          g includes weight_decay · w
+    w       -= lr · g / √history           where history is not 0; else w is left alone
+
+Dean et al. 2012, section "Downpour SGD": η_i,K = γ / √(Σ_j≤K Δw_i,j²), γ being lr. There is **no epsilon**: the first
+gradient of a coordinate moves it by exactly lr, whatever its size. The paper does not say what happens to a coordinate
+that has seen only zeros (0 / 0); we leave it alone. A gradient whose square underflows to 0 (below 1e-23 in float32)
+counts as zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numba import njit
+
+from hogpour.algos.optim.base import Optimiser, Row, check_range
+
+__all__ = ["Adagrad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Adagrad(Optimiser):
+    """Adagrad without epsilon. All replicas of a machine write one history, as each shard of DistBelief has one."""
+
+    state: ClassVar[tuple[Row, ...]] = (Row("history", per="node"),)
+
+    lr: float
+    """γ of the paper, above 0: "generally larger, perhaps by an order of magnitude" than the best fixed rate."""
+    weight_decay: float = 0.0
+    """L2 regularisation: this times w is added to the gradient, and so enters the history."""
+
+    def __post_init__(self) -> None:
+        check_range(self, lr=(1e-30, 1e30), weight_decay=(0, 1e30))
+
+    def apply(self, params, grad, state, *, lr_scale, t):  # type: ignore[no-untyped-def]
+        real = params.dtype.type
+        adagrad_apply(params, grad, *state, real(self.lr * lr_scale), real(self.weight_decay))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # x / 0 is a number, no exception
+def adagrad_apply(params, grad, history, lr, weight_decay):  # type: ignore[no-untyped-def]
+    """params and history may be live shared memory: each element is loaded once and stored once.
+
+    g / √g² is exactly ±1, so it is divided before lr is multiplied. The square of NaN is not 0 and reaches w. Without
+    branches, so that it vectorises: 0 / 0 is computed and then not chosen.
+    """
+    for k in range(params.size):
+        w = params[k]
+        g = grad[k] + weight_decay * w
+        h = history[k] + g * g
+        history[k] = h
+        stepped = w - lr * (g / np.sqrt(h))
+        params[k] = stepped if h != 0 else w

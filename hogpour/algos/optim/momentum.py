@@ -1,0 +1,51 @@
+"""Momentum (heavy ball): velocity accumulates gradients, parameters follow velocity.
+
+    v  = momentum · v + g + weight_decay · w
+    w -= lr · v
+
+The convention of PyTorch: lr is outside of v, so a schedule acts at once on what was accumulated. Polyak (1964) and
+Sutskever et al. (2013, eq. 1) keep lr inside; with a constant lr the two give the same w.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from numba import njit
+
+from hogpour.algos.optim.base import Optimiser, Row, check_range
+
+__all__ = ["Momentum"]
+
+
+@dataclass(frozen=True, slots=True)
+class Momentum(Optimiser):
+    """SGD with momentum. Each replica follows its own velocity, as each process of PyTorch's Hogwild does."""
+
+    state: ClassVar[tuple[Row, ...]] = (Row("velocity", per="replica"),)
+
+    lr: float
+    """Learning rate, above 0; a constant gradient is followed with lr / (1 - momentum) in the end."""
+    momentum: float = 0.9
+    """What remains of the velocity after a step, 0 to 1. N lock-free replicas already act like a momentum of 1 - 1/N
+    (Mitliagkas et al. 2016), so many replicas want less of it."""
+    weight_decay: float = 0.0
+    """L2 regularisation: this times w is added to the gradient."""
+
+    def __post_init__(self) -> None:
+        check_range(self, lr=(1e-30, 1e30), momentum=(0, 1), weight_decay=(0, 1e30))
+
+    def apply(self, params, grad, state, *, lr_scale, t):  # type: ignore[no-untyped-def]
+        real = params.dtype.type
+        momentum_apply(params, grad, *state, real(self.lr * lr_scale), real(self.momentum), real(self.weight_decay))
+
+
+@njit(cache=True, nogil=True)
+def momentum_apply(params, grad, velocity, lr, momentum, weight_decay):  # type: ignore[no-untyped-def]
+    """params may be live shared memory: each element is loaded once and stored once."""
+    for k in range(params.size):
+        w = params[k]
+        v = momentum * velocity[k] + (grad[k] + weight_decay * w)
+        velocity[k] = v
+        params[k] = w - lr * v

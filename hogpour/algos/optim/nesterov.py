@@ -1,0 +1,52 @@
+"""Nesterov's momentum: as ``momentum``, but the step looks one velocity ahead.
+
+    g  = g + weight_decay · w
+    v  = momentum · v + g
+    w -= lr · (g + momentum · v)
+
+Sutskever et al. 2013 (eq. 3 and 4) evaluate the gradient at the place ahead; this is the form of PyTorch and of
+Bengio et al. 2012 (eq. 7), where w itself is the place ahead, so the gradient is evaluated at w as everywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from numba import njit
+
+from hogpour.algos.optim.base import Optimiser, Row, check_range
+
+__all__ = ["Nesterov"]
+
+
+@dataclass(frozen=True, slots=True)
+class Nesterov(Optimiser):
+    """SGD with Nesterov's momentum. Each replica follows its own velocity."""
+
+    state: ClassVar[tuple[Row, ...]] = (Row("velocity", per="replica"),)
+
+    lr: float
+    """Learning rate, above 0; a constant gradient is followed with lr / (1 - momentum) in the end."""
+    momentum: float = 0.9
+    """What remains of the velocity after a step, 0 to 1."""
+    weight_decay: float = 0.0
+    """L2 regularisation: this times w is added to the gradient."""
+
+    def __post_init__(self) -> None:
+        check_range(self, lr=(1e-30, 1e30), momentum=(0, 1), weight_decay=(0, 1e30))
+
+    def apply(self, params, grad, state, *, lr_scale, t):  # type: ignore[no-untyped-def]
+        real = params.dtype.type
+        nesterov_apply(params, grad, *state, real(self.lr * lr_scale), real(self.momentum), real(self.weight_decay))
+
+
+@njit(cache=True, nogil=True)
+def nesterov_apply(params, grad, velocity, lr, momentum, weight_decay):  # type: ignore[no-untyped-def]
+    """params may be live shared memory: each element is loaded once and stored once."""
+    for k in range(params.size):
+        w = params[k]
+        g = grad[k] + weight_decay * w
+        v = momentum * velocity[k] + g
+        velocity[k] = v
+        params[k] = w - lr * (g + momentum * v)

@@ -1,0 +1,54 @@
+"""RMSProp: the gradient divided by a running root mean square of itself.
+
+    mean_square = decay · mean_square + (1 - decay) · g²          g includes weight_decay · w
+    w          -= lr · g / (√mean_square + epsilon)
+
+Tieleman and Hinton 2012, Coursera lecture 6e; with epsilon outside of the root, as in PyTorch (the lecture has none).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numba import njit
+
+from hogpour.algos.optim.base import Optimiser, Row, check_range
+
+__all__ = ["RmsProp"]
+
+
+@dataclass(frozen=True, slots=True)
+class RmsProp(Optimiser):
+    """RMSProp without momentum. All replicas of a machine write one mean square."""
+
+    state: ClassVar[tuple[Row, ...]] = (Row("mean_square", per="node"),)
+
+    lr: float = 0.001
+    """Learning rate, above 0; about the length of a step in every coordinate."""
+    decay: float = 0.9
+    """What remains of the mean square after a step, 0 to 1; the lecture's 0.9 (PyTorch: 0.99)."""
+    epsilon: float = 1e-8
+    """Added to the root; above 0, so that a coordinate without history stays where it is."""
+    weight_decay: float = 0.0
+    """L2 regularisation: this times w is added to the gradient, and so enters the mean square."""
+
+    def __post_init__(self) -> None:
+        check_range(self, lr=(1e-30, 1e30), decay=(0, 1), epsilon=(1e-30, 1e30), weight_decay=(0, 1e30))
+
+    def apply(self, params, grad, state, *, lr_scale, t):  # type: ignore[no-untyped-def]
+        real = params.dtype.type
+        rmsprop_apply(params, grad, *state, real(self.lr * lr_scale), real(self.decay), real(1 - self.decay),
+                      real(self.epsilon), real(self.weight_decay))  # fmt: skip
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # x / 0 is a number, no exception
+def rmsprop_apply(params, grad, mean_square, lr, decay, fresh, epsilon, weight_decay):  # type: ignore[no-untyped-def]
+    """params and mean_square may be live shared memory: each element is loaded once and stored once."""
+    for k in range(params.size):
+        w = params[k]
+        g = grad[k] + weight_decay * w
+        s = decay * mean_square[k] + fresh * (g * g)
+        mean_square[k] = s
+        params[k] = w - lr * (g / (np.sqrt(s) + epsilon))

@@ -1,6 +1,6 @@
 """Cosine: half a cosine wave over the whole run (Loshchilov and Hutter 2017, eq. 5, without restarts).
 
-    scale = floor + (1 - floor) · (1 + cos(π · epoch / epochs)) / 2
+scale = floor + (1 - floor) · (1 + cos(π · epoch / epochs)) / 2
 """
 
 from __future__ import annotations

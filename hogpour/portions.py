@@ -85,12 +85,13 @@ class Blocks:
 
 
 def example_order(
-    seed: int, epoch: int, block: int, replica: int, start: int, stop: int, out: npt.NDArray[np.int64]
+    seed: int, epoch: int, start: int, stop: int, out: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
     """Write the order in which a replica uses the examples of one block.
 
     Args:
-        seed, epoch, block, replica: 0 or more; the order follows from them alone.
+        seed, epoch: 0 or more. With ``start`` they decide the order; which replica asks does not, so that another
+            replica can finish a block that was begun.
         start, stop: the examples, from ``Blocks.range``.
         out: (at least stop - start,) int64, owned by the caller; what lies behind is left as it was.
 
@@ -100,7 +101,7 @@ def example_order(
     order = out[: stop - start]
     assert order.size == stop - start, f"example order: got room for {out.size} examples, expected {stop - start}"
     order[:] = np.arange(start, stop)
-    generator(seed, _EXAMPLES, epoch, block, replica).shuffle(order)
+    generator(seed, _EXAMPLES, epoch, start).shuffle(order)
     return order
 
 

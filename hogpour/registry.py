@@ -1,6 +1,6 @@
 """File name → class: how a job file's words become objects, and objects words again.
 
-A layer, loss, optimiser, schedule, exchange, gate or scheme is a file in the folder of its kind, and the file's name
+A layer, loss, optimiser, schedule, exchange or scheme is a file in the folder of its kind, and the file's name
 is its name in job files; the class in it has the same letters (``max_pool2d.py`` holds ``MaxPool2D``). One new thing
 is one new file. A thing of the user's own is named ``"package.module:Class"``. Being found means being tested: the
 contract tests run over ``available``.
@@ -13,13 +13,13 @@ import pkgutil
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from hogpour.errors import ConfigError
 
-__all__ = ["available", "build", "describe", "find", "nearest"]
+__all__ = ["available", "build", "describe", "find", "nearest", "typed"]
 
 FOLDERS: Mapping[str, str] = {
     "layer": "hogpour.layers",
@@ -27,7 +27,6 @@ FOLDERS: Mapping[str, str] = {
     "optimiser": "hogpour.algos.optim",
     "schedule": "hogpour.algos.schedule",
     "exchange": "hogpour.algos.exchange",
-    "gate": "hogpour.algos.gate",
     "scheme": "hogpour.algos",
 }
 """Kind → the package whose files are looked at. A class says its kind in the class attribute ``kind``."""
@@ -76,17 +75,36 @@ def build(kind: str, config: str | Mapping[str, Any], at: str) -> Any:
         cls = find(kind, name)
     except ConfigError as error:
         raise ConfigError(f"{at}: {error}") from None
-    known = [f.name for f in fields(cls) if f.init]
+    settings = {f.name: f for f in fields(cls) if f.init}
     for key in given:
-        if key not in known:
-            raise ConfigError(f"{at}: {kind} {name} has no key {key!r}{nearest(key, known)}")
-    for field in fields(cls):
-        if field.init and field.name not in given and field.default is field.default_factory is MISSING:
+        if key not in settings:
+            raise ConfigError(f"{at}: {kind} {name} has no key {key!r}{nearest(key, settings)}")
+    for field in settings.values():
+        if field.name not in given and field.default is field.default_factory is MISSING:
             raise ConfigError(f"{at}: {kind} {name} needs the key {field.name!r}")
+    hints = get_type_hints(cls)
+    values = {
+        key: build(settings[key].metadata["kind"], value, f"{at}.{key}")
+        if "kind" in settings[key].metadata
+        else typed(value, hints[key], f"{at}.{key}")
+        for key, value in given.items()
+    }
     try:
-        return msgspec.convert(given, cls, strict=True)
+        return cls(**values)
+    except ValueError as error:
+        raise ConfigError(f"{at}: {kind} {name}: {error}") from None
+
+
+def typed(value: Any, kind: Any, at: str) -> Any:
+    """Return ``value`` as type ``kind`` (an int is also a float, nothing else changes), or raise ConfigError."""
+    if get_origin(kind) is Literal and value not in get_args(kind):
+        raise ConfigError(f"{at} = {value!r}: expected one of {', '.join(map(repr, get_args(kind)))}")
+    try:
+        return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{at}: {kind} {name}: {_plain(error)}") from None
+        text = str(error).replace("`", "")
+        text = text.replace(" - at $", f" at {at}") if " - at $" in text else text
+        raise ConfigError(f"{at} = {value!r}: {text[0].lower()}{text[1:]}") from None
 
 
 def describe(thing: Any) -> dict[str, Any]:
@@ -103,7 +121,11 @@ def describe(thing: Any) -> dict[str, Any]:
     if module == "__main__" or "<locals>" in cls.__qualname__:
         raise ConfigError(f"{cls.kind} {cls.__qualname__} is defined in {module}; replicas are processes of their own "
                           "and must import it: move it to the top level of a module")  # fmt: skip
-    return {"name": name} | {f.name: getattr(thing, f.name) for f in fields(thing) if f.init}
+    values = {f.name: getattr(thing, f.name) for f in fields(thing) if f.init}
+    for field in fields(thing):
+        if "kind" in field.metadata:
+            values[field.name] = describe(values[field.name])
+    return {"name": name} | values
 
 
 def nearest(word: str, known: Any) -> str:
@@ -139,7 +161,3 @@ def _find_foreign(kind: str, name: str) -> type:
     if getattr(cls, "kind", None) != kind or not is_dataclass(cls):
         raise ConfigError(f'{kind} "{name}": {attribute} is not a dataclass of kind {kind!r}')
     return cls
-
-
-def _plain(error: Exception) -> str:
-    return str(error).replace("`", "").replace(" - at $.", " at ").removesuffix(" - at $")

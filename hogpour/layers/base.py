@@ -77,6 +77,9 @@ class Layer(ABC):
     free: ClassVar[bool] = False
     """True: y is x's memory under another shape; forward and backward have nothing to do."""
 
+    random: ClassVar[bool] = False
+    """True: forward draws from ``cell.rng``; a replica then seeds it anew for every step."""
+
     @abstractmethod
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape of the output for this input shape.

@@ -1,0 +1,24 @@
+"""Plain SGD: one replica, one gradient after the other. The ruler that every other scheme is measured with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hogpour.algos.base import Scheme
+from hogpour.algos.exchange.base import Exchange
+from hogpour.algos.exchange.in_place import InPlace
+
+__all__ = ["SyncSgd"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncSgd(Scheme):
+    """Serial minibatch SGD; its single replica uses every core through kernel threads."""
+
+    def exchange(self) -> Exchange:
+        return InPlace()
+
+    def check_replicas(self, replicas: int) -> None:
+        if replicas != 1:
+            raise ValueError(f"sync_sgd is one replica, got replicas = {replicas}; "
+                             'set run.replicas = 1, or algorithm.name = "hogwild"')  # fmt: skip

@@ -1,0 +1,227 @@
+"""The job: what to train on what, how, and where the model goes. From a TOML file or from Python, checked either way.
+
+Every field says its unit, range and why that default. Errors name the key, the value and what was expected, and the
+nearest known key. Knows no data and starts nothing; layers, losses and schemes are found through the registry.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import msgspec
+
+from hogpour import registry
+from hogpour.errors import ConfigError
+
+__all__ = ["DataConfig", "Job", "RunConfig", "default_job", "job_from", "job_to_dict", "read_job"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """``[data]``: where examples come from and how they are scaled."""
+
+    train: str = "digits"
+    """Path of the training file, relative to the job file; or "digits", 1,797 images that come with scikit-learn."""
+    test: str = ""
+    """Path of the test file; without one, ``validation`` of the training examples are held back."""
+    format: str = ""
+    """npz, idx, svmlight or csv; empty: by the file's suffix."""
+    scale: Literal["none", "unit", "standard"] = "none"
+    """none; unit: each feature to 0..1; standard: each feature to mean 0 and variance 1. Measured on the training set."""
+    label: str = ""
+    """csv: name of the label column; empty: the last one."""
+    validation: float = 0.1
+    """Fraction of the training examples held back when there is no test file; 0 to 0.9, 0: evaluate on none."""
+    n_features: int = 0
+    """svmlight: number of features; 0: the highest index of the training file."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.validation <= 0.9:
+            raise ValueError(f"validation = {self.validation}, expected 0 to 0.9")
+        if self.n_features < 0:
+            raise ValueError(f"n_features = {self.n_features}, expected 0 or more")
+        if not self.train:
+            raise ValueError('train is empty, expected a path or "digits"')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """``[run]``: how long, with what, and where the result goes."""
+
+    epochs: int = 10
+    """Passes over the training examples, at least 1."""
+    batch: int = 32
+    """Examples per gradient, at least 1."""
+    replicas: int = 0
+    """Replica processes; 0: one for each core (``sync_sgd``: one)."""
+    seed: int = 0
+    """Seed of everything random. With one replica a run is reproduced bit for bit."""
+    model: str = "model.safetensors"
+    """Path of the model file, relative to the current folder; empty: none is written."""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs = {self.epochs}, expected at least 1")
+        if self.batch < 1:
+            raise ValueError(f"batch = {self.batch}, expected at least 1")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed = {self.seed}, expected 0 to 2^63 - 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A whole job as objects: the result of a job file, and what the embedded API takes.
+
+    ``data`` is a ``DataConfig`` or an already loaded ``hogpour.data.Data``; ``model`` a ``Sequential`` or a sequence of
+    layers; ``loss`` and ``algorithm`` objects or their names.
+    """
+
+    data: Any = field(default_factory=DataConfig)
+    model: Any
+    """The layers, a sequence of layer objects after construction."""
+    loss: Any = "softmax_xent"
+    algorithm: Any = "hogwild"
+    input: tuple[int, ...] = ()
+    """Shape of one example, such as (1, 28, 28); empty: as in the data. For flat files that hold images."""
+    epochs: int = 10
+    batch: int = 32
+    replicas: int = 0
+    seed: int = 0
+    save: str = ""
+    """Path of the model file; empty: none is written."""
+    base: str = ""
+    """Folder that the data paths are relative to; empty: the current one."""
+
+    def __post_init__(self) -> None:
+        layers = getattr(self.model, "layers", self.model)
+        object.__setattr__(self, "model", tuple(layers))
+        if not self.model:
+            raise ConfigError("model.layers is empty, expected at least one layer")
+        for name, kind in (("loss", "loss"), ("algorithm", "scheme")):
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, registry.build(kind, getattr(self, name), name))
+        try:
+            RunConfig(epochs=self.epochs, batch=self.batch, replicas=self.replicas, seed=self.seed)
+        except ValueError as error:
+            raise ConfigError(f"run: {error}") from None
+        if self.replicas < 0:
+            raise ConfigError(f"run.replicas = {self.replicas}, expected 0 (all cores) or more")
+
+
+def default_job() -> Job:
+    """Return the job of ``node`` without a job file: digits with a small network, on all cores."""
+    return job_from(
+        {
+            "data": {"train": "digits"},
+            "model": {
+                "layers": [{"layer": "linear", "units": 128}, {"layer": "relu"}, {"layer": "linear", "units": 10}],
+                "loss": "softmax_xent",
+            },
+            "algorithm": {"name": "hogwild", "optimiser": {"name": "sgd", "lr": 0.1}},
+            "run": {"epochs": 200, "batch": 16},
+        },
+        "default job",
+    )
+
+
+def read_job(path: str) -> Job:
+    """Read a job file.
+
+    Raises:
+        ConfigError: missing, not TOML, or anything in it is wrong; the message begins with the path.
+    """
+    try:
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such job file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    job = job_from(tables, path)
+    return replace(job, base=str(Path(path).parent))
+
+
+def job_from(tables: Mapping[str, Any], source: str) -> Job:
+    """Make a job from the tables of a job file.
+
+    Args:
+        source: begins every error message.
+    """
+    try:
+        _check_keys(tables, ("data", "model", "algorithm", "run"), "", "table")
+        data = _section(DataConfig, tables, "data")
+        run = _section(RunConfig, tables, "run")
+        if run.replicas < 0 or (run.replicas == 0 and "replicas" in tables.get("run", {})):
+            raise ConfigError(f"run.replicas = {run.replicas}, expected at least 1, or no such key for all cores")
+        model = _table(tables, "model")
+        _check_keys(model, ("layers", "loss", "input"), "model.", "key")
+        layers = _typed(model.get("layers", []), list[dict[str, Any]], "model.layers")
+        algorithm = dict(_table(tables, "algorithm")) or {"name": "hogwild"}
+        return Job(
+            data=data,
+            model=tuple(registry.build("layer", layer, f"model.layers[{k}]") for k, layer in enumerate(layers)),
+            loss=registry.build("loss", model.get("loss", "softmax_xent"), "model.loss"),
+            algorithm=registry.build("scheme", algorithm, "algorithm"),
+            input=_typed(model.get("input", []), tuple[int, ...], "model.input"),
+            epochs=run.epochs,
+            batch=run.batch,
+            replicas=run.replicas,
+            seed=run.seed,
+            save=run.model,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def job_to_dict(job: Job) -> dict[str, Any]:
+    """Return a job as the tables from which ``job_from`` makes an equal one; for replicas and model files.
+
+    Data that were given loaded cannot be named: their table is empty.
+    """
+    run = {"epochs": job.epochs, "batch": job.batch, "seed": job.seed, "model": job.save}
+    return {
+        "data": asdict(job.data) if isinstance(job.data, DataConfig) else {},
+        "model": {
+            "layers": [registry.describe(layer) for layer in job.model],
+            "loss": registry.describe(job.loss),
+            "input": list(job.input),
+        },
+        "algorithm": registry.describe(job.algorithm),
+        "run": run | ({"replicas": job.replicas} if job.replicas else {}),
+    }
+
+
+def _table(tables: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    table = tables.get(name, {})
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{name}: expected a table [{name}], got {table!r}")
+    return table
+
+
+def _section(cls: type, tables: Mapping[str, Any], name: str) -> Any:
+    table = _table(tables, name)
+    hints = get_type_hints(cls)
+    _check_keys(table, [f.name for f in fields(cls)], f"{name}.", "key")
+    missing = [f.name for f in fields(cls) if f.default is f.default_factory is MISSING and f.name not in table]
+    if missing:
+        raise ConfigError(f"{name}.{missing[0]} is missing")
+    values = {key: _typed(value, hints[key], f"{name}.{key}") for key, value in table.items()}
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ConfigError(f"{name}.{error}") from None
+
+
+def _check_keys(table: Mapping[str, Any], known: Sequence[str], at: str, what: str) -> None:
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"{at}{key}: no such {what}{registry.nearest(key, known)}")
+
+
+def _typed(value: Any, kind: Any, at: str) -> Any:
+    return registry.typed(value, kind, at)

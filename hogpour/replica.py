@@ -1,0 +1,247 @@
+"""A replica: block of examples → batch → gradient → exchange, until no block is left. Also the process around it.
+
+``Replica`` is the loop alone, on arrays that somebody else owns: tests run it in their own process. ``main`` is what a
+replica process executes (``python -m hogpour.replica``): it reads its orders from standard input, maps the segments
+that it inherited and runs the loop. Between two steps it looks at the control words and at its parent, so that it stops
+within a step of being told to, or of its node's death.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.algos.exchange.base import ReplicaView
+from hogpour.algos.optim.base import Optimiser
+from hogpour.config import Job, job_from
+from hogpour.layers.batch import gather_labels, gather_rows
+from hogpour.layers.sequential import Network, Sequential, Workspace
+from hogpour.portions import Blocks, example_order
+from hogpour.shm.clocks import COUNTERS, SUMS, Clocks
+from hogpour.shm.control import DIVERGED, RUN, WORDS, Control
+from hogpour.shm.doorbell import ring
+from hogpour.shm.layout import Field, Layout
+from hogpour.shm.segment import Segment
+
+__all__ = ["Orders", "Replica", "live_layout", "main", "network_of", "optimiser_rows"]
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """What a node tells a replica process, as JSON on its standard input. Plain data, never code."""
+
+    job: dict[str, Any]
+    """The job's tables, see ``config.job_to_dict``."""
+    input_shape: tuple[int, ...]
+    replica: int
+    replicas: int
+    """Replicas of this run; ``block_replicas`` decides the cutting into blocks, which outlives a resumed run."""
+    block_replicas: int
+    threads: int
+    parent: int
+    """Process id of the node."""
+    bell_fd: int
+    live_fd: int
+    live: tuple[Field, ...]
+    live_size: int
+    data_fd: int
+    data: tuple[Field, ...]
+    data_size: int
+
+
+def network_of(job: Job, input_shape: tuple[int, ...]) -> Network:
+    """Bind the layers of a job to the shape of its examples, or to the shape that the job says they have."""
+    return Sequential(*job.model).network(job.input or input_shape)
+
+
+def live_layout(network: Network, optimiser: Optimiser, replicas: int, pending: int) -> Layout:
+    """Lay out the live segment of a node.
+
+    Args:
+        pending: number of unfinished blocks that a resumed run begins with.
+    """
+    n = network.spec.n
+    rows = [
+        (f"{row.name}.{replica}", (n,), np.float32)
+        for row in optimiser.state
+        for replica in (range(replicas) if row.per == "replica" else ["node"])
+    ]
+    return Layout.pack(
+        [
+            ("control", WORDS, np.int64),
+            ("counters", (replicas, COUNTERS), np.int64),
+            ("sums", (replicas, SUMS), np.float64),
+            ("pending", (pending, 2), np.int64),
+            ("params", (n,), np.float32),
+            *rows,
+        ]
+    )
+
+
+def optimiser_rows(
+    arrays: Mapping[str, npt.NDArray[Any]], optimiser: Optimiser, replica: int
+) -> tuple[npt.NDArray[Any], ...]:
+    """Return the optimiser rows that a replica uses, in the order of ``optimiser.state``."""
+    return tuple(arrays[f"{row.name}.{replica if row.per == 'replica' else 'node'}"] for row in optimiser.state)
+
+
+class Replica:
+    """The training loop of one replica.
+
+    Args:
+        job: what to train; its epochs and seed decide the order of examples.
+        network: the layers bound to the examples' shape.
+        live: arrays of ``live_layout``; shared with the other replicas.
+        x: (n, *input_shape) float32, read only.
+        y: (n,) int64 labels or (n, n_out) float32 values, read only.
+        number: 0 .. replicas - 1.
+        block_replicas: decides the cutting into blocks.
+        threads: kernel threads.
+        alive: called between steps; False ends the loop.
+        on_block: called after every block; wakes the node.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        network: Network,
+        live: Mapping[str, npt.NDArray[Any]],
+        x: npt.NDArray[np.float32],
+        y: npt.NDArray[Any],
+        number: int,
+        *,
+        block_replicas: int,
+        threads: int = 1,
+        alive: Callable[[], bool] = lambda: True,
+        on_block: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._job, self._network, self._number, self._threads = job, network, number, threads
+        self._alive, self._on_block = alive, on_block
+        self._rows, self._targets = x.reshape(len(x), -1), y
+        self._control = Control(live["control"])
+        self._clocks = Clocks(live["counters"], live["sums"])
+        self._replicas, self._pending = len(live["counters"]), live["pending"]
+        self._blocks = Blocks(len(x), job.batch, block_replicas, job.epochs)
+        self._exchange = job.algorithm.exchange()
+        optimiser = job.algorithm.optimiser
+        self._view = ReplicaView(live["params"], optimiser_rows(live, optimiser, number), optimiser)
+        self._view.t = int(self._clocks.steps.sum()) + 1
+        self._order = np.empty(self._blocks.block_size, np.int64)
+        self._epoch, self._epoch_order = -1, np.empty(0, np.int64)
+        self._philox = np.random.Philox(0)
+        self._random = any(stage.layer.random for stage in network.stages)
+        self._grad = network.spec.zeros()
+        self._workspaces: dict[int, tuple[Workspace, npt.NDArray[Any]]] = {}
+        tail = len(x) % job.batch
+        for batch in {min(job.batch, len(x)), tail} - {0}:
+            self._workspaces[batch] = self._workspace(batch)
+
+    def _workspace(self, batch: int) -> tuple[Workspace, npt.NDArray[Any]]:
+        rng = np.random.Generator(self._philox)
+        workspace = self._network.workspace(
+            batch, self._view.params, grad=self._grad, rng=rng, threads=self._threads
+        )
+        if self._job.loss.targets == "labels":
+            return workspace, np.zeros(batch, np.int64)
+        return workspace, np.zeros((self._targets.shape[1], batch), np.float32)
+
+    def run(self) -> None:
+        """Train until no block is left, somebody says stop, or the loss is not finite."""
+        begun = self._clocks.unfinished(self._number)
+        if begun and not self._block(*begun):
+            return
+        for k in range(self._number, len(self._pending), self._replicas):
+            ticket, position = self._pending[k]
+            self._pending[k] = -1  # from here on the clock says that it is under way
+            if ticket >= 0 and not self._block(int(ticket), int(position)):
+                return
+        while (ticket := self._control.take_ticket()) < self._blocks.total:
+            if not self._block(ticket, 0):
+                return
+
+    def _block(self, ticket: int, position: int) -> bool:
+        """Train on one block from ``position`` on; return whether to take another."""
+        self._clocks.begin_block(self._number, ticket, position)
+        epoch, rank = self._blocks.place(ticket)
+        if epoch != self._epoch:
+            self._epoch, self._epoch_order = epoch, self._blocks.epoch_order(self._job.seed, epoch)
+        start, stop = self._blocks.range(ticket, self._epoch_order)
+        order = example_order(self._job.seed, epoch, start, stop, self._order)
+        self._view.lr_scale = self._job.algorithm.schedule.scale(epoch + rank / self._blocks.n_blocks, self._job.epochs)
+        while position < stop - start:
+            if self._control.command != RUN or not self._alive():
+                return False
+            batch = min(self._job.batch, stop - start - position)
+            if not self.step(order, position, batch, ticket):
+                return False
+            position += batch
+        self._clocks.end_block(self._number)
+        self._on_block()
+        return True
+
+    def step(self, order: npt.NDArray[np.int64], position: int, batch: int, ticket: int) -> bool:
+        """Do one minibatch: the examples order[position : position + batch]; return False where the loss is not finite.
+
+        Nothing is allocated here.
+        """
+        workspace, target = self._workspaces[batch]
+        gather_rows(self._rows, order, position, workspace.x.reshape(-1, batch))
+        if target.ndim == 1:
+            gather_labels(self._targets, order, position, target)
+        else:
+            gather_rows(self._targets, order, position, target)
+        if self._random:
+            self._seed_step(ticket, position)
+        workspace.forward()
+        loss, right = self._job.loss.apply(workspace.scores, target, workspace.d_scores)
+        if not np.isfinite(loss):
+            self._control.command = DIVERGED
+            return False
+        workspace.backward()
+        self._exchange.on_gradient(self._view, self._grad)
+        self._view.t = self._clocks.record(self._number, batch, loss, right) + 1
+        return True
+
+    def _seed_step(self, ticket: int, position: int) -> None:
+        # A function of the step, not of the steps before it, so that a run that was stopped and resumed in the middle
+        # of a block draws what it would have drawn.
+        state = self._philox.state
+        state["state"]["counter"][:] = (0, position, ticket, 0)
+        state["state"]["key"][:] = (self._job.seed, 0x6472_6F70)
+        state["buffer_pos"] = len(state["buffer"])
+        state["has_uint32"] = 0
+        self._philox.state = state
+
+
+def main() -> int:
+    """Run one replica process; the exit status is 0 when it ended as it was told to."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the node's business; it tells us through the segment
+    orders = msgspec.json.decode(sys.stdin.buffer.read(), type=Orders)
+    live = Segment.attach(orders.live_fd, Layout(orders.live, orders.live_size))
+    data = Segment.attach(orders.data_fd, Layout(orders.data, orders.data_size))
+    job = job_from(orders.job, "job")
+    replica = Replica(
+        job,
+        network_of(job, orders.input_shape),
+        live.arrays,
+        data.arrays["x"],
+        data.arrays["y"],
+        orders.replica,
+        block_replicas=orders.block_replicas,
+        threads=orders.threads,
+        alive=lambda: os.getppid() == orders.parent,
+        on_block=lambda: ring(orders.bell_fd),
+    )
+    replica.run()
+    ring(orders.bell_fd)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""Clocks: how far each replica is, one cache line of counters and one of sums a replica, written by it alone.
+
+A reader sees each number whole but not all at one moment; progress needs no more. After a death the row says which
+block was under way and how far, so that the replica's successor goes on there and no example is left out. Between the
+update of the parameters and the row a kill can fall: then one batch is used twice, never none.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from hogpour.shm.layout import LINE_BYTES
+
+__all__ = ["COUNTERS", "SUMS", "Clocks"]
+
+COUNTERS, SUMS = LINE_BYTES // 8, LINE_BYTES // 8
+"""int64 counters and float64 sums of a replica."""
+
+_STEPS, _TICKET, _POSITION, _EXAMPLES, _RIGHT = range(5)
+_LOSS = 0
+
+
+class Clocks:
+    """The clocks of all replicas of a node.
+
+    Args:
+        counters: (replicas, COUNTERS) int64, live shared memory.
+        sums: (replicas, SUMS) float64, live shared memory.
+    """
+
+    def __init__(self, counters: npt.NDArray[np.int64], sums: npt.NDArray[np.float64]) -> None:
+        self._counters, self._sums = counters, sums
+
+    def begin_block(self, replica: int, ticket: int, position: int = 0) -> None:
+        """Say that ``replica`` works on block ``ticket``, of which ``position`` examples are done."""
+        # The ticket last: a death between the two stores must not pair the new block with the old position.
+        self._counters[replica, _TICKET] = 0
+        self._counters[replica, _POSITION] = position
+        self._counters[replica, _TICKET] = ticket + 1
+
+    def end_block(self, replica: int) -> None:
+        """Say that ``replica`` has no block under way."""
+        self._counters[replica, _TICKET] = 0
+
+    def unfinished(self, replica: int) -> tuple[int, int] | None:
+        """Return (ticket, examples done) of the block that ``replica`` has under way, if any."""
+        ticket = int(self._counters[replica, _TICKET])
+        return (ticket - 1, int(self._counters[replica, _POSITION])) if ticket else None
+
+    def record(self, replica: int, examples: int, loss: float, right: int) -> int:
+        """Count one finished step and return the number of steps of all replicas together."""
+        return clocks_record(self._counters, self._sums, replica, examples, loss, right)
+
+    @property
+    def steps(self) -> npt.NDArray[np.int64]:
+        """(replicas,) finished steps, a copy."""
+        return self._counters[:, _STEPS].copy()
+
+    def set_steps(self, steps: int) -> None:
+        """Begin at this count; before any replica runs."""
+        self._counters[0, _STEPS] = steps
+
+    @property
+    def examples(self) -> int:
+        """Examples used by all replicas since the segment was made."""
+        return int(self._counters[:, _EXAMPLES].sum())
+
+    @property
+    def right(self) -> int:
+        """Training examples that were predicted right, by all replicas."""
+        return int(self._counters[:, _RIGHT].sum())
+
+    @property
+    def loss(self) -> float:
+        """Sum of the losses of all examples, by all replicas."""
+        return float(self._sums[:, _LOSS].sum())
+
+
+@njit(cache=True, nogil=True)
+def clocks_record(counters, sums, replica, examples, loss, right):  # type: ignore[no-untyped-def]
+    row = counters[replica]
+    row[_EXAMPLES] += examples
+    row[_RIGHT] += right
+    sums[replica, _LOSS] += loss
+    row[_POSITION] += examples
+    row[_STEPS] += 1
+    total = 0
+    for other in range(counters.shape[0]):
+        total += counters[other, _STEPS]
+    return total

@@ -1,0 +1,79 @@
+"""Control words: what the node tells its replicas, and the ticket counter that hands out blocks of examples.
+
+Each word has a cache line of its own, because replicas poll ``command`` on every step and add to ``ticket`` on every
+block. Nobody locks: a process that is killed holds nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from hogpour.shm.atomics import atomic_add, atomic_load, atomic_store
+from hogpour.shm.layout import LINE_BYTES
+
+__all__ = ["DIVERGED", "RUN", "STOP", "WORDS", "Control"]
+
+WORDS = (2, LINE_BYTES // 8)
+"""Shape of the array of control words, int64: one line for each word."""
+
+RUN, STOP, DIVERGED = 0, 1, 2
+"""Commands. ``STOP``: end after the step under way. ``DIVERGED``: as stop, said by a replica whose loss is not finite."""
+
+_COMMAND, _TICKET = 0, 1
+
+
+class Control:
+    """The control words of a segment.
+
+    Args:
+        words: ``WORDS`` int64, live shared memory.
+    """
+
+    def __init__(self, words: npt.NDArray[np.int64]) -> None:
+        assert words.shape == WORDS
+        self._words = words.reshape(-1)
+
+    @property
+    def command(self) -> int:
+        """What the replicas are to do."""
+        return int(control_load(self._words, _COMMAND))
+
+    @command.setter
+    def command(self, value: int) -> None:
+        control_store(self._words, _COMMAND, value)
+
+    @property
+    def tickets_taken(self) -> int:
+        """Number of blocks handed out since the training began; may exceed the number of blocks at the end."""
+        return int(control_load(self._words, _TICKET))
+
+    @tickets_taken.setter
+    def tickets_taken(self, value: int) -> None:
+        """Set where training goes on; before any replica runs."""
+        control_store(self._words, _TICKET, value)
+
+    def take_ticket(self) -> int:
+        """Take the next block for the calling replica: 0, 1, 2 ..., each number given once."""
+        return int(control_add(self._words, _TICKET))
+
+
+_STRIDE: Any = LINE_BYTES // 8
+
+
+@njit(cache=True, nogil=True)
+def control_load(words, word):  # type: ignore[no-untyped-def]
+    return atomic_load(words, word * _STRIDE)
+
+
+@njit(cache=True, nogil=True)
+def control_store(words, word, value):  # type: ignore[no-untyped-def]
+    atomic_store(words, word * _STRIDE, np.int64(value))
+
+
+@njit(cache=True, nogil=True)
+def control_add(words, word):  # type: ignore[no-untyped-def]
+    return atomic_add(words, word * _STRIDE, np.int64(1))

@@ -1,0 +1,77 @@
+"""A piece of memory that several processes map: the only door to shared memory.
+
+The segment has no name. It is a file descriptor (``memfd_create``, elsewhere an unlinked temporary file) that child
+processes inherit, so the kernel frees it with its last process: a ``kill -9`` of any or all of them leaves nothing in
+``/dev/shm``, and no resource tracker is needed. Names that must be unlinked by somebody are what leaks in other systems.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+
+from hogpour.errors import ResourceError
+from hogpour.shm.layout import Layout
+
+__all__ = ["Segment"]
+
+
+class Segment:
+    """Mapped shared memory with named arrays.
+
+    Attributes:
+        fd: descriptor to pass to child processes; open until ``close``.
+        arrays: views of the memory by name. They are live: other processes write them.
+    """
+
+    def __init__(self, fd: int, layout: Layout) -> None:
+        self.fd, self.layout = fd, layout
+        self._memory = mmap.mmap(fd, layout.size)
+        self.arrays: Mapping[str, npt.NDArray[Any]] = layout.views(self._memory)
+
+    @classmethod
+    def create(cls, layout: Layout, purpose: str) -> Segment:
+        """Reserve zeroed memory for a layout.
+
+        Args:
+            purpose: what it is for, in error messages.
+
+        Raises:
+            ResourceError: the machine does not have that much.
+        """
+        fd = _anonymous_file()
+        try:
+            # Reserved now: without it, memory that is not there is a SIGBUS in the middle of training.
+            os.posix_fallocate(fd, 0, layout.size)
+            return cls(fd, layout)
+        except OSError as error:
+            os.close(fd)
+            raise ResourceError(f"shared memory: {purpose} needs {layout.size / 1e9:.3f} GB, which this machine "
+                                f"does not give ({error.strerror}); use less data, a smaller model or fewer replicas"
+                                ) from error  # fmt: skip
+
+    @classmethod
+    def attach(cls, fd: int, layout: Layout) -> Segment:
+        """Map a segment that the parent process made; ``fd`` is inherited and belongs to the segment from now on."""
+        return cls(fd, layout)
+
+    def close(self) -> None:
+        """Close the descriptor and drop the arrays. The memory goes when the last view of it goes."""
+        self.arrays = {}
+        try:
+            self._memory.close()
+        except BufferError:
+            pass  # somebody still holds a view; the mapping goes with it
+        os.close(self.fd)
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("hogpour")
+    with tempfile.TemporaryFile(prefix="hogpour") as file:
+        return os.dup(file.fileno())

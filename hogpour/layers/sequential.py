@@ -88,7 +88,8 @@ class Network:
         if not shapes:
             raise ConfigError("model: no layer has parameters, nothing can be trained")
         if len(shape) != 1:
-            raise ConfigError(f"model: the last layer gives {shape}, expected one axis of scores; end with a linear layer")
+            raise ConfigError(f"model: the last layer gives {shape}, expected one axis of scores; "
+                              "end with a linear layer")  # fmt: skip
 
     def _own(self, stage: Stage, flat: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
         names = {f"{stage.name}.{tensor}" for tensor in stage.layer.tensors(stage.shape_in)}

@@ -13,8 +13,8 @@ Why not plain loops: LLVM keeps an array of sums in memory, and the best plain l
 reaches 108-115 GF/s forward (one thread of an AVX-512 EPYC with a measured BLAS peak of 110). Vector types and
 ``llvm.fma`` are legalised by LLVM for any processor; only the speed depends on it.
 
-Of a masked tile only the first ``live`` lanes of each vector exist: the remainder of a batch. Its loads and stores touch
-no memory beyond these lanes. In other tiles ``live`` is ignored.
+Of a masked tile only the first ``live`` lanes of each vector exist: the remainder of a batch. Its loads and stores
+touch no memory beyond these lanes. In other tiles ``live`` is ignored.
 
 All arrays are flat, contiguous, of one float type; offsets and steps count elements. Nothing is bounds-checked: an
 offset outside its array is undefined behaviour, so only kernels of this folder, whose loops are tested, call these.

@@ -1,0 +1,81 @@
+"""Dropout: while training, each input becomes 0 with probability ``rate``, and the others are scaled to keep the mean.
+
+    y = x · keep        keep = 0 with probability rate, else 1 / (1 - rate)        d_x = d_y · keep
+
+Hinton et al. 2012, scaled while training instead of in evaluation, as everywhere today; in evaluation y = x.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from hogpour.layers.base import Cell, Layer, Reads, Shape
+
+__all__ = ["Dropout"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dropout(Layer):
+    """Dropout of single inputs, or of whole channels."""
+
+    rate: float
+    """Probability of being dropped, at least 0 and less than 1."""
+    whole_channels: bool = False
+    """True: all rows and columns of a channel are dropped together, for each example anew."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate < 1:
+            raise ValueError(f"rate = {self.rate}, expected at least 0 and less than 1")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return shape
+
+    def scratch(self, shape: Shape):  # type: ignore[no-untyped-def]
+        return {"keep": (shape[:1] if self.whole_channels else shape, None)}
+
+    def reads(self, shape: Shape) -> Reads:
+        return "same"
+
+    def forward(self, cell: Cell) -> None:
+        if cell.rng is None:
+            np.copyto(cell.y, cell.x)
+        else:
+            (keep,) = cell.scratch
+            cell.rng.random(dtype=keep.dtype, out=keep)
+            draw_keep(keep.reshape(-1), self.rate)
+            multiply(cell.x, keep, cell.y)
+
+    def backward(self, cell: Cell) -> None:
+        if cell.d_x is None:
+            return
+        if cell.rng is None:
+            np.copyto(cell.d_x, cell.d_y)
+        else:
+            multiply(cell.d_y, cell.scratch[0], cell.d_x)
+
+
+def multiply(x, keep, y):  # type: ignore[no-untyped-def]
+    """y = x · keep, where a channel's keep serves all its rows and columns."""
+    batch = x.shape[-1]
+    scale_rows(x.reshape(-1, batch), keep.reshape(-1, batch), y.reshape(-1, batch))
+
+
+@njit(cache=True, nogil=True)
+def draw_keep(keep, rate):  # type: ignore[no-untyped-def]
+    """keep holds numbers drawn from [0, 1) and becomes 0 or 1 / (1 - rate)."""
+    zero, scale, limit = keep.dtype.type(0), keep.dtype.type(1 / (1 - rate)), keep.dtype.type(rate)
+    for k in range(keep.size):
+        keep[k] = zero if keep[k] < limit else scale
+
+
+@njit(cache=True, nogil=True)
+def scale_rows(x, keep, y):  # type: ignore[no-untyped-def]
+    """x, y: (n, batch); keep: (m, batch), each row of it serves n / m rows of x."""
+    per_keep = x.shape[0] // keep.shape[0]
+    for channel in range(keep.shape[0]):
+        for row in range(channel * per_keep, (channel + 1) * per_keep):
+            for k in range(x.shape[1]):
+                y[row, k] = x[row, k] * keep[channel, k]

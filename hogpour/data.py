@@ -9,9 +9,8 @@ names the file. Knows no models: whether y is labels or values is told (the loss
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import prod
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -90,28 +89,23 @@ class Encoding:
     first_index: int | None = None
     """svmlight: index of the first feature."""
 
-    def to_tensors(self) -> dict[str, npt.NDArray[Any]]:
-        """Return arrays from which ``from_tensors`` makes an equal encoding, for a model file."""
-        words = {name: getattr(self, name) for name in _WORDS}
-        return {_TENSOR: np.frombuffer(json.dumps(words).encode(), np.uint8)} | self.scaling.to_tensors()
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold of it: everything but the arrays of the scaling."""
+        words = {field.name: getattr(self, field.name) for field in fields(self)}
+        return words | {"scaling": self.scaling.kind}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
-        """Return the encoding that ``to_tensors`` described; other tensors are left alone.
+    def from_dict(cls, words: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """Return the encoding of which ``to_dict`` and ``scaling.to_tensors`` were kept in a file.
 
         Raises:
-            LayoutError: the tensors are not those of an encoding.
+            LayoutError: they are not those of an encoding.
         """
         try:
-            words = json.loads(bytes(tensors[_TENSOR]))
-            words |= {name: tuple(words[name]) for name in ("shape", "label_names", "columns")}
-            return cls(**words, scaling=Scaling.from_tensors(tensors))
-        except (KeyError, TypeError, ValueError) as exc:
-            raise LayoutError(f"the tensor {_TENSOR!r} does not say how the data were encoded ({exc})") from exc
-
-
-_TENSOR = "encoding"
-_WORDS = ("shape", "targets", "label_names", "label", "columns", "first_index")
+            lists = {name: tuple(words[name]) for name in ("shape", "label_names", "columns")}
+            return cls(**{**words, **lists, "scaling": Scaling.from_tensors(words["scaling"], tensors)})
+        except (KeyError, TypeError) as exc:
+            raise LayoutError(f"encoding: does not say how the data were encoded ({exc!r})") from exc
 
 
 @dataclass(frozen=True, slots=True, eq=False)

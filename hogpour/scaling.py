@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -18,7 +19,6 @@ __all__ = ["Kind", "Scaling"]
 
 Kind = Literal["none", "unit", "standard"]
 
-_NAME = "scaling."
 _LARGEST = float(np.finfo(np.float32).max)
 _PIECE_ELEMENTS = 1 << 20
 """Rows are taken in pieces of about so many elements: the float64 temporary stays at 8 MB however large the set."""
@@ -75,11 +75,11 @@ class Scaling:
         """Return ``(x - offset) * factor``.
 
         Args:
-            x: (n, *shape) float32.
+            x: (n, *shape) float32, or flat, or in another shape of as many features.
             out: like x, and may be x itself: scaled in place. None: a new array.
 
         Raises:
-            DataError: the features have another shape than those of the training set.
+            DataError: the training set had another number of features.
         """
         if out is None:
             out = np.empty_like(x)
@@ -87,36 +87,36 @@ class Scaling:
             if out is not x:
                 out[...] = x
             return out
-        if x.shape[1:] != self.offset.shape:
-            raise DataError(f"examples have shape {x.shape[1:]}, expected {self.offset.shape} as scaled in training")
+        shape = x.shape[1:]
+        if prod(shape) != self.offset.size:
+            raise DataError(f"examples have shape {shape}, expected {self.offset.shape} as scaled in training")
         # Values far outside of the training range overflow to infinity; the caller checks that all is finite.
         with np.errstate(over="ignore"):
-            np.subtract(x, self.offset, out=out)
-            np.multiply(out, self.factor, out=out)
+            np.subtract(x, self.offset.reshape(shape), out=out)
+            np.multiply(out, self.factor.reshape(shape), out=out)
         return out
 
-    def to_tensors(self) -> dict[str, npt.NDArray[Any]]:
-        """Return arrays from which ``from_tensors`` makes an equal scaling; names begin with ``scaling.``."""
-        kind = np.frombuffer(self.kind.encode(), np.uint8)
-        if self.kind == "none":
-            return {f"{_NAME}kind": kind}
-        return {f"{_NAME}kind": kind, f"{_NAME}offset": self.offset, f"{_NAME}factor": self.factor}
+    def to_tensors(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the arrays from which, with ``kind``, ``from_tensors`` makes an equal scaling; none for "none"."""
+        return {} if self.kind == "none" else {"offset": self.offset, "factor": self.factor}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
-        """Return the scaling that ``to_tensors`` described; other tensors are left alone, no tensors mean "none".
+    def from_tensors(cls, kind: str, tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """Return the scaling of which ``kind`` and ``to_tensors`` were kept in a file.
 
         Raises:
-            LayoutError: the tensors are not those of a scaling.
+            LayoutError: they are not those of a scaling.
         """
-        if f"{_NAME}kind" not in tensors:
-            return cls.none()
-        kind = bytes(tensors[f"{_NAME}kind"].astype(np.uint8)).decode("ascii", "replace")
         if kind == "none":
             return cls.none()
-        offset, factor = tensors.get(f"{_NAME}offset"), tensors.get(f"{_NAME}factor")
-        if kind not in get_args(Kind) or offset is None or factor is None or offset.shape != factor.shape:
-            raise LayoutError(f"{_NAME}kind, {_NAME}offset and {_NAME}factor do not fit one another (kind {kind!r})")
+        if kind not in get_args(Kind):
+            raise LayoutError(f'scaling: "{kind}" is not known; known: {", ".join(get_args(Kind))}')
+        for name in ("offset", "factor"):
+            if name not in tensors:
+                raise LayoutError(f"scaling: the tensor {name!r} is missing")
+        offset, factor = tensors["offset"], tensors["factor"]
+        if offset.shape != factor.shape:
+            raise LayoutError(f"scaling: offset has shape {offset.shape}, factor {factor.shape}")
         return cls(kind, offset.astype(np.float32), factor.astype(np.float32))  # type: ignore[arg-type]
 
 

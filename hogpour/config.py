@@ -34,6 +34,8 @@ class DataConfig:
     """none; unit: each feature to 0..1; standard: each feature to mean 0 and variance 1. Measured on the training set."""
     label: str = ""
     """csv: name of the label column; empty: the last one."""
+    ignore: tuple[str, ...] = ()
+    """csv: columns that are neither feature nor label."""
     validation: float = 0.1
     """Fraction of the training examples held back when there is no test file; 0 to 0.9, 0: evaluate on none."""
     n_features: int = 0
@@ -62,12 +64,16 @@ class RunConfig:
     """Seed of everything random. With one replica a run is reproduced bit for bit."""
     model: str = "model.safetensors"
     """Path of the model file, relative to the current folder; empty: none is written."""
+    save_every_s: float = 60.0
+    """Seconds between two writings of the model file while training goes on, above 0: what a power cut may cost."""
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"epochs = {self.epochs}, expected at least 1")
         if self.batch < 1:
             raise ValueError(f"batch = {self.batch}, expected at least 1")
+        if not self.save_every_s > 0:
+            raise ValueError(f"save_every_s = {self.save_every_s}, expected above 0")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed = {self.seed}, expected 0 to 2^63 - 1")
 
@@ -93,6 +99,8 @@ class Job:
     seed: int = 0
     save: str = ""
     """Path of the model file; empty: none is written."""
+    save_every_s: float = 60.0
+    """Seconds between two writings of the model file while training goes on."""
     base: str = ""
     """Folder that the data paths are relative to; empty: the current one."""
 
@@ -105,7 +113,7 @@ class Job:
             if isinstance(getattr(self, name), str):
                 object.__setattr__(self, name, registry.build(kind, getattr(self, name), name))
         try:
-            RunConfig(epochs=self.epochs, batch=self.batch, replicas=self.replicas, seed=self.seed)
+            RunConfig(epochs=self.epochs, batch=self.batch, seed=self.seed, save_every_s=self.save_every_s)
         except ValueError as error:
             raise ConfigError(f"run: {error}") from None
         if self.replicas < 0:
@@ -173,6 +181,7 @@ def job_from(tables: Mapping[str, Any], source: str) -> Job:
             replicas=run.replicas,
             seed=run.seed,
             save=run.model,
+            save_every_s=run.save_every_s,
         )
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
@@ -183,7 +192,13 @@ def job_to_dict(job: Job) -> dict[str, Any]:
 
     Data that were given loaded cannot be named: their table is empty.
     """
-    run = {"epochs": job.epochs, "batch": job.batch, "seed": job.seed, "model": job.save}
+    run = {
+        "epochs": job.epochs,
+        "batch": job.batch,
+        "seed": job.seed,
+        "model": job.save,
+        "save_every_s": job.save_every_s,
+    }
     return {
         "data": asdict(job.data) if isinstance(job.data, DataConfig) else {},
         "model": {

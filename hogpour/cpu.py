@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["available_memory", "cores", "replica_environment", "set_threads", "threads_in_force"]
+__all__ = ["available_memory", "cores", "replica_environment", "threads_in_force"]
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -45,16 +45,6 @@ def replica_environment(threads: int) -> dict[str, str]:
         # workqueue, the fallback, aborts the process when two threads enter a parallel kernel.
         "NUMBA_THREADING_LAYER": os.environ.get("NUMBA_THREADING_LAYER", "omp"),
     }
-
-
-def set_threads(threads: int) -> None:
-    """Limit BLAS and numba in this process; for processes that were not started by ``replica_environment``."""
-    import numba
-    import scipy.linalg  # noqa: F401  (loads the BLAS that numba calls, so that the limit reaches it)
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(threads)
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
 
 
 def threads_in_force() -> dict[str, int]:

@@ -19,7 +19,7 @@ import msgspec
 
 from hogpour.errors import ConfigError
 
-__all__ = ["available", "build", "describe", "find", "nearest", "typed"]
+__all__ = ["available", "build", "by_class_name", "describe", "find", "nearest", "typed"]
 
 FOLDERS: Mapping[str, str] = {
     "layer": "hogpour.layers",
@@ -54,6 +54,14 @@ def available(kind: str) -> dict[str, type]:
     """Return every class of a kind by its name in job files, sorted."""
     found = {name: _in_file(kind, f"{FOLDERS[kind]}.{name}") for name in _files(kind)}
     return {name: cls for name, cls in sorted(found.items()) if cls is not None}
+
+
+def by_class_name(kind: str, name: str) -> type | None:
+    """Return the class that Python knows as ``name``, such as ``MaxPool2D``; None where this kind has none."""
+    for stem in _files(kind):
+        if stem.replace("_", "").lower() == name.lower():
+            return _in_file(kind, f"{FOLDERS[kind]}.{stem}")
+    return None
 
 
 def build(kind: str, config: str | Mapping[str, Any], at: str) -> Any:

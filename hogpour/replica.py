@@ -222,7 +222,10 @@ class Replica:
 def main() -> int:
     """Run one replica process; the exit status is 0 when it ended as it was told to."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the node's business; it tells us through the segment
-    orders = msgspec.json.decode(sys.stdin.buffer.read(), type=Orders)
+    message = sys.stdin.buffer.read()
+    if not message:
+        return 0  # the node ended, or found its job wrong, before it gave orders
+    orders = msgspec.json.decode(message, type=Orders)
     live = Segment.attach(orders.live_fd, Layout(orders.live, orders.live_size))
     data = Segment.attach(orders.data_fd, Layout(orders.data, orders.data_size))
     job = job_from(orders.job, "job")

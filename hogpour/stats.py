@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Evaluation", "Notice", "Progress", "Summary"]
+__all__ = ["Evaluation", "Meter", "Notice", "Progress", "Summary"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +79,67 @@ class Summary:
     """Deaths of replicas that were made good."""
     model: str
     """Path of the model file; empty: none was written."""
+
+
+class Meter:
+    """Turns running totals into rates and differences. Pure: the caller says what time it is.
+
+    Args:
+        n: training examples in an epoch.
+        epochs: length of the run.
+        before: examples that earlier runs of a resumed job used.
+    """
+
+    def __init__(self, n: int, epochs: int, before: int) -> None:
+        self._n, self._epochs, self._before = n, epochs, before
+        self._began: float | None = None
+        self._last = (0.0, 0, 0.0)
+
+    def begin(self, now: float) -> None:
+        """Say that the first replica begins to compute."""
+        if self._began is None:
+            self._began = now
+            self._last = (now, 0, 0.0)
+
+    def seconds(self, now: float) -> float:
+        """Return the time since the beginning; 0 before it."""
+        return 0.0 if self._began is None else now - self._began
+
+    def epoch(self, examples: int) -> float:
+        """Return the passes that this many examples of this run, and those before it, make."""
+        return (self._before + examples) / self._n
+
+    def progress(
+        self,
+        now: float,
+        examples: int,
+        loss: float,
+        *,
+        evaluation: Evaluation | None,
+        new_evaluation: bool,
+        replicas: int,
+        notices: tuple[Notice, ...],
+    ) -> Progress:
+        """Return a snapshot and remember it as the last one.
+
+        Args:
+            examples, loss: used in this run so far, and the sum of their losses.
+        """
+        then, examples_then, loss_then = self._last
+        self._last = (now, examples, loss)
+        new, total = examples - examples_then, self._before + examples
+        seconds = self.seconds(now)
+        left = self._n * self._epochs - total
+        return Progress(
+            epoch=total / self._n,
+            epochs=self._epochs,
+            examples=total,
+            seconds=seconds,
+            rate=new / (now - then) if now > then else 0.0,
+            loss=(loss - loss_then) / new if new else None,
+            evaluation=evaluation,
+            left_s=max(0.0, left * seconds / examples) if examples and seconds else None,
+            replicas=replicas,
+            new_evaluation=new_evaluation,
+            notices=notices,
+        )

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from hogpour.errors import ResourceError
 from hogpour.shm.layout import Layout
 
-__all__ = ["Segment"]
+__all__ = ["Segment", "anonymous_file"]
 
 
 class Segment:
@@ -35,16 +35,18 @@ class Segment:
         self.arrays: Mapping[str, npt.NDArray[Any]] = layout.views(self._memory)
 
     @classmethod
-    def create(cls, layout: Layout, purpose: str) -> Segment:
+    def create(cls, layout: Layout, purpose: str, fd: int | None = None) -> Segment:
         """Reserve zeroed memory for a layout.
 
         Args:
             purpose: what it is for, in error messages.
+            fd: an empty ``anonymous_file``, perhaps already inherited by others; None makes one. Belongs to the
+                segment from now on.
 
         Raises:
             ResourceError: the machine does not have that much.
         """
-        fd = _anonymous_file()
+        fd = anonymous_file() if fd is None else fd
         try:
             # Reserved now: without it, memory that is not there is a SIGBUS in the middle of training.
             os.posix_fallocate(fd, 0, layout.size)
@@ -70,7 +72,8 @@ class Segment:
         os.close(self.fd)
 
 
-def _anonymous_file() -> int:
+def anonymous_file() -> int:
+    """Return the descriptor of a new empty file without a name, not inherited unless asked for."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("hogpour")
     with tempfile.TemporaryFile(prefix="hogpour") as file:

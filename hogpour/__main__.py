@@ -1,0 +1,8 @@
+"""``python -m hogpour``: the command line."""
+
+import sys
+
+from hogpour.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""A trained model: layers, parameters, and what turns raw examples into the network's inputs and scores into answers.
+
+Evaluation and prediction go through here, on one thread, from any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.config import Job
+from hogpour.data import Dataset, Encoding
+from hogpour.errors import LayoutError
+from hogpour.layers.batch import gather_rows
+from hogpour.layers.sequential import Network, Workspace
+from hogpour.stats import Evaluation
+
+__all__ = ["Model"]
+
+_BATCH = 256  # examples at a time: activations stay in cache, and the batch axis is long enough for every kernel
+
+
+class Model:
+    """A network with parameters.
+
+    Attributes:
+        job: what it was trained by.
+        network: the layers bound to the examples' shape.
+        params: (n,) float32; the model reads them on every call and never writes them.
+        encoding: how raw examples become inputs, and what the labels are called.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        network: Network,
+        params: npt.NDArray[np.float32],
+        encoding: Encoding,
+    ) -> None:
+        self.job, self.network, self.params, self.encoding = job, network, params, encoding
+        self._workspaces: dict[int, Workspace] = {}
+
+    def __repr__(self) -> str:
+        n, shapes = self.network.spec.n_parameters, f"{self.network.input_shape} → {self.network.output_shape}"
+        return f"Model({n} parameters, {shapes})"
+
+    @classmethod
+    def load(cls, path: str) -> Model:
+        """Read a model file; see ``checkpoint.load``."""
+        from hogpour import checkpoint
+
+        return checkpoint.load(path)[0]
+
+    def save(self, path: str) -> None:
+        """Write a model file, atomically; see ``checkpoint.save``."""
+        from hogpour import checkpoint
+
+        checkpoint.save(path, self, None)
+
+    def scores(self, x: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Return the scores of raw examples.
+
+        Args:
+            x: (n, ...) numbers, as in the data files, not yet scaled.
+
+        Returns:
+            (n, n_out) float32, new.
+
+        Raises:
+            LayoutError: the examples have another size than the network wants.
+        """
+        rows = np.asarray(x, np.float32)
+        size = int(np.prod(self.network.input_shape))
+        if rows.ndim < 1 or rows.size != len(rows) * size:
+            raise LayoutError(f"model: got examples of shape {rows.shape[1:]}, expected {self.network.input_shape}")
+        return self.scores_of_scaled(self.encoding.scaling.apply(rows))
+
+    def scores_of_scaled(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """As ``scores``, for examples that are scaled already."""
+        rows = np.ascontiguousarray(x, np.float32).reshape(len(x), -1)
+        out = np.empty((len(rows), *self.network.output_shape), np.float32)
+        order = np.arange(len(rows))
+        for start in range(0, len(rows), _BATCH):
+            workspace = self._workspace(min(_BATCH, len(rows) - start))
+            gather_rows(rows, order, start, workspace.x.reshape(-1, workspace.batch))
+            workspace.forward()
+            out[start : start + workspace.batch] = workspace.scores.T
+        return out
+
+    def predict(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
+        """Return the prediction for raw examples: (n,) label numbers, or (n, n_out) values."""
+        predicted = self.job.loss.predict(self.scores(x).T)
+        return predicted if self.job.loss.targets == "labels" else predicted.T
+
+    def evaluate(self, dataset: Dataset, go_on: Callable[[], bool] = lambda: True) -> Evaluation | None:
+        """Return mean loss and accuracy on a data set whose examples are scaled already.
+
+        Args:
+            go_on: asked before each batch; when it says no, the answer is None.
+        """
+        rows, n = dataset.x.reshape(len(dataset.x), -1), len(dataset.x)
+        labels = self.job.loss.targets == "labels"
+        order = np.arange(n)
+        total, right = 0.0, 0
+        for start in range(0, n, _BATCH):
+            if not go_on():
+                return None
+            workspace = self._workspace(min(_BATCH, n - start))
+            gather_rows(rows, order, start, workspace.x.reshape(-1, workspace.batch))
+            workspace.forward()
+            y = dataset.y[start : start + workspace.batch]
+            target = y if labels else np.ascontiguousarray(y.T)
+            loss, hits = self.job.loss.apply(workspace.scores, target, workspace.d_scores)
+            total, right = total + float(loss), right + int(hits)
+        return Evaluation(total / n, right / n if labels else None, n)
+
+    def _workspace(self, batch: int) -> Workspace:
+        if batch not in self._workspaces:
+            self._workspaces[batch] = self.network.workspace(batch, self.params)
+        return self._workspaces[batch]

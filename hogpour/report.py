@@ -1,0 +1,225 @@
+"""What a person or a program reads of a run: a table that grows slowly, or JSON lines; and printed predictions.
+
+A row of the table is an evaluation, or news. On a terminal a last line moves with the run and is no part of the
+output; where standard output is a file or a pipe, there is no such line and there are no control characters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from hogpour.config import Job
+from hogpour.data import Dataset, load_features
+from hogpour.errors import DataError
+from hogpour.model import Model
+from hogpour.node import Node
+from hogpour.stats import Notice, Progress, Summary
+
+__all__ = ["JsonReporter", "Reporter", "TableReporter", "predict", "run_node"]
+
+_KILLED = 130  # what a shell expects of a program that was killed by Ctrl+C
+
+
+class Reporter(Protocol):
+    """What is done with the snapshots of a run."""
+
+    def progress(self, progress: Progress) -> None: ...
+
+    def finished(self, summary: Summary) -> None: ...
+
+    def close(self) -> None:
+        """Leave the terminal as it was; also called when the run failed."""
+
+
+async def run_node(job: Job, resume: bool, reporter: Reporter) -> int:
+    """Train a job, report it, and return the exit code. The first signal stops, the second kills."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with Node(job, resume=resume, every_s=0.5) as node:
+            asked = 0
+
+            def on_signal() -> None:
+                nonlocal asked
+                asked += 1
+                if asked > 1:
+                    node.kill()
+                    reporter.close()
+                    sys.stdout.flush()
+                    import os
+
+                    os._exit(_KILLED)
+                node.stop()
+
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                loop.add_signal_handler(number, on_signal)
+            async for progress in node:
+                reporter.progress(progress)
+            summary = await node.wait()
+    finally:
+        reporter.close()
+    reporter.finished(summary)
+    return 1 if summary.outcome == "diverged" else 0
+
+
+class JsonReporter:
+    """One JSON object a line; the last one has ``"event": "finished"``."""
+
+    def progress(self, progress: Progress) -> None:
+        for notice in progress.notices:
+            _print_json({"event": notice.event, "text": notice.text})
+        if progress.examples:
+            fields = {k: v for k, v in asdict(progress).items() if k not in ("notices", "evaluation")}
+            if progress.evaluation:
+                fields |= {f"test_{k}": v for k, v in asdict(progress.evaluation).items()}
+            _print_json({"event": "progress", **fields})
+
+    def finished(self, summary: Summary) -> None:
+        _print_json({"event": "finished", **asdict(summary)})
+
+    def close(self) -> None:
+        pass
+
+
+class TableReporter:
+    """A table for people: one row an evaluation, rarer as the run gets longer, and a moving line on a terminal."""
+
+    COLUMNS = (("epoch", 9), ("examples", 13), ("examples/s", 12), ("loss", 10), ("test loss", 11), ("accuracy", 10),
+               ("left", 8))  # fmt: skip
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._live: Any = None
+        self._headed = False
+        self._examples, self._loss_sum, self._weight = 0, 0.0, 0
+
+    def progress(self, progress: Progress) -> None:
+        for notice in progress.notices:
+            self._say(notice)
+        if not progress.examples or not progress.rate:
+            return
+        if progress.loss is not None:  # of the snapshots since the last row, weighed by their examples
+            new = progress.examples - self._examples
+            self._loss_sum, self._weight = self._loss_sum + progress.loss * new, self._weight + new
+        self._examples = progress.examples
+        if progress.new_evaluation:
+            if not self._headed:
+                self._headed = True
+                self._print("".join(name.rjust(width) for name, width in self.COLUMNS), "bold")
+            self._print(self._row(progress))
+            self._loss_sum, self._weight = 0.0, 0
+        if self._console.is_terminal:
+            self._move(progress)
+
+    def finished(self, summary: Summary) -> None:
+        words = {"finished": "trained", "stopped": "stopped after", "diverged": "diverged after"}[summary.outcome]
+        epochs = f"{summary.epoch:.2f}".rstrip("0").rstrip(".")
+        text = f"{words} {epochs} epochs in {_duration(summary.seconds)}, {summary.rate:,.0f} examples/s"
+        if summary.loss is not None:
+            text += f"; loss {summary.loss:.4f}"
+        if summary.accuracy is not None:
+            text += f", accuracy {summary.accuracy:.4f}"
+        if summary.restarts:
+            text += f"; replicas restarted {summary.restarts} times"
+        self._print(text, "bold" if summary.outcome == "finished" else "yellow")
+        if summary.model:
+            self._print(f"model: {summary.model}")
+
+    def close(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _row(self, progress: Progress) -> str:
+        evaluation = progress.evaluation
+        loss = self._loss_sum / self._weight if self._weight else None
+        cells = (
+            f"{progress.epoch:.2f}",
+            f"{progress.examples:,}",
+            f"{progress.rate:,.0f}",
+            _number(loss),
+            _number(evaluation.loss if evaluation else None),
+            _number(progress.accuracy),
+            "-" if progress.left_s is None else _duration(progress.left_s),
+        )
+        return "".join(cell.rjust(width) for cell, (_, width) in zip(cells, self.COLUMNS, strict=True))
+
+    def _move(self, progress: Progress) -> None:
+        from rich.live import Live
+        from rich.text import Text
+
+        if self._live is None:
+            self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+        share = min(1.0, progress.epoch / progress.epochs)
+        bar = "━" * round(30 * share)
+        text = Text(f"{bar:<30}", "cyan")
+        left = "" if progress.left_s is None else f", {_duration(progress.left_s)} left"
+        plural = "s" if progress.replicas != 1 else ""
+        text.append(f" {share:4.0%}  {progress.rate:,.0f}/s, loss {_number(progress.loss)}{left}, "
+                    f"{progress.replicas} replica{plural}", "default")  # fmt: skip
+        self._live.update(text)
+
+    def _say(self, notice: Notice) -> None:
+        quiet = notice.event in ("compiling", "compiled")
+        self._print(notice.text, "dim" if quiet else "yellow")
+
+    def _print(self, text: str, style: str = "") -> None:
+        self._console.print(text, style=style or None, markup=False)
+
+
+def predict(model_path: str, data: str, format: str, as_json: bool) -> int:
+    """Print the prediction for every example of a file and return the exit code."""
+    model = Model.load(model_path)
+    features = load_features(data, model.encoding, format=format, base=Path())
+    scores = model.scores_of_scaled(features.x)
+    predicted = model.job.loss.predict(scores.T)
+    labels = model.job.loss.targets == "labels"
+    names = model.encoding.label_names
+    lines = [names[k] if names else str(k) for k in predicted] if labels else _value_lines(predicted.T)
+    if as_json:
+        for k, line in enumerate(lines):
+            value = line if labels else predicted.T[k].tolist()
+            _print_json({"example": k, "prediction": value})
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+    if features.y is not None:
+        dataset = Dataset(features.x, features.y, len(names), names, features.source)
+        evaluation = model.evaluate(dataset)
+        assert evaluation is not None
+        accuracy = "" if evaluation.accuracy is None else f", accuracy {evaluation.accuracy:.4f}"
+        print(f"{len(lines)} examples: loss {evaluation.loss:.4f}{accuracy}", file=sys.stderr)  # noqa: T201
+    return 0
+
+
+def _value_lines(values: Any) -> list[str]:
+    if not np.isfinite(values).all():
+        raise DataError("the model's predictions are not finite")
+    return [" ".join(f"{v:.6g}" for v in row) for row in values]
+
+
+def _print_json(fields: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(fields) + "\n")
+    sys.stdout.flush()
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

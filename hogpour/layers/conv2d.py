@@ -5,6 +5,8 @@
     d_x[i, r', c'] = Σ_o,p,q w[o, i, p, q] d_y[o, r, c]   where r·s + p - pad = r', c·s + q - pad = c'
 
 With padding, x is first copied into a frame of zeros (scratch), so that the loops over taps have constant bounds.
+With stride 1 the columns and examples of a row are one contiguous run for every tap, and tiles run over all of it: a
+batch that is no multiple of a vector leaves lanes empty at the end of a row only.
 """
 
 from __future__ import annotations
@@ -114,13 +116,14 @@ def _forward_tile(x, w, bias, y, shapes, stride, place, live, rows, cols, masked
 def _forward_channels(x, w, bias, y, shapes, stride, o, r, rows):  # type: ignore[no-untyped-def]
     """One row r of ``rows`` output channels, all columns and examples."""
     batch, out_c = shapes[3], shapes[6]
-    for c in range(out_c):
+    run = out_c * batch if stride == 1 else batch
+    for c in range(out_c * batch // run):
         k = 0
-        while k + 4 * LANES <= batch:
+        while k + 4 * LANES <= run:
             _forward_tile(x, w, bias, y, shapes, stride, (o, r, c, k), LANES, rows, 4, 0)
             k += 4 * LANES
-        while k < batch:
-            _forward_tile(x, w, bias, y, shapes, stride, (o, r, c, k), min(LANES, batch - k), rows, 1, 1)
+        while k < run:
+            _forward_tile(x, w, bias, y, shapes, stride, (o, r, c, k), min(LANES, run - k), rows, 1, 1)
             k += LANES
 
 
@@ -148,15 +151,16 @@ def _forward(x, w, bias, y, stride):  # type: ignore[no-untyped-def]
 def _d_weight_tile(x, d_y, d_w, shapes, stride, o, i, p, q, rows, cols):  # type: ignore[no-untyped-def]
     """d_w[o : o+rows, i, p, q : q+cols]: dot products over rows, columns and examples."""
     n_in, height, width, batch, kernel, out_r, out_c = shapes
+    run = out_c * batch if stride == 1 else batch
     acc = tile_zeros(x, rows, cols, 1)
     for r in range(out_r):
-        for c in range(out_c):
+        for c in range(out_c * batch // run):
             at_x = ((i * height + r * stride + p) * width + c * stride + q) * batch
             at_y = ((o * out_r + r) * out_c + c) * batch
-            for k in range(0, batch, LANES):
-                acc = tile_dots(acc, d_y, at_y + k, out_r * out_c * batch, x, at_x + k, batch, batch - k)
+            for k in range(0, run, LANES):
+                acc = tile_dots(acc, d_y, at_y + k, out_r * out_c * batch, x, at_x + k, batch, run - k)
     taps = n_in * kernel * kernel
-    tile_sum(acc, d_w, o * taps + (i * kernel + p) * kernel + q, taps, 1)
+    tile_sum(acc, d_w, o * taps + (i * kernel + p) * kernel + q, taps)
 
 
 @njit(inline="always")
@@ -196,35 +200,42 @@ def _d_weight(x, d_y, d_w, stride):  # type: ignore[no-untyped-def]
 
 @njit(inline="always")
 def _d_x_tile(w, d_y, d_x, shapes, stride, padding, place, live, rows, cols, masked):  # type: ignore[no-untyped-def]
-    """d_x[i : i+rows, r, c, k : k + cols*LANES]: sums over the windows that read this place."""
+    """d_x[i : i+rows, r, c, k : k + cols*LANES]: sums over the windows (o, r_y, c_y) that read this place.
+
+    No division in the inner loops: it costs as much as a whole tile of one column.
+    """
     n_out, out_r, out_c, batch, kernel, n_in, height, width = shapes
     i, r, c, k = place
-    # Tap p of output row (r + padding - p) / stride reads input row r; p runs over the residue class of r + padding.
     at_r, at_c = r + padding, c + padding
-    p_from = max(at_r % stride, at_r - (out_r - 1) * stride)
-    q_from = max(at_c % stride, at_c - (out_c - 1) * stride)
+    c_from, c_to = max(0, (at_c - kernel + stride) // stride), min(out_c - 1, at_c // stride) + 1
+    r_from, r_to = max(0, (at_r - kernel + stride) // stride), min(out_r - 1, at_r // stride) + 1
     acc = tile_zeros(d_y, rows, cols, masked)
     for o in range(n_out):
-        for p in range(p_from, min(kernel, at_r + 1), stride):
-            row = (o * out_r + (at_r - p) // stride) * out_c
-            j = ((o * n_in + i) * kernel + p) * kernel
-            for q in range(q_from, min(kernel, at_c + 1), stride):
-                at_y = (row + (at_c - q) // stride) * batch + k
-                acc = tile_outer(acc, d_y, at_y, w, j + q, kernel * kernel, live)
+        for r_y in range(r_from, r_to):
+            at_y = (o * out_r + r_y) * out_c * batch + k
+            j = ((o * n_in + i) * kernel + at_r - r_y * stride) * kernel + at_c
+            for c_y in range(c_from, c_to):
+                acc = tile_outer(acc, d_y, at_y + c_y * batch, w, j - c_y * stride, kernel * kernel, live)
     tile_store(acc, d_x, ((i * height + r) * width + c) * batch + k, height * width * batch, live)
 
 
 @njit(inline="always")
 def _d_x_channels(w, d_y, d_x, shapes, stride, padding, i, r, rows):  # type: ignore[no-untyped-def]
-    batch, width = shapes[3], shapes[7]
-    for c in range(width):
-        k = 0
-        while k + 4 * LANES <= batch:
+    """One row r of ``rows`` input channels, all columns and examples."""
+    out_c, batch, kernel, width = shapes[2], shapes[3], shapes[4], shapes[7]
+    c = 0
+    while c < width:
+        # With stride 1, the columns that ``kernel`` whole windows read are one run; those at the edges stand alone.
+        inner = stride == 1 and kernel - 1 <= c + padding < out_c
+        columns = out_c - (c + padding) if inner else 1
+        run, k = columns * batch, 0
+        while k + 4 * LANES <= run:
             _d_x_tile(w, d_y, d_x, shapes, stride, padding, (i, r, c, k), LANES, rows, 4, 0)
             k += 4 * LANES
-        while k < batch:
-            _d_x_tile(w, d_y, d_x, shapes, stride, padding, (i, r, c, k), min(LANES, batch - k), rows, 1, 1)
+        while k < run:
+            _d_x_tile(w, d_y, d_x, shapes, stride, padding, (i, r, c, k), min(LANES, run - k), rows, 1, 1)
             k += LANES
+        c += columns
 
 
 def _d_x(w, d_y, d_x, stride, padding):  # type: ignore[no-untyped-def]

@@ -40,19 +40,10 @@ class Conv2D(Layer):
     """Zeros put around the image, less than kernel."""
 
     def __post_init__(self) -> None:
-        if min(self.channels, self.kernel, self.stride) < 1:
-            raise ValueError(f"channels = {self.channels}, kernel = {self.kernel}, stride = {self.stride}: "
-                             "expected at least 1 each")  # fmt: skip
-        if not 0 <= self.padding < self.kernel:
-            raise ValueError(f"padding = {self.padding}, expected 0 to kernel - 1 = {self.kernel - 1}")
+        check_window(self.channels, self.kernel, self.stride, self.padding)
 
     def output_shape(self, shape: Shape) -> Shape:
-        _, rows, columns = shape
-        if min(rows, columns) + 2 * self.padding < self.kernel:
-            raise ValueError(f"a window of {self.kernel} x {self.kernel} does not fit the {rows} x {columns} input "
-                             f"with padding {self.padding}")  # fmt: skip
-        out = [(d + 2 * self.padding - self.kernel) // self.stride + 1 for d in (rows, columns)]
-        return (self.channels, *out)
+        return (self.channels, *window_shape(shape, self.kernel, self.stride, self.padding))
 
     def tensors(self, shape: Shape) -> dict[str, Shape]:
         return {"weight": (self.channels, shape[0], self.kernel, self.kernel), "bias": (self.channels,)}
@@ -83,6 +74,23 @@ class Conv2D(Layer):
         sum_over_batch(cell.d_y.reshape(self.channels, -1), cell.d_params[1])
         if cell.d_x is not None:
             conv2d_d_x.on(cell.threads)(cell.params[0], cell.d_y, cell.d_x, self.stride, self.padding)
+
+
+def check_window(channels: int, kernel: int, stride: int, padding: int) -> None:
+    """Raise ValueError unless the settings of a windowed layer make sense."""
+    if min(channels, kernel, stride) < 1:
+        raise ValueError(f"channels = {channels}, kernel = {kernel}, stride = {stride}: expected at least 1 each")
+    if not 0 <= padding < kernel:
+        raise ValueError(f"padding = {padding}, expected 0 to kernel - 1 = {kernel - 1}")
+
+
+def window_shape(shape: Shape, kernel: int, stride: int, padding: int) -> tuple[int, int]:
+    """Return the rows and columns of windows that fit into an image of (channels, rows, columns)."""
+    _, rows, columns = shape
+    if min(rows, columns) + 2 * padding < kernel:
+        raise ValueError(f"a window of {kernel} x {kernel} does not fit the {rows} x {columns} input "
+                         f"with padding {padding}")  # fmt: skip
+    return (rows + 2 * padding - kernel) // stride + 1, (columns + 2 * padding - kernel) // stride + 1
 
 
 @njit(cache=True, nogil=True)

@@ -391,4 +391,4 @@ def _values(source: str, y: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 
 def _at(table: Table, row: int) -> str:
-    return f"line {table.lines[row]}" if table.lines is not None else f"row {row}"
+    return f"line {table.lines[row]}" if table.lines is not None else f"row {row}, counted from 0"

@@ -65,8 +65,10 @@ def _member(path: Path, archive: zipfile.ZipFile, key: str) -> npt.NDArray[Any]:
 def _header(path: Path, member: BinaryIO, key: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     try:
         version = npy.read_magic(member)
+        if version not in _HEADERS:
+            raise ValueError(f"version {version[0]}.{version[1]}, expected 1.0 or 2.0")
         shape, fortran, dtype = _HEADERS[version](member)
-    except (ValueError, KeyError) as exc:
+    except ValueError as exc:
         raise DataError(f"{path}: {key} has no valid npy header ({exc})") from exc
     if dtype.hasobject:
         raise DataError(f"{path}: {key} holds pickled objects, expected numbers")

@@ -41,12 +41,14 @@ def read(path: Path, wanted: Wanted) -> Table:
     n_features = wanted.n_features or high - first + 1
     if low < first:
         row = _row(x, low)
-        raise DataError(f"{path}: row {row} has the feature index {low}, but the training set counts from {first}")
+        raise DataError(
+            f"{path}: row {row}, counted from 0: the feature index is {low}, but the training set counts from {first}"
+        )
     if high > first + n_features - 1:
         row = _row(x, high)
         raise DataError(
-            f"{path}: row {row} has the feature index {high}, expected at most {first + n_features - 1} "
-            f"({n_features} features)"
+            f"{path}: row {row}, counted from 0: the feature index is {high}, expected at most "
+            f"{first + n_features - 1} ({n_features} features)"
         )
     return Table(csr_matrix((x.data, x.indices - first, x.indptr), shape=(len(y), n_features)), y, first_index=first)
 

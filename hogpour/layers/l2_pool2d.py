@@ -2,7 +2,7 @@
 
     y[i, r, c] = √(Σ_p,q x[i, r·s + p, c·s + q]²)        d_x = d_y · x / y, summed over the windows that read x
 
-Dean et al. 2012, §5 ("locally-connected" models, after Le et al. 2012, where pooling is the root of a sum of squares).
+Dean et al. 2012, after Le et al. 2012, where pooling is the root of a sum of squares.
 The papers do not say what the gradient is where y = 0; we take 0, the middle of its subdifferential.
 """
 

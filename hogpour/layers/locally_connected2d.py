@@ -4,7 +4,7 @@
     d_w[r,c,o,i,p,q]   = d_y[o, r, c] · x[i, r·s + p - pad, c·s + q - pad]                       (summed over the batch)
     d_x[i, r', c']     = Σ w[r, c, o, i, p, q] d_y[o, r, c]  over r·s + p - pad = r', c·s + q - pad = c'
 
-The untied local receptive fields of DistBelief (Dean et al. 2012, §3 and §5): most parameters of its large vision
+The untied local receptive fields of DistBelief (Dean et al. 2012): most parameters of its large vision
 models, and what makes cutting a model over machines cheap. A weight is used by one multiplication per example, so
 weights lie in the order in which the kernels pass over them: all that one place reads is one run of memory.
 """

@@ -15,29 +15,24 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from hogpour import checkpoint, cpu
 from hogpour.checkpoint import TrainingState
-from hogpour.config import DataConfig, Job, job_to_dict
-from hogpour.data import Data, load
-from hogpour.errors import ConfigError, LayoutError
-from hogpour.layers.sequential import Network
+from hogpour.config import Job, job_to_dict
 from hogpour.model import Model
-from hogpour.portions import Blocks, generator
-from hogpour.replica import Orders, Replica, live_layout, network_of
+from hogpour.portions import Blocks
+from hogpour.preparation import Prepared, count_replicas, prepare
+from hogpour.replica import Orders, Replica, live_layout
 from hogpour.shm.clocks import Clocks
 from hogpour.shm.control import DIVERGED, STOP, Control
 from hogpour.shm.doorbell import Doorbell
-from hogpour.shm.layout import Layout
 from hogpour.shm.params import params_copy, params_finite
 from hogpour.shm.segment import Segment, anonymous_file
-from hogpour.supervisor import Supervisor
 from hogpour.stats import Evaluation, Meter, Notice, Progress, Summary
+from hogpour.supervisor import Supervisor
 
 __all__ = ["Node"]
 
@@ -46,7 +41,6 @@ GRACE_S = 1.0
 
 _SILENT_COMPILE_S = 0.8  # kernels that come from the cache are loaded within this time
 _DEAF_S = 0.05  # after the doorbell rang: 20 looks at the clocks a second are enough
-_PARAMS = 5  # first number of the key of the stream that the initial parameters are drawn from
 
 
 class Node:
@@ -83,12 +77,7 @@ class Node:
         """
         job = self.job
         self._loop = asyncio.get_running_loop()
-        one = _fits_one(job)
-        self._replicas = job.replicas or (1 if one else cpu.cores())
-        try:
-            job.algorithm.check_replicas(self._replicas)
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
+        self._replicas = count_replicas(job)
         if self._replicas > cpu.cores():
             text = f"run.replicas = {self._replicas} on {cpu.cores()} cores: replicas will wait for one another's core"
             self._notify(Notice("warning", text))
@@ -100,10 +89,12 @@ class Node:
         self._supervisor = Supervisor(self._replicas, self._threads, (*fds, self._bell.ring_fd), self._notify)
         try:
             await self._supervisor.start()
-            await asyncio.to_thread(self._prepare, fds)
+            self._take(await asyncio.to_thread(prepare, job, self._replicas, self._resume, fds))
         except BaseException:
             await self._supervisor.stop(0.0)
-            self._close()
+            self._bell.close()
+            for fd in fds:
+                os.close(fd)
             raise
         self._task = asyncio.create_task(self._run())
         return self
@@ -151,67 +142,21 @@ class Node:
 
     # -- before training --------------------------------------------------------------------------------------------
 
-    def _prepare(self, fds: tuple[int, int]) -> None:
-        """Read the data, bind the model, fill the segments. Runs on a thread of its own."""
-        job = self.job
-        data = _load(job)
-        self._network = network_of(job, data.train.x.shape[1:])
-        _check_outputs(job, self._network, data)
-        state = self._resumed(self._network, data)
-        n = len(data.train.x)
-        self._block_replicas = state.block_replicas if state else self._replicas
-        self._blocks = Blocks(n, job.batch, self._block_replicas, job.epochs)
-        self._before = state.examples if state else 0
-        pending = state.pending if state else ()
-        layout = live_layout(self._network, job.algorithm.optimiser, self._replicas, len(pending))
-        self._live = Segment.create(layout, f"the live vector of {self._network.spec.n} parameters", fds[0])
-        self._segments.append(self._live)
+    def _take(self, ready: Prepared) -> None:
+        self._network, self._test = ready.network, ready.test
+        self._live, self._examples = ready.live, ready.examples
+        self._segments += [self._live, self._examples]
         self._control = Control(self._live.arrays["control"])
         self._clocks = Clocks(self._live.arrays["counters"], self._live.arrays["sums"])
+        self._block_replicas = ready.block_replicas
+        self._blocks = Blocks(len(self._examples.arrays["x"]), self.job.batch, ready.block_replicas, self.job.epochs)
+        self._before = ready.state.examples if ready.state else 0
+        self._meter = Meter(self._blocks.n, self.job.epochs, self._before)
+        # Two vectors beside the live one: the newest snapshot and the last good one; none is allocated later.
         params = self._live.arrays["params"]
-        if state:
-            params[...] = self._resumed_params
-            for name, row in state.rows.items():
-                self._live.arrays[name][...] = row
-            self._live.arrays["pending"][...] = np.array(pending, np.int64).reshape(-1, 2)
-            self._control.tickets_taken = state.tickets
-            self._clocks.set_steps(state.steps)
-        else:
-            self._network.init(params, generator(job.seed, _PARAMS))
-        self._examples = _fill_data(data, fds[1])
-        self._segments.append(self._examples)
-        self._test = data.test
-        # Three vectors beside the live one: the newest snapshot, the last good one, and none is allocated later.
-        self._snapshot = Model(job, self._network, params.copy(), data.encoding)
-        self._good = Model(job, self._network, params.copy(), data.encoding)
+        self._snapshot = Model(self.job, self._network, params.copy(), ready.encoding)
+        self._good = Model(self.job, self._network, params.copy(), ready.encoding)
         self._final = self._good
-        self._meter = Meter(n, job.epochs, self._before)
-
-    def _resumed(self, network: Network, data: Data) -> TrainingState | None:
-        if not self._resume:
-            return None
-        path, optimiser = self.job.save, self.job.algorithm.optimiser
-        if not path:
-            raise ConfigError("--resume: run.model is empty, expected the path of a model file")
-        model, state = checkpoint.load(path)
-        if model.network.spec != network.spec:
-            raise LayoutError(f"model file {path}: {_first_difference(model.network, network)}")
-        if state is None:
-            raise LayoutError(f"model file {path}: has no training state (its run diverged, or it was exported)")
-        if (state.n, model.job.batch) != (len(data.train.x), self.job.batch):
-            raise LayoutError(f"model file {path}: was trained on {state.n} examples in batches of {model.job.batch}, "
-                              f"the job has {len(data.train.x)} in batches of {self.job.batch}")  # fmt: skip
-        wanted = {f.name for f in live_layout(network, optimiser, self._replicas, 0).fields}
-        rows = dict(state.rows)
-        for name in list(rows):
-            if name not in wanted and name.rpartition(".")[2].isdigit():
-                del rows[name]  # of a replica that this run does not have
-        if {name.partition(".")[0] for name in state.rows} != {row.name for row in optimiser.state}:
-            raise LayoutError(f"model file {path}: holds optimiser rows {sorted(state.rows) or 'of sgd'}, "
-                              f"the job's optimiser needs {[row.name for row in optimiser.state] or 'none'}")  # fmt: skip
-        self._resumed_params = model.params
-        return TrainingState(state.tickets, state.pending, state.steps, state.examples, state.n, state.block_replicas,
-                             rows)  # fmt: skip
 
     async def _compile(self) -> None:
         """Run every kernel once in this process, so that replicas find them compiled."""
@@ -246,7 +191,6 @@ class Node:
         outcome: Literal["finished", "stopped", "diverged"]
         try:
             await self._compile()
-            self._meter.begin(self._loop.time())
             runner = asyncio.create_task(self._supervisor.run(self._orders, self._clocks, self._say_stop))
             await self._watch(runner)
             stopped = self._stop_asked.is_set() and not runner.done()
@@ -274,10 +218,12 @@ class Node:
             await asyncio.wait([runner, stop, moved], timeout=1.0)
             moved.cancel()
             self._moved.clear()
+            if (began := self._clocks.began) is not None:
+                self._meter.begin(began)
             if work is not None and not work.done():
                 continue
-            # Rarer as the run gets longer: an evaluation a second at first, later every tenth of the time so far.
-            patience = max(1.0, self._meter.seconds(now()) / 10)
+            # Rarer as the run gets longer: four evaluations a second at first, later one in a tenth of the time so far.
+            patience = max(0.25, self._meter.seconds(now()) / 10)
             if int(self._epoch) > evaluated_epoch and now() - evaluated >= patience:
                 evaluated, evaluated_epoch = now(), int(self._epoch)
                 work = asyncio.ensure_future(asyncio.to_thread(self._look, runner.done, stop.done))
@@ -435,62 +381,6 @@ class Node:
         for segment in self._segments:
             segment.close()
         self._bell.close()
-
-
-def _fits_one(job: Job) -> bool:
-    try:
-        job.algorithm.check_replicas(2)
-    except ValueError:
-        return True
-    return False
-
-
-def _load(job: Job) -> Data:
-    if not isinstance(job.data, DataConfig):
-        return job.data
-    c = job.data
-    return load(
-        c.train,
-        c.test or None,
-        base=Path(job.base),
-        format=c.format,
-        scale=c.scale,
-        label=c.label,
-        ignore=c.ignore,
-        validation=c.validation,
-        n_features=c.n_features,
-        targets=job.loss.targets,
-        seed=job.seed,
-    )
-
-
-def _check_outputs(job: Job, network: Network, data: Data) -> None:
-    train, loss = data.train, type(job.loss).__name__
-    labels = job.loss.targets == "labels"
-    n = train.n_labels if labels else (train.y.shape[1] if train.y.ndim == 2 else 1)
-    fitting = job.loss.n_outputs(n)
-    if network.output_shape[0] not in fitting:
-        last = network.stages[-1].name
-        raise ConfigError(
-            f"model: layer {last}: gives {network.output_shape[0]} scores, {loss} needs "
-            f"{' or '.join(map(str, fitting))} for the {n} {job.loss.targets} of {train.source}"
-        )
-
-
-def _fill_data(data: Data, fd: int) -> Segment:
-    x, y = data.train.x, data.train.y
-    layout = Layout.pack([("x", x.shape, x.dtype), ("y", y.shape, y.dtype)])
-    segment = Segment.create(layout, f"the {len(x)} examples of {data.train.source}", fd)
-    segment.arrays["x"][...] = x
-    segment.arrays["y"][...] = y
-    return segment
-
-
-def _first_difference(stored: Network, wanted: Network) -> str:
-    for a, b in zip(stored.spec.tensors, wanted.spec.tensors, strict=False):
-        if a != b:
-            return f"holds {a.name} {a.shape} where the job has {b.name} {b.shape}"
-    return f"holds {len(stored.spec.tensors)} tensors, the job has {len(wanted.spec.tensors)}"
 
 
 def _times(n: int) -> Callable[[], bool]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -135,6 +136,7 @@ class Replica:
         self._order = np.empty(self._blocks.block_size, np.int64)
         self._epoch, self._epoch_order = -1, np.empty(0, np.int64)
         self._philox = np.random.Philox(0)
+        self._begun = False
         self._random = any(stage.layer.random for stage in network.stages)
         self._grad = network.spec.zeros()
         self._workspaces: dict[int, tuple[Workspace, npt.NDArray[Any]]] = {}
@@ -181,6 +183,9 @@ class Replica:
             if not self.step(order, position, batch, ticket):
                 return False
             position += batch
+            if not self._begun:
+                self._begun = True
+                self._clocks.begin(self._number, time.monotonic())
         self._clocks.end_block(self._number)
         self._on_block()
         return True

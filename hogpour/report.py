@@ -102,11 +102,12 @@ class TableReporter:
         self._live: Any = None
         self._headed = False
         self._examples, self._loss_sum, self._weight = 0, 0.0, 0
+        self._row_began = (0.0, 0)
 
     def progress(self, progress: Progress) -> None:
         for notice in progress.notices:
             self._say(notice)
-        if not progress.examples or not progress.rate:
+        if not progress.examples:
             return
         if progress.loss is not None:  # of the snapshots since the last row, weighed by their examples
             new = progress.examples - self._examples
@@ -118,6 +119,7 @@ class TableReporter:
                 self._print("".join(name.rjust(width) for name, width in self.COLUMNS), "bold")
             self._print(self._row(progress))
             self._loss_sum, self._weight = 0.0, 0
+            self._row_began = (progress.seconds, progress.examples)
         if self._console.is_terminal:
             self._move(progress)
 
@@ -143,10 +145,11 @@ class TableReporter:
     def _row(self, progress: Progress) -> str:
         evaluation = progress.evaluation
         loss = self._loss_sum / self._weight if self._weight else None
+        seconds, examples = progress.seconds - self._row_began[0], progress.examples - self._row_began[1]
         cells = (
             f"{progress.epoch:.2f}",
             f"{progress.examples:,}",
-            f"{progress.rate:,.0f}",
+            f"{examples / seconds:,.0f}" if seconds > 0 else "-",
             _number(loss),
             _number(evaluation.loss if evaluation else None),
             _number(progress.accuracy),

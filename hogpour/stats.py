@@ -39,7 +39,7 @@ class Progress:
     examples: int
     """Examples used so far, by all replicas, since training began (earlier runs of a resumed job included)."""
     seconds: float
-    """Time since the first replica began to compute, in this run."""
+    """Time since the first replica had done its first step, in this run."""
     rate: float
     """Examples per second since the last snapshot."""
     loss: float | None
@@ -96,7 +96,7 @@ class Meter:
         self._last = (0.0, 0, 0.0)
 
     def begin(self, now: float) -> None:
-        """Say that the first replica begins to compute."""
+        """Say that the first replica has begun to compute; the first call counts."""
         if self._began is None:
             self._began = now
             self._last = (now, 0, 0.0)

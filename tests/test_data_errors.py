@@ -10,6 +10,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ import pytest
 
 # Imported here, once: it takes a second, which would be counted to the first test that reads svmlight.
 import sklearn.datasets  # noqa: F401
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hogpour.data import Encoding, load, load_features
 from hogpour.errors import ConfigError, DataError, InputError, LayoutError, ResourceError
@@ -269,6 +272,49 @@ def test_an_encoding_that_is_none() -> None:
     with pytest.raises(LayoutError) as error:
         Encoding.from_dict({"shape": [1]}, {})
     assert str(error.value) == "encoding: does not say how the data were encoded (KeyError('label_names'))"
+
+
+# Anything at all
+
+
+FILES = {
+    "a.npz": npz_bytes(x=np.arange(6.0).reshape(3, 2), y=[0, 1, 0]),
+    "images.idx3": idx_bytes(np.arange(12, dtype=np.uint8).reshape(3, 2, 2)),
+    "a.svm": b"1 1:0.5 3:2\n0 2:1 # comment\n1 3:4\n",
+    "a.csv": b'a,"b",y\n1,2,0\n"3",4,1\n5,6.5,0\n',
+}
+
+
+@given(
+    name=st.sampled_from(list(FILES)),
+    compress=st.sampled_from([None, gzip.compress, lzma.compress]),
+    changes=st.lists(st.tuples(st.integers(0, 700), st.binary(max_size=3), st.integers(0, 3)), max_size=4),
+    after=st.booleans(),
+)
+@settings(max_examples=200, deadline=None)
+def test_no_change_to_a_file_raises_anything_but_an_error_of_ours(
+    name: str, compress: Any, changes: list[tuple[int, bytes, int]], after: bool
+) -> None:
+    def damaged(content: bytes) -> bytes:
+        for place, new, n_old in changes:
+            place %= len(content) + 1
+            content = content[:place] + new + content[place + n_old :]
+        return content
+
+    suffix = {None: "", gzip.compress: ".gz", lzma.compress: ".xz"}[compress]
+    content = FILES[name] if after else damaged(FILES[name])
+    content = compress(content) if compress else content
+    with TemporaryDirectory() as folder:
+        Path(folder, "labels.idx1").write_bytes(idx_bytes(np.array([0, 1, 0], np.uint8)))
+        Path(folder, name + suffix).write_bytes(damaged(content) if after else content)
+        message = folder
+        try:
+            data = load(name + suffix, base=Path(folder), scale="standard")
+            assert np.isfinite(data.train.x).all()
+        except InputError as error:
+            message = str(error)
+    assert folder in message
+    assert "\n" not in message
 
 
 # npz

@@ -19,7 +19,7 @@ COUNTERS, SUMS = LINE_BYTES // 8, LINE_BYTES // 8
 """int64 counters and float64 sums of a replica."""
 
 _STEPS, _TICKET, _POSITION, _EXAMPLES, _RIGHT = range(5)
-_LOSS = 0
+_LOSS, _BEGAN = 0, 1
 
 
 class Clocks:
@@ -52,6 +52,17 @@ class Clocks:
     def record(self, replica: int, examples: int, loss: float, right: int) -> int:
         """Count one finished step and return the number of steps of all replicas together."""
         return clocks_record(self._counters, self._sums, replica, examples, loss, right)
+
+    def begin(self, replica: int, now: float) -> None:
+        """Say that ``replica`` has done its first step at ``now``, on the clock that all processes share; once."""
+        if not self._sums[replica, _BEGAN]:
+            self._sums[replica, _BEGAN] = now
+
+    @property
+    def began(self) -> float | None:
+        """When the first of all replicas had done its first step; None before that."""
+        times = self._sums[:, _BEGAN]
+        return float(times[times > 0].min()) if times.any() else None
 
     @property
     def steps(self) -> npt.NDArray[np.int64]:

@@ -41,18 +41,19 @@ class Segment:
         Args:
             purpose: what it is for, in error messages.
             fd: an empty ``anonymous_file``, perhaps already inherited by others; None makes one. Belongs to the
-                segment from now on.
+                segment when this returns, still to the caller when it raises.
 
         Raises:
             ResourceError: the machine does not have that much.
         """
-        fd = anonymous_file() if fd is None else fd
+        given, fd = fd, anonymous_file() if fd is None else fd
         try:
             # Reserved now: without it, memory that is not there is a SIGBUS in the middle of training.
             os.posix_fallocate(fd, 0, layout.size)
             return cls(fd, layout)
         except OSError as error:
-            os.close(fd)
+            if given is None:
+                os.close(fd)
             raise ResourceError(f"shared memory: {purpose} needs {layout.size / 1e9:.3f} GB, which this machine "
                                 f"does not give ({error.strerror}); use less data, a smaller model or fewer replicas"
                                 ) from error  # fmt: skip

@@ -1,0 +1,66 @@
+"""What every test is held to: it leaves no child process, file descriptor or shared-memory name behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from hypothesis import settings
+
+settings.register_profile("hogpour", derandomize=True, deadline=None, database=None)
+settings.load_profile("hogpour")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets beside the repository; tests that need it skip on a machine without it."""
+    if not SHARED.is_dir():
+        pytest.skip("the real data sets are not beside this repository")
+    return SHARED
+
+
+def _descriptors() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue  # the descriptor of the listing itself
+    return found
+
+
+def _leftovers(before: dict[int, str], names: set[str]) -> list[str]:
+    children = [f"process {p.pid} ({p.name()})" for p in psutil.Process().children(recursive=True)]
+    opened = {fd: what for fd, what in _descriptors().items() if before.get(fd) != what}
+    # Libraries open files once and keep them (random numbers, clocks, the kernel's CPU description).
+    opened = {fd: what for fd, what in opened.items() if not what.startswith(("/dev/urandom", "/proc", "/sys", "/dev/null"))}
+    shared = [f"/dev/shm/{name}" for name in set(os.listdir("/dev/shm")) - names]
+    return children + [f"descriptor {fd} ({what})" for fd, what in sorted(opened.items())] + shared
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test that leaked. Only where /proc tells (Linux)."""
+    if not os.path.isdir("/proc/self/fd"):
+        yield
+        return
+    before, names = _descriptors(), set(os.listdir("/dev/shm"))
+    yield
+    if _leftovers(before, names):
+        gc.collect()  # what only a cycle keeps alive is not leaked
+    left = _leftovers(before, names)
+    if left and not request.node.get_closest_marker("leaks"):
+        pytest.fail(f"left behind: {', '.join(left)}")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A generator of its own for each test."""
+    return np.random.default_rng(0)

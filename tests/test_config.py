@@ -1,0 +1,121 @@
+"""Job files: what they mean, and the one line that says what is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hogpour as hp
+from hogpour.config import DataConfig, default_job, job_from, job_to_dict, read_job
+from hogpour.errors import ConfigError
+
+JOB = """
+[data]
+train = "train.npz"
+test  = "test.npz"
+[model]
+layers = [{layer = "linear", units = 128}, {layer = "relu"}, {layer = "linear", units = 10}]
+loss = "softmax_xent"
+[algorithm]
+name = "hogwild"
+optimiser = {name = "adagrad", lr = 0.05}
+[run]
+epochs = 5
+batch = 32
+replicas = 2
+seed = 0
+model = "model.safetensors"
+"""
+
+LINEAR = {"layers": [{"layer": "linear", "units": 2}]}
+
+
+def test_a_job_file_says_what_the_api_says(tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text(JOB)
+    assert read_job(str(tmp_path / "job.toml")) == hp.Job(
+        data=DataConfig(train="train.npz", test="test.npz"),
+        model=hp.Sequential(hp.Linear(128), hp.Relu(), hp.Linear(10)),
+        loss="softmax_xent",
+        algorithm=hp.Hogwild(optimiser=hp.Adagrad(0.05)),
+        epochs=5,
+        batch=32,
+        replicas=2,
+        save="model.safetensors",
+        base=str(tmp_path),
+    )
+
+
+def test_a_job_survives_the_way_to_another_process() -> None:
+    import json
+
+    job = default_job()
+    assert job_from(json.loads(json.dumps(job_to_dict(job))), "x") == job
+
+
+@pytest.mark.parametrize(
+    ("tables", "text"),
+    [
+        ({"dta": {}}, "dta: no such table; did you mean 'data'?"),
+        ({"run": {"epoch": 3}}, "run.epoch: no such key; did you mean 'epochs'?"),
+        ({"run": {"epochs": "x"}}, "run.epochs = 'x': expected int, got str"),
+        ({"run": {"epochs": 0}}, "run.epochs = 0, expected at least 1"),
+        ({"run": {"batch": 0}}, "run.batch = 0, expected at least 1"),
+        ({"run": {"seed": -1}}, "run.seed = -1, expected 0 to 2^63 - 1"),
+        ({"run": {"save_every_s": 0}}, "run.save_every_s = 0.0, expected above 0"),
+        ({"run": {"replicas": 0}}, "run.replicas = 0, expected at least 1, or no such key for all cores"),
+        ({"run": {"replicas": -2}}, "run.replicas = -2, expected at least 1, or no such key for all cores"),
+        ({"run": 3}, "run: expected a table [run], got 3"),
+        ({"data": {"scale": "foo"}}, "data.scale = 'foo': expected one of 'none', 'unit', 'standard'"),
+        ({"data": {"validation": 1}}, "data.validation = 1.0, expected 0 to 0.9"),
+        ({"data": {"train": ""}}, 'data.train is empty, expected a path or "digits"'),
+        ({"model": {"layers": []}}, "model.layers is empty, expected at least one layer"),
+        ({"model": {}}, "model.layers is empty, expected at least one layer"),
+        ({"model": {"layers": {"layer": "relu"}}}, "model.layers = {'layer': 'relu'}: expected array, got object"),
+        ({"model": {**LINEAR, "lose": "hinge"}}, "model.lose: no such key; did you mean 'loss'?"),
+        ({"model": {**LINEAR, "loss": "hing"}}, "model.loss: loss \"hing\" is not known; did you mean 'hinge'?"),
+        ({"model": {**LINEAR, "input": [0.5]}}, "model.input = [0.5]: expected int, got float at model.input[0]"),
+        (
+            {"model": LINEAR, "algorithm": {"name": "hogwld"}},
+            "algorithm: scheme \"hogwld\" is not known; did you mean 'hogwild'?",
+        ),
+        (
+            {"model": LINEAR, "algorithm": {"name": "hogwild", "optimiser": {"name": "sgd", "lr": -1}}},
+            "algorithm.optimiser: optimiser sgd: lr = -1.0, expected 1e-30 to 1e+30",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_was_expected(tables: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        job_from(tables, "job.toml")
+    assert str(error.value) == f"job.toml: {text}"
+
+
+def test_a_missing_job_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.toml: no such job file$"):
+        read_job(str(tmp_path / "nothing.toml"))
+
+
+def test_a_file_that_is_not_toml_is_told_where(tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text("[run]\nepochs = = 3\n")
+    with pytest.raises(ConfigError, match=r"job\.toml: not TOML: .*line 2"):
+        read_job(str(tmp_path / "job.toml"))
+
+
+def test_a_folder_is_no_job_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_job(str(tmp_path))
+
+
+def test_every_field_has_a_docstring() -> None:
+    import ast
+    import inspect
+
+    from hogpour import config
+
+    for cls in (config.DataConfig, config.RunConfig):
+        body = ast.parse(inspect.getsource(cls)).body[0].body  # type: ignore[attr-defined]
+        for node, after in zip(body, [*body[1:], None], strict=True):
+            if isinstance(node, ast.AnnAssign):
+                assert isinstance(after, ast.Expr), f"{cls.__name__}.{ast.unparse(node.target)} says nothing"

@@ -1,0 +1,505 @@
+"""Bad data ends in one line that names the file, and the row, column or key, and says what was expected."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import os
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+
+# Imported here, once: it takes a second, which would be counted to the first test that reads svmlight.
+import sklearn.datasets  # noqa: F401
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hogpour.data import Encoding, load, load_features
+from hogpour.errors import ConfigError, DataError, InputError, LayoutError, ResourceError
+from hogpour.formats.base import explain
+
+Refused = Callable[..., str]
+NOT_A_LABEL = "expected an integer; to predict real values, use a loss for values"
+GOOD = {"x": np.zeros((3, 2)), "y": [0, 1, 0]}
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Refused:
+    """Return a function that loads, expects to be refused, and returns the message with the folder as FOLDER."""
+
+    def message(*files: str, error: type[InputError] = DataError, **options: Any) -> str:
+        with pytest.raises(InputError) as caught:
+            load(*files, base=tmp_path, **options)
+        assert type(caught.value) is error
+        text = str(caught.value).replace(str(tmp_path), "FOLDER")
+        assert "\n" not in text
+        return text
+
+    return message
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def npz_bytes(**arrays: Any) -> bytes:
+    raw = io.BytesIO()
+    np.savez(raw, **arrays)
+    return raw.getvalue()
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"validation": 1.0}, "validation: got 1.0, expected at least 0 and less than 1"),
+        ({"validation": -0.1}, "validation: got -0.1, expected at least 0 and less than 1"),
+        ({"targets": "classes"}, 'targets: got "classes", expected one of labels, values'),
+        ({"scale": "max"}, 'scale: got "max", expected one of none, unit, standard'),
+        ({"n_features": -1}, "n_features: got -1, expected 0 or more"),
+        ({"format": "parquet"}, 'format "parquet" is not known; known: csv, idx, npz, svmlight'),
+    ],
+)
+def test_options_out_of_range(refused: Refused, options: dict, message: str) -> None:
+    assert refused("digits", error=ConfigError, **options) == message
+
+
+# Any file
+
+
+def test_a_missing_file_names_the_nearest(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "train.npz").touch()
+    assert refused("trian.npz") == "FOLDER/trian.npz: no such file; did you mean 'train.npz'?"
+    assert refused("other.csv") == "FOLDER/other.csv: no such file"
+    assert refused("data/a.npz") == "FOLDER/data/a.npz: no such file; there is no folder FOLDER/data"
+
+
+def test_a_folder_or_a_pipe_is_not_a_file(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "a.npz").mkdir()
+    os.mkfifo(tmp_path / "b.npz")
+    assert refused("a.npz") == "FOLDER/a.npz: not a file"
+    assert refused("b.npz") == "FOLDER/b.npz: not a file"
+
+
+def test_an_unknown_suffix_lists_the_formats(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "a9a.xz").touch()
+    assert refused("a9a.xz") == (
+        "FOLDER/a9a.xz: the name tells no format; give one by format = ..., known: csv (*.csv); "
+        "idx (*[-.]idx[0-9]-ubyte *[-.]idx[0-9]); npz (*.npz); svmlight (*.svm *.svmlight *.libsvm)"
+    )
+
+
+def test_an_unreadable_file(refused: Refused, tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    assert explain(path, PermissionError(13, "Permission denied")) == f"{path}: may not be read by this user"
+    assert explain(path, OSError(5, "Input/output error")) == f"{path}: cannot be read (Input/output error)"
+    if os.geteuid():  # root may read everything
+        path.write_bytes(b"")
+        path.chmod(0)
+        assert refused("a.npz") == "FOLDER/a.npz: may not be read by this user"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.svm", "images.idx3", "a.npz"])
+@pytest.mark.parametrize(
+    ("suffix", "why"),
+    [
+        (".gz", "Not a gzipped file (b'pl')"),
+        (".xz", "Input format not supported by decoder"),
+        (".bz2", "Invalid data stream"),
+    ],
+)
+def test_a_file_that_is_not_compressed_as_its_name_says(
+    refused: Refused, tmp_path: Path, name: str, suffix: str, why: str
+) -> None:
+    (tmp_path / (name + suffix)).write_bytes(b"plain text")
+    if name == "a.npz" and suffix != ".xz":
+        why = "File is not a zip file"  # zipfile takes any OSError for this
+    assert refused(name + suffix) == f"FOLDER/{name}{suffix}: truncated or corrupt ({why})"
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip.compress), (".xz", lzma.compress)])
+def test_a_truncated_compressed_npz(refused: Refused, tmp_path: Path, suffix: str, compress: Any) -> None:
+    (tmp_path / f"a.npz{suffix}").write_bytes(compress(npz_bytes(**GOOD))[:-20])
+    assert refused(f"a.npz{suffix}") == (
+        f"FOLDER/a.npz{suffix}: truncated or corrupt "
+        "(Compressed file ended before the end-of-stream marker was reached)"
+    )
+
+
+@pytest.mark.parametrize("cut", [1, 7, 8, 9, 20, 40])
+def test_text_in_a_truncated_gz_is_not_taken_for_a_shorter_file(refused: Refused, tmp_path: Path, cut: int) -> None:
+    for name, text in (("a.csv.gz", "a,b\n1,0\n2,1\n"), ("a.svm.gz", "1 1:1\n0 1:2\n")):
+        whole = gzip.compress(text.encode())
+        (tmp_path / name).write_bytes(whole[: max(3, len(whole) - cut)])
+        assert refused(name) == (
+            f"FOLDER/{name}: truncated or corrupt (Compressed file ended before the end-of-stream marker was reached)"
+        )
+
+
+def test_too_little_memory_is_said_before_it_is_taken(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = type("Memory", (), {"available": 1e9})
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+    (tmp_path / "images.idx3.gz").write_bytes(
+        gzip.compress(idx_bytes(np.zeros((0, 1, 1), np.uint8))[:4] + b"\0\1\0\0" * 3)
+    )
+    assert refused("images.idx3.gz", error=ResourceError) == (
+        "FOLDER/images.idx3.gz: 65536 x 65536 x 65536 uint8 need 281475.0 GB of memory, 1.0 GB are available"
+    )
+    (tmp_path / "a.svm").write_text("1 2000000000:1\n0 1:1\n")
+    assert refused("a.svm", error=ResourceError, validation=0) == (
+        "FOLDER/a.svm: 2 x 2000000000 float32 values need 16.0 GB of memory, 1.0 GB are available"
+    )
+    memory.available = 7
+    (tmp_path / "a.csv").write_text("a,b\n1,0\n2,1\n")
+    assert refused("a.csv", error=ResourceError) == (
+        "FOLDER/a.csv: more than 0 lines need 0.0 GB of memory, 0.0 GB are available"
+    )
+
+
+def test_running_out_of_memory_while_reading(refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    (tmp_path / "a.npz").write_bytes(npz_bytes(**GOOD))
+    monkeypatch.setattr("hogpour.formats.npz.fill", full)
+    assert refused("a.npz", error=ResourceError) == "FOLDER/a.npz: not enough memory to read it"
+
+
+# What the examples are
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.zeros((3, 2)), "y": [0, 1]}, "x has 3 examples, y has 2"),
+        ({"x": np.zeros((0, 2)), "y": []}, "holds no examples"),
+        ({"x": np.zeros((1, 2)), "y": [0]}, "holds 1 example, expected at least 2 to split off a validation set"),
+        ({"x": np.zeros(3), "y": [0, 1, 0]}, "x has shape (3,), expected (examples, features ...)"),
+        ({"x": np.zeros((3, 0)), "y": [0, 1, 0]}, "x has shape (3, 0), expected (examples, features ...)"),
+        (
+            {"x": [[0, 1], [np.nan, 1], [-np.inf, np.nan]], "y": [0, 1, 0]},
+            "x holds 3 values not finite in float32, the first is nan at row 1, column 0, counted from 0",
+        ),
+        (
+            {"x": [[[0, 1], [2, 1e39]]], "y": [0]},
+            "x holds 1 value not finite in float32, the first is 1e+39 at row 0, column 1, 1, counted from 0",
+        ),
+        (
+            {"x": np.zeros((3, 1)), "y": [0, 0.5, 1]},
+            f"row 1, counted from 0: the label is 0.5, {NOT_A_LABEL}",
+        ),
+        (
+            {"x": np.zeros((2, 1)), "y": [0, np.nan]},
+            f"row 1, counted from 0: the label is nan, {NOT_A_LABEL}",
+        ),
+        ({"x": np.zeros((2, 1)), "y": np.zeros((2, 3))}, "y has shape (2, 3), expected one label for each example"),
+    ],
+)
+def test_examples_that_cannot_be_used(refused: Refused, tmp_path: Path, arrays: dict, message: str) -> None:
+    (tmp_path / "a.npz").write_bytes(npz_bytes(**arrays))
+    assert refused("a.npz") == f"FOLDER/a.npz: {message}"
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (["a", "b"], "y has text, expected one or more numbers for each example"),
+        (np.zeros((2, 3, 4)), "y has shape (2, 3, 4), expected one or more numbers for each example"),
+        ([1.0, np.nan], "y of row 1, counted from 0, is not finite in float32"),
+        ([1e300, 0.0], "y of row 0, counted from 0, is not finite in float32"),
+    ],
+)
+def test_values_that_cannot_be_used(refused: Refused, tmp_path: Path, y: Any, message: str) -> None:
+    (tmp_path / "a.npz").write_bytes(npz_bytes(x=np.zeros((2, 1)), y=y))
+    assert refused("a.npz", targets="values") == f"FOLDER/a.npz: {message}"
+
+
+def test_a_test_set_that_does_not_fit_the_training_set(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(npz_bytes(**GOOD))
+    (tmp_path / "b.npz").write_bytes(npz_bytes(x=np.zeros((3, 5)), y=[0, 1, 0]))
+    assert refused("a.npz", "b.npz") == ("FOLDER/b.npz: examples have shape (5,), expected (2,) as in FOLDER/a.npz")
+    (tmp_path / "b.npz").write_bytes(npz_bytes(x=np.zeros((3, 2)), y=[0, 7, 0]))
+    assert refused("a.npz", "b.npz") == (
+        "FOLDER/b.npz: row 1, counted from 0: the label 7 is not known to FOLDER/a.npz; known: 0, 1"
+    )
+    (tmp_path / "b.npz").write_bytes(npz_bytes(x=np.zeros((3, 2)), y=np.zeros((3, 2))))
+    assert refused("a.npz", "b.npz", targets="values") == (
+        "FOLDER/b.npz: y has 2 values an example, FOLDER/a.npz has 1"
+    )
+
+
+def test_values_that_scaling_makes_infinite(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(npz_bytes(x=[[0.0], [1e-30]], y=[0, 1]))
+    (tmp_path / "b.npz").write_bytes(npz_bytes(x=[[1e30]], y=[0]))
+    assert refused("a.npz", "b.npz", scale="unit") == (
+        "FOLDER/b.npz: values lie so far from those of the training set that scaling makes them infinite"
+    )
+    (tmp_path / "a.npz").write_bytes(npz_bytes(x=[[-3e38], [3e38]], y=[0, 1]))
+    assert refused("a.npz", scale="unit", validation=0) == (
+        "FOLDER/a.npz: a feature spans 6e+38, more than float32 can scale (3.4e+38)"
+    )
+
+
+def test_features_that_do_not_fit_the_model(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(npz_bytes(**GOOD))
+    (tmp_path / "b.npz").write_bytes(npz_bytes(x=np.zeros((3, 5))))
+    (tmp_path / "c.npz").write_bytes(npz_bytes(x=np.zeros((1, 2)), y=[3]))
+    encoding = load("a.npz", base=tmp_path).encoding
+    with pytest.raises(DataError) as error:
+        load_features("b.npz", encoding, base=tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path}/b.npz: examples have shape (5,), expected (2,) as in the model's training set"
+    )
+    with pytest.raises(DataError) as error:
+        load_features("c.npz", encoding, base=tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path}/c.npz: row 0, counted from 0: the label 3 is not known to the model; known: 0, 1"
+    )
+
+
+def test_an_encoding_that_is_none() -> None:
+    with pytest.raises(LayoutError) as error:
+        Encoding.from_dict({"shape": [1]}, {})
+    assert str(error.value) == "encoding: does not say how the data were encoded (KeyError('label_names'))"
+
+
+# Anything at all
+
+
+FILES = {
+    "a.npz": npz_bytes(x=np.arange(6.0).reshape(3, 2), y=[0, 1, 0]),
+    "images.idx3": idx_bytes(np.arange(12, dtype=np.uint8).reshape(3, 2, 2)),
+    "a.svm": b"1 1:0.5 3:2\n0 2:1 # comment\n1 3:4\n",
+    "a.csv": b'a,"b",y\n1,2,0\n"3",4,1\n5,6.5,0\n',
+}
+
+
+@given(
+    name=st.sampled_from(list(FILES)),
+    compress=st.sampled_from([None, gzip.compress, lzma.compress]),
+    changes=st.lists(st.tuples(st.integers(0, 700), st.binary(max_size=3), st.integers(0, 3)), max_size=4),
+    after=st.booleans(),
+)
+@settings(max_examples=25000, deadline=None)
+def test_no_change_to_a_file_raises_anything_but_an_error_of_ours(
+    name: str, compress: Any, changes: list[tuple[int, bytes, int]], after: bool
+) -> None:
+    def damaged(content: bytes) -> bytes:
+        for place, new, n_old in changes:
+            place %= len(content) + 1
+            content = content[:place] + new + content[place + n_old :]
+        return content
+
+    suffix = {None: "", gzip.compress: ".gz", lzma.compress: ".xz"}[compress]
+    content = FILES[name] if after else damaged(FILES[name])
+    content = compress(content) if compress else content
+    with TemporaryDirectory() as folder:
+        Path(folder, "labels.idx1").write_bytes(idx_bytes(np.array([0, 1, 0], np.uint8)))
+        Path(folder, name + suffix).write_bytes(damaged(content) if after else content)
+        message = folder
+        try:
+            data = load(name + suffix, base=Path(folder), scale="standard")
+            assert np.isfinite(data.train.x).all()
+        except InputError as error:
+            message = str(error)
+    assert folder in message
+    assert "\n" not in message
+
+
+# npz
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "truncated or corrupt (File is not a zip file)"),
+        (npz_bytes(**GOOD)[:-30], "truncated or corrupt (File is not a zip file)"),
+        (npz_bytes(images=[1], y=[2]), "holds no array 'x', got 'images', 'y'"),
+        (npz_bytes(x=np.zeros((2, 1))), "holds no array 'y', got 'x'"),
+        (npz_bytes(x=np.array([["a"]]), y=[0]), "x holds str32, expected numbers"),
+        (npz_bytes(x=np.zeros((1, 1)), y=np.zeros(1, np.complex64)), "y holds complex64, expected numbers or text"),
+        (npz_bytes(x=np.array([[None]]), y=[0]), "x holds pickled objects, expected numbers"),
+    ],
+)
+def test_npz_that_cannot_be_used(refused: Refused, tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "a.npz").write_bytes(content)
+    assert refused("a.npz") == f"FOLDER/a.npz: {message}"
+
+
+def test_npz_with_a_flipped_bit(refused: Refused, tmp_path: Path) -> None:
+    content = bytearray(npz_bytes(x=np.zeros((100, 100)), y=np.zeros(100)))
+    content[5000] ^= 1
+    (tmp_path / "a.npz").write_bytes(content)
+    assert refused("a.npz") == "FOLDER/a.npz: truncated or corrupt (Bad CRC-32 for file 'x.npy')"
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        (
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000)}",
+            "header of x says shape (1000000, 1000000) float32, 4000000000000 bytes, the file holds 8",
+        ),
+        (
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -2)}",
+            "x has no valid npy header (shape (-1, -2), 4 bytes an item)",
+        ),
+        (
+            "{'descr': '<U0', 'fortran_order': False, 'shape': (2, 2)}",
+            "x has no valid npy header (shape (2, 2), 0 bytes an item)",
+        ),
+        ("{'shape': (2, 1)}", "x has no valid npy header (Header does not contain the correct keys: ['shape'])"),
+    ],
+)
+def test_npz_whose_header_lies(refused: Refused, tmp_path: Path, member: str, message: str) -> None:
+    header = member.encode().ljust(117) + b"\n"
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + bytes(8))
+        archive.writestr("y.npy", b"")
+    assert refused("a.npz") == f"FOLDER/a.npz: {message}"
+
+
+def test_npz_whose_member_is_no_array(refused: Refused, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\7\0")
+        archive.writestr("y.npy", b"")
+    assert refused("a.npz") == ("FOLDER/a.npz: x has no valid npy header (version 7.0, expected 1.0 or 2.0)")
+
+
+# idx
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\0\0", "truncated, got 2 bytes, expected an idx header"),
+        (b"\x1f\x8b\x08\0rest", "begins with 0x1f8b0800, expected an idx magic number such as 0x00000803"),
+        (b"\0\0\x07\3rest", "begins with 0x00000703, expected an idx magic number such as 0x00000803"),
+        (b"\0\0\x08\0rest", "begins with 0x00000800, expected an idx magic number such as 0x00000803"),
+        (b"\0\0\x08\3rest", "truncated, got 8 bytes, expected a header of 16"),
+        (idx_bytes(np.zeros((2, 3, 4), np.uint8))[:-1], "header says 2 x 3 x 4 uint8, 24 bytes, the file holds 23"),
+        (idx_bytes(np.zeros((2, 3, 4), np.uint8)) + b"\0", "header says 2 x 3 x 4 uint8, 24 bytes, the file holds 25"),
+    ],
+)
+def test_idx_that_cannot_be_used(refused: Refused, tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "images.idx3").write_bytes(content)
+    assert refused("images.idx3") == f"FOLDER/images.idx3: {message}"
+    (tmp_path / "images.idx3.gz").write_bytes(gzip.compress(content))
+    assert refused("images.idx3.gz") == f"FOLDER/images.idx3.gz: {message.replace('holds 25', 'holds more')}"
+
+
+def test_idx_labels_that_are_missing_or_do_not_fit(refused: Refused, tmp_path: Path) -> None:
+    images = idx_bytes(np.zeros((2, 3, 4), np.uint8))
+    (tmp_path / "a-images.idx3").write_bytes(images)
+    assert refused("a-images.idx3") == (
+        "FOLDER/a-labels.idx1: no such file; expected the labels of a-images.idx3 there"
+    )
+    (tmp_path / "a-labels.idx1").write_bytes(images)
+    assert refused("a-images.idx3") == "FOLDER/a-labels.idx1: labels have 3 dimensions, expected 1"
+    (tmp_path / "a-labels.idx1").write_bytes(idx_bytes(np.zeros(3, np.uint8)))
+    assert refused("a-images.idx3") == "FOLDER/a-images.idx3: x has 2 examples, y has 3"
+    (tmp_path / "b.idx3").write_bytes(images)
+    assert refused("b.idx3") == (
+        'FOLDER/b.idx3: the name has no "images" that "labels" could stand for; cannot find the labels'
+    )
+
+
+# svmlight
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no examples"),
+        ("# only a comment\n", "holds no examples"),
+        ("1 1:1\nyes 1:1\n", "line 2: the label is 'yes', expected a number"),
+        ("1 1:1\n\n# more\n1 2\n", "line 4: got '2', expected index:value"),
+        ("1 1:one\n", "line 1: got '1:one', expected index:value"),
+        ("1 -1:2\n", "line 1: got '-1:2', expected index:value"),
+        ("1 qid:1 3:1 2:1\n", "line 1: the feature index 2 follows 3, expected ascending ones"),
+        ("1 5000000000:1\n", "line 1: the feature index is 5000000000, expected at most 2147483647"),
+        (
+            "1 1:1\n0 1:1 2:nan\n",
+            "x holds 1 value not finite in float32, the first is nan at row 1, column 1, counted from 0",
+        ),
+    ],
+)
+def test_svmlight_that_cannot_be_used(refused: Refused, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.svm").write_text(text)
+    assert refused("a.svm") == f"FOLDER/a.svm: {message}"
+
+
+def test_svmlight_with_more_features_than_in_training(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "a.svm").write_text("1 1:1 3:1\n0 1:1\n")
+    (tmp_path / "b.svm").write_text("1 1:1\n0 5:1\n")
+    message = "row 1, counted from 0: the feature index is 5, expected at most 3 (3 features)"
+    assert refused("a.svm", "b.svm") == f"FOLDER/b.svm: {message}"
+    assert refused("b.svm", n_features=3) == f"FOLDER/b.svm: {message}"
+    (tmp_path / "b.svm").write_text("1 1:1\n0 0:1\n")
+    assert refused("a.svm", "b.svm") == (
+        "FOLDER/b.svm: row 1, counted from 0: the feature index is 0, but the training set counts from 1"
+    )
+
+
+# csv
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1 is empty, expected a header with the names of the columns"),
+        ("1,2\n3,4\n", "line 1 holds numbers only, expected a header with the names of the columns"),
+        ("a,,b\n1,2,3\n", "line 1: column 2 has no name"),
+        ("a,b,a\n1,2,3\n", "line 1: two columns have the name 'a'"),
+        ("a;b\n1;2\n", "has no feature columns, got only 'a;b'"),
+        ("a,b\n", "holds no examples"),
+        ("a,b\n1,0\n1,2,3\n", "line 3: got 3 cells, expected 2 as in the header"),
+        ("a,b\n1,0\n\n1\n", "line 4: got 1 cells, expected 2 as in the header"),
+        ("a,b,y\n1,2,0\n3,four,1\n", "line 3, column 'b': got 'four', expected a number"),
+        ("a,b,y\n1,,0\n", "line 2, column 'b': got '', expected a number"),
+        ("a,y\n1, \n", "line 2, column 'y': the label is empty"),
+        (
+            "a,y\n1,0\n2,0.5\n",
+            "line 3: the label is 0.5, expected an integer; to predict real values, use a loss for values",
+        ),
+        (
+            "a,y\n1,0\n\ninf,1\nnan,1\n",
+            "x holds 2 values not finite in float32, the first is inf at line 4, column 'a'",
+        ),
+        ('a,y\n1,"0\n', "line 2: unexpected end of data"),
+    ],
+)
+def test_csv_that_cannot_be_used(refused: Refused, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    assert refused("a.csv") == f"FOLDER/a.csv: {message}"
+
+
+def test_csv_columns_that_are_missing(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("width,height,kind\n1,2,0\n3,4,1\n")
+    (tmp_path / "b.csv").write_text("width,kind\n1,0\n")
+    (tmp_path / "c.csv").write_text("width,height\n1,0\n")
+    assert refused("a.csv", label="knid") == "FOLDER/a.csv: has no column 'knid'; did you mean 'kind'?"
+    assert refused("a.csv", ignore=("age",)) == "FOLDER/a.csv: has no column 'age'; known: height, kind, width"
+    assert refused("a.csv", "b.csv") == "FOLDER/b.csv: has no column 'height'; known: kind, width"
+    assert refused("a.csv", "c.csv") == "FOLDER/c.csv: has no column 'kind'; known: height, width"
+
+
+def test_csv_values_that_are_no_numbers(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,y\n1,low\n")
+    assert refused("a.csv", targets="values") == "FOLDER/a.csv: line 2, column 'y': got 'low', expected a number"
+
+
+def test_csv_in_another_encoding(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("a,y\n1,déjà\n".encode("latin-1"))
+    assert refused("a.csv") == "FOLDER/a.csv: not UTF-8 text (invalid continuation byte)"

@@ -1,0 +1,122 @@
+"""The floors of the house, and its single doors: who may import what. Read off the source with ``ast``."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "hogpour"
+
+FLOORS: list[set[str]] = [
+    {"errors", "spec", "registry", "config", "stats"},  # 0 words
+    {"layers", "algos.optim", "algos.schedule", "contract"},  # 1 mathematics
+    {"algos", "portions", "shm.layout"},  # 2 pure decisions
+    {"shm", "formats", "scaling", "data", "cpu"},  # 3 ports
+    {"model", "replica", "supervisor", "checkpoint", "preparation"},  # 4 roles
+    {"node", "report", "doctor", "cli", "__main__", "__init__"},  # 5 the house
+]
+
+PURE = 3  # floors below this one do no I/O and know no time
+IMPURE = {"asyncio", "socket", "time", "threading", "subprocess", "multiprocessing", "os", "io", "tempfile", "mmap", "signal"}
+
+DOORS = {
+    "uvloop": {"cli"},
+    "mmap": {"shm.segment"},
+    "random": set(),
+    "pickle": set(),
+    "socket": set(),
+    "multiprocessing": set(),
+}
+
+
+def modules() -> list[str]:
+    return sorted(".".join(p.relative_to(ROOT).with_suffix("").parts) for p in ROOT.rglob("*.py"))
+
+
+def floor_of(module: str) -> int:
+    """The floor whose entry is the longest prefix of the module's name."""
+    name = module.removesuffix(".__init__") if module != "__init__" else module
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        prefix = ".".join(parts[:end])
+        for number, names in enumerate(FLOORS):
+            if prefix in names:
+                return number
+    raise AssertionError(f"{module} is on no floor: add it to FLOORS")
+
+
+def imports(module: str) -> Iterator[tuple[str, int]]:
+    """Absolute names that a module imports, anywhere in it, with the line. Type-checking imports do not count."""
+    path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}:{node.lineno}: relative import"
+            base = node.module or ""
+            known = set(modules())
+            for alias in node.names:
+                inner = f"{base}.{alias.name}".removeprefix("hogpour.")
+                yield (f"hogpour.{inner}" if base.startswith("hogpour") and inner in known else base, node.lineno)
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_file_imports_from_its_own_or_lower_floors_only(module: str) -> None:
+    for name, line in imports(module):
+        if not name.startswith("hogpour"):
+            continue
+        target = name.removeprefix("hogpour").lstrip(".") or "__init__"
+        if target == "__init__":
+            continue  # the lazy package itself
+        target = target if target in modules() else f"{target}.__init__"
+        assert floor_of(target) <= floor_of(module), f"{module}:{line} imports {name} from a higher floor"
+
+
+@pytest.mark.parametrize("module", [m for m in modules() if floor_of(m) < PURE])
+def test_lower_floors_do_no_io_and_know_no_time(module: str) -> None:
+    for name, line in imports(module):
+        assert name.partition(".")[0] not in IMPURE, f"{module}:{line} imports {name}"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_single_doors(module: str) -> None:
+    for name, line in imports(module):
+        top = name.partition(".")[0]
+        assert module in DOORS.get(top, {module}), f"{module}:{line} imports {name}; doors: {DOORS[top]}"
+
+
+@pytest.mark.parametrize("module", [m for m in modules() if m not in ("cli", "cpu")])
+def test_the_environment_is_read_in_two_places(module: str) -> None:
+    text = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+    names = {node.attr for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute)}
+    assert not names & {"environ", "getenv"}
+
+
+def test_shm_knows_no_network_and_formats_know_no_shared_memory() -> None:
+    for module in modules():
+        names = {name for name, _ in imports(module)}
+        if module.startswith("shm"):
+            assert not any(n.startswith("hogpour.net") for n in names)
+        if module.startswith("formats"):
+            assert not any(n.startswith("hogpour.shm") for n in names)
+
+
+def test_mathematics_imports_numpy_and_numba_only() -> None:
+    allowed = {"numpy", "numba", "llvmlite", "hogpour"}
+    standard = {"__future__", "abc", "collections", "dataclasses", "math", "typing", "types", "contextlib", "tracemalloc"}
+    for module in modules():
+        if floor_of(module) == 1:
+            tops = {name.partition(".")[0] for name, _ in imports(module)}
+            assert tops <= allowed | standard, f"{module} imports {tops - allowed - standard}"

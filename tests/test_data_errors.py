@@ -285,6 +285,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @given(
     name=st.sampled_from(list(FILES)),
     compress=st.sampled_from([None, gzip.compress, lzma.compress]),

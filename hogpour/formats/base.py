@@ -110,7 +110,7 @@ def explain(path: Path, exc: Exception) -> str:
         return f"{path}: may not be read by this user"
     if isinstance(exc, OSError) and exc.errno is not None:
         return f"{path}: cannot be read ({exc.strerror})"
-    return f"{path}: truncated or corrupt ({exc})"
+    return f"{path}: truncated or corrupt ({str(exc) or 'ends too early'})"
 
 
 def fill(file: BinaryIO, n_bytes: int) -> tuple[npt.NDArray[np.uint8], int]:

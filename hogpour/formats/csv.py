@@ -72,7 +72,7 @@ def _columns(path: Path, names: list[str], wanted: Wanted) -> tuple[str, tuple[s
     if not (wanted.need_y or wanted.label) and wanted.n_features == len(names) - len(wanted.ignore):
         label = ""  # nothing but features
     for name in (*wanted.ignore, *wanted.columns, *([label] if wanted.need_y else [])):
-        if name not in names and (name not in wanted.ignore or not wanted.columns):
+        if name not in names:
             raise DataError(f"{path}: has no column {name!r}{nearest(name, names)}")
     columns = wanted.columns or tuple(name for name in names if name != label and name not in wanted.ignore)
     if not columns:

@@ -6,6 +6,7 @@ header must agree with the size in the zip's directory, and that with the memory
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from math import prod
 from pathlib import Path
@@ -22,16 +23,18 @@ __all__ = ["PATTERNS", "read"]
 
 PATTERNS = ("*.npz",)
 
+# Besides BadZipFile: encrypted, or written by a later zip (RuntimeError); offsets and names that cannot be.
+_ZIP_FAULTS = (RuntimeError, ValueError, OverflowError, struct.error)
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def read(path: Path, wanted: Wanted) -> Table:
     """Read the arrays x and y; bytes in x stand for 0..1."""
-    with opened(path) as file, zipfile.ZipFile(file) as archive:
+    with opened(path) as file, _archive(path, file) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
         for key in ("x", "y") if wanted.need_y else ("x",):
             if key not in names:
-                raise DataError(f"{path}: holds no array {key!r}, got {', '.join(map(repr, names)) or 'none'}")
+                raise DataError(f"{path}: holds no array {key!r}, got {', '.join(map(repr, names[:8])) or 'none'}")
         x = _member(path, archive, "x")
         y = _member(path, archive, "y") if "y" in names else None
     if x.dtype.kind not in "buif":
@@ -41,11 +44,18 @@ def read(path: Path, wanted: Wanted) -> Table:
     return Table(x, y)
 
 
+def _archive(path: Path, file: BinaryIO) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(file)
+    except _ZIP_FAULTS as exc:
+        raise DataError(f"{path}: truncated or corrupt ({exc})") from exc
+
+
 def _member(path: Path, archive: zipfile.ZipFile, key: str) -> npt.NDArray[Any]:
     directory = archive.getinfo(f"{key}.npy")
     try:
         member = archive.open(directory)
-    except (RuntimeError, NotImplementedError) as exc:  # encrypted; compressed in a way that zipfile does not know
+    except _ZIP_FAULTS as exc:
         raise DataError(f"{path}: {key} cannot be read ({exc})") from exc
     with member:
         shape, fortran, dtype = _header(path, member, key)

@@ -209,7 +209,8 @@ def load_features(path: str | Path, encoding: Encoding, *, format: str = "", bas
     """Read examples for a trained model, encoded and scaled as in training.
 
     Args:
-        path: file, or "digits" for its test part. y may be absent: no array y, no labels file, no label column.
+        path: file, or "digits" for its test part. y may be absent: no array y, no labels file, no label column; in
+            svmlight, where every row begins with a label, one and the same unknown label everywhere.
         encoding: from ``Data.encoding``, by way of the model file.
         format: name of the file's format; "" goes by its name.
         base: folder in which a relative path begins.
@@ -222,7 +223,7 @@ def load_features(path: str | Path, encoding: Encoding, *, format: str = "", bas
     table, source = _read(path, base, format, wanted)
     _check_shape(source, table, encoding.shape, "the model's training set")
     y = None
-    if table.y is not None:
+    if table.y is not None and not _is_placeholder(source, table, encoding):
         y = _encode(source, table, encoding.targets, encoding.label_names, "the model")
     x = _scaled(source, _dense(source, table, np.arange(table.x.shape[0])), encoding.scaling)
     return Features(x, y, source)
@@ -240,6 +241,14 @@ def shuffled(dataset: Dataset, seed: int) -> Dataset:
 
 def _is_embedded(name: str | Path, base: Path, format: str) -> bool:
     return not formats.find(base / name, str(name), format).PATTERNS
+
+
+def _is_placeholder(source: str, table: Table, encoding: Encoding) -> bool:
+    """Whether an svmlight file says of every row what cannot be: it means to say nothing, often by a 0."""
+    if table.first_index is None or encoding.targets == "values":
+        return False
+    names, _ = _names(source, table)
+    return len(names) == 1 and names[0] not in encoding.label_names
 
 
 def _like(encoding: Encoding) -> Wanted:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from hogpour.data import load, load_features
+from hogpour.errors import DataError
 from hogpour.formats import csv, idx, npz, svmlight
 from hogpour.formats.base import Wanted
 
@@ -135,6 +136,18 @@ def test_svmlight_test_rows_are_read_like_the_training_rows(tmp_path: Path) -> N
     assert data.test.y.tolist() == [1]
     features = load_features("a.t", data.encoding, format="svmlight", base=tmp_path)
     assert features.x.tolist() == [[0.0, 4.0, 0.0]]
+
+
+def test_svmlight_rows_whose_labels_are_unknown_all_alike_have_none(tmp_path: Path) -> None:
+    (tmp_path / "a.svm").write_text("-1 1:1 3:0.5\n+1 2:2\n")
+    (tmp_path / "b.svm").write_text("0 2:4\n0 1:1\n")
+    encoding = load("a.svm", base=tmp_path).encoding
+    features = load_features("b.svm", encoding, base=tmp_path)
+    assert features.y is None
+    assert features.x.tolist() == [[0.0, 4.0, 0.0], [1.0, 0.0, 0.0]]
+    (tmp_path / "b.svm").write_text("0 2:4\n1 1:1\n")
+    with pytest.raises(DataError, match="the label 0 is not known to the model; known: -1, 1"):
+        load_features("b.svm", encoding, base=tmp_path)
 
 
 def test_svmlight_indices_from_0_hold_for_the_test_file_too(tmp_path: Path) -> None:

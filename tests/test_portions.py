@@ -19,7 +19,7 @@ def test_each_epoch_covers_each_example_exactly_once(blocks: Blocks, seed: int) 
     orders = [blocks.epoch_order(seed, epoch) for epoch in range(blocks.epochs)]
     out = np.full(blocks.block_size, -1, np.int64)
     for ticket in range(blocks.total):
-        epoch, rank = blocks.place(ticket)
+        epoch, _ = blocks.place(ticket)
         start, stop = blocks.range(ticket, orders[epoch])
         counts[epoch, example_order(seed, epoch, start, stop, out)] += 1
     assert (counts == 1).all()

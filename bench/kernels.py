@@ -1,0 +1,467 @@
+"""How far is each layer, loss and optimiser from its limit, and how does it compare with PyTorch's?
+
+One thread each. Everything runs as the product runs it: layers through ``forward`` and ``backward`` on a ``Cell``,
+losses and optimisers through ``apply``. The limit of a row is measured in turns with it:
+
+    same products   the products of a linear layer by BLAS alone (numba's np.dot), the better of batch first and last
+    BLAS peak       a product of 512 x 512 matrices, in floating-point operations a second
+    copy            a plain loop that copies as many bytes as the pass must read and write, in as much memory
+    plain loops     optimisers: the best of copy, sum, sum in place into one and two vectors, all of the same length
+
+PyTorch runs its best formulation of the same arithmetic on the same numbers, batch first as it likes them, forward with
+the record of the graph as in training, backward by ``autograd.grad``. Outputs are compared before anything is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from bench.harness import Report, Spread, Table, alternate, one_thread, torch_or_none
+from hogpour import registry
+from hogpour.layers.base import Cell, Layer
+
+__all__ = ["add_arguments", "measure"]
+
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One way to say a layer in PyTorch."""
+
+    function: Callable[..., Any]
+    """Of the input, batch first, and the parameters."""
+    arrange: Callable[..., list[Any]] = lambda *params: list(params)
+    """Puts our parameters into the order that suits the function; a user would keep them so, and it is not timed."""
+
+
+Peers = dict[str, Peer]
+
+COLUMNS = ("what", "pass", "us", "p10_us", "p90_us", "rate", "unit", "limit", "limit_rate", "of_limit",
+           "torch_us", "times_torch", "torch_best")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A layer at one shape."""
+
+    layer: str
+    shape: tuple[int, ...]
+    batch: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    peers: Callable[[Any, Layer], Peers] | None = None
+    limit: str = "copy"
+    """``same products``, ``BLAS peak`` or ``copy``."""
+    backward_reads: tuple[str, ...] = ("y",)
+    """Copy: what backward must read besides d_y, by the names of ``Cell``."""
+    forward_writes: tuple[str, ...] = ()
+    """Copy: what forward must write besides y."""
+
+
+def cases() -> list[Case]:
+    """Return the layers and shapes that are measured; those whose file does not exist are left out."""
+    image: dict[str, Any] = {"shape": (16, 32, 32), "batch": 64}
+    every = [
+        Case("linear", (784,), 8, {"units": 128}, _torch_linear, "same products"),
+        Case("linear", (784,), 32, {"units": 256}, _torch_linear, "same products"),
+        Case("linear", (1024,), 128, {"units": 1024}, _torch_linear, "same products"),
+        Case("conv2d", (1, 28, 28), 64, {"channels": 10, "kernel": 5}, _torch_conv2d, "BLAS peak"),
+        Case("conv2d", (10, 12, 12), 64, {"channels": 20, "kernel": 5}, _torch_conv2d, "BLAS peak"),
+        Case("conv2d", (16, 32, 32), 64, {"channels": 32, "kernel": 3, "padding": 1}, _torch_conv2d, "BLAS peak"),
+        Case("locally_connected2d", (1, 28, 28), 64, {"channels": 10, "kernel": 5}, _torch_local, "BLAS peak"),
+        Case("locally_connected2d", (10, 12, 12), 64, {"channels": 20, "kernel": 5}, _torch_local, "BLAS peak"),
+        Case("max_pool2d", **image, settings={"size": 2}, peers=_torch_max_pool, backward_reads=("scratch",),
+             forward_writes=("scratch",)),
+        Case("avg_pool2d", **image, settings={"size": 2}, peers=_torch_avg_pool, backward_reads=()),
+        Case("l2_pool2d", **image, settings={"size": 2}, peers=_torch_l2_pool, backward_reads=("x", "y")),
+        Case("local_contrast_norm", **image, peers=_torch_contrast, backward_reads=("x", "y")),
+        Case("relu", **image, peers=_torch_unary("relu")),
+        Case("sigmoid", **image, peers=_torch_unary("sigmoid")),
+        Case("tanh", **image, peers=_torch_unary("tanh")),
+        Case("dropout", **image, settings={"rate": 0.5}, peers=_torch_dropout, backward_reads=("scratch",),
+             forward_writes=("scratch",)),
+    ]  # fmt: skip
+    there = registry.available("layer")
+    return [case for case in every if case.layer in there]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this bench."""
+    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name contains TEXT")
+    parser.add_argument("--elements", type=int, default=1 << 24, help="length of the optimisers' vectors (64 MB)")
+
+
+def measure(options: argparse.Namespace) -> Report:
+    """Measure all rows."""
+    rounds = options.rounds or 25
+    torch = torch_or_none()
+    layers, losses = Table("Layers, float32, one thread", COLUMNS), Table("Losses with their gradient", COLUMNS)
+    title = f"Optimisers on vectors of {options.elements * 4 / 2**20:.0f} MiB"
+    optimisers = Table(title, COLUMNS)
+    with one_thread():
+        for case in cases():
+            if options.only in case.layer:
+                for row in _layer_rows(case, torch, rounds):
+                    layers.add(**row)
+        for name, shape in (("softmax_xent", (10, 64)), ("softmax_xent", (1000, 128)), ("logistic", (10, 64)),
+                            ("hinge", (10, 64)), ("squared_error", (10, 64))):  # fmt: skip
+            if options.only in name and name in registry.available("loss"):
+                losses.add(**_loss_row(name, shape, torch, rounds))
+        for name in registry.available("optimiser"):
+            if options.only in name:
+                optimisers.add(**_optimiser_row(name, options.elements, torch, max(3, rounds // 2)))
+    notes = [] if torch else ["PyTorch is not installed: no peers"]
+    return Report([table for table in (layers, losses, optimisers) if table.rows], notes)
+
+
+# Layers.
+
+
+def _layer_rows(case: Case, torch: Any, rounds: int) -> Iterator[dict[str, Any]]:
+    layer = registry.build("layer", {"name": case.layer, **case.settings}, "bench")
+    rng = np.random.default_rng(0)
+    cell = _cell(layer, case.shape, case.batch, rng)
+    layer.forward(cell)
+    peers = _peers_of_layer(case, layer, cell, torch) if torch and case.peers else {}
+    settings = "".join(f" {key} {value}" for key, value in case.settings.items())
+    what = f"{case.layer} {'x'.join(map(str, case.shape))}{settings}, batch {case.batch}"
+    for side, call in (("forward", lambda: layer.forward(cell)), ("backward", lambda: layer.backward(cell))):
+        limit, work, unit = _limit_of_layer(case, cell, side)
+        rivals = {f"torch:{name}": calls[side] for name, calls in peers.items()}
+        found = alternate({"ours": call, **limit, **rivals}, rounds=rounds)
+        yield _row(what, side, found, work, unit, case.limit)
+
+
+def _cell(layer: Layer, shape: tuple[int, ...], batch: int, rng: np.random.Generator) -> Cell:
+    """Return the cell of one layer as a workspace makes it, with the gradient of its input."""
+
+    def drawn(size: tuple[int, ...]) -> npt.NDArray[Any]:
+        return rng.normal(size=size).astype(np.float32)
+
+    x, d_y = drawn((*shape, batch)), drawn((*layer.output_shape(shape), batch))
+    params = tuple(np.zeros(size, np.float32) for size in layer.tensors(shape).values())
+    if params:
+        layer.init(params, shape, rng)
+    scratch = tuple(np.zeros((*size, batch), kind or np.float32) for size, kind in layer.scratch(shape).values())
+    own_gradients = tuple(map(np.zeros_like, params))
+    return Cell(x, np.zeros_like(d_y), d_y, np.zeros_like(x), params, own_gradients, scratch, rng)
+
+
+def _limit_of_layer(case: Case, cell: Cell, side: str) -> tuple[dict[str, Call], float, str]:
+    """Return what to time as the limit, the work of our pass in operations or bytes, and the unit of the rate."""
+    if case.limit == "copy":
+        names = ("x", "y", *case.forward_writes) if side == "forward" else ("d_y", "d_x", *case.backward_reads)
+        moved = sum(sum(a.nbytes for a in value) if isinstance(value := getattr(cell, name), tuple) else value.nbytes
+                    for name in names)  # fmt: skip
+        source = np.ones(moved // 8, np.float32)
+        target = np.ones_like(source)
+        return {"limit": lambda: copy(source, target)}, moved, "GB/s"
+    weight = cell.params[0]
+    n_weights_used = weight.size if case.limit == "same products" else weight[0].size * cell.y[..., 0].size
+    if case.layer == "locally_connected2d":
+        n_weights_used = weight.size  # every weight is used at one place only
+    work = 2.0 * n_weights_used * case.batch * (1 if side == "forward" else 2)
+    if case.limit == "BLAS peak":
+        a, b, c = (np.ones((512, 512), np.float32) for _ in range(3))
+        return {f"limit:{2 * 512**3}": lambda: dot(a, b, c)}, work, "GF/s"
+    w, x, y, d_y, d_x, d_w = weight, cell.x, cell.y, cell.d_y, cell.d_x, cell.d_params[0]
+    assert d_x is not None
+    rows = [np.ascontiguousarray(a.T) for a in (x, y, d_y, d_x)]
+    calls: dict[str, Call]
+    if side == "forward":
+        calls = {"limit:batch last": lambda: dot(w, x, y), "limit:batch first": lambda: dot(rows[0], w.T, rows[1])}
+    else:
+        calls = {
+            "limit:batch last": lambda: (dot(d_y, x.T, d_w), dot(w.T, d_y, d_x)),
+            "limit:batch first": lambda: (dot(rows[2].T, rows[0], d_w), dot(rows[2], w, rows[3])),
+        }
+    return calls, work, "GF/s"
+
+
+def _peers_of_layer(case: Case, layer: Layer, cell: Cell, torch: Any) -> dict[str, dict[str, Call]]:
+    """Return forward and backward of each formulation, after a look whether it computes the same."""
+
+    def batch_first(a: npt.NDArray[Any]) -> Any:
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(a, -1, 0)))
+
+    assert case.peers is not None
+    x = batch_first(cell.x).requires_grad_()
+    d_y, y = batch_first(cell.d_y), batch_first(cell.y)
+    found: dict[str, dict[str, Call]] = {}
+    for name, peer in case.peers(torch, layer).items():
+        arranged = peer.arrange(*[torch.from_numpy(p.copy()) for p in cell.params])
+        inputs = [x, *[p.contiguous().requires_grad_() for p in arranged]]
+        out = peer.function(*inputs)
+        same = case.layer == "dropout" or torch.allclose(out.reshape(y.shape), y, rtol=1e-3, atol=1e-3)
+        assert same, f"{case.layer}: {name} of PyTorch computes something else"
+        grad = d_y.reshape(out.shape)
+        found[name] = {
+            "forward": partial(peer.function, *inputs),
+            "backward": partial(torch.autograd.grad, out, inputs, grad, retain_graph=True),
+        }
+    return found
+
+
+def _torch_linear(torch: Any, layer: Any) -> Peers:
+    return {"linear": Peer(torch.nn.functional.linear)}
+
+
+def _torch_conv2d(torch: Any, layer: Any) -> Peers:
+    return {"conv2d": Peer(lambda x, w, b: torch.nn.functional.conv2d(x, w, b, layer.stride, layer.padding))}
+
+
+def _torch_local(torch: Any, layer: Any) -> Peers:
+    """PyTorch has no such layer. w: (rows, columns, n_out, n_in, kernel, kernel), b: (n_out, rows, columns)."""
+    k, s, pad = layer.kernel, layer.stride, layer.padding
+
+    def places(x: Any) -> Any:
+        return torch.nn.functional.unfold(x, k, stride=s, padding=pad)  # (batch, taps, places)
+
+    def windows(x: Any) -> Any:
+        return torch.nn.functional.pad(x, (pad,) * 4).unfold(2, k, s).unfold(3, k, s)
+
+    def by_place(w: Any, b: Any) -> list[Any]:
+        return [w.flatten(3).flatten(0, 1), b.flatten(1)]  # (places, n_out, taps), (n_out, places)
+
+    return {
+        "unfold + einsum, places first": Peer(lambda x, w, b: torch.einsum("bkp,pok->bop", places(x), w) + b, by_place),
+        "unfold + einsum, places last": Peer(
+            lambda x, w, b: torch.einsum("bkp,okp->bop", places(x), w) + b,
+            lambda w, b: [w.flatten(3).flatten(0, 1).permute(1, 2, 0), b.flatten(1)],
+        ),
+        "unfold + bmm": Peer(lambda x, w, b: torch.bmm(w, places(x).permute(2, 1, 0)).permute(2, 1, 0) + b, by_place),
+        "windows + einsum": Peer(lambda x, w, b: torch.einsum("nircpq,rcoipq->norc", windows(x), w) + b),
+    }
+
+
+def _torch_max_pool(torch: Any, layer: Any) -> Peers:
+    return {"max_pool2d": Peer(lambda x: torch.nn.functional.max_pool2d(x, layer.size, layer.step))}
+
+
+def _torch_avg_pool(torch: Any, layer: Any) -> Peers:
+    return {"avg_pool2d": Peer(lambda x: torch.nn.functional.avg_pool2d(x, layer.size, layer.step))}
+
+
+def _torch_l2_pool(torch: Any, layer: Any) -> Peers:
+    pools, size, step = torch.nn.functional, layer.size, layer.step
+    return {
+        "lp_pool2d": Peer(lambda x: pools.lp_pool2d(x, 2.0, size, step)),
+        "avg_pool2d of squares": Peer(lambda x: (pools.avg_pool2d(x * x, size, step) * size**2).sqrt()),
+    }
+
+
+def _torch_contrast(torch: Any, layer: Any) -> Peers:
+    """PyTorch has no such layer; the weighted mean over the window as two convolutions or as two matrix products."""
+    from hogpour.layers.local_contrast_norm import mean_matrix
+
+    conv2d, half, cache = torch.nn.functional.conv2d, layer.size // 2, {}
+    middle = mean_matrix(2 * layer.size + 1, layer.size, layer.window, "f", False)[layer.size]
+    weights = torch.from_numpy(middle[layer.size - half : layer.size + half + 1].copy())
+
+    def convolved(z: Any) -> Any:
+        along_columns = conv2d(z, weights.reshape(1, 1, 1, -1), padding=(0, half))
+        return conv2d(along_columns, weights.reshape(1, 1, -1, 1), padding=(half, 0))
+
+    def by_convolution(z: Any) -> Any:
+        if z.shape[2:] not in cache:  # at the border, the weights that exist
+            cache[z.shape[2:]] = convolved(torch.ones(1, 1, *z.shape[2:]))
+        return convolved(z) / cache[z.shape[2:]]
+
+    def by_product(z: Any) -> Any:
+        if z.shape not in cache:
+            matrices = [mean_matrix(length, layer.size, layer.window, "f", False) for length in z.shape[2:]]
+            cache[z.shape] = [torch.from_numpy(m.copy()) for m in matrices]
+        rows, columns = cache[z.shape]
+        return rows @ z @ columns.T
+
+    def normalised(x: Any, mean: Callable[[Any], Any]) -> Any:
+        v = x - mean(x.mean(1, keepdim=True))
+        return v / (layer.floor**2 + mean((v * v).mean(1, keepdim=True))).sqrt()
+
+    return {
+        "two conv2d": Peer(lambda x: normalised(x, by_convolution)),
+        "two products": Peer(lambda x: normalised(x, by_product)),
+    }
+
+
+def _torch_unary(name: str) -> Callable[[Any, Any], Peers]:
+    return lambda torch, layer: {name: Peer(getattr(torch, name))}
+
+
+def _torch_dropout(torch: Any, layer: Any) -> Peers:
+    return {"dropout": Peer(lambda x: torch.nn.functional.dropout(x, layer.rate, training=True))}
+
+
+# Losses.
+
+
+def _loss_row(name: str, shape: tuple[int, int], torch: Any, rounds: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    loss = registry.build("loss", name, "bench")
+    scores = rng.normal(size=shape).astype(np.float32)
+    labels = rng.integers(0, shape[0], shape[1])
+    target = labels if loss.targets == "labels" else rng.normal(size=shape).astype(np.float32)
+    d_scores = np.zeros_like(scores)
+    source, copied = scores.copy(), scores.copy()
+    contenders: dict[str, Call] = {
+        "ours": lambda: loss.apply(scores, target, d_scores),
+        "limit": lambda: copy(source.reshape(-1), copied.reshape(-1)),
+    }
+    if torch:
+        s = torch.from_numpy(np.ascontiguousarray(scores.T)).requires_grad_()
+        function = _torch_loss(name, torch, target, shape)
+
+        def theirs() -> Any:
+            value = function(s)
+            return value, torch.autograd.grad(value, s)[0]
+
+        value, gradient = theirs()
+        total, _ = loss.apply(scores, target, d_scores)
+        assert np.isclose(total / shape[1], value.item(), rtol=1e-4), f"{name}: PyTorch computes something else"
+        np.testing.assert_allclose(d_scores, gradient.numpy().T, rtol=1e-3, atol=1e-6)
+        contenders["torch:functional"] = theirs
+    found = alternate(contenders, rounds=rounds)
+    return _row(f"{name} {shape[0]} outputs, batch {shape[1]}", "both", found, 2.0 * scores.nbytes, "GB/s", "copy")
+
+
+def _torch_loss(name: str, torch: Any, target: npt.NDArray[Any], shape: tuple[int, int]) -> Callable[[Any], Any]:
+    functional = torch.nn.functional
+    n_outputs, batch = shape
+    if name == "squared_error":
+        values = torch.from_numpy(np.ascontiguousarray(target.T))
+        return lambda s: functional.mse_loss(s, values, reduction="sum") / (2 * batch)
+    labels = torch.from_numpy(target)
+    if name == "softmax_xent":
+        return lambda s: functional.cross_entropy(s, labels)
+    one_hot = functional.one_hot(labels, n_outputs).float()
+    signs = 2 * one_hot - 1
+    if name == "logistic":
+        return lambda s: functional.binary_cross_entropy_with_logits(s, one_hot, reduction="sum") / batch
+    assert name == "hinge"
+    return lambda s: (1 - signs * s).clamp(min=0).sum() / batch
+
+
+# Optimisers.
+
+
+def _optimiser_row(name: str, n: int, torch: Any, rounds: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    optimiser = registry.find("optimiser", name)(lr=1e-4)
+    params, grad, other, out, *state = _vectors(4 + len(optimiser.state), n)
+    for vector in (params, grad, other):
+        vector[:] = rng.standard_normal(n, np.float32)
+    steps = {"t": 0}
+
+    def ours() -> None:
+        steps["t"] += 1
+        optimiser.apply(params, grad, tuple(state), lr_scale=1.0, t=steps["t"])
+
+    # The work of a limit stands in its name: bytes read and written.
+    contenders: dict[str, Call] = {
+        "ours": ours,
+        f"limit:{8 * n} copy": lambda: copy(grad, out),
+        f"limit:{12 * n} sum": lambda: add(grad, other, out),
+        f"limit:{12 * n} in place": lambda: accumulate(out, grad),
+        f"limit:{20 * n} two in place": lambda: accumulate_two(out, other, grad),
+    }
+    if torch:
+        contenders |= _torch_optimisers(name, optimiser, params, torch)
+    found = alternate(contenders, rounds=rounds)
+    # params and each row of state are read and written, the gradient is read.
+    return _row(name, "step", found, 4.0 * n * (3 + 2 * len(state)), "GB/s", "plain loops")
+
+
+def _vectors(number: int, n: int) -> list[npt.NDArray[np.float32]]:
+    """Return vectors on cache lines, a few pages more than their length apart.
+
+    Where separate allocations of 64 MB happen to lie is a lottery: with parameters and a row of state 128 MiB + 4 KiB
+    apart every loop over three vectors, the plainest one too, fell from 55 to 30 GB/s (one thread of an AMD EPYC 9004).
+    """
+    step = -(-n // 1024) * 1024 + 17 * 1024
+    buffer = np.zeros(number * step + 16, np.float32)
+    first = -(buffer.ctypes.data // 4) % 16
+    return [buffer[first + k * step :][:n] for k in range(number)]
+
+
+def _torch_optimisers(name: str, optimiser: Any, params: npt.NDArray[Any], torch: Any) -> dict[str, Call]:
+    """Return a step of each implementation that PyTorch has: one tensor after the other, foreach, fused."""
+    classes = {"sgd": ("SGD", {}), "momentum": ("SGD", {"momentum": 0.9}), "adagrad": ("Adagrad", {}),
+               "nesterov": ("SGD", {"momentum": 0.9, "nesterov": True}), "rmsprop": ("RMSprop", {"alpha": 0.9}),
+               "adam": ("Adam", {})}  # fmt: skip
+    if name not in classes:
+        return {}
+    class_name, settings = classes[name]
+    found: dict[str, Call] = {}
+    for way in ({"foreach": False}, {"foreach": True}, {"fused": True}):
+        parameter = torch.nn.Parameter(torch.from_numpy(params.copy()))
+        parameter.grad = torch.ones_like(parameter)
+        try:
+            peer = getattr(torch.optim, class_name)([parameter], lr=1e-4, **settings, **way)
+            peer.step()
+        except (TypeError, RuntimeError):  # this optimiser has no such implementation
+            continue
+        found[f"torch:{next(iter(way)) if any(way.values()) else 'single tensor'}"] = peer.step
+    return found
+
+
+# Rows and plain loops.
+
+
+def _row(what: str, side: str, found: Mapping[str, Spread], work: float, unit: str, limit: str) -> dict[str, Any]:
+    """Make a row of the medians. A limit whose name begins with a number did that much work, else as much as ours."""
+    ours = found["ours"]
+    rates = []
+    for name, spread in found.items():
+        kind, _, detail = name.partition(":")
+        if kind == "limit":
+            did = detail.partition(" ")[0]
+            rates.append((float(did) if did.isdigit() else work) / spread.median / 1e9)
+    rate = work / ours.median / 1e9
+    row = {
+        "what": what, "pass": side, "us": ours.median * 1e6, "p10_us": ours.p10 * 1e6, "p90_us": ours.p90 * 1e6,
+        "rate": rate, "unit": unit, "limit": limit, "limit_rate": max(rates), "of_limit": rate / max(rates),
+    }  # fmt: skip
+    theirs = {name: spread.median for name, spread in found.items() if name.startswith("torch:")}
+    if theirs:
+        best = min(theirs, key=theirs.__getitem__)
+        row |= {"torch_us": theirs[best] * 1e6, "times_torch": theirs[best] / ours.median,
+                "torch_best": best.partition(":")[2]}  # fmt: skip
+    return row
+
+
+@njit(cache=True, nogil=True)
+def dot(a, b, out):  # type: ignore[no-untyped-def]
+    np.dot(a, b, out)
+
+
+@njit(cache=True, nogil=True)
+def copy(source, target):  # type: ignore[no-untyped-def]
+    for k in range(source.size):
+        target[k] = source[k]
+
+
+@njit(cache=True, nogil=True)
+def add(a, b, out):  # type: ignore[no-untyped-def]
+    for k in range(a.size):
+        out[k] = a[k] + b[k]
+
+
+@njit(cache=True, nogil=True)
+def accumulate(a, b):  # type: ignore[no-untyped-def]
+    for k in range(a.size):
+        a[k] += b[k]
+
+
+@njit(cache=True, nogil=True)
+def accumulate_two(a, b, c):  # type: ignore[no-untyped-def]
+    for k in range(a.size):
+        a[k] += c[k]
+        b[k] += c[k]

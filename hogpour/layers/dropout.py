@@ -8,6 +8,7 @@ Hinton et al. 2012, scaled while training instead of in evaluation, as everywher
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numba import njit
@@ -20,6 +21,8 @@ __all__ = ["Dropout"]
 @dataclass(frozen=True, slots=True)
 class Dropout(Layer):
     """Dropout of single inputs, or of whole channels."""
+
+    random: ClassVar[bool] = True
 
     rate: float
     """Probability of being dropped, at least 0 and less than 1."""

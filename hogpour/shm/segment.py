@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from hogpour.cpu import available_memory
 from hogpour.errors import ResourceError
 from hogpour.shm.layout import Layout
 
@@ -46,6 +47,11 @@ class Segment:
         Raises:
             ResourceError: the machine does not have that much.
         """
+        needs = f"shared memory: {purpose} needs {layout.size / 1e9:.3f} GB"
+        advice = "use less data, a smaller model or fewer replicas"
+        if layout.size > (available := available_memory()):
+            # Asked first: where there is no limit but the memory itself, reserving too much wakes the kernel's killer.
+            raise ResourceError(f"{needs}, {available / 1e9:.3f} GB are available; {advice}")
         given, fd = fd, anonymous_file() if fd is None else fd
         try:
             # Reserved now: without it, memory that is not there is a SIGBUS in the middle of training.
@@ -54,9 +60,7 @@ class Segment:
         except OSError as error:
             if given is None:
                 os.close(fd)
-            raise ResourceError(f"shared memory: {purpose} needs {layout.size / 1e9:.3f} GB, which this machine "
-                                f"does not give ({error.strerror}); use less data, a smaller model or fewer replicas"
-                                ) from error  # fmt: skip
+            raise ResourceError(f"{needs}, which this machine does not give ({error.strerror}); {advice}") from error
 
     @classmethod
     def attach(cls, fd: int, layout: Layout) -> Segment:

@@ -25,20 +25,22 @@ def questions() -> dict[str, str]:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code: 0, or 2 for bad use."""
     known = questions()
+    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    common.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    common.add_argument("--save", action="store_true", help="also write bench/results/NAME.json")
+    common.add_argument("--rounds", type=_count, default=None, help="samples of each contender")
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Ask one question; our code and its peers are measured in turns in one run.",
         epilog="\n".join(["benches:", *[f"  {name:12} {text}" for name, text in known.items()], "",
                           "example: python -m bench kernels --only linear --rounds 9"]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common],
         add_help=False,
         allow_abbrev=False,
     )  # fmt: skip
     parser.add_argument("name", nargs="?", metavar="NAME", help='a bench, or "list" for their names and questions')
     parser.add_argument("-h", "--help", action="store_true", help="show this help, or that of the bench NAME")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    parser.add_argument("--save", action="store_true", help="also write bench/results/NAME.json")
-    parser.add_argument("--rounds", type=int, default=None, help="samples of each contender; default: the bench's own")
     options, rest = parser.parse_known_args(argv)
     if options.name == "list":
         for name, text in known.items():
@@ -53,7 +55,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"bench {options.name} is not known; {hint}", file=sys.stderr)
         return 2
     bench = importlib.import_module(f"bench.{options.name}")
-    own = argparse.ArgumentParser(prog=f"python -m bench {options.name}", description=known[options.name])
+    own = argparse.ArgumentParser(prog=f"python -m bench {options.name}", description=known[options.name],
+                                  parents=[common], allow_abbrev=False)  # fmt: skip
     if hasattr(bench, "add_arguments"):
         bench.add_arguments(own)
     if options.help:
@@ -63,6 +66,13 @@ def main(argv: list[str] | None = None) -> int:
     from bench import harness
 
     return harness.answer(options.name, known[options.name], bench.measure, options)
+
+
+def _count(text: str) -> int:
+    """Read a number of rounds: at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of at least 1")
+    return int(text)
 
 
 if __name__ == "__main__":

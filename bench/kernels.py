@@ -383,7 +383,7 @@ def _vectors(number: int, n: int) -> list[npt.NDArray[np.float32]]:
     """Return vectors on cache lines, a few pages more than their length apart.
 
     Where separate allocations of 64 MB happen to lie is a lottery: with parameters and a row of state 128 MiB + 4 KiB
-    apart every loop over three vectors, the plainest one too, fell from 55 to 30 GB/s (one thread of an AMD EPYC 9004).
+    apart every loop over three vectors, the plainest one too, fell from 55 to 30 GB/s (one thread of a 2-core AMD EPYC).
     """
     step = -(-n // 1024) * 1024 + 17 * 1024
     buffer = np.zeros(number * step + 16, np.float32)

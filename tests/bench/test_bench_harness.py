@@ -130,3 +130,17 @@ def test_an_unknown_bench_is_bad_use(capsys):
     assert main(["kernel"]) == 2
     assert capsys.readouterr().err == "bench kernel is not known; did you mean kernels?\n"
     assert main([]) == 2
+
+
+def test_no_rounds_at_all_is_bad_use(capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(["kernels", "--rounds", "0"])
+    assert raised.value.code == 2
+    assert "got '0', expected a number of at least 1" in capsys.readouterr().err
+
+
+def test_the_help_of_a_bench_shows_its_own_options_and_the_common_ones(capsys):
+    assert main(["kernels", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "--only" in text
+    assert "--json" in text

@@ -9,120 +9,27 @@ names the file. Knows no models: whether y is labels or values is told (the loss
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from hogpour import formats
-from hogpour.errors import ConfigError, DataError, LayoutError
+from hogpour.dataset import Data, Dataset, Encoding, Features
+from hogpour.errors import ConfigError, DataError
 from hogpour.formats.base import Table, Targets, Wanted, need_memory
 from hogpour.portions import generator
 from hogpour.scaling import Kind, Scaling
 
-__all__ = ["Data", "Dataset", "Encoding", "Features", "Scaling", "load", "load_features", "shuffled"]
+__all__ = ["Data", "Dataset", "Encoding", "Features", "Scaling", "arrays", "load", "load_features", "shuffled"]
 
 _LARGEST = float(np.finfo(np.float32).max)
 _PIECE_ELEMENTS = 1 << 20
 _SPLIT, _SHUFFLE = 3, 4
 """Keys of this file's random streams; those of ``portions`` are 1 and 2."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Dataset:
-    """Examples and their answers. The arrays are owned by whoever holds the set, and read only by agreement."""
-
-    x: npt.NDArray[np.float32]
-    """(n, *shape) float32, C-contiguous, finite, n > 0."""
-    y: npt.NDArray[np.int64] | npt.NDArray[np.float32]
-    """(n,) int64 labels 0..n_labels-1, or (n, n_values) float32 values, C-contiguous, finite."""
-    n_labels: int
-    """Number of labels; 0 for values."""
-    label_names: tuple[str, ...]
-    """What each label is called in the file, such as ("-1", "1"); () for values."""
-    source: str
-    """The file, for messages."""
-
-    @property
-    def n(self) -> int:
-        """Number of examples."""
-        return len(self.x)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one example."""
-        return self.x.shape[1:]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Features:
-    """Examples of which the answers may be unknown."""
-
-    x: npt.NDArray[np.float32]
-    """(n, *shape) float32, C-contiguous, finite, n > 0; new, owned by the caller."""
-    y: npt.NDArray[np.int64] | npt.NDArray[np.float32] | None
-    """As in ``Dataset``; None if the file has none."""
-    source: str
-    """The file, for messages."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Encoding:
-    """How the training files' numbers became the model's inputs and answers: what ``predict`` must do again."""
-
-    shape: tuple[int, ...]
-    """Shape of one example."""
-    targets: Targets
-    """Whether y is labels or values."""
-    label_names: tuple[str, ...]
-    """Label → what it is called in the files; () for values."""
-    scaling: Scaling
-    """What is done to each feature."""
-    label: str = ""
-    """csv: name of the label column."""
-    columns: tuple[str, ...] = ()
-    """csv: names of the feature columns, found by name in other files."""
-    first_index: int | None = None
-    """svmlight: index of the first feature."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold of it: everything but the arrays of the scaling."""
-        words = {field.name: getattr(self, field.name) for field in fields(self)}
-        return words | {"scaling": self.scaling.kind}
-
-    @classmethod
-    def from_dict(cls, words: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
-        """Return the encoding of which ``to_dict`` and ``scaling.to_tensors`` were kept in a file.
-
-        Raises:
-            LayoutError: they are not those of an encoding.
-        """
-        try:
-            lists = {name: tuple(words[name]) for name in ("shape", "label_names", "columns")}
-            return cls(**{**words, **lists, "scaling": Scaling.from_tensors(words["scaling"], tensors)})
-        except (KeyError, TypeError) as exc:
-            raise LayoutError(f"encoding: does not say how the data were encoded ({exc!r})") from exc
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Data:
-    """What a job trains and tests on."""
-
-    train: Dataset
-    """In an order that the seed decides."""
-    test: Dataset | None
-    """The test file in its own order, or the split-off validation set, or None."""
-    encoding: Encoding
-    """To be kept with the model, for ``load_features``."""
-
-    @property
-    def scaling(self) -> Scaling:
-        """The training set's scaling; already applied to both sets."""
-        return self.encoding.scaling
 
 
 def load(
@@ -160,27 +67,70 @@ def load(
         DataError: a file is missing, corrupt or does not fit the options or the other file.
         ResourceError: the examples do not fit into the memory.
     """
+    if n_features < 0:
+        raise ConfigError(f"n_features: got {n_features}, expected 0 or more")
+    _check_options(validation, targets, scale)
+    wanted = Wanted(targets=targets, n_features=n_features, label=label, ignore=tuple(ignore))
+    table, source = _read(train, base, format, wanted)
+    other = None
+    if test or _is_embedded(train, base, format):
+        like = replace(wanted, n_features=prod(table.x.shape[1:]), first_index=table.first_index, label=table.label)
+        other = _read(test or train, base, format, replace(like, ignore=(), columns=table.columns, part="test"))
+    return _assemble((table, source), other, scale, validation, targets, seed)
+
+
+def arrays(
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    test_x: npt.ArrayLike | None = None,
+    test_y: npt.ArrayLike | None = None,
+    *,
+    scale: Kind = "none",
+    validation: float = 0.1,
+    targets: Targets = "labels",
+    seed: int = 0,
+) -> Data:
+    """Make the data of a job from arrays in memory; they are copied. Options and errors are those of ``load``.
+
+    Args:
+        x, test_x: (n, *shape) numbers; uint8 becomes 0..1.
+        y, test_y: (n,) labels, or (n,) or (n, n_values) numbers.
+    """
+    _check_options(validation, targets, scale)
+    if (test_x is None) != (test_y is None):
+        raise ConfigError("arrays: test_x and test_y go together, got one of them")
+    other = None if test_x is None else _checked("test arrays", Table(np.asarray(test_x), np.asarray(test_y)))
+    return _assemble(_checked("arrays", Table(np.asarray(x), np.asarray(y))), other, scale, validation, targets, seed)
+
+
+def _check_options(validation: float, targets: str, scale: str) -> None:
     if not 0 <= validation < 1:
         raise ConfigError(f"validation: got {validation}, expected at least 0 and less than 1")
     if targets not in get_args(Targets):
         raise ConfigError(f'targets: got "{targets}", expected one of {", ".join(get_args(Targets))}')
     if scale not in get_args(Kind):
         raise ConfigError(f'scale: got "{scale}", expected one of {", ".join(get_args(Kind))}')
-    if n_features < 0:
-        raise ConfigError(f"n_features: got {n_features}, expected 0 or more")
-    wanted = Wanted(targets=targets, n_features=n_features, label=label, ignore=tuple(ignore))
-    table, source = _read(train, base, format, wanted)
+
+
+def _assemble(
+    train: tuple[Table, str],
+    test: tuple[Table, str] | None,
+    scale: Kind,
+    validation: float,
+    targets: Targets,
+    seed: int,
+) -> Data:
+    """Learn labels and scaling from the training table, split or take the test table, and encode both."""
+    table, source = train
     shape = table.x.shape[1:]
     label_names = _learn_labels(source, table) if targets == "labels" else ()
     y = _encode(source, table, targets, label_names)
     encoding = Encoding(shape, targets, label_names, Scaling.none(), table.label, table.columns, table.first_index)
-
-    other, other_source = None, source
-    if test or (not test and _is_embedded(train, base, format)):
-        other, other_source = _read(test or train, base, format, replace(_like(encoding), part="test"))
+    if test is not None:
+        other, other_source = test
         _check_shape(other_source, other, shape, source)
-        test_rows, train_rows = np.arange(len(other.y)), generator(seed, _SHUFFLE).permutation(len(y))
         test_y = _encode(other_source, other, targets, label_names, source)
+        test_rows, train_rows = np.arange(len(test_y)), generator(seed, _SHUFFLE).permutation(len(y))
         if test_y.shape[1:] != y.shape[1:]:
             raise DataError(f"{other_source}: y has {test_y.shape[1]} values an example, {source} has {y.shape[1]}")
     else:
@@ -189,7 +139,7 @@ def load(
         if validation and not n_test:
             raise DataError(f"{source}: holds 1 example, expected at least 2 to split off a validation set")
         test_rows, train_rows = np.sort(order[:n_test]), order[n_test:]
-        other, test_y = table, y
+        other, other_source, test_y = table, source, y
 
     x = _dense(source, table, train_rows)
     try:
@@ -263,11 +213,15 @@ def _like(encoding: Encoding) -> Wanted:
 
 
 def _read(name: str | Path, base: Path, format: str, wanted: Wanted) -> tuple[Table, str]:
-    """Read a file and check all that can be checked without another: lengths, shapes, finite numbers."""
+    """Read a file and check it by itself."""
     path = base / name
     module = formats.find(path, str(name), format)
     source = str(path) if module.PATTERNS else str(name)
-    table = module.read(path, wanted)
+    return _checked(source, module.read(path, wanted))
+
+
+def _checked(source: str, table: Table) -> tuple[Table, str]:
+    """Check all that can be checked without another table: lengths, shapes, finite numbers."""
     n = table.x.shape[0]
     if table.y is not None and len(table.y) != n:
         raise DataError(f"{source}: x has {n} examples, y has {len(table.y)}")

@@ -62,6 +62,7 @@ class Node:
         self._news = asyncio.Event()
         self._stop_asked = asyncio.Event()
         self._moved = asyncio.Event()
+        self._deaf: asyncio.TimerHandle | None = None
         self._evaluation: Evaluation | None = None
         self._evaluation_told = True
         self._ended = False
@@ -134,7 +135,6 @@ class Node:
     def stop(self) -> None:
         """Ask the run to end now, cleanly. Does nothing where it has ended."""
         self._stop_asked.set()
-        self._news.set()
 
     def kill(self) -> None:
         """Kill the replicas at once."""
@@ -181,7 +181,9 @@ class Node:
         )
         replica.step(np.arange(few), 0, few, 0)
         params_finite(live["params"])
-        Control(live["control"]).take_ticket()
+        control = Control(live["control"])
+        control.take_ticket()
+        control.command = STOP
         if self._test is not None:
             self._snapshot.evaluate(self._test, _times(1))
 
@@ -193,13 +195,13 @@ class Node:
             await self._compile()
             runner = asyncio.create_task(self._supervisor.run(self._orders, self._clocks, self._say_stop))
             await self._watch(runner)
-            stopped = self._stop_asked.is_set() and not runner.done()
-            if stopped:
-                self._say_stop()
+            if not runner.done():
                 await self._supervisor.stop(GRACE_S)
             await runner  # ends with the processes
-            diverged = self._control.command == DIVERGED
-            outcome = "diverged" if diverged else "stopped" if stopped else "finished"
+            if self._control.command == DIVERGED:
+                outcome = "diverged"
+            else:  # a stop may have come when nothing was left to do
+                outcome = "finished" if self._all_used() else "stopped"
             await self._finish(outcome)
         finally:
             await self._supervisor.stop(0.0)
@@ -215,7 +217,7 @@ class Node:
         work: asyncio.Future[Any] | None = None
         while not runner.done() and not stop.done():
             moved = asyncio.ensure_future(self._moved.wait())
-            await asyncio.wait([runner, stop, moved], timeout=1.0)
+            await asyncio.wait([runner, stop, moved], timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
             moved.cancel()
             self._moved.clear()
             if (began := self._clocks.began) is not None:
@@ -230,8 +232,10 @@ class Node:
             elif self.job.save and now() - saved >= self.job.save_every_s:
                 saved = now()
                 work = asyncio.ensure_future(asyncio.to_thread(self._save_live))
+        if stop.done() and not runner.done():
+            self._say_stop()  # before anything is waited for
         stop.cancel()
-        self._loop.remove_reader(self._bell.listen_fd)
+        self._stop_listening()
         if work is not None:
             await asyncio.wait([work])  # ends within a batch: it asks whether to go on
             work.result()
@@ -358,6 +362,10 @@ class Node:
             data_size=self._examples.layout.size,
         )
 
+    def _all_used(self) -> bool:
+        state = self._state()
+        return state.tickets == self._blocks.total and not state.pending
+
     def _say_stop(self) -> None:
         if self._control.command != DIVERGED:
             self._control.command = STOP
@@ -370,16 +378,22 @@ class Node:
         self._bell.answer()
         self._moved.set()
         self._loop.remove_reader(self._bell.listen_fd)
-        if not self._ended:
-            self._loop.call_later(_DEAF_S, self._listen)
+        self._deaf = self._loop.call_later(_DEAF_S, self._listen)
+
+    def _stop_listening(self) -> None:
+        if self._deaf is not None:
+            self._deaf.cancel()
+        self._loop.remove_reader(self._bell.listen_fd)
 
     def _notify(self, notice: Notice) -> None:
         self._notices.append(notice)
         self._news.set()
 
     def _close(self) -> None:
+        del self._live, self._examples, self._control, self._clocks  # views keep the memory mapped
         for segment in self._segments:
             segment.close()
+        self._segments.clear()
         self._bell.close()
 
 

@@ -252,4 +252,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stderr.flush()
+    os._exit(status)  # taking the interpreter apart would cost 0.15 s of every stop; all that lasts is in the segment

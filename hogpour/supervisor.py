@@ -49,7 +49,7 @@ class Supervisor:
         self._threads, self._fds, self._notify = threads, tuple(fds), notify
         self._processes: list[asyncio.subprocess.Process | None] = [None] * replicas
         self._shown: set[str] = set()
-        self._stopping = False
+        self._stopping = self._ordered = False
         self._failure: ReplicaDied | None = None
 
     @property
@@ -78,6 +78,7 @@ class Supervisor:
         Raises:
             ReplicaDied: a replica died three times in short order.
         """
+        self._ordered = True
         async with asyncio.TaskGroup() as group:
             for replica in range(len(self._processes)):
                 group.create_task(self._keep(replica, orders, clocks, stop_others))
@@ -97,6 +98,10 @@ class Supervisor:
         self.kill()
         for wait in waits:
             await wait  # no deadline: a killed process ends
+        if not self._ordered:  # nobody else reads what they said; a pipe is closed at its end only
+            for process in running:
+                assert process.stderr is not None
+                await process.stderr.read()
 
     def kill(self) -> None:
         """Kill every process at once, by its id."""
@@ -174,8 +179,8 @@ class Supervisor:
         if not errors:
             return cause
         last = errors.splitlines()[-1]
-        if errors in self._shown:
+        if last in self._shown:  # the frames of a traceback may differ where the error is the same
             return f"{cause}: {last}"
-        self._shown.add(errors)
+        self._shown.add(last)
         self._notify(Notice("replica_died", f"replica {replica} said:\n{errors}"))
         return f"{cause}: {last}"

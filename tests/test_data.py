@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hogpour import data
 from hogpour.data import Data, Dataset, Encoding, Scaling, load, load_features, shuffled
+from hogpour.errors import ConfigError
 from hogpour.formats import find
 
 Npz = Callable[..., Path]
@@ -227,3 +229,20 @@ def test_a_given_format_goes_before_the_name() -> None:
 def test_nothing_is_scaled_by_default() -> None:
     assert load("digits").scaling.kind == "none"
     assert isinstance(load("digits").scaling, Scaling)
+
+
+def test_arrays_in_memory_become_data_as_files_do(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 3)).astype(np.float32), rng.integers(0, 3, 50)
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    mine, read = data.arrays(x, y, scale="standard", seed=4), data.load(tmp_path / "a.npz", scale="standard", seed=4)
+    assert mine.test is not None
+    assert read.test is not None
+    for a, b in ((mine.train, read.train), (mine.test, read.test)):
+        assert a.x.tobytes() == b.x.tobytes()
+        assert a.y.tobytes() == b.y.tobytes()
+
+
+def test_half_a_test_set_in_memory_is_refused() -> None:
+    with pytest.raises(ConfigError, match="test_x and test_y go together"):
+        data.arrays(np.zeros((4, 1)), np.zeros(4), np.zeros((2, 1)))

@@ -14,7 +14,7 @@ FLOORS: list[set[str]] = [
     {"errors", "spec", "registry", "config", "stats"},  # 0 words
     {"layers", "algos.optim", "algos.schedule", "contract"},  # 1 mathematics
     {"algos", "portions", "shm.layout"},  # 2 pure decisions
-    {"shm", "formats", "scaling", "data", "cpu"},  # 3 ports
+    {"shm", "formats", "scaling", "dataset", "data", "cpu"},  # 3 ports
     {"model", "replica", "supervisor", "checkpoint", "preparation"},  # 4 roles
     {"node", "report", "doctor", "cli", "__main__", "__init__"},  # 5 the house
 ]
@@ -115,7 +115,7 @@ def test_shm_knows_no_network_and_formats_know_no_shared_memory() -> None:
 
 def test_mathematics_imports_numpy_and_numba_only() -> None:
     allowed = {"numpy", "numba", "llvmlite", "hogpour"}
-    standard = {"__future__", "abc", "collections", "dataclasses", "math", "typing", "types", "contextlib", "tracemalloc"}
+    standard = {"__future__", "abc", "collections", "dataclasses", "math", "typing", "types", "contextlib", "functools", "tracemalloc"}
     for module in modules():
         if floor_of(module) == 1:
             tops = {name.partition(".")[0] for name, _ in imports(module)}

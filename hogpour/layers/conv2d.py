@@ -17,7 +17,7 @@ from typing import ClassVar
 from numba import njit, prange
 
 from hogpour.layers.base import Cell, Layer, Reads, Shape, Window, uniform_fan_in
-from hogpour.layers.kernel import Threaded
+from hogpour.layers.kernel import Threaded, own_code
 from hogpour.layers.linear import sum_over_batch
 from hogpour.layers.tile import LANES, tile_dots, tile_outer, tile_rows, tile_store, tile_sum, tile_zeros
 
@@ -137,22 +137,28 @@ def _forward_channels(x, w, bias, y, shapes, stride, o, r, rows):  # type: ignor
 
 def _forward(x, w, bias, y, stride):  # type: ignore[no-untyped-def]
     """An iteration of the prange owns one row of all output channels."""
+    for r in prange(y.shape[1]):
+        _forward_row(x, w, bias, y, stride, r)
+
+
+@njit(cache=True, nogil=True)
+def _forward_row(x, w, bias, y, stride, r):  # type: ignore[no-untyped-def]
+    own_code()
     n_in, height, width, batch = x.shape
     n_out, out_r, out_c = y.shape[:3]
     shapes = (n_in, height, width, batch, w.shape[2], out_r, out_c)
     x_, w_, y_ = x.reshape(x.size), w.reshape(w.size), y.reshape(y.size)
     block = 5 if n_out % 5 == 0 else 4
-    for r in prange(out_r):
-        o = 0
-        while o + block <= n_out:
-            if block == 5:
-                _forward_channels(x_, w_, bias, y_, shapes, stride, o, r, 5)
-            else:
-                _forward_channels(x_, w_, bias, y_, shapes, stride, o, r, 4)
-            o += block
-        while o < n_out:
-            _forward_channels(x_, w_, bias, y_, shapes, stride, o, r, 1)
-            o += 1
+    o = 0
+    while o + block <= n_out:
+        if block == 5:
+            _forward_channels(x_, w_, bias, y_, shapes, stride, o, r, 5)
+        else:
+            _forward_channels(x_, w_, bias, y_, shapes, stride, o, r, 4)
+        o += block
+    while o < n_out:
+        _forward_channels(x_, w_, bias, y_, shapes, stride, o, r, 1)
+        o += 1
 
 
 @njit(inline="always")
@@ -189,21 +195,26 @@ def _d_weight_channels(x, d_y, d_w, shapes, stride, o, i, rows):  # type: ignore
 
 def _d_weight(x, d_y, d_w, stride):  # type: ignore[no-untyped-def]
     """An iteration of the prange owns the weights of one input channel and one block of output channels."""
+    blocks = d_y.shape[0] // (5 if d_y.shape[0] % 5 == 0 else 4) + 1  # the last one: what is left, maybe nothing
+    for unit in prange(x.shape[0] * blocks):
+        _d_weight_block(x, d_y, d_w, stride, unit // blocks, unit % blocks)
+
+
+@njit(cache=True, nogil=True)
+def _d_weight_block(x, d_y, d_w, stride, i, n):  # type: ignore[no-untyped-def]
+    own_code()
     n_in, height, width, batch = x.shape
     n_out, out_r, out_c = d_y.shape[:3]
     shapes = (n_in, height, width, batch, d_w.shape[2], out_r, out_c)
     x_, y_, w_ = x.reshape(x.size), d_y.reshape(d_y.size), d_w.reshape(d_w.size)
     block = 5 if n_out % 5 == 0 else 4
-    blocks = n_out // block
-    for unit in prange(n_in * (blocks + 1)):
-        i, n = unit // (blocks + 1), unit % (blocks + 1)
-        if n == blocks:
-            for o in range(blocks * block, n_out):
-                _d_weight_channels(x_, y_, w_, shapes, stride, o, i, 1)
-        elif block == 5:
-            _d_weight_channels(x_, y_, w_, shapes, stride, n * 5, i, 5)
-        else:
-            _d_weight_channels(x_, y_, w_, shapes, stride, n * 4, i, 4)
+    if n == n_out // block:
+        for o in range(n * block, n_out):
+            _d_weight_channels(x_, y_, w_, shapes, stride, o, i, 1)
+    elif block == 5:
+        _d_weight_channels(x_, y_, w_, shapes, stride, n * 5, i, 5)
+    else:
+        _d_weight_channels(x_, y_, w_, shapes, stride, n * 4, i, 4)
 
 
 @njit(inline="always")
@@ -248,22 +259,28 @@ def _d_x_channels(w, d_y, d_x, shapes, stride, padding, i, r, rows):  # type: ig
 
 def _d_x(w, d_y, d_x, stride, padding):  # type: ignore[no-untyped-def]
     """An iteration of the prange owns one row of all input channels."""
+    for r in prange(d_x.shape[1]):
+        _d_x_row(w, d_y, d_x, stride, padding, r)
+
+
+@njit(cache=True, nogil=True)
+def _d_x_row(w, d_y, d_x, stride, padding, r):  # type: ignore[no-untyped-def]
+    own_code()
     n_out, out_r, out_c, batch = d_y.shape
     n_in, height, width = d_x.shape[:3]
     shapes = (n_out, out_r, out_c, batch, w.shape[2], n_in, height, width)
     w_, y_, x_ = w.reshape(w.size), d_y.reshape(d_y.size), d_x.reshape(d_x.size)
     block = 5 if n_in % 5 == 0 else 4
-    for r in prange(height):
-        i = 0
-        while i + block <= n_in:
-            if block == 5:
-                _d_x_channels(w_, y_, x_, shapes, stride, padding, i, r, 5)
-            else:
-                _d_x_channels(w_, y_, x_, shapes, stride, padding, i, r, 4)
-            i += block
-        while i < n_in:
-            _d_x_channels(w_, y_, x_, shapes, stride, padding, i, r, 1)
-            i += 1
+    i = 0
+    while i + block <= n_in:
+        if block == 5:
+            _d_x_channels(w_, y_, x_, shapes, stride, padding, i, r, 5)
+        else:
+            _d_x_channels(w_, y_, x_, shapes, stride, padding, i, r, 4)
+        i += block
+    while i < n_in:
+        _d_x_channels(w_, y_, x_, shapes, stride, padding, i, r, 1)
+        i += 1
 
 
 conv2d_forward = Threaded(_forward)

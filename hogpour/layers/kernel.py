@@ -11,9 +11,24 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 
-__all__ = ["Threaded"]
+__all__ = ["Threaded", "own_code"]
+
+
+@intrinsic
+def own_code(typing):  # type: ignore[no-untyped-def]
+    """Keep the function that calls this out of its callers: LLVM may not inline it.
+
+    For the body of a prange: numba's parallel kernel would otherwise hold, and compile, several copies of it.
+    """
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 class Threaded:

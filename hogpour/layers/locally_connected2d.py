@@ -18,7 +18,7 @@ from numba import njit, prange
 
 from hogpour.layers.base import Cell, Layer, Reads, Shape, Window, uniform_fan_in
 from hogpour.layers.conv2d import check_window, copy_into_frame, window_shape
-from hogpour.layers.kernel import Threaded
+from hogpour.layers.kernel import Threaded, own_code
 from hogpour.layers.linear import sum_over_batch
 from hogpour.layers.tile import (
     LANES,
@@ -121,21 +121,27 @@ def _forward_channels(x, w, bias, y, shapes, stride, o, r, c, rows):  # type: ig
 
 def _forward(x, w, bias, y, stride):  # type: ignore[no-untyped-def]
     """An iteration of the prange owns one row of places."""
+    for r in prange(y.shape[1]):
+        _forward_row(x, w, bias, y, stride, r)
+
+
+@njit(cache=True, nogil=True)
+def _forward_row(x, w, bias, y, stride, r):  # type: ignore[no-untyped-def]
+    own_code()
     n_in, height, width, batch = x.shape
     n_out, out_r, out_c = y.shape[:3]
     shapes = (n_in, height, width, batch, w.shape[4], n_out, out_r, out_c)
     x_, w_, b_, y_ = x.reshape(x.size), w.reshape(w.size), bias.reshape(bias.size), y.reshape(y.size)
-    for r in prange(out_r):
-        for c in range(out_c):
-            o = 0
-            while o + 5 <= n_out:
-                _forward_channels(x_, w_, b_, y_, shapes, stride, o, r, c, 5)
-                o += 5
-            while o + 2 <= n_out:
-                _forward_channels(x_, w_, b_, y_, shapes, stride, o, r, c, 2)
-                o += 2
-            if o < n_out:
-                _forward_channels(x_, w_, b_, y_, shapes, stride, o, r, c, 1)
+    for c in range(out_c):
+        o = 0
+        while o + 5 <= n_out:
+            _forward_channels(x_, w_, b_, y_, shapes, stride, o, r, c, 5)
+            o += 5
+        while o + 2 <= n_out:
+            _forward_channels(x_, w_, b_, y_, shapes, stride, o, r, c, 2)
+            o += 2
+        if o < n_out:
+            _forward_channels(x_, w_, b_, y_, shapes, stride, o, r, c, 1)
 
 
 @njit(inline="always")
@@ -165,27 +171,33 @@ def _d_weight_channels(x, d_y, d_w, shapes, at_x, at_y, at_w, rows):  # type: ig
 
 def _d_weight(x, d_y, d_w, stride):  # type: ignore[no-untyped-def]
     """An iteration of the prange owns the weights of one row of places."""
+    for r in prange(d_y.shape[1]):
+        _d_weight_row(x, d_y, d_w, stride, r)
+
+
+@njit(cache=True, nogil=True)
+def _d_weight_row(x, d_y, d_w, stride, r):  # type: ignore[no-untyped-def]
+    own_code()
     n_in, height, width, batch = x.shape
     n_out, out_r, out_c = d_y.shape[:3]
     kernel = d_w.shape[4]
     shapes = (n_in, batch, kernel, out_r, out_c)
     x_, y_, w_ = x.reshape(x.size), d_y.reshape(d_y.size), d_w.reshape(d_w.size)
-    for r in prange(out_r):
-        for c in range(out_c):
-            for i in range(n_in):
-                for p in range(kernel):
-                    at_x = ((i * height + r * stride + p) * width + c * stride) * batch
-                    o = 0
-                    while o + 4 <= n_out:
-                        at_y = ((o * out_r + r) * out_c + c) * batch
-                        at_w = ((((r * out_c + c) * n_out + o) * n_in + i) * kernel + p) * kernel
-                        _d_weight_channels(x_, y_, w_, shapes, at_x, at_y, at_w, 4)
-                        o += 4
-                    while o < n_out:
-                        at_y = ((o * out_r + r) * out_c + c) * batch
-                        at_w = ((((r * out_c + c) * n_out + o) * n_in + i) * kernel + p) * kernel
-                        _d_weight_channels(x_, y_, w_, shapes, at_x, at_y, at_w, 1)
-                        o += 1
+    for c in range(out_c):
+        for i in range(n_in):
+            for p in range(kernel):
+                at_x = ((i * height + r * stride + p) * width + c * stride) * batch
+                o = 0
+                while o + 4 <= n_out:
+                    at_y = ((o * out_r + r) * out_c + c) * batch
+                    at_w = ((((r * out_c + c) * n_out + o) * n_in + i) * kernel + p) * kernel
+                    _d_weight_channels(x_, y_, w_, shapes, at_x, at_y, at_w, 4)
+                    o += 4
+                while o < n_out:
+                    at_y = ((o * out_r + r) * out_c + c) * batch
+                    at_w = ((((r * out_c + c) * n_out + o) * n_in + i) * kernel + p) * kernel
+                    _d_weight_channels(x_, y_, w_, shapes, at_x, at_y, at_w, 1)
+                    o += 1
 
 
 @njit(inline="always")
@@ -212,30 +224,36 @@ def _d_x_columns(w, d_y, d_x, shapes, at_x, at_y, at_w, rows):  # type: ignore[n
 
 def _d_x(w, d_y, d_x, stride, padding):  # type: ignore[no-untyped-def]
     """An iteration of the prange owns one input channel; places add to it in their order."""
+    for i in prange(d_x.shape[0]):
+        _d_x_channel(w, d_y, d_x, stride, padding, i)
+
+
+@njit(cache=True, nogil=True)
+def _d_x_channel(w, d_y, d_x, stride, padding, i):  # type: ignore[no-untyped-def]
+    own_code()
+    d_x[i] = 0
     n_out, out_r, out_c, batch = d_y.shape
     n_in, height, width = d_x.shape[:3]
     kernel = w.shape[4]
     shapes = (n_out, out_r, out_c, batch, n_in * kernel * kernel)
     w_, y_, x_ = w.reshape(w.size), d_y.reshape(d_y.size), d_x.reshape(d_x.size)
-    for i in prange(n_in):
-        d_x[i] = 0
-        for r in range(out_r):
-            for c in range(out_c):
-                at_y = (r * out_c + c) * batch
-                top, left = r * stride - padding, c * stride - padding
-                for p in range(max(0, -top), min(kernel, height - top)):
-                    q, q_to = max(0, -left), min(kernel, width - left)
-                    at_x = ((i * height + top + p) * width + left) * batch
-                    at_w = (((r * out_c + c) * n_out * n_in + i) * kernel + p) * kernel
-                    while q + 5 <= q_to:
-                        _d_x_columns(w_, y_, x_, shapes, at_x + q * batch, at_y, at_w + q, 5)
-                        q += 5
-                    while q + 3 <= q_to:
-                        _d_x_columns(w_, y_, x_, shapes, at_x + q * batch, at_y, at_w + q, 3)
-                        q += 3
-                    while q < q_to:
-                        _d_x_columns(w_, y_, x_, shapes, at_x + q * batch, at_y, at_w + q, 1)
-                        q += 1
+    for r in range(out_r):
+        for c in range(out_c):
+            at_y = (r * out_c + c) * batch
+            top, left = r * stride - padding, c * stride - padding
+            for p in range(max(0, -top), min(kernel, height - top)):
+                q, q_to = max(0, -left), min(kernel, width - left)
+                at_x = ((i * height + top + p) * width + left) * batch
+                at_w = (((r * out_c + c) * n_out * n_in + i) * kernel + p) * kernel
+                while q + 5 <= q_to:
+                    _d_x_columns(w_, y_, x_, shapes, at_x + q * batch, at_y, at_w + q, 5)
+                    q += 5
+                while q + 3 <= q_to:
+                    _d_x_columns(w_, y_, x_, shapes, at_x + q * batch, at_y, at_w + q, 3)
+                    q += 3
+                while q < q_to:
+                    _d_x_columns(w_, y_, x_, shapes, at_x + q * batch, at_y, at_w + q, 1)
+                    q += 1
 
 
 locally_connected_forward = Threaded(_forward)

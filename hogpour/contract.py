@@ -90,7 +90,7 @@ def check_loss(loss: Loss, *, n_targets: int = 3, batch: int = 5, seed: int = 0)
     sizes = loss.n_outputs(n_targets)
     _expect(bool(sizes) and all(n >= 1 for n in sizes), f"{loss}: n_outputs({n_targets}) = {sizes}, expected numbers")
     for n_out in sizes:
-        for n in {batch, 1}:
+        for n in dict.fromkeys((batch, 1)):
             _check_loss_on(loss, n_targets, n_out, n, np.random.default_rng(seed))
 
 

@@ -1,0 +1,133 @@
+"""Every layer that the registry finds keeps the contract, over drawn shapes and settings.
+
+A new file in ``hogpour/layers`` is found and tested. Where it cannot be made without settings, or wants another shape
+than (3, 6, 5), give it a line in ``EXAMPLES``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from hogpour import registry
+from hogpour.contract import check_layer
+from hogpour.layers.avg_pool2d import AvgPool2D
+from hogpour.layers.base import Layer, Shape
+from hogpour.layers.conv2d import Conv2D
+from hogpour.layers.dropout import Dropout
+from hogpour.layers.flatten import Flatten
+from hogpour.layers.l2_pool2d import L2Pool2D
+from hogpour.layers.linear import Linear
+from hogpour.layers.local_contrast_norm import LocalContrastNorm
+from hogpour.layers.locally_connected2d import LocallyConnected2D
+from hogpour.layers.max_pool2d import MaxPool2D
+from hogpour.layers.sigmoid import Sigmoid
+from hogpour.layers.tanh import Tanh
+
+LAYERS = registry.available("layer")
+SHAPE = (3, 6, 5)
+
+EXAMPLES: dict[str, list[tuple[dict[str, Any], Shape]]] = {
+    "avg_pool2d": [({"size": 2}, SHAPE), ({"size": 3, "stride": 2}, SHAPE), ({"size": 1, "stride": 3}, SHAPE)],
+    "conv2d": [
+        ({"channels": 5, "kernel": 3}, SHAPE),
+        ({"channels": 6, "kernel": 3, "stride": 2, "padding": 1}, SHAPE),
+        ({"channels": 1, "kernel": 1}, (1, 1, 1)),
+    ],
+    "dropout": [({"rate": 0.5}, (7,)), ({"rate": 0.2, "whole_channels": True}, SHAPE), ({"rate": 0.0}, SHAPE)],
+    "l2_pool2d": [({"size": 2}, SHAPE), ({"size": 3, "stride": 2}, SHAPE), ({"size": 1, "stride": 3}, SHAPE)],
+    "linear": [({"units": 4}, (5,)), ({"units": 1, "bias": False}, (7,)), ({"units": 3}, (1,))],
+    "local_contrast_norm": [({}, SHAPE), ({"size": 3, "window": "uniform"}, (1, 4, 7)), ({"size": 1}, SHAPE)],
+    "locally_connected2d": [
+        ({"channels": 5, "kernel": 3}, SHAPE),
+        ({"channels": 2, "kernel": 3, "stride": 2, "padding": 1}, SHAPE),
+        ({"channels": 1, "kernel": 1}, (1, 1, 1)),
+    ],
+    "max_pool2d": [({"size": 2}, SHAPE), ({"size": 3, "stride": 2}, SHAPE), ({"size": 1, "stride": 3}, SHAPE)],
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_found_layer_keeps_the_contract(name: str) -> None:
+    for config, shape in EXAMPLES.get(name, [({}, SHAPE), ({}, (4,))]):
+        layer = registry.build("layer", {"name": name} | config, at="EXAMPLES")
+        check_layer(layer, (int(np.prod(shape)),) if layer.flat_input else shape)
+
+
+def test_every_example_is_of_a_layer_that_is_found() -> None:
+    assert set(EXAMPLES) <= set(LAYERS)
+
+
+BATCHES = st.sampled_from([1, 2, 5, 16, 17, 32, 64, 67])
+"""Single, odd, whole vectors, masked ends, four vectors, and four vectors with an end."""
+SIDES = st.integers(1, 9)
+CHANNELS = st.integers(1, 6)
+FEW = settings(max_examples=12)
+
+
+@st.composite
+def windowed(draw: st.DrawFn, kind: type[Conv2D] | type[LocallyConnected2D]) -> tuple[Layer, Shape]:
+    kernel = draw(st.integers(1, 5))
+    layer = kind(draw(st.integers(1, 11)), kernel, draw(st.integers(1, 3)), draw(st.integers(0, kernel - 1)))
+    shape = (draw(CHANNELS), draw(SIDES), draw(SIDES))
+    assume(min(shape[1:]) + 2 * layer.padding >= kernel)
+    return layer, shape
+
+
+@st.composite
+def pooling(draw: st.DrawFn) -> tuple[Layer, Shape]:
+    kind = draw(st.sampled_from([MaxPool2D, AvgPool2D, L2Pool2D]))
+    rows, columns = draw(SIDES), draw(SIDES)
+    return kind(draw(st.integers(1, min(rows, columns))), draw(st.integers(0, 4))), (draw(CHANNELS), rows, columns)
+
+
+@given(windowed(Conv2D), BATCHES)
+@FEW
+def test_a_convolution_of_any_shape_keeps_the_contract(drawn: tuple[Layer, Shape], batch: int) -> None:
+    check_layer(*drawn, batch=batch)
+
+
+@given(windowed(LocallyConnected2D), BATCHES)
+@FEW
+def test_a_locally_connected_layer_of_any_shape_keeps_the_contract(drawn: tuple[Layer, Shape], batch: int) -> None:
+    check_layer(*drawn, batch=batch)
+
+
+@given(pooling(), BATCHES)
+@settings(max_examples=30)
+def test_a_pool_of_any_shape_keeps_the_contract(drawn: tuple[Layer, Shape], batch: int) -> None:
+    check_layer(*drawn, batch=batch)
+
+
+@given(st.sampled_from([1, 3, 5, 9]), st.sampled_from(["gaussian", "uniform"]), CHANNELS, SIDES, SIDES, BATCHES)
+@FEW
+def test_a_contrast_normalisation_of_any_shape_keeps_the_contract(
+    size: int, window: Any, channels: int, rows: int, columns: int, batch: int
+) -> None:
+    check_layer(LocalContrastNorm(size, window), (channels, rows, columns), batch=batch)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.booleans(), BATCHES)
+@FEW
+def test_a_linear_layer_of_any_shape_keeps_the_contract(n_in: int, units: int, bias: bool, batch: int) -> None:
+    check_layer(Linear(units, bias), (n_in,), batch=batch)
+
+
+SMOOTH = [
+    (AvgPool2D(2), SHAPE), (Conv2D(4, 3), SHAPE), (Dropout(0.5), SHAPE), (Flatten(), SHAPE), (Linear(3), (6,)),
+    (LocalContrastNorm(3), SHAPE), (LocallyConnected2D(2, 3), SHAPE), (Sigmoid(), SHAPE), (Tanh(), SHAPE),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("layer", "shape"), SMOOTH, ids=[type(layer).__name__ for layer, _ in SMOOTH])
+def test_gradients_are_right_where_rows_and_examples_are_zero(layer: Layer, shape: Shape) -> None:
+    """Layers with a kink at 0 (Relu, MaxPool2D, L2Pool2D) have no derivative there; the contract checks that theirs
+    are finite."""
+    x = np.random.default_rng(3).standard_normal((*shape, 5))
+    x[0] = 0
+    x[..., 2] = 0
+    check_layer(layer, shape, x=x)

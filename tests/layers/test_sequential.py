@@ -72,7 +72,7 @@ def test_an_image_of_two_axes_is_taken_as_one_channel() -> None:
 @pytest.mark.parametrize(
     ("layers", "shape", "message"),
     [
-        ((Linear(9), Conv2D(2, 3)), (4,), r"layer 1.conv2d: expected an input of \(channels, rows, columns\), got \(9,\)"),
+        ((Linear(9), Conv2D(2, 3)), (4,), r"1.conv2d: expected an input of \(channels, rows, columns\), got \(9,\)"),
         ((Relu(), Conv2D(2, 5)), (1, 4, 4), "layer 1.conv2d: a window of 5 x 5 does not fit the 4 x 4 input"),
         ((MaxPool2D(3), Linear(2)), (1, 2, 9), "layer 0.max_pool2d: a window of 3 x 3 does not fit the 2 x 9 input"),
         ((Relu(), Tanh()), (4,), "model: no layer has parameters, nothing can be trained"),

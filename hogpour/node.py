@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from hogpour import checkpoint, cpu
 from hogpour.checkpoint import TrainingState
@@ -50,18 +51,21 @@ class Node:
         job: what to train.
         resume: go on from the job's model file.
         every_s: longest time between two snapshots of the iteration.
+        threads: kernel threads of each replica; 0: the cores shared out among the replicas.
 
     Attributes:
         summary: how the run ended; None before it did.
     """
 
-    def __init__(self, job: Job, *, resume: bool = False, every_s: float = 1.0) -> None:
+    def __init__(self, job: Job, *, resume: bool = False, every_s: float = 1.0, threads: int = 0) -> None:
         self.job = job
-        self._resume, self._every_s = resume, every_s
+        self._resume, self._every_s, self._threads = resume, every_s, threads
         self._notices: list[Notice] = []
         self._news = asyncio.Event()
         self._stop_asked = asyncio.Event()
         self._moved = asyncio.Event()
+        self._steps = 0
+        self._look_s = 0.0  # seconds that the last evaluation took
         self._deaf: asyncio.TimerHandle | None = None
         self._evaluation: Evaluation | None = None
         self._evaluation_told = True
@@ -82,7 +86,7 @@ class Node:
         if self._replicas > cpu.cores():
             text = f"run.replicas = {self._replicas} on {cpu.cores()} cores: replicas will wait for one another's core"
             self._notify(Notice("warning", text))
-        self._threads = max(1, cpu.cores() // self._replicas)
+        self._threads = self._threads or max(1, cpu.cores() // self._replicas)
         if job.save:
             checkpoint.check_writable(job.save)
         self._bell = Doorbell()
@@ -126,6 +130,18 @@ class Node:
         """Wait for the end of the run and return the trained model: the last good one where it diverged."""
         await self.wait()
         return self._final
+
+    def parameters(self) -> npt.NDArray[np.float32]:
+        """Return a copy of the live vector as it is at this moment: (n,) float32, see ``model`` for the spec."""
+        live = self._live.arrays["params"]
+        copy = np.empty_like(live)
+        params_copy(live, copy)
+        return copy
+
+    @property
+    def steps(self) -> int:
+        """Gradients applied so far by all replicas, earlier runs of a resumed job included."""
+        return self._steps if self._ended else int(self._clocks.steps.sum())
 
     @property
     def pids(self) -> list[int]:
@@ -224,8 +240,8 @@ class Node:
                 self._meter.begin(began)
             if work is not None and not work.done():
                 continue
-            # Rarer as the run gets longer: four evaluations a second at first, later one in a tenth of the time so far.
-            patience = max(0.25, self._meter.seconds(now()) / 10)
+            # Rarer as the run gets longer, and never more than a twentieth of one core's time.
+            patience = max(0.25, self._meter.seconds(now()) / 10, 20 * self._look_s)
             if int(self._epoch) > evaluated_epoch and now() - evaluated >= patience:
                 evaluated, evaluated_epoch = now(), int(self._epoch)
                 work = asyncio.ensure_future(asyncio.to_thread(self._look, runner.done, stop.done))
@@ -242,6 +258,7 @@ class Node:
 
     def _look(self, *ended: Callable[[], bool]) -> None:
         """Evaluate a snapshot on a thread; remember it as good where it is."""
+        began = self._loop.time()
         params_copy(self._live.arrays["params"], self._snapshot.params)
         if not params_finite(self._snapshot.params):
             return
@@ -251,6 +268,7 @@ class Node:
                 return
             self._evaluation, self._evaluation_told = evaluation, False
         self._snapshot, self._good = self._good, self._snapshot
+        self._look_s = self._loop.time() - began
         self._loop.call_soon_threadsafe(self._news.set)
 
     def _save_live(self) -> None:
@@ -286,7 +304,7 @@ class Node:
         if self.job.save:
             state = None if outcome == "diverged" else self._state()
             await asyncio.to_thread(checkpoint.save, self.job.save, self._final, state)
-        examples, evaluation = self._clocks.examples, self._evaluation
+        examples, evaluation, self._steps = self._clocks.examples, self._evaluation, int(self._clocks.steps.sum())
         if outcome == "diverged":
             file = f"the last good model is in {self.job.save}" if self.job.save else "the last good model is kept"
             text = f"the loss is not finite any more at epoch {self._epoch:.2f}: {file}; a lower learning rate may help"

@@ -211,7 +211,7 @@ def _peers_of_layer(case: Case, layer: Layer, cell: Cell, torch: Any) -> dict[st
 
 
 def _torch_linear(torch: Any, layer: Any) -> Peers:
-    return {"linear": Peer(torch.nn.functional.linear)}
+    return {"linear": Peer(torch.nn.functional.linear, lambda w, b: [w.T, b])}
 
 
 def _torch_conv2d(torch: Any, layer: Any) -> Peers:
@@ -383,7 +383,7 @@ def _vectors(number: int, n: int) -> list[npt.NDArray[np.float32]]:
     """Return vectors on cache lines, a few pages more than their length apart.
 
     Where separate allocations of 64 MB happen to lie is a lottery: with parameters and a row of state 128 MiB + 4 KiB
-    apart every loop over three vectors, the plainest one too, fell from 55 to 30 GB/s (one thread of a 2-core AMD EPYC).
+    apart every loop over three vectors, the plainest one too, fell from 55 to 30 GB/s (one thread of a 2-core EPYC).
     """
     step = -(-n // 1024) * 1024 + 17 * 1024
     buffer = np.zeros(number * step + 16, np.float32)

@@ -20,7 +20,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["Dataset", "HogpourError", "Job", "Model", "Node", "Sequential", "arrays", "check_layer", "check_loss", "load"]
+__all__ = ["Dataset", "HogpourError", "Job", "Model", "Node", "Sequential", "arrays", "check_layer", "check_loss",
+           "load"]  # fmt: skip
 
 __version__ = "0.1.0"
 

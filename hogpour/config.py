@@ -12,8 +12,6 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-import msgspec
-
 from hogpour import registry
 from hogpour.errors import ConfigError
 
@@ -31,7 +29,7 @@ class DataConfig:
     format: str = ""
     """npz, idx, svmlight or csv; empty: by the file's suffix."""
     scale: Literal["none", "unit", "standard"] = "none"
-    """none; unit: each feature to 0..1; standard: each feature to mean 0 and variance 1. Measured on the training set."""
+    """none; unit: each feature to 0..1; standard: each to mean 0 and variance 1. Measured on the training set."""
     label: str = ""
     """csv: name of the label column; empty: the last one."""
     ignore: tuple[str, ...] = ()

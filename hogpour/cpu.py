@@ -52,4 +52,5 @@ def threads_in_force() -> dict[str, int]:
     import scipy.linalg  # noqa: F401
     from threadpoolctl import threadpool_info
 
-    return {f"{pool['internal_api']} ({Path(pool['filepath']).name})": pool["num_threads"] for pool in threadpool_info()}
+    pools = threadpool_info()
+    return {f"{pool['internal_api']} ({Path(pool['filepath']).name})": pool["num_threads"] for pool in pools}

@@ -6,6 +6,7 @@ Evaluation and prediction go through here, on one thread, from any thread.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from hogpour.config import Job
 from hogpour.data import Dataset, Encoding
-from hogpour.errors import LayoutError
+from hogpour.errors import DataError, LayoutError
 from hogpour.layers.batch import gather_rows
 from hogpour.layers.sequential import Network, Workspace
 from hogpour.stats import Evaluation
@@ -64,23 +65,29 @@ class Model:
         """Return the scores of raw examples.
 
         Args:
-            x: (n, ...) numbers, as in the data files, not yet scaled.
+            x: (n, ...) numbers, as in the data files, not yet scaled; uint8 becomes 0..1, as when files are read.
 
         Returns:
             (n, n_out) float32, new.
 
         Raises:
+            DataError: the examples are not numbers.
             LayoutError: the examples have another size than the network wants.
         """
-        rows = np.asarray(x, np.float32)
-        size = int(np.prod(self.network.input_shape))
-        if rows.ndim < 1 or rows.size != len(rows) * size:
+        try:
+            given = np.asarray(x)
+            rows = np.asarray(given, np.float32)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"model: examples are not numbers: {error}") from error
+        if given.dtype == np.uint8:
+            rows /= np.float32(255)
+        if rows.ndim < 1 or prod(rows.shape[1:]) != prod(self.network.input_shape):
             raise LayoutError(f"model: got examples of shape {rows.shape[1:]}, expected {self.network.input_shape}")
         return self.scores_of_scaled(self.encoding.scaling.apply(rows))
 
     def scores_of_scaled(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """As ``scores``, for examples that are scaled already."""
-        rows = np.ascontiguousarray(x, np.float32).reshape(len(x), -1)
+        rows = _flat(np.ascontiguousarray(x, np.float32))
         out = np.empty((len(rows), *self.network.output_shape), np.float32)
         order = np.arange(len(rows))
         for start in range(0, len(rows), _BATCH):
@@ -101,7 +108,7 @@ class Model:
         Args:
             go_on: asked before each batch; when it says no, the answer is None.
         """
-        rows, n = dataset.x.reshape(len(dataset.x), -1), len(dataset.x)
+        rows, n = _flat(dataset.x), len(dataset.x)
         labels = self.job.loss.targets == "labels"
         order = np.arange(n)
         total, right = 0.0, 0
@@ -119,5 +126,12 @@ class Model:
 
     def _workspace(self, batch: int) -> Workspace:
         if batch not in self._workspaces:
+            # Kept: that of whole batches and that of the newest remainder; a service may ask for any number.
+            self._workspaces = {n: kept for n, kept in self._workspaces.items() if n == _BATCH}
             self._workspaces[batch] = self.network.workspace(batch, self.params)
         return self._workspaces[batch]
+
+
+def _flat(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(n, *shape) as (n, features), also where n is 0."""
+    return x.reshape(len(x), prod(x.shape[1:]))

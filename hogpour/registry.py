@@ -125,7 +125,8 @@ def describe(thing: Any) -> dict[str, Any]:
     assert is_dataclass(thing), f"{cls.__name__} must be a dataclass"
     module = cls.__module__
     stem = module.rpartition(".")[2]
-    name = stem if module == f"{FOLDERS[cls.kind]}.{stem}" and _same_letters(stem, cls) else f"{module}:{cls.__qualname__}"
+    ours = module == f"{FOLDERS[cls.kind]}.{stem}" and _same_letters(stem, cls)
+    name = stem if ours else f"{module}:{cls.__qualname__}"
     if module == "__main__" or "<locals>" in cls.__qualname__:
         raise ConfigError(f"{cls.kind} {cls.__qualname__} is defined in {module}; replicas are processes of their own "
                           "and must import it: move it to the top level of a module")  # fmt: skip

@@ -239,7 +239,7 @@ def test_a_second_ctrl_c_kills(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
-        gone, alive = psutil.wait_procs(children, timeout=10)
+        _, alive = psutil.wait_procs(children, timeout=10)
     assert process.returncode == 130
     assert not alive
     assert not (tmp_path / "model.safetensors").exists()
@@ -258,7 +258,7 @@ def test_kill_9_leaves_nothing_behind(whom: str, tmp_path: Path) -> None:
             child.kill()
         process.kill()
         process.communicate(timeout=30)
-        gone, alive = psutil.wait_procs(children, timeout=10)
+        _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
     assert set(os.listdir("/dev/shm")) == names
 
@@ -272,7 +272,7 @@ def test_a_node_that_is_killed_before_it_gave_orders_leaves_no_replica(tmp_path:
             pass
         process.kill()
         process.communicate(timeout=30)
-        gone, alive = psutil.wait_procs(children, timeout=20)
+        _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive
 
 

@@ -129,10 +129,14 @@ async def test_a_killed_replica_is_restarted_and_no_example_is_left_out() -> Non
 )
 async def test_three_deaths_end_the_run_with_the_cause(layer: Any, cause: str) -> None:
     snapshots = []
-    with pytest.raises(ReplicaDied, match=f"^replica 0 died 3 times within .*{cause}$"):
+
+    async def train() -> None:
         async with hp.Node(job_of(model=[layer, hp.Linear(10)], replicas=1)) as node:
             async for progress in node:
                 snapshots.append(progress)
+
+    with pytest.raises(ReplicaDied, match=f"^replica 0 died 3 times within .*{cause}$"):
+        await train()
     tracebacks = [n.text for n in notices(snapshots) if "Traceback" in n.text]
     assert len(tracebacks) == ("RuntimeError" in cause)
 

@@ -34,5 +34,5 @@ class Scheme(ABC):
     def exchange(self) -> Exchange:
         """Return what a replica does with its gradients."""
 
-    def check_replicas(self, replicas: int) -> None:
+    def check_replicas(self, replicas: int) -> None:  # noqa: B027 (most schemes run with any number)
         """Raise ValueError where this scheme does not run with so many replicas; called before anything starts."""

@@ -1,6 +1,7 @@
 """Hogwild!: all replicas of a machine write one parameter vector without locks.
 
-Niu, Recht, Ré, Wright, "Hogwild!: A Lock-Free Approach to Parallelizing Stochastic Gradient Descent", 2011, Algorithm 1.
+Niu, Recht, Ré, Wright, "Hogwild!: A Lock-Free Approach to Parallelizing Stochastic Gradient Descent", 2011,
+Algorithm 1.
 The paper's experiments shuffle without replacement in each epoch and multiply the rate by β (0.9; in theory about
 0.37) after each: ``schedule = {name = "back_off", beta = 0.9}``. The paper joins all threads at the end of an epoch to
 do so; we do not wait: a block of examples has the rate of its own epoch, so nobody idles.

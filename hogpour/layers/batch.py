@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from numba import njit
 
+from hogpour.layers.tile import LANES, tile_transpose
+
 __all__ = ["gather_labels", "gather_rows"]
-
-_STRIP = 16  # elements of a row read at a time: one cache line of float32, so that each line is fetched once
-
 
 @njit(cache=True, nogil=True)
 def gather_rows(rows, order, start, out):  # type: ignore[no-untyped-def]
@@ -19,12 +18,19 @@ def gather_rows(rows, order, start, out):  # type: ignore[no-untyped-def]
         out: (features, batch), all of it is written.
     """
     features, batch = out.shape
-    for first in range(0, features, _STRIP):
-        last = min(first + _STRIP, features)
-        for k in range(batch):
-            row = rows[order[start + k]]
-            for i in range(first, last):
-                out[i, k] = row[i]
+    rows_, out_, k = rows.reshape(rows.size), out.reshape(out.size), 0
+    whole = features - features % LANES
+    while k + LANES <= batch:
+        for i in range(0, whole, LANES):
+            tile_transpose(rows_, order, start + k, features, i, out_, i * batch + k, batch)
+        for i in range(whole, features):
+            for b in range(k, k + LANES):
+                out[i, b] = rows[order[start + b], i]
+        k += LANES
+    for b in range(k, batch):
+        row = rows[order[start + b]]
+        for i in range(features):
+            out[i, b] = row[i]
 
 
 @njit(cache=True, nogil=True)

@@ -30,8 +30,8 @@ from numba.core import types
 from numba.core.datamodel import PrimitiveModel
 from numba.extending import intrinsic, register_model
 
-__all__ = ["LANES", "tile_add", "tile_dots", "tile_load", "tile_outer", "tile_rows", "tile_store", "tile_sum",
-           "tile_zeros"]  # fmt: skip
+__all__ = ["LANES", "lanes_nonzero", "lanes_subtract", "tile_add", "tile_dots", "tile_load", "tile_outer", "tile_rows",
+           "tile_scatter", "tile_store", "tile_sum", "tile_transpose", "tile_zeros"]  # fmt: skip
 
 LANES = 16
 """Elements of a vector: one AVX-512 register of float32. Narrower processors use two or four registers for it."""
@@ -290,6 +290,94 @@ def tile_store(typing, acc, y, i, y_step, live):  # type: ignore[no-untyped-def]
 
     n = types.intp
     return types.void(acc, y, n, n, n), generate
+
+
+@intrinsic
+def tile_scatter(typing, acc, y, rows, i, y_step, j, live):  # type: ignore[no-untyped-def]
+    """y[rows[i + r]*y_step + j + c*LANES + lane] = acc[r, c]: each row of the tile to a place of its own."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        value, y_, rows_, i_, y_step_, j_, live_ = args
+        emit = _Emit(context, builder, acc, value, live_)
+        one, lanes = ir.Constant(i_.type, 1), ir.Constant(i_.type, LANES)
+        for r in range(acc.rows):
+            row = builder.load(emit.pointer(rows, rows_, i_, one, r))
+            start = builder.add(builder.mul(row, y_step_), j_)
+            for c in range(acc.cols):
+                emit.store(emit.values[r * acc.cols + c], emit.pointer(y, y_, start, lanes, c))
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(acc, y, rows, n, n, n, n), generate
+
+
+@intrinsic
+def tile_transpose(typing, x, rows, r, x_step, i, y, j, y_step):  # type: ignore[no-untyped-def]
+    """y[j + a*y_step + b] = x[rows[r + b]*x_step + i + a] for a, b < LANES: a square turned within registers.
+
+    Four stages of shuffles, each exchanging blocks of half the size, instead of LANES² loads and stores of one element:
+    32 rows of 784 in 9 µs instead of 31 to 56.
+    """
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        x_, rows_, r_, x_step_, i_, y_, j_, y_step_ = args
+        emit = _Emit(context, builder, Tile(x.dtype, LANES, 1, False), None)
+        one, vectors = ir.Constant(r_.type, 1), []
+        for b in range(LANES):
+            row = builder.load(emit.pointer(rows, rows_, r_, one, b))
+            start = builder.add(builder.mul(row, x_step_), i_)
+            vectors.append(emit.load(emit.pointer(x, x_, start, one, 0)))
+        half = LANES // 2
+        while half:
+            low = [lane if lane // half % 2 == 0 else LANES + lane - half for lane in range(LANES)]
+            high = [lane + half if lane // half % 2 == 0 else LANES + lane for lane in range(LANES)]
+            kind = ir.VectorType(_I32, LANES)
+            for a in (a for a in range(LANES) if a // half % 2 == 0):
+                pair = vectors[a], vectors[a + half]
+                vectors[a] = builder.shuffle_vector(*pair, ir.Constant(kind, low))
+                vectors[a + half] = builder.shuffle_vector(*pair, ir.Constant(kind, high))
+            half //= 2
+        for a in range(LANES):
+            emit.store(vectors[a], emit.pointer(y, y_, j_, y_step_, a))
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(x, rows, n, n, n, y, n, n), generate
+
+
+@intrinsic
+def lanes_subtract(typing, y, x, i, factor):  # type: ignore[no-untyped-def]
+    """y[i + lane] -= factor * x[i + lane], rounded after the product and after the difference, as plain code is.
+
+    A plain loop over so few elements is not vectorised: y and x might overlap, and asking costs more than the loop.
+    """
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        y_, x_, i_, factor_ = args
+        emit = _Emit(context, builder, Tile(y.dtype, 1, 1, False), None)
+        one = ir.Constant(i_.type, 1)
+        at = emit.pointer(y, y_, i_, one, 0)
+        product = builder.fmul(emit._splat(factor_), emit.load(emit.pointer(x, x_, i_, one, 0)))
+        emit.store(builder.fsub(emit.load(at), product), at)
+        return context.get_dummy_value()
+
+    return types.void(y, x, types.intp, y.dtype), generate
+
+
+@intrinsic
+def lanes_nonzero(typing, x, i):  # type: ignore[no-untyped-def]
+    """Return whether any of x[i], ... x[i + LANES - 1] is not zero; NaN is not zero."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        vector = ir.VectorType(context.get_value_type(x.dtype), LANES)
+        data = context.make_array(x)(context, builder, args[0]).data
+        value = builder.load(builder.bitcast(builder.gep(data, [args[1]]), ir.PointerType(vector)))
+        value.align = x.dtype.bitwidth // 8
+        differs = builder.fcmp_unordered("!=", value, ir.Constant(vector, None))
+        bits = builder.bitcast(differs, ir.IntType(LANES))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+    return types.boolean(x, types.intp), generate
 
 
 @intrinsic

@@ -21,7 +21,7 @@ WORDS = (2, LINE_BYTES // 8)
 """Shape of the array of control words, int64: one line for each word."""
 
 RUN, STOP, DIVERGED = 0, 1, 2
-"""Commands. ``STOP``: end after the step under way. ``DIVERGED``: as stop, said by a replica whose loss is not finite."""
+"""Commands. ``STOP``: end after the step under way. ``DIVERGED``: the same, from a replica whose loss is not finite."""
 
 _COMMAND, _TICKET = 0, 1
 

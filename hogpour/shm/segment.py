@@ -2,7 +2,7 @@
 
 The segment has no name. It is a file descriptor (``memfd_create``, elsewhere an unlinked temporary file) that child
 processes inherit, so the kernel frees it with its last process: a ``kill -9`` of any or all of them leaves nothing in
-``/dev/shm``, and no resource tracker is needed. Names that must be unlinked by somebody are what leaks in other systems.
+``/dev/shm``, and no resource tracker is needed. Names that somebody must unlink are what leaks in other systems.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import mmap
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy.typing as npt
@@ -70,10 +71,8 @@ class Segment:
     def close(self) -> None:
         """Close the descriptor and drop the arrays. The memory goes when the last view of it goes."""
         self.arrays = {}
-        try:
+        with suppress(BufferError):  # somebody still holds a view; the mapping goes with it
             self._memory.close()
-        except BufferError:
-            pass  # somebody still holds a view; the mapping goes with it
         os.close(self.fd)
 
 

@@ -37,7 +37,7 @@ def test_tensors_are_named_by_place_and_file_and_aligned() -> None:
     assert [(t.name, t.shape, t.offset) for t in network.spec.tensors] == [
         ("0.conv2d.weight", (3, 1, 3, 3), 0),
         ("0.conv2d.bias", (3,), 32),
-        ("3.linear.weight", (10, 27), 48),
+        ("3.linear.weight", (27, 10), 48),
         ("3.linear.bias", (10,), 320),
     ]
     assert network.spec.n == 336

@@ -1,7 +1,7 @@
 """The contract of exchanges: the first of the four choices that make a scheme. Decides, and does no I/O.
 
-This issue of the contract has the moment that a machine alone needs; the moments of the link (clocks moved, a fetch is
-complete) stand beside it when nodes federate.
+A machine alone needs one moment, ``on_gradient``. The moments of the link between nodes (clocks moved, a fetch is
+complete) belong here too.
 """
 
 from __future__ import annotations

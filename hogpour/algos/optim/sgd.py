@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from numba import njit
 
 from hogpour.algos.optim.base import Optimiser, check_range
+from hogpour.layers.tile import LANES, lanes_nonzero, lanes_subtract
 
 __all__ = ["Sgd"]
 
@@ -25,12 +26,30 @@ class Sgd(Optimiser):
 
     def apply(self, params, grad, state, *, lr_scale, t):  # type: ignore[no-untyped-def]
         real = params.dtype.type  # a float64 scalar would make the kernel compute in float64
-        sgd_apply(params, grad, real(self.lr * lr_scale), real(self.weight_decay))
+        if self.weight_decay:
+            sgd_decay_apply(params, grad, real(self.lr * lr_scale), real(self.weight_decay))
+        else:
+            sgd_apply(params, grad, real(self.lr * lr_scale))
 
 
 @njit(cache=True, nogil=True)
-def sgd_apply(params, grad, lr, weight_decay):  # type: ignore[no-untyped-def]
-    """params may be live shared memory: each element is loaded once and stored once."""
+def sgd_apply(params, grad, lr):  # type: ignore[no-untyped-def]
+    """params may be live shared memory: each element is loaded once and stored once, or left alone.
+
+    A line of gradient that is all 0 would store what it loaded. It is left alone: that line of params then stays in the
+    caches of all replicas, for which two replicas on one vector otherwise fight, and nobody's update of it is lost.
+    """
+    whole = params.size - params.size % LANES
+    for line in range(0, whole, LANES):
+        if lanes_nonzero(grad, line):
+            lanes_subtract(params, grad, line, lr)
+    for k in range(whole, params.size):
+        params[k] = params[k] - lr * grad[k]
+
+
+@njit(cache=True, nogil=True)
+def sgd_decay_apply(params, grad, lr, weight_decay):  # type: ignore[no-untyped-def]
+    """As ``sgd_apply``, but decay moves every element."""
     for k in range(params.size):
         w = params[k]
         params[k] = w - lr * (grad[k] + weight_decay * w)

@@ -1,0 +1,194 @@
+"""A model's scores, predictions and evaluations, against the same numbers computed by hand."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import hogpour as hp
+from hogpour.data import Encoding, Scaling
+from hogpour.errors import DataError, LayoutError
+from hogpour.replica import network_of
+from hogpour.stats import Evaluation
+
+IN = 4
+Array = npt.NDArray[Any]
+
+
+def model_of(
+    layers: list[Any] | None = None, *, loss: Any = "softmax_xent", shape: tuple[int, ...] = (IN,), scale: Scaling | None = None
+) -> hp.Model:
+    job = hp.Job(data=None, model=layers or [hp.Linear(5), hp.Relu(), hp.Linear(3)], loss=loss)
+    network = network_of(job, shape)
+    params = network.spec.zeros()
+    network.init(params, np.random.default_rng(1))
+    labels = job.loss.targets == "labels"
+    names = ("red", "green", "blue") if labels else ()
+    return hp.Model(job, network, params, Encoding(shape, job.loss.targets, names, scale or Scaling.none()))
+
+
+def by_hand(model: hp.Model, x: Array) -> Array:
+    """Scores of linear, relu, linear in float64."""
+    views = model.network.spec.views(model.params.astype(np.float64))
+    hidden = np.maximum(x @ views["0.linear.weight"] + views["0.linear.bias"], 0)
+    return hidden @ views["2.linear.weight"] + views["2.linear.bias"]
+
+
+def dataset(x: Array, y: Array, n_labels: int = 3) -> hp.Dataset:
+    return hp.Dataset(x.astype(np.float32), y, n_labels, tuple(map(str, range(n_labels))), "test")
+
+
+@pytest.fixture
+def x(rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    return rng.normal(size=(300, IN)).astype(np.float32)
+
+
+# 300 examples are a whole batch of 256 and a part of one.
+@pytest.mark.parametrize("n", [1, 255, 256, 257, 300])
+def test_scores_are_those_of_the_formula_in_any_number(n: int, x: Array) -> None:
+    model = model_of()
+    scores = model.scores(x[:n])
+    assert scores.shape == (n, 3)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, by_hand(model, x[:n]), rtol=1e-5, atol=1e-6)
+
+
+def test_no_examples_have_no_scores() -> None:
+    model = model_of()
+    assert model.scores(np.zeros((0, IN))).shape == (0, 3)
+    assert model.predict(np.zeros((0, IN))).shape == (0,)
+
+
+def test_a_prediction_is_the_label_of_the_largest_score(x: Array) -> None:
+    model = model_of()
+    assert model.predict(x).tolist() == by_hand(model, x).argmax(axis=1).tolist()
+
+
+def test_values_are_predicted_one_row_an_example(x: Array) -> None:
+    model = model_of(loss="squared_error")
+    predicted = model.predict(x)
+    assert predicted.shape == (300, 3)
+    np.testing.assert_allclose(predicted, by_hand(model, x), rtol=1e-5, atol=1e-6)
+
+
+def test_raw_examples_are_scaled_as_in_training(x: Array) -> None:
+    scaled = model_of(scale=Scaling("unit", np.full(IN, 2, np.float32), np.full(IN, 0.5, np.float32)))
+    assert scaled.scores(x).tobytes() == model_of().scores((x - 2) * np.float32(0.5)).tobytes()
+    assert scaled.scores_of_scaled(x).tobytes() == model_of().scores(x).tobytes()
+
+
+def test_lists_integers_and_other_shapes_of_the_same_size_are_taken(x: Array) -> None:
+    model = model_of([hp.Linear(3)], shape=(2, 2))
+    whole = np.arange(8).reshape(2, 2, 2)
+    expected = model.scores(whole.astype(np.float32))
+    for same in (whole, whole.tolist(), whole.reshape(2, 4), np.asfortranarray(whole)):
+        assert model.scores(same).tobytes() == expected.tobytes()
+
+
+def test_bytes_become_0_to_1_as_when_files_are_read() -> None:
+    """The images of idx files are bytes. A model trained on them was given bytes and predicted nonsense."""
+    model = model_of()
+    images = np.array([[0, 1, 128, 255]], np.uint8)
+    assert model.scores(images).tobytes() == model.scores(images.astype(np.float32) / np.float32(255)).tobytes()
+    assert images.tolist() == [[0, 1, 128, 255]]
+
+
+def test_any_number_of_examples_leaves_two_workspaces_at_most(x: Array) -> None:
+    """A service that predicts what has come in meanwhile asks for every number once; each had its buffers kept."""
+    model = model_of()
+    for n in (3, 300, 7, 256, 1):
+        model.scores(x[:n])
+    assert sorted(model._workspaces) == [1, 256]
+
+
+@pytest.mark.parametrize(
+    ("shape", "shown"), [((3, 5), "(5,)"), ((2, 3, 4), "(3, 4)"), ((3,), "()"), ((0, 5), "(5,)"), ((), "()")]
+)
+def test_examples_of_another_size_are_refused_with_both_shapes(shape: tuple[int, ...], shown: str) -> None:
+    with pytest.raises(LayoutError) as error:
+        model_of().scores(np.zeros(shape))
+    assert str(error.value) == f"model: got examples of shape {shown}, expected (4,)"
+
+
+@pytest.mark.parametrize("x", [[["a", "b", "c", "d"]], [[1, 2, 3, 4], [1]]], ids=["text", "ragged"])
+def test_examples_that_are_no_numbers_are_refused(x: Any) -> None:
+    with pytest.raises(DataError, match=r"^model: examples are not numbers: "):
+        model_of().scores(x)
+
+
+def test_an_evaluation_is_the_mean_over_all_examples(x: Array, rng: np.random.Generator) -> None:
+    """Not the mean of the batches' means: the last batch is shorter."""
+    model, y = model_of(), rng.integers(3, size=300)
+    scores = by_hand(model, x)
+    losses = np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(300), y]
+    evaluation = model.evaluate(dataset(x, y))
+    assert evaluation is not None
+    assert evaluation.examples == 300
+    assert evaluation.accuracy == (scores.argmax(axis=1) == y).mean()
+    assert evaluation.loss == pytest.approx(losses.mean(), rel=1e-6)
+
+
+def test_values_have_a_loss_and_no_accuracy(x: Array, rng: np.random.Generator) -> None:
+    model, y = model_of(loss="squared_error"), rng.normal(size=(300, 3)).astype(np.float32)
+    target = np.ascontiguousarray(y.T)
+    expected = model.job.loss.apply(by_hand(model, x).T.copy(), target.astype(np.float64), np.empty((3, 300)))[0] / 300
+    evaluation = model.evaluate(dataset(x, y, 0))
+    assert evaluation is not None
+    assert evaluation.accuracy is None
+    assert evaluation.loss == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_evaluation_ends_without_an_answer_when_told(x: Array) -> None:
+    answers = iter([True, False])
+    assert model_of().evaluate(dataset(x, np.zeros(300, np.int64)), lambda: next(answers)) is None
+    assert list(answers) == []
+
+
+def test_dropout_plays_no_part_in_evaluation(x: Array) -> None:
+    layers = [hp.Linear(5), hp.Relu(), hp.Linear(3)]
+    with_dropout = model_of([*layers, hp.Dropout(0.5)])
+    assert with_dropout.scores(x).tobytes() == model_of(layers).scores(x).tobytes()
+
+
+def test_a_model_sees_its_parameters_change(x: Array) -> None:
+    """The node evaluates one model again and again, with snapshots copied into its vector."""
+    model = model_of()
+    before = model.scores(x)
+    model.params *= 2
+    assert before.tobytes() != model.scores(x).tobytes()
+    np.testing.assert_allclose(model.scores(x), by_hand(model, x), rtol=1e-5, atol=1e-6)
+
+
+def test_neither_parameters_nor_examples_are_written(x: Array) -> None:
+    model = model_of()
+    x.setflags(write=False)
+    params = model.params.copy()
+    y = np.zeros(300, np.int64)
+    assert isinstance(model.evaluate(dataset(x, y)), Evaluation)
+    model.predict(x)
+    assert model.params.tobytes() == params.tobytes()
+
+
+def test_a_model_is_used_from_another_thread(x: Array) -> None:
+    model = model_of()
+    expected, got = model.scores(x), []
+    thread = threading.Thread(target=lambda: got.append(model.scores(x)))
+    thread.start()
+    thread.join()
+    assert got[0].tobytes() == expected.tobytes()
+
+
+def test_a_model_says_what_it_is() -> None:
+    assert repr(model_of()) == "Model(43 parameters, (4,) → (3,))"
+
+
+def test_a_saved_model_predicts_the_same(x: Array, tmp_path: Path) -> None:
+    path = str(tmp_path / "m.safetensors")
+    model = model_of()
+    model.save(path)
+    assert hp.Model.load(path).scores(x).tobytes() == model.scores(x).tobytes()

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ import numpy.typing as npt
 
 from hogpour.config import Job, job_from, job_to_dict
 from hogpour.data import Encoding
-from hogpour.errors import ConfigError, LayoutError, ResourceError
+from hogpour.errors import ConfigError, InputError, LayoutError, ResourceError
+from hogpour.layers.sequential import Network
 from hogpour.model import Model
 from hogpour.replica import network_of
 
@@ -92,13 +94,18 @@ def save(path: str, model: Model, state: TrainingState | None) -> None:
         tensors |= {f"optimiser.{name}": row for name, row in state.rows.items()}
     beside = _beside(path)
     try:
+        beside.touch()
+        mode = beside.stat().st_mode  # of any new file; safetensors makes files that only their owner can read
         save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, beside, {_KEY: json.dumps(meta)})
+        beside.chmod(mode)
         with open(beside, "rb") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except Exception as error:
+    except BaseException as error:
         with suppress(OSError):
             beside.unlink()
+        if not isinstance(error, Exception):
+            raise
         reason = error.strerror if isinstance(error, OSError) else error
         raise ResourceError(f"model file {path}: cannot be written: {reason}") from error
 
@@ -116,47 +123,72 @@ def load(path: str) -> tuple[Model, TrainingState | None]:
         raise ConfigError(f"model file {path}: no such file")
     try:
         with safe_open(path, framework="numpy") as file:
-            meta = json.loads((file.metadata() or {})[_KEY])
+            words = (file.metadata() or {}).get(_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
         raise LayoutError(f"model file {path}: not a whole safetensors file: {error}") from error
-    except KeyError:
-        raise LayoutError(f"model file {path}: not written by hogpour: it has no {_KEY!r} in its metadata") from None
+    if words is None:
+        raise LayoutError(f"model file {path}: not written by hogpour: it has no {_KEY!r} in its metadata")
     try:
-        return _model_of(path, meta, tensors)
-    except (KeyError, TypeError, ValueError) as error:
+        return _model_of(json.loads(words), tensors)
+    except InputError as error:
+        raise LayoutError(f"model file {path}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise LayoutError(f"model file {path}: damaged: {error!r}") from error
 
 
-def _model_of(
-    path: str, meta: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]
-) -> tuple[Model, TrainingState | None]:
+def _model_of(meta: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> tuple[Model, TrainingState | None]:
+    """Check the description against itself and the tensors, then make the model: nothing is allocated before."""
     if meta["version"] != _VERSION:
-        raise LayoutError(f"model file {path}: has version {meta['version']}, this hogpour reads {_VERSION}")
-    job: Job = job_from(meta["job"], f"model file {path}")
+        raise LayoutError(f"has version {meta['version']}, this hogpour reads {_VERSION}")
+    job = job_from(meta["job"], "its job")
     network = network_of(job, tuple(meta["input_shape"]))
     spec = network.spec
     if spec.fingerprint != meta["fingerprint"]:
-        raise LayoutError(f"model file {path}: its layers make spec {spec.fingerprint}, the file was written with "
-                          f"{meta['fingerprint']}: another version of a layer?")  # fmt: skip
+        raise LayoutError(f"its layers make spec {spec.fingerprint}, the file was written with {meta['fingerprint']}: "
+                          "another version of a layer?")  # fmt: skip
+    for tensor in spec.tensors:
+        _check_tensor(tensor.name, tensors.get(tensor.name), tensor.shape)
+    encoding = Encoding.from_dict(meta["encoding"], _under("scaling.", tensors))
+    _check_encoding(encoding, job, network)
     params = spec.zeros()
     for tensor in spec.tensors:
-        stored = tensors.get(tensor.name)
-        if stored is None or stored.shape != tensor.shape or stored.dtype != np.float32:
-            found = "nothing" if stored is None else f"{stored.dtype} {stored.shape}"
-            raise LayoutError(f"model file {path}: {tensor.name}: got {found}, expected float32 {tensor.shape}")
-        tensor.view(params)[...] = stored
-    model = Model(job, network, params, Encoding.from_dict(meta["encoding"], _under("scaling.", tensors)))
+        tensor.view(params)[...] = tensors[tensor.name]
+    model = Model(job, network, params, encoding)
     training = meta.get("training")
     if training is None:
         return model, None
     rows = _under("optimiser.", tensors)
     for name, row in rows.items():
-        if row.shape != (spec.n,):
-            raise LayoutError(f"model file {path}: optimiser row {name}: got {row.shape}, expected ({spec.n},)")
+        _check_tensor(f"optimiser row {name}", row, (spec.n,))
     pending = tuple((int(t), int(p)) for t, p in training["pending"])
     numbers = {key: int(training[key]) for key in ("tickets", "steps", "examples", "n", "block_replicas")}
+    for key, number in numbers.items():
+        least = 1 if key in ("n", "block_replicas") else 0
+        if number < least:
+            raise LayoutError(f"{key} = {number}, expected {least} or more")
+    if min((min(block) for block in pending), default=0) < 0:
+        raise LayoutError(f"pending = {pending}, expected tickets and positions of 0 or more")
     return model, TrainingState(pending=pending, rows=rows, **numbers)
+
+
+def _check_encoding(encoding: Encoding, job: Job, network: Network) -> None:
+    """Check that what files hold becomes what the network takes, and its scores become labels that have names."""
+    names, n_scores, size = len(encoding.label_names), network.output_shape[0], prod(network.input_shape)
+    if encoding.targets != job.loss.targets:
+        raise LayoutError(f"{encoding.targets} in the files, its loss takes {job.loss.targets}")
+    if prod(encoding.shape) != size:
+        raise LayoutError(f"examples of shape {encoding.shape} in the files, {network.input_shape} in the network")
+    if names and n_scores not in job.loss.n_outputs(names):
+        raise LayoutError(f"{names} label names, but {n_scores} scores")
+    if encoding.scaling.kind != "none" and encoding.scaling.offset.size != size:
+        raise LayoutError(f"scaling of {encoding.scaling.offset.size} features, expected {size}")
+
+
+def _check_tensor(name: str, stored: npt.NDArray[Any] | None, shape: tuple[int, ...]) -> None:
+    if stored is None or stored.shape != shape or stored.dtype != np.float32:
+        found = "nothing" if stored is None else f"{stored.dtype} {stored.shape}"
+        raise LayoutError(f"{name}: got {found}, expected float32 {shape}")
 
 
 def _under(prefix: str, tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

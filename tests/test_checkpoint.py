@@ -1,0 +1,375 @@
+"""Model files: what is written is read back bit for bit, the old file survives a failed writing, damage is named."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+
+import hogpour as hp
+from hogpour import checkpoint, config
+from hogpour.checkpoint import TrainingState
+from hogpour.config import DataConfig
+from hogpour.data import Encoding, Scaling
+from hogpour.errors import ConfigError, LayoutError, ResourceError
+from hogpour.replica import network_of
+
+NAMES = ("setosa", "versicolor", "ünïcode")
+
+
+def model_of(seed: int = 0) -> hp.Model:
+    rng = np.random.default_rng(seed)
+    job = hp.Job(
+        data=DataConfig(train="iris.csv", scale="standard", ignore=("id",)),
+        model=[hp.Linear(6), hp.Dropout(0.25), hp.Relu(), hp.Linear(3)],
+        algorithm=hp.Hogwild(optimiser=hp.Momentum(0.05, weight_decay=1e-4), schedule=hp.BackOff(0.8)),
+        epochs=7,
+        batch=4,
+        seed=11,
+        save="somewhere.safetensors",
+    )
+    network = network_of(job, (5,))
+    params = network.spec.zeros()
+    network.init(params, rng)
+    scaling = Scaling("standard", rng.normal(size=5).astype(np.float32), rng.normal(size=5).astype(np.float32))
+    columns = ("a", "b", "c", "d", "e")
+    return hp.Model(job, network, params, Encoding((5,), "labels", NAMES, scaling, "species", columns))
+
+
+def state_of(model: hp.Model) -> TrainingState:
+    rows = {f"velocity.{k}": np.random.default_rng(k).normal(size=model.params.size).astype(np.float32) for k in (0, 1)}
+    return TrainingState(tickets=17, pending=((15, 4), (16, 0)), steps=99, examples=396, n=120, block_replicas=2, rows=rows)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "m.safetensors")
+
+
+@pytest.fixture
+def stored(path: str) -> str:
+    """The path of a whole model file with training state."""
+    model = model_of()
+    checkpoint.save(path, model, state_of(model))
+    return path
+
+
+def rewrite(path: str, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
+    """Change the description and the tensors of a model file as somebody with another program could."""
+    with safe_open(path, framework="numpy") as file:
+        meta = json.loads(file.metadata()["hogpour"])
+    tensors = safetensors.numpy.load_file(path)
+    change(meta, tensors)
+    safetensors.numpy.save_file(tensors, path, {"hogpour": json.dumps(meta)})
+
+
+# -- round trip -------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_read_back_bit_for_bit(stored: str) -> None:
+    model, state = model_of(), state_of(model_of())
+    got, got_state = checkpoint.load(stored)
+    assert got.params.tobytes() == model.params.tobytes()
+    assert got.network.spec == model.network.spec
+    assert got.network.input_shape == (5,)
+    assert config.job_to_dict(got.job) == config.job_to_dict(model.job)
+    assert got.encoding.scaling.kind == "standard"
+    assert got.encoding.scaling.offset.tobytes() == model.encoding.scaling.offset.tobytes()
+    assert got.encoding.scaling.factor.tobytes() == model.encoding.scaling.factor.tobytes()
+    assert replace(got.encoding, scaling=Scaling.none()).to_dict() == replace(model.encoding, scaling=Scaling.none()).to_dict()
+    assert got_state is not None
+    assert {name: row.tobytes() for name, row in got_state.rows.items()} == {
+        name: row.tobytes() for name, row in state.rows.items()
+    }
+    assert replace(got_state, rows={}) == replace(state, rows={})
+
+
+def test_a_file_that_was_read_is_written_again_byte_for_byte(stored: str, tmp_path: Path) -> None:
+    again = tmp_path / "again.safetensors"
+    checkpoint.save(str(again), *checkpoint.load(stored))
+    assert again.read_bytes() == Path(stored).read_bytes()
+
+
+def test_special_numbers_survive(path: str) -> None:
+    model = model_of()
+    model.params[:5] = [-0.0, 1e-45, 3.4e38, np.inf, np.nan]
+    checkpoint.save(path, model, None)
+    assert checkpoint.load(path)[0].params.tobytes() == model.params.tobytes()
+
+
+def test_a_file_without_training_state_has_none(path: str) -> None:
+    checkpoint.save(path, model_of(), None)
+    assert checkpoint.load(path)[1] is None
+
+
+def test_other_programs_find_the_tensors_by_name(stored: str) -> None:
+    with safe_open(stored, framework="numpy") as file:
+        names = set(file.keys())
+    linear = {f"{layer}.linear.{tensor}" for layer in (0, 3) for tensor in ("weight", "bias")}
+    assert names == linear | {"scaling.offset", "scaling.factor", "optimiser.velocity.0", "optimiser.velocity.1"}
+
+
+# -- writing ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["safetensors.numpy.save_file", "os.fsync", "os.replace"])
+def test_a_failed_writing_leaves_the_old_file_and_nothing_else(
+    where: str, stored: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Path(stored).read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(where, fail)
+    with pytest.raises(ResourceError) as error:
+        checkpoint.save(stored, model_of(1), None)
+    assert str(error.value) == f"model file {stored}: cannot be written: No space left on device"
+    assert Path(stored).read_bytes() == before
+    assert os.listdir(Path(stored).parent) == ["m.safetensors"]
+
+
+def test_an_interrupted_writing_leaves_the_old_file_and_nothing_else(stored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Path(stored).read_bytes()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(stored, model_of(1), None)
+    assert Path(stored).read_bytes() == before
+    assert os.listdir(Path(stored).parent) == ["m.safetensors"]
+
+
+def test_whoever_reads_meanwhile_finds_a_whole_file(stored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the moment before the new file takes the old one's place, the old one is whole, and so is the new one."""
+    seen = []
+    move = os.replace
+
+    def look(beside: Path, path: str) -> None:
+        seen.extend([checkpoint.load(str(beside))[0], checkpoint.load(path)[0]])
+        move(beside, path)
+
+    monkeypatch.setattr("os.replace", look)
+    checkpoint.save(stored, model_of(1), None)
+    assert [model.params.tobytes() for model in seen] == [model_of(1).params.tobytes(), model_of().params.tobytes()]
+    assert checkpoint.load(stored)[0].params.tobytes() == model_of(1).params.tobytes()
+
+
+def test_a_file_gets_the_permissions_that_any_new_file_gets(stored: str, tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    assert os.stat(stored).st_mode == os.stat(tmp_path / "plain").st_mode
+
+
+def test_a_writable_place_is_found_writable_and_left_as_it_was(tmp_path: Path) -> None:
+    checkpoint.check_writable(str(tmp_path / "m.safetensors"))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("none/m.safetensors", "model file {path}: there is no folder {folder}/none"),
+        ("folder", "model file {path}: is a folder, expected a file name"),
+        ("x" * 250, "model file {path}: cannot be written: File name too long"),
+    ],
+)
+def test_a_place_that_takes_no_file_is_named(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    path = str(tmp_path / name)
+    with pytest.raises(ResourceError) as error:
+        checkpoint.check_writable(path)
+    assert str(error.value) == text.format(path=path, folder=tmp_path)
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+# -- reading what is damaged --------------------------------------------------------------------------------------------
+
+
+def refused(path: str) -> str:
+    with pytest.raises(LayoutError) as error:
+        checkpoint.load(path)
+    text = str(error.value)
+    assert text.startswith(f"model file {path}: ")
+    return text.removeprefix(f"model file {path}: ")
+
+
+def test_a_missing_file_is_named(path: str) -> None:
+    with pytest.raises(ConfigError, match=r"^model file .*m\.safetensors: no such file$"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\0" * 100, b"\xff" * 8, (10**6).to_bytes(8, "little") + b"{}"])
+def test_what_is_no_safetensors_file_is_refused(content: bytes, path: str) -> None:
+    Path(path).write_bytes(content)
+    assert refused(path).startswith("not a whole safetensors file: ")
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_a_file_of_another_program_is_refused(metadata: dict[str, str] | None, path: str) -> None:
+    safetensors.numpy.save_file({"weight": np.zeros(3, np.float32)}, path, metadata)
+    assert refused(path) == "not written by hogpour: it has no 'hogpour' in its metadata"
+
+
+def set_meta(**words: Any) -> Callable[[dict[str, Any], dict[str, Any]], None]:
+    return lambda meta, _: meta.update(words)
+
+
+def set_training(**words: Any) -> Callable[[dict[str, Any], dict[str, Any]], None]:
+    return lambda meta, _: meta["training"].update(words)
+
+
+def set_tensor(name: str, array: Any) -> Callable[[dict[str, Any], dict[str, Any]], None]:
+    return lambda _, tensors: tensors.update({name: array})
+
+
+def set_encoding(**words: Any) -> Callable[[dict[str, Any], dict[str, Any]], None]:
+    return lambda meta, _: meta["encoding"].update(words)
+
+
+def without(key: str) -> Callable[[dict[str, Any], dict[str, Any]], None]:
+    return lambda meta, tensors: (meta if key in meta else meta["training"] if key in meta["training"] else tensors).pop(key)
+
+
+DAMAGE: Mapping[str, tuple[Callable[[dict[str, Any], dict[str, Any]], None], str]] = {
+    "another version": (set_meta(version=2), "has version 2, this hogpour reads 1"),
+    "no version": (without("version"), "damaged: KeyError('version')"),
+    "no job": (without("job"), "damaged: KeyError('job')"),
+    "a job that is none": (set_meta(job=[1]), "damaged: "),
+    "an unknown layer": (
+        set_meta(job={"model": {"layers": [{"layer": "lineer", "units": 3}]}}),
+        "its job: model.layers[0]: layer \"lineer\" is not known; did you mean 'linear'?",
+    ),
+    "layers that do not fit": (
+        set_meta(job={"model": {"layers": [{"layer": "conv2d", "channels": 2, "kernel": 3}]}}),
+        "model: layer 0.conv2d: expected an input of (channels, rows, columns), got (5,)",
+    ),
+    "another shape": (set_meta(input_shape=[6]), "its layers make spec "),
+    "a shape that is none": (set_meta(input_shape="wide"), "damaged: "),
+    "an enormous layer": (
+        set_meta(job={"model": {"layers": [{"layer": "linear", "units": 10**15}]}}),
+        "its layers make spec ",
+    ),
+    "another fingerprint": (set_meta(fingerprint="0" * 16), f"its layers make spec {model_of().network.spec.fingerprint}, the file was written with 0000000000000000: another"),
+    "no encoding": (without("encoding"), "damaged: KeyError('encoding')"),
+    "an encoding that is none": (set_meta(encoding={"shape": [5]}), "encoding: does not say how the data were encoded"),
+    "no scaling": (without("scaling.offset"), "scaling: the tensor 'offset' is missing"),
+    "a scaling of another size": (
+        lambda _, tensors: tensors.update({f"scaling.{name}": np.ones(4, np.float32) for name in ("offset", "factor")}),
+        "scaling of 4 features, expected 5",
+    ),
+    "examples of another size": (set_encoding(shape=[2, 3]), "examples of shape (2, 3) in the files, (5,) in the network"),
+    "too few label names": (set_encoding(label_names=["yes", "no"]), "2 label names, but 3 scores"),
+    "values where there are labels": (set_encoding(targets="values"), "values in the files, its loss takes labels"),
+    "no parameters": (without("0.linear.weight"), "0.linear.weight: got nothing, expected float32 (5, 6)"),
+    "another type": (
+        set_tensor("0.linear.bias", np.zeros(6)),
+        "0.linear.bias: got float64 (6,), expected float32 (6,)",
+    ),
+    "another tensor shape": (
+        set_tensor("0.linear.weight", np.zeros((6, 5), np.float32)),
+        "0.linear.weight: got float32 (6, 5), expected float32 (5, 6)",
+    ),
+    "a short optimiser row": (
+        set_tensor("optimiser.velocity.1", np.zeros(3, np.float32)),
+        "optimiser row velocity.1: got float32 (3,), expected float32 (96,)",
+    ),
+    "an optimiser row of another type": (
+        set_tensor("optimiser.velocity.1", np.zeros(96, np.int64)),
+        "optimiser row velocity.1: got int64 (96,), expected float32 (96,)",
+    ),
+    "no steps": (without("steps"), "damaged: KeyError('steps')"),
+    "steps that are no number": (set_training(steps="many"), "damaged: "),
+    "steps below 0": (set_training(steps=-1), "steps = -1, expected 0 or more"),
+    "no examples to train on": (set_training(n=0), "n = 0, expected 1 or more"),
+    "no replicas": (set_training(block_replicas=0), "block_replicas = 0, expected 1 or more"),
+    "pending blocks that are none": (set_training(pending=[[1, 2, 3]]), "damaged: "),
+    "a pending block below 0": (set_training(pending=[[3, -4]]), "pending = ((3, -4),), expected tickets and positions of 0"),
+    "steps that are infinite": (set_training(steps=float("inf")), "damaged: OverflowError"),
+    "a training state that is none": (set_meta(training=[1, 2]), "damaged: "),
+    "a description that is none": (lambda meta, _: meta.clear(), "damaged: KeyError('version')"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damage_is_named(case: str, stored: str) -> None:
+    change, expected = DAMAGE[case]
+    rewrite(stored, change)
+    text = refused(stored)
+    assert text.startswith(expected)
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "null", '"x"', "\x00", '{"version": 1}', "[" * 100_000])
+def test_a_description_that_is_no_description_is_refused(text: str, path: str) -> None:
+    safetensors.numpy.save_file({"weight": np.zeros(3, np.float32)}, path, {"hogpour": text})
+    refused(path)
+
+
+def test_an_enormous_layer_is_refused_before_memory_is_taken_for_it(stored: str) -> None:
+    """Somebody who knows how fingerprints are made can make a file of 1 kB that says it holds petabytes."""
+    tables = {"model": {"layers": [{"layer": "linear", "units": 10**15}]}}
+    fingerprint = network_of(config.job_from(tables, "test"), (5,)).spec.fingerprint
+    rewrite(stored, set_meta(job=tables, fingerprint=fingerprint))
+    assert refused(stored).startswith("0.linear.weight: got float32 (5, 6), expected float32 (5, 10000000000")
+
+
+def test_a_number_type_that_numpy_does_not_have_is_refused(path: str) -> None:
+    head = b'{"weight": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}'
+    Path(path).write_bytes(len(head).to_bytes(8, "little") + head + bytes(4))
+    refused(path)
+
+
+# The same file for all examples of a property, written when first asked for.
+WHOLE: dict[str, bytes] = {}
+
+
+def whole(folder: Path) -> bytes:
+    if not WHOLE:
+        model = model_of()
+        checkpoint.save(str(folder / "whole"), model, state_of(model))
+        WHOLE["file"] = (folder / "whole").read_bytes()
+    return WHOLE["file"]
+
+
+@given(share=st.floats(0, 1, exclude_max=True))
+@settings(max_examples=60)
+def test_a_file_that_was_cut_anywhere_is_refused(share: float, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("cut")
+    content = whole(folder)
+    path = folder / "m.safetensors"
+    path.write_bytes(content[: int(share * len(content))])
+    refused(str(path))
+
+
+@given(data=st.data())
+@settings(max_examples=150)
+def test_a_file_with_a_wrong_byte_is_read_or_refused_in_one_line(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A byte of a number makes another number; a byte of the description must not make a traceback."""
+    folder = tmp_path_factory.mktemp("wrong")
+    content = bytearray(whole(folder))
+    head = 8 + int.from_bytes(content[:8], "little")
+    place = data.draw(st.integers(0, head - 1), label="place")
+    content[place] = data.draw(st.integers(0, 255), label="byte")
+    path = folder / "m.safetensors"
+    path.write_bytes(content)
+    said = ""
+    try:
+        checkpoint.load(str(path))
+    except LayoutError as error:
+        said = str(error)
+    assert said == "" or said.startswith("model file ")
+    assert "\n" not in said

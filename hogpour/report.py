@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -101,7 +102,8 @@ class TableReporter:
         self._console = Console(highlight=False, soft_wrap=True)
         self._live: Any = None
         self._headed = False
-        self._examples, self._loss_sum, self._weight = 0, 0.0, 0
+        self._examples: int | None = None
+        self._loss_sum, self._weight = 0.0, 0
         self._row_began = (0.0, 0)
 
     def progress(self, progress: Progress) -> None:
@@ -109,6 +111,9 @@ class TableReporter:
             self._say(notice)
         if not progress.examples:
             return
+        if self._examples is None:  # a resumed run does not begin with 0; the first rate is that since it began
+            self._examples = progress.examples - round(progress.rate * progress.seconds)
+            self._row_began = (0.0, self._examples)
         if progress.loss is not None:  # of the snapshots since the last row, weighed by their examples
             new = progress.examples - self._examples
             self._loss_sum, self._weight = self._loss_sum + progress.loss * new, self._weight + new
@@ -126,13 +131,15 @@ class TableReporter:
     def finished(self, summary: Summary) -> None:
         words = {"finished": "trained", "stopped": "stopped after", "diverged": "diverged after"}[summary.outcome]
         epochs = f"{summary.epoch:.2f}".rstrip("0").rstrip(".")
-        text = f"{words} {epochs} epochs in {_duration(summary.seconds)}, {summary.rate:,.0f} examples/s"
+        plural = "" if epochs == "1" else "s"
+        text = f"{words} {epochs} epoch{plural} in {_duration(summary.seconds)}, {summary.rate:,.0f} examples/s"
         if summary.loss is not None:
             text += f"; loss {summary.loss:.4f}"
         if summary.accuracy is not None:
             text += f", accuracy {summary.accuracy:.4f}"
         if summary.restarts:
-            text += f"; replicas restarted {summary.restarts} times"
+            times = "once" if summary.restarts == 1 else f"{summary.restarts} times"
+            text += f"; replicas restarted {times}"
         self._print(text, "bold" if summary.outcome == "finished" else "yellow")
         if summary.model:
             self._print(f"model: {summary.model}")
@@ -155,7 +162,7 @@ class TableReporter:
             _number(progress.accuracy),
             "-" if progress.left_s is None else _duration(progress.left_s),
         )
-        return "".join(cell.rjust(width) for cell, (_, width) in zip(cells, self.COLUMNS, strict=True))
+        return "".join(" " + cell.rjust(width - 1) for cell, (_, width) in zip(cells, self.COLUMNS, strict=True))
 
     def _move(self, progress: Progress) -> None:
         from rich.live import Live
@@ -189,7 +196,7 @@ def predict(model_path: str, data: str, format: str, as_json: bool) -> int:
     predicted = model.job.loss.predict(scores.T)
     labels = model.job.loss.targets == "labels"
     names = model.encoding.label_names
-    lines = [names[k] if names else str(k) for k in predicted] if labels else _value_lines(predicted.T)
+    lines = [names[k] if names else str(k) for k in predicted] if labels else _value_lines(predicted.T, data)
     if as_json:
         for k, line in enumerate(lines):
             value = line if labels else predicted.T[k].tolist()
@@ -205,14 +212,16 @@ def predict(model_path: str, data: str, format: str, as_json: bool) -> int:
     return 0
 
 
-def _value_lines(values: Any) -> list[str]:
+def _value_lines(values: Any, data: str) -> list[str]:
     if not np.isfinite(values).all():
-        raise DataError("the model's predictions are not finite")
+        raise DataError(f"{data}: the model's predictions are not finite")
     return [" ".join(f"{v:.6g}" for v in row) for row in values]
 
 
 def _print_json(fields: Mapping[str, Any]) -> None:
-    sys.stdout.write(json.dumps(fields) + "\n")
+    """Numbers that are not finite become null: JSON has no NaN."""
+    finite = {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in fields.items()}
+    sys.stdout.write(json.dumps(finite, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
@@ -221,7 +230,7 @@ def _number(value: float | None) -> str:
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -100,7 +100,8 @@ def measure(options: argparse.Namespace) -> harness.Report:
     for case in (c for c in CASES if options.only in c.name):
         lost.add(**_lost(case, data))
     notes = [
-        "rates in images/s, from the first finished step to the end of the last replica; accuracies: means over seeds",
+        "rates in images/s, from the moment when all processes compute to the end of the last",
+        "accuracies are means over seeds, after the same number of epochs",
         "our times to accuracy include evaluations on the same two cores while replicas train; PyTorch's do not",
     ]
     return harness.Report([rates, times, lost], notes if torch else [*notes, "PyTorch was not run"])
@@ -159,15 +160,19 @@ def _train(case: Case, data: Data, replicas: int, seed: int, watch: bool) -> Run
     test, given = data.test, data if watch else replace(data, test=None)
 
     async def run() -> Run:
-        curve = []
-        async with hp.Node(_job(case, given, replicas, seed, _optimiser(case)), every_s=0.5, threads=1) as node:
+        curve, begin = [], None
+        async with hp.Node(_job(case, given, replicas, seed, _optimiser(case)), every_s=0.05, threads=1) as node:
             async for progress in node:
+                if begin is None and progress.computing == replicas:
+                    begin = progress
                 if progress.new_evaluation:
                     curve.append([progress.seconds, progress.accuracy])
             summary, model = await node.wait(), await node.model()
+        assert begin is not None
+        rate = (summary.examples - begin.examples) / (summary.seconds - begin.seconds)
         evaluation = model.evaluate(test)
         assert evaluation is not None
-        return {"rate": summary.rate, "accuracy": evaluation.accuracy, "curve": curve}
+        return {"rate": rate, "accuracy": evaluation.accuracy, "curve": curve}
 
     return asyncio.run(run())
 

@@ -128,7 +128,7 @@ def default_job() -> Job:
                 "loss": "softmax_xent",
             },
             "algorithm": {"name": "hogwild", "optimiser": {"name": "sgd", "lr": 0.1}},
-            "run": {"epochs": 200, "batch": 16},
+            "run": {"epochs": 300, "batch": 16},
         },
         "default job",
     )

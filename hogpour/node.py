@@ -167,6 +167,7 @@ class Node:
         self._block_replicas = ready.block_replicas
         self._blocks = Blocks(len(self._examples.arrays["x"]), self.job.batch, ready.block_replicas, self.job.epochs)
         self._before = ready.state.examples if ready.state else 0
+        self._first_ticket = ready.state.tickets if ready.state else 0
         self._meter = Meter(self._blocks.n, self.job.epochs, self._before)
         # Two vectors beside the live one: the newest snapshot and the last good one; none is allocated later.
         params = self._live.arrays["params"]
@@ -283,7 +284,8 @@ class Node:
         While replicas run, the parameters hold a little more than is counted, and a resumed run uses these examples
         twice; after they ended, the state is exact.
         """
-        tickets = min(self._control.tickets_taken, self._blocks.total)
+        # Replicas also drew numbers behind the last block; a run with fewer epochs than before begins behind it.
+        tickets = max(self._first_ticket, min(self._control.tickets_taken, self._blocks.total))
         under_way = [self._clocks.unfinished(replica) for replica in range(self._replicas)]
         waiting = [(int(t), int(p)) for t, p in self._live.arrays["pending"] if t >= 0]
         names = [f.name for f in self._live.layout.fields]
@@ -356,6 +358,7 @@ class Node:
                 evaluation=self._evaluation,
                 new_evaluation=new,
                 replicas=self._supervisor.alive,
+                computing=self._clocks.n_begun,
                 notices=notices,
             )
             if ended:
@@ -382,7 +385,7 @@ class Node:
 
     def _all_used(self) -> bool:
         state = self._state()
-        return state.tickets == self._blocks.total and not state.pending
+        return state.tickets >= self._blocks.total and not state.pending
 
     def _say_stop(self) -> None:
         if self._control.command != DIVERGED:

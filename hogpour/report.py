@@ -118,7 +118,7 @@ class TableReporter:
             new = progress.examples - self._examples
             self._loss_sum, self._weight = self._loss_sum + progress.loss * new, self._weight + new
         self._examples = progress.examples
-        if progress.new_evaluation:
+        if progress.new_evaluation and self._weight:  # the summary tells of the last evaluation of all
             if not self._headed:
                 self._headed = True
                 self._print("".join(name.rjust(width) for name, width in self.COLUMNS), "bold")

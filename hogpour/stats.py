@@ -50,6 +50,8 @@ class Progress:
     """Seconds left at the mean rate so far; None while unknown."""
     replicas: int
     """Replica processes that are alive."""
+    computing: int
+    """Replicas that have done a step in this run; the others still load what they need."""
     new_evaluation: bool
     """True once for each evaluation."""
     notices: tuple[Notice, ...]
@@ -118,6 +120,7 @@ class Meter:
         evaluation: Evaluation | None,
         new_evaluation: bool,
         replicas: int,
+        computing: int,
         notices: tuple[Notice, ...],
     ) -> Progress:
         """Return a snapshot and remember it as the last one.
@@ -140,6 +143,7 @@ class Meter:
             evaluation=evaluation,
             left_s=max(0.0, left * seconds / examples) if examples and seconds else None,
             replicas=replicas,
+            computing=computing,
             new_evaluation=new_evaluation,
             notices=notices,
         )

@@ -171,7 +171,8 @@ class Supervisor:
     def _cause(self, replica: int, status: int, errors: str) -> str:
         """Say how a process ended; a traceback is shown the first time only."""
         if status < 0:
-            name = signal.Signals(-status).name
+            known = {number.value: number.name for number in signal.Signals}  # real-time signals have no name
+            name = known.get(-status, f"signal {-status}")
             hint = " (out of memory? see the kernel's log)" if status == -signal.SIGKILL else ""
             cause = f"was killed by {name}{hint}"
         else:

@@ -185,7 +185,7 @@ def test_the_default_job_ends_with_a_model_and_a_summary(tmp_path: Path) -> None
     assert end.stderr == ""
     lines = end.stdout.splitlines()
     assert lines[-1] == "model: model.safetensors"
-    assert lines[-2].startswith("trained 200 epochs in ")
+    assert lines[-2].startswith("trained 300 epochs in ")
     assert float(lines[-2].rpartition("accuracy ")[2]) >= 0.96
     assert "\x1b" not in end.stdout
     assert os.listdir(tmp_path) == ["model.safetensors"]

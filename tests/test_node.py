@@ -254,7 +254,7 @@ async def test_a_segment_that_does_not_fit_is_said(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"model": [hp.Linear(31), hp.Relu(), hp.Linear(10)]}, r"holds 0\.linear\.weight \(32, 64\) where the job has"),
+        ({"model": [hp.Linear(31), hp.Relu(), hp.Linear(10)]}, r"holds 0\.linear\.weight \(64, 32\) where the job has"),
         ({"batch": 32}, "was trained on 1438 examples in batches of 16, the job has 1438 in batches of 32"),
         ({"algorithm": hp.Hogwild(optimiser=hp.Adagrad(0.1))}, "holds optimiser rows none; the job's optimiser needs history"),
     ],
@@ -264,6 +264,15 @@ async def test_a_model_file_of_another_job_is_not_resumed(changes: dict[str, Any
     await run(job_of(save=path, epochs=1))
     with pytest.raises(LayoutError, match=text):
         await run(job_of(save=path, **changes), resume=True)
+
+
+async def test_a_finished_run_resumed_with_fewer_epochs_forgets_nothing(tmp_path: Path) -> None:
+    """Once, the number of blocks done was cut to that of the shorter run, and a longer one did them all again."""
+    path = str(tmp_path / "m.safetensors")
+    for epochs, resume, examples in ((6, False, 6), (2, True, 6), (8, True, 8)):
+        summary, _, _ = await run(job_of(save=path, epochs=epochs), resume=resume)
+        assert summary.outcome == "finished"
+        assert summary.examples == examples * N_DIGITS
 
 
 async def test_resuming_without_a_model_file_is_refused(tmp_path: Path) -> None:

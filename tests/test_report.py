@@ -23,7 +23,7 @@ from hogpour.stats import Evaluation, Notice, Progress, Summary
 
 SNAPSHOT = Progress(
     epoch=1.0, epochs=4, examples=1000, seconds=2.0, rate=500.0, loss=0.5, evaluation=None, left_s=6.0, replicas=2,
-    new_evaluation=False, notices=(),
+    computing=2, new_evaluation=False, notices=(),
 )  # fmt: skip
 SUMMARY = Summary(
     outcome="finished", examples=4000, seconds=8.0, rate=500.0, loss=0.25, accuracy=0.975, epoch=4.0, restarts=0,
@@ -100,8 +100,13 @@ def test_the_first_look_at_a_resumed_run_may_come_when_it_is_under_way(output: i
 
 
 def test_what_is_not_known_is_a_dash(output: io.StringIO) -> None:
-    values = evaluated(accuracy=None, loss=None, left_s=None, seconds=0.0, rate=0.0)
-    assert table(output, values)[1] == "     1.00        1,000           -         -     0.3000         -       -"
+    values = evaluated(accuracy=None, left_s=None)
+    assert table(output, values)[1] == "     1.00        1,000         500    0.5000     0.3000         -       -"
+
+
+def test_an_evaluation_after_the_last_example_is_left_to_the_summary(output: io.StringIO) -> None:
+    again = evaluated(0.2, loss=None, examples=1000)
+    assert len(table(output, evaluated(), again)) == 2
 
 
 @pytest.mark.parametrize(
@@ -194,7 +199,8 @@ def test_json_says_all_of_a_snapshot(capsys: pytest.CaptureFixture[str]) -> None
     lines = json_lines(capsys, lambda reporter: reporter.progress(evaluated()))
     assert lines == [
         {"event": "progress", "epoch": 1.0, "epochs": 4, "examples": 1000, "seconds": 2.0, "rate": 500.0, "loss": 0.5,
-         "left_s": 6.0, "replicas": 2, "new_evaluation": True, "test_loss": 0.3, "test_accuracy": 0.9, "test_examples": 100}
+         "left_s": 6.0, "replicas": 2, "computing": 2, "new_evaluation": True, "test_loss": 0.3, "test_accuracy": 0.9,
+         "test_examples": 100}
     ]  # fmt: skip
 
 

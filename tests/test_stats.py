@@ -8,7 +8,7 @@ from hogpour.stats import Evaluation, Meter, Notice, Progress
 
 
 def look(meter: Meter, now: float, examples: int, loss: float, **more: Any) -> Progress:
-    settings: dict[str, Any] = {"evaluation": None, "new_evaluation": False, "replicas": 2, "notices": ()}
+    settings: dict[str, Any] = {"evaluation": None, "new_evaluation": False, "replicas": 2, "computing": 2, "notices": ()}
     return meter.progress(now, examples, loss, **(settings | more))
 
 
@@ -17,7 +17,7 @@ def test_before_the_beginning_there_is_no_time_no_loss_and_no_guess() -> None:
     assert meter.seconds(50.0) == 0.0
     assert look(meter, 50.0, 0, 0.0) == Progress(
         epoch=0.0, epochs=4, examples=0, seconds=0.0, rate=0.0, loss=None, evaluation=None, left_s=None, replicas=2,
-        new_evaluation=False, notices=(),
+        computing=2, new_evaluation=False, notices=(),
     )  # fmt: skip
 
 
@@ -86,10 +86,11 @@ def test_examples_used_twice_do_not_make_the_time_left_negative() -> None:
 def test_a_snapshot_hands_on_what_it_is_told() -> None:
     meter = Meter(100, 4, 0)
     evaluation, notice = Evaluation(0.25, 0.9, 10), Notice("warning", "a warning")
-    progress = look(meter, 1.0, 0, 0.0, evaluation=evaluation, new_evaluation=True, replicas=3, notices=(notice,))
+    progress = look(meter, 1.0, 0, 0.0, evaluation=evaluation, new_evaluation=True, replicas=3, computing=2, notices=(notice,))
     assert progress.evaluation is evaluation
     assert progress.accuracy == 0.9
     assert progress.new_evaluation
     assert progress.replicas == 3
+    assert progress.computing == 2
     assert progress.notices == (notice,)
     assert look(meter, 1.0, 0, 0.0).accuracy is None

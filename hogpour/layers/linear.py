@@ -20,7 +20,7 @@ from numba import njit, prange
 
 from hogpour.layers.base import Cell, Layer, Reads, Shape, uniform_fan_in
 from hogpour.layers.kernel import Threaded, own_code
-from hogpour.layers.tile import LANES, tile_add, tile_outer, tile_scatter, tile_store, tile_sum, tile_zeros
+from hogpour.layers.tile import LANES, prefetch, tile_add, tile_outer, tile_scatter, tile_store, tile_sum, tile_zeros
 
 __all__ = ["Linear"]
 
@@ -138,6 +138,12 @@ def _forward_strip(w, y, rows, count, packed, turned, u):  # type: ignore[no-unt
     (units, batch), found, k = y.shape, count[0], 0
     w_, x_, rows_, out = w.reshape(w.size), packed.reshape(packed.size), rows.reshape(rows.size), turned.reshape(y.size)
     last = min(u + _STRIP, units)
+    if u == 0:
+        # Lines that another replica wrote come from its cache. Asked for all at once they come side by side; met one by
+        # one in the product, whose rows lie far apart for a strip, each is waited for.
+        for r in range(found):
+            for line in range(0, units, 16):
+                prefetch(w_, rows_[r] * units + line)
     if u + _STRIP <= units:
         while k + 8 <= batch:
             _forward_tile(w_, x_, out, rows_, found, units, batch, u, k, 8, 2, 0)

@@ -40,7 +40,7 @@ def minus_abs(x, y):  # type: ignore[no-untyped-def]
         y[k] = -abs(x[k])
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")  # x / 0 is a number: without branches it vectorises
 def sigmoid_from_exp(x, y):  # type: ignore[no-untyped-def]
     """y holds e = exp(-|x|) and becomes 1 / (1 + e) where x >= 0, else e / (1 + e)."""
     one = y.dtype.type(1)

@@ -30,8 +30,8 @@ from numba.core import types
 from numba.core.datamodel import PrimitiveModel
 from numba.extending import intrinsic, register_model
 
-__all__ = ["LANES", "lanes_nonzero", "lanes_subtract", "tile_add", "tile_dots", "tile_load", "tile_outer", "tile_rows",
-           "tile_scatter", "tile_store", "tile_sum", "tile_transpose", "tile_zeros"]  # fmt: skip
+__all__ = ["LANES", "lanes_nonzero", "lanes_subtract", "prefetch", "tile_add", "tile_dots", "tile_load", "tile_outer",
+           "tile_rows", "tile_scatter", "tile_store", "tile_sum", "tile_transpose", "tile_zeros"]  # fmt: skip
 
 LANES = 16
 """Elements of a vector: one AVX-512 register of float32. Narrower processors use two or four registers for it."""
@@ -362,6 +362,23 @@ def lanes_subtract(typing, y, x, i, factor):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.void(y, x, types.intp, y.dtype), generate
+
+
+@intrinsic
+def prefetch(typing, x, i):  # type: ignore[no-untyped-def]
+    """Ask for the cache line of x[i], which will be read soon; waits for nothing."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        data = context.make_array(x)(context, builder, args[0]).data
+        pointer = builder.bitcast(builder.gep(data, [args[1]]), ir.PointerType(ir.IntType(8)))
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
+        name = "llvm.prefetch.p0"
+        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        read, near, data_cache = ir.Constant(_I32, 0), ir.Constant(_I32, 2), ir.Constant(_I32, 1)
+        builder.call(function, [pointer, read, near, data_cache])
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp), generate
 
 
 @intrinsic

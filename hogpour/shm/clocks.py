@@ -65,6 +65,11 @@ class Clocks:
         return float(times[times > 0].min()) if times.any() else None
 
     @property
+    def n_begun(self) -> int:
+        """Number of replicas that have done a step."""
+        return int((self._sums[:, _BEGAN] > 0).sum())
+
+    @property
     def steps(self) -> npt.NDArray[np.int64]:
         """(replicas,) finished steps, a copy."""
         return self._counters[:, _STEPS].copy()

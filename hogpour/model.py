@@ -21,7 +21,7 @@ from hogpour.stats import Evaluation
 
 __all__ = ["Model"]
 
-_BATCH = 256  # examples at a time: activations stay in cache, and the batch axis is long enough for every kernel
+_BATCH = 64  # examples at a time: activations stay in cache, and no layer calls a BLAS that would start threads
 
 
 class Model:

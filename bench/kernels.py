@@ -3,7 +3,7 @@
 One thread each. Everything runs as the product runs it: layers through ``forward`` and ``backward`` on a ``Cell``,
 losses and optimisers through ``apply``. The limit of a row is measured in turns with it:
 
-    same products   the products of a linear layer by BLAS alone (numba's np.dot), the better of batch first and last
+    same products   the products of a linear layer by BLAS alone (numba's np.dot), the best of batch first, batch last, and weights turned
     BLAS peak       a product of 512 x 512 matrices, in floating-point operations a second
     copy            a plain loop that copies as many bytes as the pass must read and write, in as much memory
     plain loops     optimisers: the best of copy, sum, sum in place into one and two vectors, all of the same length
@@ -175,13 +175,19 @@ def _limit_of_layer(case: Case, cell: Cell, side: str) -> tuple[dict[str, Call],
     w, x, y, d_y, d_x, d_w = weight, cell.x, cell.y, cell.d_y, cell.d_x, cell.d_params[0]
     assert d_x is not None
     rows = [np.ascontiguousarray(a.T) for a in (x, y, d_y, d_x)]
+    turned, d_turned = np.ascontiguousarray(w.T), np.ascontiguousarray(d_w.T)
     calls: dict[str, Call]
     if side == "forward":
-        calls = {"limit:batch last": lambda: dot(w, x, y), "limit:batch first": lambda: dot(rows[0], w.T, rows[1])}
+        calls = {
+            "limit:batch last": lambda: dot(w.T, x, y),
+            "limit:batch last, weights by output": lambda: dot(turned, x, y),
+            "limit:batch first": lambda: dot(rows[0], w, rows[1]),
+        }
     else:
         calls = {
-            "limit:batch last": lambda: (dot(d_y, x.T, d_w), dot(w.T, d_y, d_x)),
-            "limit:batch first": lambda: (dot(rows[2].T, rows[0], d_w), dot(rows[2], w, rows[3])),
+            "limit:batch last": lambda: (dot(x, d_y.T, d_w), dot(w, d_y, d_x)),
+            "limit:batch last, weights by output": lambda: (dot(d_y, x.T, d_turned), dot(turned.T, d_y, d_x)),
+            "limit:batch first": lambda: (dot(rows[0].T, rows[2], d_w), dot(rows[2], w.T, rows[3])),
         }
     return calls, work, "GF/s"
 

@@ -93,9 +93,9 @@ def test_lists_integers_and_other_shapes_of_the_same_size_are_taken(x: Array) ->
 def test_bytes_become_0_to_1_as_when_files_are_read() -> None:
     """The images of idx files are bytes. A model trained on them was given bytes and predicted nonsense."""
     model = model_of()
-    images = np.array([[0, 1, 128, 63]], np.uint8)
-    assert model.scores(images).tobytes() == model.scores(images.astype(np.float32) / np.float32(63)).tobytes()
-    assert images.tolist() == [[0, 1, 128, 63]]
+    images = np.array([[0, 1, 128, 255]], np.uint8)
+    assert model.scores(images).tobytes() == model.scores(images.astype(np.float32) / np.float32(255)).tobytes()
+    assert images.tolist() == [[0, 1, 128, 255]]
 
 
 def test_any_number_of_examples_leaves_two_workspaces_at_most(x: Array) -> None:

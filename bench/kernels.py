@@ -3,7 +3,8 @@
 One thread each. Everything runs as the product runs it: layers through ``forward`` and ``backward`` on a ``Cell``,
 losses and optimisers through ``apply``. The limit of a row is measured in turns with it:
 
-    same products   the products of a linear layer by BLAS alone (numba's np.dot), the best of batch first, batch last, and weights turned
+    same products   the products of a linear layer by BLAS alone (numba's np.dot): the best of batch first, batch last
+                    and turned weights
     BLAS peak       a product of 512 x 512 matrices, in floating-point operations a second
     copy            a plain loop that copies as many bytes as the pass must read and write, in as much memory
     plain loops     optimisers: the best of copy, sum, sum in place into one and two vectors, all of the same length

@@ -4,6 +4,7 @@ Reading order of the house, from the ground up:
 
     errors, spec, registry, config, stats   words: one flat vector, file name → class, the job, snapshots
     layers/                                 mathematics: tile.py (the micro-kernel), then any layer; sequential.py
+    contract, differences                   what every layer and loss is held to, yours too
     algos/                                  decisions: optim/, schedule/, exchange/, then a scheme such as hogwild.py
     portions, scaling, formats/, data       which examples when; files → arrays
     shm/                                    layout, segment, params (THE RACE), clocks, control, doorbell, atomics

@@ -14,9 +14,6 @@ other, that a step allocates nothing, and that a job file can say the layer. Kno
 
 from __future__ import annotations
 
-import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -25,6 +22,16 @@ import numpy as np
 import numpy.typing as npt
 
 from hogpour import registry
+from hogpour.differences import (
+    check_slopes,
+    distinct,
+    expect,
+    expect_close,
+    expect_no_allocation,
+    expect_same,
+    expect_written,
+    first_place,
+)
 from hogpour.errors import ConfigError
 from hogpour.layers.base import Cell, Layer, Loss, Shape, Window
 
@@ -32,16 +39,8 @@ __all__ = ["check_layer", "check_loss"]
 
 Array = npt.NDArray[Any]
 
-STEPS = (1e-4, 1e-6)
-"""Distances of the difference quotients. A coordinate may have a kink within the first; then the second decides."""
-RTOL = 1e-6
-"""Of gradients against difference quotients; their own error is about 1e-10 of the outputs."""
-N_PLACES = 40
-"""Coordinates of each tensor whose gradient is compared, drawn from the seed."""
 MEASURED_BYTES = 1 << 16
-"""Least size of an activation when allocations are measured ..."""
-SPARE_BYTES = 1 << 13
-"""... and what a step may take for Python's own small objects."""
+"""Least size of an activation when allocations are measured."""
 
 
 def check_layer(
@@ -86,9 +85,9 @@ def check_loss(loss: Loss, *, n_targets: int = 3, batch: int = 5, seed: int = 0)
         AssertionError: a promise is broken; the message says which, and where.
     """
     _check_round_trip("loss", loss)
-    _expect(loss.targets in ("labels", "values"), f"{loss}: targets = {loss.targets!r}, expected 'labels' or 'values'")
+    expect(loss.targets in ("labels", "values"), f"{loss}: targets = {loss.targets!r}, expected 'labels' or 'values'")
     sizes = loss.n_outputs(n_targets)
-    _expect(bool(sizes) and all(n >= 1 for n in sizes), f"{loss}: n_outputs({n_targets}) = {sizes}, expected numbers")
+    expect(bool(sizes) and all(n >= 1 for n in sizes), f"{loss}: n_outputs({n_targets}) = {sizes}, expected numbers")
     for n_out in sizes:
         for n in dict.fromkeys((batch, 1)):
             _check_loss_on(loss, n_targets, n_out, n, np.random.default_rng(seed))
@@ -110,15 +109,15 @@ class _Trial:
     def begin(cls, layer: Layer, shape: Shape, batch: int, x: Array | None, seed: int) -> _Trial:
         rng = np.random.default_rng(seed)
         out = layer.output_shape(shape)
-        _expect(isinstance(out, tuple) and all(d >= 1 for d in out), f"{layer}: output_shape({shape}) = {out!r}")
+        expect(isinstance(out, tuple) and all(d >= 1 for d in out), f"{layer}: output_shape({shape}) = {out!r}")
         params = tuple(np.full(size, np.nan) for size in layer.tensors(shape).values())
         layer.init(params, shape, rng)
         for name, array in zip(layer.tensors(shape), params):
-            _expect(bool(np.isfinite(array).all()), f"{layer}: init left part of {name!r} unwritten, or not finite")
+            expect(bool(np.isfinite(array).all()), f"{layer}: init left part of {name!r} unwritten, or not finite")
             array += rng.uniform(-0.1, 0.1, array.shape)  # tensors that begin at 0 must not hide an error
         if x is None:
             x = distinct((*shape, batch), rng)
-        _expect(x.shape == (*shape, batch) and x.dtype == np.float64, f"x: {x.shape} {x.dtype}, expected "
+        expect(x.shape == (*shape, batch) and x.dtype == np.float64, f"x: {x.shape} {x.dtype}, expected "
                                                                      f"{(*shape, batch)} float64")  # fmt: skip
         return cls(layer, shape, out, x, params, rng.standard_normal((*out, batch)), seed)
 
@@ -160,7 +159,7 @@ class _Trial:
     def check_words(self) -> None:
         _check_round_trip("layer", self.layer)
         reads = self.layer.reads(self.shape)
-        _expect(reads in ("all", "same") or isinstance(reads, Window), f"{self.name}: reads = {reads!r}")
+        expect(reads in ("all", "same") or isinstance(reads, Window), f"{self.name}: reads = {reads!r}")
 
     def check_buffers(self) -> None:
         """All of y, d_x and d_params is written, and nothing that is only lent."""
@@ -168,29 +167,33 @@ class _Trial:
         lent = {"x": cell.x, "d_y": cell.d_y} | {f"params[{k}]": p for k, p in enumerate(cell.params)}
         before = {name: array.copy() for name, array in lent.items()}
         self.layer.forward(cell)
-        _expect_written(self.name, "forward", {"y": cell.y})
-        _expect_same(f"{self.name}: forward changed what is read only", before, lent)
+        expect_written(self.name, "forward", {"y": cell.y})
+        expect_same(f"{self.name}: forward changed what is read only", before, lent)
         y = cell.y.copy()
         self.layer.backward(cell)
-        _expect_written(self.name, "backward", self.written(cell))
-        _expect_same(f"{self.name}: backward changed what is read only", before | {"y": y}, lent | {"y": cell.y})
+        expect_written(self.name, "backward", self.written(cell))
+        expect_same(f"{self.name}: backward changed what is read only", before | {"y": y}, lent | {"y": cell.y})
 
     def check_bits(self, threads: int) -> None:
         """Equal seeds give equal bits: again, over other garbage, in used buffers, on threads, as the first layer."""
-        expected = self.step(self.cell())
-        _expect_same(f"{self.name}: a second run with the same seed differs", expected, self.step(self.cell()))
-        _expect_same(f"{self.name}: the result depends on what was in the buffers", expected,
+        cell = self.cell()
+        expected = self.step(cell)
+        drew = cell.rng.bit_generator.state != np.random.default_rng(self.seed).bit_generator.state
+        expect(drew == self.layer.random, f"{self.name}: random is {self.layer.random}, but forward "
+                                          f"{'drew' if drew else 'did not draw'} from cell.rng")  # fmt: skip
+        expect_same(f"{self.name}: a second run with the same seed differs", expected, self.step(self.cell()))
+        expect_same(f"{self.name}: the result depends on what was in the buffers", expected,
                      self.step(self.cell(poison=1e30)))  # fmt: skip
         used = self.cell(x=-self.x[..., ::-1])
         self.step(used)
         if not self.layer.free:
             used.x[...] = self.x
             used.rng = np.random.default_rng(self.seed)
-            _expect_same(f"{self.name}: the step before shows in the result", expected, self.step(used))
-        _expect_same(f"{self.name}: {threads} threads give other bits than one", expected,
+            expect_same(f"{self.name}: the step before shows in the result", expected, self.step(used))
+        expect_same(f"{self.name}: {threads} threads give other bits than one", expected,
                      self.step(self.cell(threads=threads)))  # fmt: skip
         as_first = self.step(self.cell(first=True))
-        _expect_same(f"{self.name}: without d_x the result differs", {name: expected[name] for name in as_first},
+        expect_same(f"{self.name}: without d_x the result differs", {name: expected[name] for name in as_first},
                      as_first)  # fmt: skip
 
     def check_gradient(self) -> None:
@@ -206,7 +209,7 @@ class _Trial:
             return cell.y.copy()
 
         for name, source in sources.items():
-            _check_slopes(f"{self.name}: {name}", forward, cell.d_y.copy(), source, got[name], rng)
+            check_slopes(f"{self.name}: {name}", forward, cell.d_y.copy(), source, got[name], rng)
 
     def check_examples(self) -> None:
         """An example's output depends on no other example, nor on the size of the batch; NaN shows in its own."""
@@ -216,11 +219,11 @@ class _Trial:
         with np.errstate(all="ignore"):
             cell = self.cell(x=x, training=False)
             self.layer.forward(cell)
-        _expect_same(f"{self.name}: an example sees another one", {"y": expected["y"][..., 1:]}, {"y": cell.y[..., 1:]})
-        _expect(bool(np.isnan(cell.y[..., 0]).any()), f"{self.name}: NaN in x does not show in y")
+        expect_same(f"{self.name}: an example sees another one", {"y": expected["y"][..., 1:]}, {"y": cell.y[..., 1:]})
+        expect(bool(np.isnan(cell.y[..., 0]).any()), f"{self.name}: NaN in x does not show in y")
         got = self.step(self.cell(x=self.x[..., :1], d_y=self.d_y[..., :1], training=False))
         for name in ("y", "d_x"):
-            _expect_close(f"{self.name}: {name} of a batch of one", expected[name][..., :1], got[name], 1e-9)
+            expect_close(f"{self.name}: {name} of a batch of one", expected[name][..., :1], got[name], 1e-9)
 
     def check_reads(self) -> None:
         """An output unit depends on no input that ``reads`` does not name."""
@@ -234,7 +237,7 @@ class _Trial:
             cell = self.cell(x=x, training=False)
             self.layer.forward(cell)
             wrong = (cell.y != expected.y).any(axis=-1) & ~self.readers(reads, tuple(int(d) for d in place))
-            _expect(not wrong.any(), f"{self.name}: y{_first(wrong)} depends on x{[int(d) for d in place]}, "
+            expect(not wrong.any(), f"{self.name}: y{first_place(wrong)} depends on x{[int(d) for d in place]}, "
                                      f"but reads = {reads}")  # fmt: skip
 
     def readers(self, reads: Any, place: tuple[int, ...]) -> Array:
@@ -255,7 +258,7 @@ class _Trial:
     def check_zeros(self) -> None:
         got = self.step(self.cell(x=np.zeros_like(self.x)))
         for name, array in got.items():
-            _expect(bool(np.isfinite(array).all()), f"{self.name}: {name} is not finite where x is zero")
+            expect(bool(np.isfinite(array).all()), f"{self.name}: {name} is not finite where x is zero")
 
     def check_float32(self) -> None:
         """float32, in which models are trained, gives the results of float64 to its precision."""
@@ -263,7 +266,7 @@ class _Trial:
         expected = self.step(self.cell(x=rounded, training=False))
         got = self.step(self.cell(x=rounded, training=False, dtype=np.float32))
         for name, array in got.items():
-            _expect_close(f"{self.name}: {name} in float32", expected[name], array, 1e-4)
+            expect_close(f"{self.name}: {name} in float32", expected[name], array, 1e-4)
 
     def check_allocations(self) -> None:
         smallest = 8 * min(prod(self.shape), prod(self.out))
@@ -277,7 +280,7 @@ class _Trial:
                 self.layer.forward(cell)
                 self.layer.backward(cell)
 
-            _expect_no_allocation(self.name, step)
+            expect_no_allocation(self.name, step)
 
 
 def _check_loss_on(loss: Loss, n_targets: int, n_out: int, batch: int, rng: np.random.Generator) -> None:
@@ -288,30 +291,30 @@ def _check_loss_on(loss: Loss, n_targets: int, n_out: int, batch: int, rng: np.r
     d_scores = np.full_like(scores, np.nan)
     before = {"scores": scores.copy(), "target": target.copy()}
     total, right = loss.apply(scores, target, d_scores)
-    _expect_written(name, "apply", {"d_scores": d_scores})
-    _expect_same(f"{name}: apply changed what is read only", before, {"scores": scores, "target": target})
+    expect_written(name, "apply", {"d_scores": d_scores})
+    expect_same(f"{name}: apply changed what is read only", before, {"scores": scores, "target": target})
     again = np.full_like(scores, 1e30)
-    _expect(loss.apply(scores, target, again) == (total, right), f"{name}: a second call gives another result")
-    _expect_same(f"{name}: a second call gives another gradient", {"d_scores": d_scores}, {"d_scores": again})
+    expect(loss.apply(scores, target, again) == (total, right), f"{name}: a second call gives another result")
+    expect_same(f"{name}: a second call gives another gradient", {"d_scores": d_scores}, {"d_scores": again})
 
     def mean() -> Array:
         return np.array([loss.apply(scores, target, again)[0] / batch])
 
-    _check_slopes(f"{name}: d_scores", mean, np.ones(1), scores, d_scores, rng)
+    check_slopes(f"{name}: d_scores", mean, np.ones(1), scores, d_scores, rng)
     predicted = loss.predict(scores)
     if labels:
-        _expect(predicted.shape == (batch,), f"{name}: predict gives {predicted.shape}, expected ({batch},)")
+        expect(predicted.shape == (batch,), f"{name}: predict gives {predicted.shape}, expected ({batch},)")
         hits = int((predicted == target).sum())
-        _expect(int(right) == hits, f"{name}: {right} counted as right, predict gives {hits}")
+        expect(int(right) == hits, f"{name}: {right} counted as right, predict gives {hits}")
     else:
-        _expect(predicted.shape == scores.shape, f"{name}: predict gives {predicted.shape}, expected {scores.shape}")
-        _expect(int(right) == 0, f"{name}: {right} counted as right, expected 0 for values")
+        expect(predicted.shape == scores.shape, f"{name}: predict gives {predicted.shape}, expected {scores.shape}")
+        expect(int(right) == 0, f"{name}: {right} counted as right, expected 0 for values")
     single = 0.0
     for k in range(batch):
         s, t, d = scores[:, k : k + 1].copy(), target[..., k : k + 1].copy(), np.full((n_out, 1), np.nan)
         single += loss.apply(s, t, d)[0]
-        _expect_close(f"{name}: gradient of example {k} alone", d / batch, d_scores[:, k : k + 1], 1e-9)
-    _expect(abs(single - total) <= 1e-9 * max(abs(total), 1.0),
+        expect_close(f"{name}: gradient of example {k} alone", d / batch, d_scores[:, k : k + 1], 1e-9)
+    expect(abs(single - total) <= 1e-9 * max(abs(total), 1.0),
             f"{name}: loss is {total}, its examples alone add up to {single}")  # fmt: skip
     _check_loss_numbers(name, loss, scores, target, d_scores, total)
 
@@ -320,57 +323,17 @@ def _check_loss_numbers(name: str, loss: Loss, scores: Array, target: Array, d_s
     d_32 = np.full(scores.shape, np.nan, np.float32)
     target_32 = target if loss.targets == "labels" else target.astype(np.float32)
     total_32 = loss.apply(scores.astype(np.float32), target_32, d_32)[0]
-    _expect_close(f"{name}: d_scores in float32", d_scores, d_32, 1e-4)
-    _expect_close(f"{name}: loss in float32", np.array([total]), np.array([total_32]), 1e-4)
+    expect_close(f"{name}: d_scores in float32", d_scores, d_32, 1e-4)
+    expect_close(f"{name}: loss in float32", np.array([total]), np.array([total_32]), 1e-4)
     bad = scores.copy()
     bad[0, 0] = np.nan
     with np.errstate(all="ignore"):
         got = loss.apply(bad, target, np.empty_like(bad))[0]
-    _expect(bool(np.isnan(got)), f"{name}: a score is NaN, the loss is {got}")
+    expect(bool(np.isnan(got)), f"{name}: a score is NaN, the loss is {got}")
     repeats = -(-MEASURED_BYTES // (8 * scores.size))
     many, many_targets = np.tile(scores, repeats), np.tile(target, repeats)
     d_many = np.empty_like(many)
-    _expect_no_allocation(name, lambda: loss.apply(many, many_targets, d_many))
-
-
-def distinct(shape: Shape, rng: np.random.Generator) -> Array:
-    """Return shuffled numbers, any two at least 1e-3 apart and none within 5e-4 of 0 or ±1: away from kinks."""
-    n = prod(shape)
-    numbers = (np.arange(n) - n // 2 + 0.5) * max(3.9 / n, 1e-3)
-    return rng.permutation(numbers).reshape(shape)
-
-
-def _check_slopes(
-    name: str, forward: Callable[[], Array], d_y: Array, source: Array, got: Array, rng: np.random.Generator
-) -> None:
-    """Compare d(Σ d_y · forward()) / d source with ``got``, at some places of source, which is restored."""
-    flat, slopes = source.reshape(-1), got.reshape(-1)
-    scale = float(np.abs(slopes).max(initial=0.0))
-    for k in rng.permutation(flat.size)[:N_PLACES]:
-        seen = []
-        for step, atol in zip(STEPS, (1e-9, 1e-8)):
-            slope = _difference_quotient(forward, d_y, flat, k, step)
-            if abs(slope - slopes[k]) <= RTOL * abs(slope) + atol * (1.0 + scale):
-                break
-            seen.append(slope)
-        else:
-            place = [int(d) for d in np.unravel_index(k, source.shape)]
-            raise AssertionError(f"{name}{place} = {slopes[k]:.9g}, difference quotients give "
-                                 f"{' and '.join(f'{s:.9g}' for s in seen)}")  # fmt: skip
-
-
-def _difference_quotient(forward: Callable[[], Array], d_y: Array, flat: Array, k: int, step: float) -> float:
-    """Richardson's combination of two central differences: its error falls with the fourth power of the step."""
-    at = flat[k]
-    quotients = []
-    for h in (step, step / 2):
-        flat[k] = at + h
-        above = forward()
-        flat[k] = at - h
-        # The difference before the sum: the large common part cancels without rounding.
-        quotients.append(float(np.sum(d_y * (above - forward()))) / (2 * h))
-    flat[k] = at
-    return (4 * quotients[1] - quotients[0]) / 3
+    expect_no_allocation(name, lambda: loss.apply(many, many_targets, d_many))
 
 
 def _check_round_trip(kind: str, thing: Any) -> None:
@@ -378,61 +341,4 @@ def _check_round_trip(kind: str, thing: Any) -> None:
         again = registry.build(kind, registry.describe(thing), at="contract")
     except ConfigError as error:
         raise AssertionError(f"{thing}: a job file cannot say it: {error}") from error
-    _expect(again == thing, f"{thing}: what its own words build is {again}")
-
-
-def _expect(holds: bool, message: str) -> None:
-    if not holds:
-        raise AssertionError(message)
-
-
-def _expect_written(name: str, moment: str, arrays: dict[str, Array]) -> None:
-    for which, array in arrays.items():
-        left = np.isnan(array)
-        _expect(not left.any(), f"{name}: {moment} left {which}{_first(left)} unwritten, or wrote NaN")
-
-
-def _expect_same(message: str, expected: dict[str, Array], got: dict[str, Array]) -> None:
-    for which, array in expected.items():
-        differs = (array != got[which]) & ~(np.isnan(array) & np.isnan(got[which]))
-        _expect(not differs.any(), f"{message}: {which}{_first(differs)}")
-
-
-def _expect_close(message: str, expected: Array, got: Array, rtol: float) -> None:
-    error = np.abs(expected - got)
-    far = ~(error <= rtol * max(float(np.abs(expected).max(initial=0.0)), 1e-6))
-    _expect(not far.any(), f"{message}: at {_first(far)} the error is {error.max():.3g}, expected at most {rtol:g} of "
-                           "the largest number")  # fmt: skip
-
-
-def _first(where: Array) -> str:
-    """First true place of ``where``, in words."""
-    return str([int(d) for d in np.argwhere(where)[0]]) if where.any() else ""
-
-
-def _expect_no_allocation(name: str, step: Callable[[], object]) -> None:
-    """numpy and numba report their arrays to tracemalloc, also those that are gone at the end of the step.
-
-    What numpy's own loops buffer (64 KiB at most) is nobody's fault; it is made small for the measurement.
-    """
-    step()  # compiles
-    with _tracing():
-        step()
-        tracemalloc.reset_peak()
-        before = tracemalloc.get_traced_memory()[0]
-        step()
-        taken = tracemalloc.get_traced_memory()[1] - before
-    _expect(taken <= SPARE_BYTES, f"{name}: a step allocates {taken} bytes, expected none: declare scratch instead")
-
-
-@contextmanager
-def _tracing() -> Iterator[None]:
-    was_tracing, buffer_elements = tracemalloc.is_tracing(), np.setbufsize(64)
-    if not was_tracing:
-        tracemalloc.start()
-    try:
-        yield
-    finally:
-        np.setbufsize(buffer_elements)
-        if not was_tracing:
-            tracemalloc.stop()
+    expect(again == thing, f"{thing}: what its own words build is {again}")

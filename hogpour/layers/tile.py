@@ -27,141 +27,12 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import types
-from numba.core.datamodel import PrimitiveModel
-from numba.extending import intrinsic, register_model
+from numba.extending import intrinsic
+
+from hogpour.layers.registers import INT32, LANES, Emit, Tile
 
 __all__ = ["LANES", "lanes_nonzero", "lanes_subtract", "prefetch", "tile_add", "tile_dots", "tile_load", "tile_outer",
            "tile_rows", "tile_scatter", "tile_store", "tile_sum", "tile_transpose", "tile_zeros"]  # fmt: skip
-
-LANES = 16
-"""Elements of a vector: one AVX-512 register of float32. Narrower processors use two or four registers for it."""
-
-_I32 = ir.IntType(32)
-_FLOAT_NAMES = {"float": "f32", "double": "f64"}
-
-
-class Tile(types.Type):
-    """numba type of ``rows x cols`` vectors of ``LANES`` elements."""
-
-    def __init__(self, dtype: Any, rows: int, cols: int, masked: bool) -> None:
-        self.dtype, self.rows, self.cols, self.masked = dtype, rows, cols, masked
-        super().__init__(name=f"Tile({dtype}, {rows}, {cols}, {masked})")
-
-
-@register_model(Tile)
-class _TileModel(PrimitiveModel):
-    def __init__(self, manager: Any, tile: Tile) -> None:
-        element = manager.lookup(tile.dtype).get_value_type()
-        super().__init__(manager, tile, ir.ArrayType(ir.VectorType(element, LANES), tile.rows * tile.cols))
-
-
-class _Emit:
-    """LLVM instructions of one operation on one tile; ``values[r * cols + c]`` is register (r, c)."""
-
-    def __init__(self, context: Any, builder: Any, tile: Tile, value: Any, live: Any = None) -> None:
-        self.context, self.builder, self.tile = context, builder, tile
-        self.vector = ir.VectorType(context.get_value_type(tile.dtype), LANES)
-        self.bytes = tile.dtype.bitwidth // 8
-        n = tile.rows * tile.cols
-        self.values = [] if value is None else [builder.extract_value(value, k) for k in range(n)]
-        if live is not None:
-            self.set_mask(live)
-
-    def set_mask(self, live: Any) -> None:
-        if self.tile.masked:
-            lane_numbers = ir.Constant(ir.VectorType(live.type, LANES), list(range(LANES)))
-            self.mask = self.builder.icmp_signed("<", lane_numbers, self._splat(live))
-
-    def _splat(self, scalar: Any) -> Any:
-        vector = ir.VectorType(scalar.type, LANES)
-        first = self.builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(_I32, 0))
-        lanes = ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES)
-        return self.builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), lanes)
-
-    def _call(self, name: str, result: Any, *args: Any) -> Any:
-        kind = ir.FunctionType(result, [a.type for a in args])
-        module = self.builder.module
-        function = module.globals.get(name) or ir.Function(module, kind, name)
-        return self.builder.call(function, args)
-
-    @property
-    def _suffix(self) -> str:
-        return f"v{LANES}{_FLOAT_NAMES[str(self.vector.element)]}"
-
-    def pointer(self, array_type: Any, array: Any, offset: Any, step: Any, k: int) -> Any:
-        """Address of element ``offset + k * step``."""
-        data = self.context.make_array(array_type)(self.context, self.builder, array).data
-        if k:
-            offset = self.builder.add(offset, self.builder.mul(step, ir.Constant(step.type, k)))
-        return self.builder.gep(data, [offset])
-
-    def load(self, pointer: Any) -> Any:
-        pointer = self.builder.bitcast(pointer, ir.PointerType(self.vector))
-        if self.tile.masked:
-            zeros = ir.Constant(self.vector, [0.0] * LANES)
-            name = f"llvm.masked.load.{self._suffix}.p0"
-            return self._call(name, self.vector, pointer, ir.Constant(_I32, self.bytes), self.mask, zeros)
-        value = self.builder.load(pointer)
-        value.align = self.bytes
-        return value
-
-    def load_row(self, array_type: Any, array: Any, offset: Any, step: Any, r: int) -> list[Any]:
-        """Vectors of row ``r``: elements offset + r*step + c*LANES + lane."""
-        start = self.builder.add(offset, self.builder.mul(step, ir.Constant(step.type, r)))
-        lanes = ir.Constant(start.type, LANES)
-        return [self.load(self.pointer(array_type, array, start, lanes, c)) for c in range(self.tile.cols)]
-
-    def store(self, value: Any, pointer: Any) -> None:
-        pointer = self.builder.bitcast(pointer, ir.PointerType(self.vector))
-        if self.tile.masked:
-            name = f"llvm.masked.store.{self._suffix}.p0"
-            self._call(name, ir.VoidType(), value, pointer, ir.Constant(_I32, self.bytes), self.mask)
-        else:
-            self.builder.store(value, pointer).align = self.bytes
-
-    def load_splat(self, pointer: Any) -> Any:
-        return self._splat(self.builder.load(pointer))
-
-    def multiply_add(self, r: int, c: int, x: Any, y: Any) -> None:
-        k = r * self.tile.cols + c
-        self.values[k] = self._call(f"llvm.fma.{self._suffix}", self.vector, x, y, self.values[k])
-
-    def add(self, r: int, c: int, x: Any) -> None:
-        k = r * self.tile.cols + c
-        self.values[k] = self.builder.fadd(self.values[k], x)
-
-    def sums(self) -> list[Any]:
-        """Add the lanes of every register; sum k is lane k % LANES of vector k // LANES.
-
-        Lane i is added to lane i + width/2 until one is left. All registers go down together: at each level two
-        vectors share one, so that 16 sums of 16 lanes take 15 additions and not 64.
-        """
-        nothing = ir.Constant(self.vector, ir.Undefined)
-        done = []
-        for start in range(0, len(self.values), LANES):
-            vectors, width = self.values[start : start + LANES], LANES
-            while width > 1:
-                # Every vector holds LANES / width registers, each reduced to width lanes, in their order.
-                width //= 2
-                low = [k for k in range(2 * LANES) if k % (2 * width) < width]
-                pairs = [(vectors[k], vectors[k + 1] if k + 1 < len(vectors) else nothing)
-                         for k in range(0, len(vectors), 2)]  # fmt: skip
-                vectors = [
-                    self.builder.fadd(self.shuffle(a, b, low), self.shuffle(a, b, [k + width for k in low]))
-                    for a, b in pairs
-                ]
-            done += vectors
-        return done
-
-    def shuffle(self, a: Any, b: Any, lanes: list[int]) -> Any:
-        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(lanes)), lanes))
-
-    def tile_value(self) -> Any:
-        value = ir.Constant(ir.ArrayType(self.vector, len(self.values)), ir.Undefined)
-        for k, register in enumerate(self.values):
-            value = self.builder.insert_value(value, register, k)
-        return value
-
 
 def _literal(value: Any) -> int | None:
     return value.literal_value if isinstance(value, types.IntegerLiteral) else None
@@ -193,7 +64,7 @@ def tile_rows(typing, w, j, w_step, rows, cols, masked):  # type: ignore[no-unty
         return None
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        emit = _Emit(context, builder, tile, None)
+        emit = Emit(context, builder, tile, None)
         for r in range(tile.rows):
             emit.values += [emit.load_splat(emit.pointer(w, args[0], args[1], args[2], r))] * tile.cols
         return emit.tile_value()
@@ -211,7 +82,7 @@ def tile_load(typing, x, i, x_step, live, rows, cols, masked):  # type: ignore[n
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         x_, i_, x_step_, live_ = args[:4]
-        emit = _Emit(context, builder, tile, None)
+        emit = Emit(context, builder, tile, None)
         emit.set_mask(live_)
         for r in range(tile.rows):
             emit.values += emit.load_row(x, x_, i_, x_step_, r)
@@ -227,7 +98,7 @@ def tile_add(typing, acc, x, i, x_step, live):  # type: ignore[no-untyped-def]
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         value, x_, i_, x_step_, live_ = args
-        emit = _Emit(context, builder, acc, value, live_)
+        emit = Emit(context, builder, acc, value, live_)
         for r in range(acc.rows):
             for c, column in enumerate(emit.load_row(x, x_, i_, x_step_, r)):
                 emit.add(r, c, column)
@@ -243,7 +114,7 @@ def tile_outer(typing, acc, x, i, w, j, w_step, live):  # type: ignore[no-untype
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         value, x_, i_, w_, j_, w_step_, live_ = args
-        emit = _Emit(context, builder, acc, value, live_)
+        emit = Emit(context, builder, acc, value, live_)
         lanes = ir.Constant(i_.type, LANES)
         columns = [emit.load(emit.pointer(x, x_, i_, lanes, c)) for c in range(acc.cols)]
         for r in range(acc.rows):
@@ -262,7 +133,7 @@ def tile_dots(typing, acc, a, i, a_step, b, j, b_step, live):  # type: ignore[no
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         value, a_, i_, a_step_, b_, j_, b_step_, live_ = args
-        emit = _Emit(context, builder, acc, value, live_)
+        emit = Emit(context, builder, acc, value, live_)
         columns = [emit.load(emit.pointer(b, b_, j_, b_step_, c)) for c in range(acc.cols)]
         for r in range(acc.rows):
             row = emit.load(emit.pointer(a, a_, i_, a_step_, r))
@@ -280,7 +151,7 @@ def tile_store(typing, acc, y, i, y_step, live):  # type: ignore[no-untyped-def]
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         value, y_, i_, y_step_, live_ = args
-        emit = _Emit(context, builder, acc, value, live_)
+        emit = Emit(context, builder, acc, value, live_)
         lanes = ir.Constant(i_.type, LANES)
         for r in range(acc.rows):
             for c in range(acc.cols):
@@ -298,7 +169,7 @@ def tile_scatter(typing, acc, y, rows, i, y_step, j, live):  # type: ignore[no-u
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         value, y_, rows_, i_, y_step_, j_, live_ = args
-        emit = _Emit(context, builder, acc, value, live_)
+        emit = Emit(context, builder, acc, value, live_)
         one, lanes = ir.Constant(i_.type, 1), ir.Constant(i_.type, LANES)
         for r in range(acc.rows):
             row = builder.load(emit.pointer(rows, rows_, i_, one, r))
@@ -321,7 +192,7 @@ def tile_transpose(typing, x, rows, r, x_step, i, y, j, y_step):  # type: ignore
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         x_, rows_, r_, x_step_, i_, y_, j_, y_step_ = args
-        emit = _Emit(context, builder, Tile(x.dtype, LANES, 1, False), None)
+        emit = Emit(context, builder, Tile(x.dtype, LANES, 1, False), None)
         one, vectors = ir.Constant(r_.type, 1), []
         for b in range(LANES):
             row = builder.load(emit.pointer(rows, rows_, r_, one, b))
@@ -331,7 +202,7 @@ def tile_transpose(typing, x, rows, r, x_step, i, y, j, y_step):  # type: ignore
         while half:
             low = [lane if lane // half % 2 == 0 else LANES + lane - half for lane in range(LANES)]
             high = [lane + half if lane // half % 2 == 0 else LANES + lane for lane in range(LANES)]
-            kind = ir.VectorType(_I32, LANES)
+            kind = ir.VectorType(INT32, LANES)
             for a in (a for a in range(LANES) if a // half % 2 == 0):
                 pair = vectors[a], vectors[a + half]
                 vectors[a] = builder.shuffle_vector(*pair, ir.Constant(kind, low))
@@ -354,10 +225,10 @@ def lanes_subtract(typing, y, x, i, factor):  # type: ignore[no-untyped-def]
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         y_, x_, i_, factor_ = args
-        emit = _Emit(context, builder, Tile(y.dtype, 1, 1, False), None)
+        emit = Emit(context, builder, Tile(y.dtype, 1, 1, False), None)
         one = ir.Constant(i_.type, 1)
         at = emit.pointer(y, y_, i_, one, 0)
-        product = builder.fmul(emit._splat(factor_), emit.load(emit.pointer(x, x_, i_, one, 0)))
+        product = builder.fmul(emit.splat(factor_), emit.load(emit.pointer(x, x_, i_, one, 0)))
         emit.store(builder.fsub(emit.load(at), product), at)
         return context.get_dummy_value()
 
@@ -371,10 +242,10 @@ def prefetch(typing, x, i):  # type: ignore[no-untyped-def]
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         data = context.make_array(x)(context, builder, args[0]).data
         pointer = builder.bitcast(builder.gep(data, [args[1]]), ir.PointerType(ir.IntType(8)))
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
         name = "llvm.prefetch.p0"
         function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-        read, near, data_cache = ir.Constant(_I32, 0), ir.Constant(_I32, 2), ir.Constant(_I32, 1)
+        read, near, data_cache = ir.Constant(INT32, 0), ir.Constant(INT32, 2), ir.Constant(INT32, 1)
         builder.call(function, [pointer, read, near, data_cache])
         return context.get_dummy_value()
 
@@ -403,7 +274,7 @@ def tile_sum(typing, acc, y, i, y_step):  # type: ignore[no-untyped-def]
 
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
         value, y_, i_, y_step_ = args
-        emit = _Emit(context, builder, acc, value)
+        emit = Emit(context, builder, acc, value)
         sums = emit.sums()
         for r in range(acc.rows):
             first, last = r * acc.cols, (r + 1) * acc.cols - 1

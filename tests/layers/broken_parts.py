@@ -73,6 +73,16 @@ class Allocates(Square):
 
 
 @dataclass(frozen=True, slots=True)
+class DrawsUnannounced(Square):
+    """Its random numbers would not be seeded for each step."""
+
+    def forward(self, cell: Cell) -> None:
+        if cell.rng is not None:
+            cell.rng.random()
+        np.multiply(cell.x, cell.x, out=cell.y)
+
+
+@dataclass(frozen=True, slots=True)
 class MixesExamples(Square):
     """As batch normalisation does."""
 

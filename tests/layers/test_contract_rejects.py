@@ -30,6 +30,7 @@ def test_a_sound_loss_of_another_package_passes(loss: Loss) -> None:
         (broken.AddsToItsGradient(), r"backward left d_x\[0, 0, 0, 0\] unwritten"),
         (broken.ChangesItsInput(), r"forward changed what is read only: x\["),
         (broken.ChangesTheOutputGradient(), r"backward changed what is read only: d_y\["),
+        (broken.DrawsUnannounced(), "random is False, but forward drew from cell.rng"),
         (broken.Allocates(), "a step allocates .* bytes, expected none"),
         (broken.MixesExamples(), "an example sees another one"),
         (broken.Remembers(), "the step before shows in the result"),

@@ -1,12 +1,14 @@
 """A trained model: layers, parameters, and what turns raw examples into the network's inputs and scores into answers.
 
-Evaluation and prediction go through here, on one thread, from any thread.
+Evaluation and prediction go through here, on one thread, from any thread and from several: they take
+turns batch by batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,7 @@ class Model:
     ) -> None:
         self.job, self.network, self.params, self.encoding = job, network, params, encoding
         self._workspaces: dict[int, Workspace] = {}
+        self._lock = Lock()  # held while a workspace is in use
 
     def __repr__(self) -> str:
         n, shapes = self.network.spec.n_parameters, f"{self.network.input_shape} → {self.network.output_shape}"
@@ -91,10 +94,9 @@ class Model:
         out = np.empty((len(rows), *self.network.output_shape), np.float32)
         order = np.arange(len(rows))
         for start in range(0, len(rows), _BATCH):
-            workspace = self._workspace(min(_BATCH, len(rows) - start))
-            gather_rows(rows, order, start, workspace.x.reshape(-1, workspace.batch))
-            workspace.forward()
-            out[start : start + workspace.batch] = workspace.scores.T
+            with self._lock:
+                workspace = self._forward(rows, order, start)
+                out[start : start + workspace.batch] = workspace.scores.T
         return out
 
     def predict(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
@@ -115,14 +117,20 @@ class Model:
         for start in range(0, n, _BATCH):
             if not go_on():
                 return None
-            workspace = self._workspace(min(_BATCH, n - start))
-            gather_rows(rows, order, start, workspace.x.reshape(-1, workspace.batch))
-            workspace.forward()
-            y = dataset.y[start : start + workspace.batch]
+            y = dataset.y[start : start + _BATCH]
             target = y if labels else np.ascontiguousarray(y.T)
-            loss, hits = self.job.loss.apply(workspace.scores, target, workspace.d_scores)
+            with self._lock:
+                workspace = self._forward(rows, order, start)
+                loss, hits = self.job.loss.apply(workspace.scores, target, workspace.d_scores)
             total, right = total + float(loss), right + int(hits)
         return Evaluation(total / n, right / n if labels else None, n)
+
+    def _forward(self, rows: npt.NDArray[np.float32], order: npt.NDArray[np.int64], start: int) -> Workspace:
+        """Compute the scores of the batch at ``start``; the caller holds the lock and reads them."""
+        workspace = self._workspace(min(_BATCH, len(rows) - start))
+        gather_rows(rows, order, start, workspace.x.reshape(-1, workspace.batch))
+        workspace.forward()
+        return workspace
 
     def _workspace(self, batch: int) -> Workspace:
         if batch not in self._workspaces:

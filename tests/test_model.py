@@ -183,6 +183,34 @@ def test_a_model_is_used_from_another_thread(x: Array) -> None:
     assert got[0].tobytes() == expected.tobytes()
 
 
+def test_two_threads_get_their_own_scores_and_evaluations(x: Array) -> None:
+    """Services call a model through ``to_thread``; both threads wrote one workspace."""
+    model = model_of([hp.Linear(200), hp.Relu(), hp.Linear(3)])
+    rows = np.tile(x, (8, 1))
+    other = dataset(-rows, np.zeros(len(rows), np.int64))
+    expected = [model.scores(rows).tobytes(), model.evaluate(other)]
+    got: list[set[Any]] = [set(), set()]
+
+    def score() -> None:
+        got[0].update(model.scores(rows).tobytes() for _ in range(30))
+
+    def evaluate() -> None:
+        got[1].update(model.evaluate(other) for _ in range(30))
+
+    threads = [threading.Thread(target=score), threading.Thread(target=evaluate)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == [{one} for one in expected]
+
+
+def test_an_evaluation_may_ask_the_model_itself_whether_to_go_on(x: Array) -> None:
+    """``go_on`` is the caller's code: the lock is not held while it runs."""
+    model = model_of()
+    assert model.evaluate(dataset(x, np.zeros(300, np.int64)), lambda: len(model.scores(x[:1])) == 1) is not None
+
+
 def test_a_model_says_what_it_is() -> None:
     assert repr(model_of()) == "Model(43 parameters, (4,) → (3,))"
 

@@ -7,7 +7,7 @@ nearest known key. Knows no data and starts nothing; layers, losses and schemes 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -80,8 +80,12 @@ class RunConfig:
 class Job:
     """A whole job as objects: the result of a job file, and what the embedded API takes.
 
-    ``data`` is a ``DataConfig`` or an already loaded ``hogpour.data.Data``; ``model`` a ``Sequential`` or a sequence of
-    layers; ``loss`` and ``algorithm`` objects or their names.
+    ``data`` is a ``DataConfig``, the path alone, or an already loaded ``hogpour.data.Data``; None for a model that only
+    predicts. ``model`` is a ``Sequential``, a sequence of layers or one layer; ``loss`` and ``algorithm`` are objects
+    or their names.
+
+    Raises:
+        ConfigError: something is of another kind or out of range.
     """
 
     data: Any = field(default_factory=DataConfig)
@@ -103,19 +107,50 @@ class Job:
     """Folder that the data paths are relative to; empty: the current one."""
 
     def __post_init__(self) -> None:
-        layers = getattr(self.model, "layers", self.model)
-        object.__setattr__(self, "model", tuple(layers))
+        self._normalise()
         if not self.model:
             raise ConfigError("model.layers is empty, expected at least one layer")
-        for name, kind in (("loss", "loss"), ("algorithm", "scheme")):
-            if isinstance(getattr(self, name), str):
-                object.__setattr__(self, name, registry.build(kind, getattr(self, name), name))
+        for k, layer in enumerate(self.model):
+            registry.check_kind(layer, "layer", f"model.layers[{k}]")
+        registry.check_kind(self.loss, "loss", "loss")
+        registry.check_kind(self.algorithm, "scheme", "algorithm")
+        if min(self.input, default=1) < 1:
+            raise ConfigError(f"model.input = {self.input}, expected numbers of at least 1")
         try:
             RunConfig(epochs=self.epochs, batch=self.batch, seed=self.seed, save_every_s=self.save_every_s)
         except ValueError as error:
             raise ConfigError(f"run: {error}") from None
         if self.replicas < 0:
             raise ConfigError(f"run.replicas = {self.replicas}, expected 0 (all cores) or more")
+
+    def _normalise(self) -> None:
+        """Make of the short forms what they stand for, and check the plain types."""
+        if isinstance(self.data, str | Path):
+            self._set(data=DataConfig(train=str(self.data)))
+        if not (self.data is None or isinstance(self.data, DataConfig) or getattr(self.data, "kind", None) == "data"):
+            raise ConfigError(f"data: expected a DataConfig, a path or loaded Data, got {self.data!r:.200}")
+        layers = getattr(self.model, "layers", self.model)
+        if getattr(layers, "kind", None) == "layer":
+            layers = (layers,)
+        if not isinstance(layers, Iterable):
+            raise ConfigError(f"model: expected layers, got {layers!r:.200}")
+        self._set(model=tuple(layers))
+        for name, kind in (("loss", "loss"), ("algorithm", "scheme")):
+            if isinstance(getattr(self, name), str):
+                self._set(**{name: registry.build(kind, getattr(self, name), name)})
+        if isinstance(self.save, Path):
+            self._set(save=str(self.save))
+        for name in ("epochs", "batch", "replicas", "seed"):
+            _typed(getattr(self, name), int, f"run.{name}")
+        self._set(
+            save_every_s=_typed(self.save_every_s, float, "run.save_every_s"),
+            input=_typed(self.input, tuple[int, ...], "model.input"),
+            save=_typed(self.save, str, "run.model"),
+        )
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
 
 def default_job() -> Job:
@@ -141,7 +176,7 @@ def read_job(path: str) -> Job:
         ConfigError: missing, not TOML, or anything in it is wrong; the message begins with the path.
     """
     try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such job file") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +99,7 @@ class Encoding:
 class Data:
     """What a job trains and tests on."""
 
+    kind: ClassVar[str] = "data"
     train: Dataset
     """In an order that the seed decides."""
     test: Dataset | None

@@ -19,7 +19,7 @@ import msgspec
 
 from hogpour.errors import ConfigError
 
-__all__ = ["available", "build", "by_class_name", "describe", "find", "nearest", "typed"]
+__all__ = ["available", "build", "by_class_name", "check_kind", "describe", "find", "nearest", "typed"]
 
 FOLDERS: Mapping[str, str] = {
     "layer": "hogpour.layers",
@@ -113,6 +113,25 @@ def typed(value: Any, kind: Any, at: str) -> Any:
         text = str(error).replace("`", "")
         text = text.replace(" - at $", f" at {at}") if " - at $" in text else text
         raise ConfigError(f"{at} = {value!r}: {text[0].lower()}{text[1:]}") from None
+
+
+def check_kind(thing: Any, kind: str, at: str) -> None:
+    """Raise ConfigError unless ``thing`` is an object of a kind, and the objects in its fields are of theirs.
+
+    Args:
+        kind: a key of ``FOLDERS``.
+        at: where in the job this stands, for error messages.
+    """
+    if isinstance(thing, type) or getattr(thing, "kind", None) != kind or not is_dataclass(thing):
+        if isinstance(thing, type):
+            got = f"the class {thing.__name__}"
+        else:
+            got = f"the {thing.kind} {thing!r}" if is_dataclass(thing) and hasattr(thing, "kind") else repr(thing)
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise ConfigError(f"{at}: expected {article} {kind} object, got {got:.200}")
+    for field in fields(thing):
+        if "kind" in field.metadata:
+            check_kind(getattr(thing, field.name), field.metadata["kind"], f"{at}.{field.name}")
 
 
 def describe(thing: Any) -> dict[str, Any]:

@@ -76,6 +76,7 @@ def test_a_job_survives_the_way_to_another_process() -> None:
         ({"model": {**LINEAR, "lose": "hinge"}}, "model.lose: no such key; did you mean 'loss'?"),
         ({"model": {**LINEAR, "loss": "hing"}}, "model.loss: loss \"hing\" is not known; did you mean 'hinge'?"),
         ({"model": {**LINEAR, "input": [0.5]}}, "model.input = [0.5]: expected int, got float at model.input[0]"),
+        ({"model": {**LINEAR, "input": [-1]}}, "model.input = (-1,), expected numbers of at least 1"),
         (
             {"model": LINEAR, "algorithm": {"name": "hogwld"}},
             "algorithm: scheme \"hogwld\" is not known; did you mean 'hogwild'?",
@@ -103,9 +104,46 @@ def test_a_file_that_is_not_toml_is_told_where(tmp_path: Path) -> None:
         read_job(str(tmp_path / "job.toml"))
 
 
+def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
+    """Editors on Windows begin a file with one; the answer was "not TOML: Invalid statement (at line 1, column 1)"."""
+    (tmp_path / "job.toml").write_text(JOB, encoding="utf-8-sig")
+    assert read_job(str(tmp_path / "job.toml")).batch == 32
+
+
 def test_a_folder_is_no_job_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         read_job(str(tmp_path))
+
+
+def test_short_forms_in_python_mean_what_the_long_ones_do() -> None:
+    short = hp.Job(data="digits", model=hp.Linear(10), input=[64], save=Path("m.safetensors"))  # type: ignore[arg-type]
+    assert short == hp.Job(data=DataConfig(), model=[hp.Linear(10)], input=(64,), save="m.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"data": 3}, "data: expected a DataConfig, a path or loaded Data, got 3"),
+        ({"data": hp.Linear(3)}, "data: expected a DataConfig, a path or loaded Data, got Linear(units=3, bias=True)"),
+        ({"model": 7}, "model: expected layers, got 7"),
+        ({"model": hp.Hinge()}, "model: expected layers, got Hinge()"),
+        ({"model": [hp.Linear(3), "relu"]}, "model.layers[1]: expected a layer object, got 'relu'"),
+        ({"model": [hp.Relu]}, "model.layers[0]: expected a layer object, got the class Relu"),
+        ({"loss": hp.Relu()}, "loss: expected a loss object, got the layer Relu()"),
+        ({"algorithm": hp.Sgd(0.1)}, "algorithm: expected a scheme object, got the optimiser Sgd("),
+        ({"algorithm": hp.Hogwild(optimiser="sgd")}, "algorithm.optimiser: expected an optimiser object, got 'sgd'"),
+        ({"input": (64.0,)}, "model.input = (64.0,): expected int, got float"),
+        ({"input": 64}, "model.input = 64: expected array, got int"),
+        ({"input": (1, 0, 28)}, "model.input = (1, 0, 28), expected numbers of at least 1"),
+        ({"epochs": "3"}, "run.epochs = '3': expected int, got str"),
+        ({"replicas": 1.5}, "run.replicas = 1.5: expected int, got float"),
+    ],
+)
+def test_an_object_of_the_wrong_kind_is_named(changes: dict[str, Any], text: str) -> None:
+    """What was given went unchecked into processes and kernels and came back as an AttributeError, or never."""
+    with pytest.raises(ConfigError) as error:
+        hp.Job(**{"model": [hp.Linear(3)], **changes})
+    assert str(error.value).startswith(text)
 
 
 def test_every_field_has_a_docstring() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 from hogpour.shm.clocks import COUNTERS, SUMS, Clocks
 from hogpour.shm.control import DIVERGED, RUN, STOP, WORDS, Control
@@ -92,3 +93,10 @@ def test_copy_and_finite() -> None:
     for bad in (np.nan, np.inf, -np.inf):
         target[37] = bad
         assert not params_finite(target)
+
+
+def test_the_search_for_what_is_not_finite_takes_several_elements_at_a_time() -> None:
+    """It said so and summed floats, which has an order: 11 times slower."""
+    fresh = njit(params_finite.py_func)
+    assert fresh(np.zeros(8, np.float32))
+    assert "x float>" in next(iter(fresh.inspect_llvm().values()))

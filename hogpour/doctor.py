@@ -126,14 +126,17 @@ def _processes() -> Finding:
 
 
 def _kernel_cache() -> Finding:
-    import numba
+    from numba import config
 
     from hogpour.layers import linear
 
-    folder = Path(numba.config.CACHE_DIR or Path(linear.__file__).parent)
-    if not os.access(folder if folder.is_dir() else folder.parent, os.W_OK):
-        return Finding("kernel cache", "warn", f"{folder} is not writable: numba falls back to the user's cache folder",
-                       "set NUMBA_CACHE_DIR to a folder of your own if every start compiles again")  # fmt: skip
+    folder = Path(linear.add_bias.stats.cache_path)
+    if config.CACHE_DIR and not folder.is_relative_to(config.CACHE_DIR):
+        return Finding("kernel cache", "warn", f"{folder} is used, not {config.CACHE_DIR}",
+                       "set NUMBA_CACHE_DIR, before numba is imported, to a folder that can be written")  # fmt: skip
+    if not os.access(folder, os.W_OK):
+        return Finding("kernel cache", "warn", f"{folder} is not writable: every start compiles again",
+                       "set NUMBA_CACHE_DIR to a folder of your own")  # fmt: skip
     return Finding("kernel cache", "ok", f"{folder} is writable")
 
 

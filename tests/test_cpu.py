@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
+import numba
+import psutil
 import pytest
 
 from hogpour import cpu
@@ -77,3 +83,151 @@ def test_the_thread_count_is_in_force_in_a_process_that_has_the_environment() ->
 
 def test_available_memory_is_some_of_what_there_is() -> None:
     assert 0 < cpu.available_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture
+def limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder of a container's cgroup, on a machine with 1,000,000 bytes available."""
+    monkeypatch.setattr(cpu, "Path", lambda path: tmp_path / os.path.basename(path))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1_000_000))
+    (tmp_path / "memory.current").write_text("300000\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "available"),
+    [("max\n", 1_000_000), ("500000\n", 200_000), ("9000000\n", 1_000_000), ("200000\n", 0), ("nonsense\n", 1_000_000)],
+)
+def test_available_memory_ends_at_the_containers_limit(text: str, available: int, limit: Path) -> None:
+    (limit / "memory.max").write_text(text)
+    assert cpu.available_memory() == available
+
+
+def test_without_a_limit_the_machines_memory_counts(limit: Path) -> None:
+    assert cpu.available_memory() == 1_000_000
+
+
+# -- where kernels are kept ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A user's cache and a folder for temporary files, both empty; numba's own setting comes back."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+    monkeypatch.setattr(numba.config, "CACHE_DIR", numba.config.CACHE_DIR)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    return tmp_path / "cache"
+
+
+def temporary(cache: Path) -> Path:
+    return cache.parent / "temporary" / f"hogpour-{os.getuid()}"
+
+
+def chosen() -> Path:
+    cpu.set_kernel_cache()
+    assert os.environ["NUMBA_CACHE_DIR"] == numba.config.CACHE_DIR
+    return Path(os.environ["NUMBA_CACHE_DIR"])
+
+
+def test_kernels_are_kept_in_the_users_cache(cache: Path) -> None:
+    folder = chosen()
+    assert folder.parent == cache / "hogpour"
+    assert re.fullmatch("kernels-[0-9a-f]{16}", folder.name)
+    assert folder.is_dir()
+    assert cpu.replica_environment(1)["NUMBA_CACHE_DIR"] == str(folder)
+
+
+def test_a_folder_that_the_user_named_is_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/some/where")
+    cpu.set_kernel_cache()
+    assert os.environ["NUMBA_CACHE_DIR"] == "/some/where"
+    assert not cache.exists()
+
+
+def test_the_folder_is_another_one_when_a_file_that_kernels_inline_changes(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """numba looks at the kernel's own file: after a change of tile.py, linear.py ran the old tiles."""
+    monkeypatch.setattr(cpu, "__file__", str(tmp_path / "cpu.py"))
+    (tmp_path / "layers").mkdir()
+    found = []
+    for text in ("a = 1", "a = 2", "a = 1"):
+        (tmp_path / "layers" / "tile.py").write_text(text)
+        monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+        found.append(chosen())
+    assert found[0] == found[2] != found[1]
+
+
+def test_every_file_with_kernels_decides_on_the_folder() -> None:
+    root = Path(cpu.__file__).parent
+    files = [path for path in root.rglob("*.py") if "njit" in path.read_text("utf-8")]
+    assert {path.parent.relative_to(root).as_posix() for path in files} == set(cpu.KERNEL_FOLDERS)
+
+
+def test_without_a_home_kernels_go_to_a_private_temporary_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(cache / "nobody"))
+    assert chosen().parent == temporary(cache)
+    assert stat.S_IMODE(temporary(cache).stat().st_mode) == 0o700
+    assert not cache.exists()
+
+
+def test_where_the_users_cache_cannot_be_made_the_temporary_folder_is_taken(cache: Path) -> None:
+    cache.write_text("a file in the way")
+    assert chosen().parent == temporary(cache)
+
+
+@pytest.mark.parametrize("trap", ["open to others", "a link"])
+def test_a_folder_that_others_may_have_filled_is_not_taken(trap: str, cache: Path) -> None:
+    """numba loads and runs what lies there."""
+    cache.write_text("a file in the way")
+    if trap == "a link":
+        (cache.parent / "elsewhere").mkdir(mode=0o700)
+        temporary(cache).symlink_to(cache.parent / "elsewhere")
+    else:
+        temporary(cache).mkdir()
+        temporary(cache).chmod(0o777)
+    cpu.set_kernel_cache()
+    assert os.environ["NUMBA_CACHE_DIR"] == ""
+
+
+LATE = """
+import numpy as np, numba, os
+from hogpour.layers.relu import relu_forward as early
+from hogpour import cpu
+cpu.set_kernel_cache()
+from hogpour.layers.linear import add_bias as late
+for kernel in (early, late):
+    print(kernel.stats.cache_path.startswith(os.environ["NUMBA_CACHE_DIR"]))
+late(np.zeros((2, 2), np.float32), np.zeros(2, np.float32))
+print(len(os.listdir(late.stats.cache_path)) > 0, numba.config.CACHE_DIR == os.environ["NUMBA_CACHE_DIR"])
+"""
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_set_late_the_folder_holds_for_kernels_defined_afterwards(cache: Path) -> None:
+    environment = {name: value for name, value in cpu.replica_environment(1).items() if name != "NUMBA_CACHE_DIR"}
+    end = subprocess.run([sys.executable, "-c", LATE], env=environment, check=True, capture_output=True, text=True)
+    assert end.stdout.split() == ["False", "True", "True", "True"]
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_the_doctor_names_the_folder_that_is_used(cache: Path) -> None:
+    script = (
+        "from hogpour import cpu; cpu.set_kernel_cache(); from hogpour import doctor; print(doctor._kernel_cache())"
+    )
+    environment = {name: value for name, value in cpu.replica_environment(1).items() if name != "NUMBA_CACHE_DIR"}
+    end = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
+    assert "verdict='ok'" in end.stdout
+    assert str(cache / "hogpour") in end.stdout
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_reading_the_machine_is_cheap_to_import() -> None:
+    script = "import sys; from hogpour import cpu; cpu.set_kernel_cache(); assert not {'numba', 'numpy', 'psutil'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", script], env=cpu.replica_environment(1), check=True)

@@ -10,7 +10,7 @@ Reading order of the house, from the ground up:
     shm/                                    layout, segment, params (THE RACE), clocks, control, doorbell, atomics
     replica, supervisor                     a process that trains; what starts, watches and restarts it
     model, checkpoint                       prediction and evaluation; model files
-    node, cli                               the composition root and async API; the command line
+    preparation, training, node, cli        a run: what it begins with, its life, the async API; the command line
 
 Public names are those below, and every layer, loss, optimiser, schedule and scheme by its class name
 (``hogpour.Conv2D``, ``hogpour.Adagrad``, ``hogpour.Hogwild``). They are imported when first used.
@@ -41,6 +41,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name in _HOMES or name[:1].isupper():
+        from hogpour import cpu
+
+        cpu.set_kernel_cache()  # here, because numba asks for it where a kernel is defined
     if name in _HOMES:
         return getattr(importlib.import_module(f"hogpour.{_HOMES[name]}"), name)
     if name[:1].isupper():

@@ -216,6 +216,18 @@ def test_set_late_the_folder_holds_for_kernels_defined_afterwards(cache: Path) -
 
 @pytest.mark.real
 @pytest.mark.slow
+def test_a_program_that_names_a_layer_has_the_folder_before_its_kernels(cache: Path) -> None:
+    """``Node`` alone would be too late: the layers of its job are imported by then."""
+    script = (
+        "import hogpour as hp; hp.Linear; from hogpour.layers.linear import add_bias; print(add_bias.stats.cache_path)"
+    )
+    environment = {name: value for name, value in cpu.replica_environment(1).items() if name != "NUMBA_CACHE_DIR"}
+    end = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
+    assert end.stdout.startswith(str(cache / "hogpour"))
+
+
+@pytest.mark.real
+@pytest.mark.slow
 def test_the_doctor_names_the_folder_that_is_used(cache: Path) -> None:
     script = (
         "from hogpour import cpu; cpu.set_kernel_cache(); from hogpour import doctor; print(doctor._kernel_cache())"

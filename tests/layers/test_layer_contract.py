@@ -21,10 +21,11 @@ from hogpour.layers.conv2d import Conv2D
 from hogpour.layers.dropout import Dropout
 from hogpour.layers.flatten import Flatten
 from hogpour.layers.l2_pool2d import L2Pool2D
-from hogpour.layers.linear import Linear
+from hogpour.layers.linear import Linear, _threads
 from hogpour.layers.local_contrast_norm import LocalContrastNorm
 from hogpour.layers.locally_connected2d import LocallyConnected2D
 from hogpour.layers.max_pool2d import MaxPool2D
+from hogpour.layers.sequential import Sequential
 from hogpour.layers.sigmoid import Sigmoid
 from hogpour.layers.tanh import Tanh
 
@@ -131,3 +132,23 @@ def test_gradients_are_right_where_rows_and_examples_are_zero(layer: Layer, shap
     x[0] = 0
     x[..., 2] = 0
     check_layer(layer, shape, x=x)
+
+
+@pytest.mark.slow
+def test_a_linear_layer_worth_its_threads_gives_the_bits_of_one(rng: np.random.Generator) -> None:
+    """Small layers stay on one thread whatever they are given: the contract alone never reaches these kernels."""
+    network = Sequential(Linear(256)).network((800,))
+    params = network.spec.zeros()
+    network.init(params, rng)
+    x, d_scores = rng.normal(size=(800, 16)), rng.normal(size=(256, 16))
+    x[::3] = 0
+    found = []
+    for threads in (1, 2):
+        workspace = network.workspace(16, params, grad=np.full_like(params, np.nan), threads=threads)
+        assert _threads(workspace.cells[0][1]) == threads
+        workspace.x[...], workspace.d_scores[...] = x, d_scores
+        workspace.forward()
+        workspace.backward()
+        found.append((workspace.scores.tobytes(), workspace.grad.tobytes()))
+    assert found[0] == found[1]
+    np.testing.assert_allclose(workspace.grad[: 800 * 256].reshape(800, 256), x @ d_scores.T, rtol=1e-4, atol=1e-4)

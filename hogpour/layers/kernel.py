@@ -2,7 +2,9 @@
 
 A parallel kernel costs several microseconds to start, even on one thread, and seconds more to compile, so replicas
 with one thread (the default: as many replicas as cores) never see it. Each iteration of a ``prange`` writes only what
-it owns, in the order of the serial loop: both kernels give the same bits.
+it owns, in the order of the serial loop: both kernels give the same bits. BLAS does not promise that: it may divide a
+product among threads by another order of sums. Where a layer calls it (``Linear`` above 64 examples), equal bits need
+the same number of kernel threads.
 """
 
 from __future__ import annotations

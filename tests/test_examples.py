@@ -103,6 +103,12 @@ def test_the_readmes_program_runs_as_it_stands(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["program.py"]
 
 
+def test_the_readme_shows_the_output_of_the_default_job() -> None:
+    epochs = config.default_job().epochs
+    assert re.findall(r"^trained (\d+) epochs", README, re.MULTILINE) == [str(epochs)]
+    assert re.findall(r"^ +([\d.]+) .* 0\.0 s$", README, re.MULTILINE) == [f"{epochs}.00"]
+
+
 def test_the_readmes_job_file_is_one(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text(block("toml"))
     assert network_of(job_of(tmp_path / "job.toml"), (8, 8)).output_shape == (10,)

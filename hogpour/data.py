@@ -22,11 +22,10 @@ from hogpour.dataset import Data, Dataset, Encoding, Features
 from hogpour.errors import ConfigError, DataError
 from hogpour.formats.base import Table, Targets, Wanted, need_memory
 from hogpour.portions import generator
-from hogpour.scaling import Kind, Scaling
+from hogpour.scaling import LARGEST, Kind, Scaling, is_finite
 
 __all__ = ["Data", "Dataset", "Encoding", "Features", "Scaling", "arrays", "load", "load_features", "shuffled"]
 
-_LARGEST = float(np.finfo(np.float32).max)
 _PIECE_ELEMENTS = 1 << 20
 _SPLIT, _SHUFFLE = 3, 4
 """Keys of this file's random streams; those of ``portions`` are 1 and 2."""
@@ -91,6 +90,9 @@ def arrays(
     seed: int = 0,
 ) -> Data:
     """Make the data of a job from arrays in memory; they are copied. Options and errors are those of ``load``.
+
+    The job keeps this copy while it trains on another one in shared memory: twice the examples' size in float32. Data
+    that a job reads from a file by itself are kept once.
 
     Args:
         x, test_x: (n, *shape) numbers; uint8 becomes 0..1.
@@ -236,9 +238,9 @@ def _checked(source: str, table: Table) -> tuple[Table, str]:
 def _check_finite(source: str, table: Table) -> None:
     """Refuse NaN, infinity and what is infinite as float32."""
     values = table.x if isinstance(table.x, np.ndarray) else table.x.data
-    if values.dtype.kind != "f" or not values.size or _is_finite(values):
+    if values.dtype.kind != "f" or not values.size or is_finite(values):
         return
-    bad = ~(np.abs(values) <= _LARGEST)
+    bad = ~(np.abs(values) <= LARGEST)
     first = int(np.flatnonzero(bad)[0])
     if isinstance(table.x, np.ndarray):
         row, *place = (int(i) for i in np.unravel_index(first, values.shape))
@@ -254,12 +256,6 @@ def _check_finite(source: str, table: Table) -> None:
     )
 
 
-def _is_finite(values: npt.NDArray[Any]) -> bool:
-    # Least and greatest pass NaN on and need no temporary.
-    with np.errstate(invalid="ignore"):
-        return bool(values.min() >= -_LARGEST) and bool(values.max() <= _LARGEST)
-
-
 def _check_shape(source: str, table: Table, shape: tuple[int, ...], expected_by: str) -> None:
     if table.x.shape[1:] != shape:
         raise DataError(f"{source}: examples have shape {table.x.shape[1:]}, expected {shape} as in {expected_by}")
@@ -267,7 +263,7 @@ def _check_shape(source: str, table: Table, shape: tuple[int, ...], expected_by:
 
 def _scaled(source: str, x: npt.NDArray[np.float32], scaling: Scaling) -> npt.NDArray[np.float32]:
     scaling.apply(x, out=x)
-    if scaling.kind != "none" and not _is_finite(x):
+    if scaling.kind != "none" and not is_finite(x):
         raise DataError(f"{source}: values lie so far from those of the training set that scaling makes them infinite")
     return x
 
@@ -347,7 +343,7 @@ def _values(source: str, y: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         raise DataError(f"{source}: y has {what}, expected one or more numbers for each example")
     with np.errstate(over="ignore"):
         values = y.astype(np.float32).reshape(len(y), -1)
-    if not _is_finite(values):
+    if not is_finite(values):
         row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
         raise DataError(f"{source}: y of row {row}, counted from 0, is not finite in float32")
     return values

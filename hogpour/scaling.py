@@ -15,11 +15,12 @@ import numpy.typing as npt
 
 from hogpour.errors import ConfigError, DataError, LayoutError
 
-__all__ = ["Kind", "Scaling"]
+__all__ = ["LARGEST", "Kind", "Scaling", "is_finite"]
 
 Kind = Literal["none", "unit", "standard"]
 
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST = np.float64(np.finfo(np.float32).max)
+"""A float64, not a number of Python, which numpy would take for the array's own type: as a float16 it is infinite."""
 _PIECE_ELEMENTS = 1 << 20
 """Rows are taken in pieces of about so many elements: the float64 temporary stays at 8 MB however large the set."""
 
@@ -59,15 +60,15 @@ class Scaling:
             return cls.none()
         low, high = x.min(axis=0).astype(np.float64), x.max(axis=0).astype(np.float64)
         span = high - low
-        if span.max() > _LARGEST:
-            raise DataError(f"a feature spans {span.max():.3g}, more than float32 can scale ({_LARGEST:.3g})")
+        if span.max() > LARGEST:
+            raise DataError(f"a feature spans {span.max():.3g}, more than float32 can scale ({LARGEST:.3g})")
         # Constant is what does not vary; a deviation computed in floating point need not come out as 0 there.
         constant = span == 0
         offset = low
         if kind == "standard":
             offset, span = _mean_and_deviation(x)
         # A span so small that its inverse overflows is no variation either.
-        constant |= span < 1 / _LARGEST
+        constant |= span < 1 / LARGEST
         factor = np.where(constant, 0.0, 1 / np.where(constant, 1.0, span))
         return cls(kind, offset.astype(np.float32), factor.astype(np.float32))
 
@@ -118,6 +119,13 @@ class Scaling:
         if offset.shape != factor.shape:
             raise LayoutError(f"scaling: offset has shape {offset.shape}, factor {factor.shape}")
         return cls(kind, offset.astype(np.float32), factor.astype(np.float32))  # type: ignore[arg-type]
+
+
+def is_finite(values: npt.NDArray[Any]) -> bool:
+    """Return whether all values, at least one, are finite in float32."""
+    # Least and greatest pass NaN on and need no temporary.
+    with np.errstate(invalid="ignore"):
+        return bool(values.min() >= -LARGEST) and bool(values.max() <= LARGEST)
 
 
 def _mean_and_deviation(x: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

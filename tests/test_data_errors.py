@@ -191,6 +191,10 @@ def test_running_out_of_memory_while_reading(refused: Refused, tmp_path: Path, m
             {"x": [[0, 1], [np.nan, 1], [-np.inf, np.nan]], "y": [0, 1, 0]},
             "x holds 3 values not finite in float32, the first is nan at row 1, column 0, counted from 0",
         ),
+        (  # once accepted: the greatest float32, made a float16 to compare with, is infinite
+            {"x": np.array([[0, 1], [np.inf, 3]], np.float16), "y": [0, 1]},
+            "x holds 1 value not finite in float32, the first is inf at row 1, column 0, counted from 0",
+        ),
         (
             {"x": [[[0, 1], [2, 1e39]]], "y": [0]},
             "x holds 1 value not finite in float32, the first is 1e+39 at row 0, column 1, 1, counted from 0",

@@ -7,21 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from math import prod
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.errors import LayoutError
+from hogpour.errors import DataError, LayoutError
 from hogpour.formats.base import Targets
-from hogpour.scaling import Scaling
+from hogpour.scaling import Scaling, is_finite
 
 __all__ = ["Data", "Dataset", "Encoding", "Features"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """Examples and their answers. The arrays are owned by whoever holds the set, and read only by agreement."""
+    """Examples and their answers. The arrays are owned by whoever holds the set, and read only by agreement.
+
+    Raises:
+        DataError: the arrays are not as described here; kernels would read past their ends.
+    """
 
     x: npt.NDArray[np.float32]
     """(n, *shape) float32, C-contiguous, finite, n > 0."""
@@ -33,6 +38,34 @@ class Dataset:
     """What each label is called in the file, such as ("-1", "1"); () for values."""
     source: str
     """The file, for messages."""
+
+    def __post_init__(self) -> None:
+        self._check("x", np.float32, 0, "float32 (n, ...) in C order")
+        if self.n_labels:
+            self._check("y", np.int64, 1, f"int64 (n,) in C order, as there are {self.n_labels} labels")
+        else:
+            self._check("y", np.float32, 2, "float32 (n, n_values) in C order, as there are no labels")
+        if len(self.x) != len(self.y):
+            raise DataError(f"{self.source}: x has {len(self.x)} examples, y has {len(self.y)}")
+        for name in ("x",) if self.n_labels else ("x", "y"):
+            if not is_finite(getattr(self, name)):
+                raise DataError(f"{self.source}: {name}: holds values that are not finite")
+        least, most = self.y.min(), self.y.max()
+        if self.n_labels and not (least >= 0 and most < self.n_labels):
+            raise DataError(f"{self.source}: y: holds labels {least} to {most}, expected 0 to {self.n_labels - 1}")
+
+    def _check(self, name: str, dtype: type, n_axes: int, expected: str) -> None:
+        """Check type, number of axes (0: two or more, none of them empty) and order of an array."""
+        array = getattr(self, name)
+        got = type(array).__name__
+        if isinstance(array, np.ndarray):
+            ordered = array.flags.c_contiguous
+            axes_fit = array.ndim == n_axes if n_axes else array.ndim > 1
+            if array.dtype == dtype and axes_fit and ordered and array.size:
+                return
+            got = f"{array.dtype} {array.shape}" + ("" if ordered else ", not in C order")
+        raise DataError(f"{self.source}: {name}: got {got}, expected {expected}; "
+                        "hogpour.arrays makes such arrays of others")  # fmt: skip
 
     @property
     def n(self) -> int:
@@ -106,6 +139,23 @@ class Data:
     """The test file in its own order, or the split-off validation set, or None."""
     encoding: Encoding
     """To be kept with the model, for ``load_features``."""
+
+    def __post_init__(self) -> None:
+        train, test, encoding = self.train, self.test, self.encoding
+        targets = "labels" if train.n_labels else "values"
+        if prod(encoding.shape) != prod(train.shape):
+            raise DataError(f"{train.source}: examples have shape {train.shape}, the encoding says {encoding.shape}")
+        if encoding.targets != targets:
+            raise DataError(f"{train.source}: holds {targets}, the encoding says {encoding.targets}")
+        if test is None:
+            return
+        if test.shape != train.shape:
+            raise DataError(f"{test.source}: examples have shape {test.shape}, "
+                            f"expected {train.shape} as in {train.source}")  # fmt: skip
+        if test.n_labels != train.n_labels:
+            raise DataError(f"{test.source}: has {test.n_labels} labels, {train.source} has {train.n_labels}")
+        if test.y.shape[1:] != train.y.shape[1:]:
+            raise DataError(f"{test.source}: y has shape {test.y.shape}, {train.source} has {train.y.shape}")
 
     @property
     def scaling(self) -> Scaling:

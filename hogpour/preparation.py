@@ -5,16 +5,21 @@ Runs on a thread of its own while replica processes import. Nothing is written t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from hogpour import checkpoint, cpu
+from hogpour import checkpoint, cpu, registry
 from hogpour.checkpoint import TrainingState
 from hogpour.config import DataConfig, Job
 from hogpour.data import Data, Dataset, Encoding, load
-from hogpour.errors import ConfigError, LayoutError
+from hogpour.errors import ConfigError, HogpourError, LayoutError
 from hogpour.layers.sequential import Network
 from hogpour.model import Model
 from hogpour.portions import generator
@@ -77,7 +82,9 @@ def prepare(job: Job, replicas: int, resume: bool, fds: tuple[int, int]) -> Prep
         InputError: the job, its data, its model file or the machine do not fit.
     """
     data = _load(job)
-    network = network_of(job, data.train.x.shape[1:])
+    _check_input(job, data)
+    with _blaming(job):
+        network = network_of(job, data.train.shape)
     _check_outputs(job, network, data)
     stored = _resumed(job, network, data, replicas) if resume else None
     pending = stored[1].pending if stored else ()
@@ -93,7 +100,8 @@ def prepare(job: Job, replicas: int, resume: bool, fds: tuple[int, int]) -> Prep
         Control(live.arrays["control"]).tickets_taken = state.tickets
         Clocks(live.arrays["counters"], live.arrays["sums"]).set_steps(state.steps)
     else:
-        network.init(params, generator(job.seed, _PARAMS))
+        with _blaming(job):
+            network.init(params, generator(job.seed, _PARAMS))
     return Prepared(
         network,
         live,
@@ -118,6 +126,8 @@ def _resumed(job: Job, network: Network, data: Data, replicas: int) -> tuple[Mod
     if (state.n, model.job.batch) != (len(data.train.x), job.batch):
         raise LayoutError(f"model file {path}: was trained on {state.n} examples in batches of {model.job.batch}, "
                           f"the job has {len(data.train.x)} in batches of {job.batch}")  # fmt: skip
+    if differences := list(_differences(model, job, data.encoding)):
+        raise LayoutError(f"model file {path}: was trained with {'; '.join(differences)}")
     stored_rows, wanted_rows = {name.partition(".")[0] for name in state.rows}, {row.name for row in optimiser.state}
     if stored_rows != wanted_rows:
         raise LayoutError(f"model file {path}: holds optimiser rows {', '.join(sorted(stored_rows)) or 'none'}; the "
@@ -125,6 +135,43 @@ def _resumed(job: Job, network: Network, data: Data, replicas: int) -> tuple[Mod
     known = {field.name for field in live_layout(network, optimiser, replicas, 0).fields}
     rows = {name: row for name, row in state.rows.items() if name in known}  # without those of replicas that are gone
     return model, replace(state, rows=rows)
+
+
+def _differences(model: Model, job: Job, encoding: Encoding) -> Iterator[str]:
+    """Tell what a model was trained with, and what the job says instead, where that decides what is trained."""
+    was = model.encoding
+    compared: list[tuple[str, Any, Any]] = [
+        ("seed", model.job.seed, job.seed),
+        ("loss", registry.describe(model.job.loss), registry.describe(job.loss)),
+    ]
+    compared += [
+        (field.name, getattr(was, field.name), getattr(encoding, field.name))
+        for field in fields(Encoding)
+        if field.name != "scaling"
+    ]
+    compared.append(("scale", was.scaling.kind, encoding.scaling.kind))
+    if was.scaling.kind == encoding.scaling.kind:
+        for name, array in was.scaling.to_tensors().items():
+            a, b = array.ravel(), encoding.scaling.to_tensors()[name].ravel()
+            if a.size == b.size and (other := np.flatnonzero(a != b)).size:
+                compared.append((f"{name} of feature {other[0]}", float(a[other[0]]), float(b[other[0]])))
+    for name, stored, wanted in compared:
+        if stored != wanted:
+            yield f"{name} {stored!r:.200}, the job says {name} {wanted!r:.200}"
+
+
+@contextmanager
+def _blaming(job: Job) -> Iterator[None]:
+    """Turn what a layer of the user's own raises into one line that names the layer."""
+    try:
+        yield
+    except (HogpourError, MemoryError):
+        raise
+    except Exception as error:
+        frames = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
+        blamed = [a for words in frames for a in words.values() if any(a is layer for layer in job.model)]
+        who = f"layer {type(blamed[-1]).__name__}" if blamed else "its layers"
+        raise ConfigError(f"model: {who}: {type(error).__name__}: {error}") from error
 
 
 def _load(job: Job) -> Data:
@@ -144,6 +191,16 @@ def _load(job: Job) -> Data:
         targets=job.loss.targets,
         seed=job.seed,
     )
+
+
+def _check_input(job: Job, data: Data) -> None:
+    targets, train = job.loss.targets, data.train
+    if data.encoding.targets != targets:
+        raise ConfigError(f"loss: {type(job.loss).__name__} takes {targets}, the data hold {data.encoding.targets}; "
+                          f"load them with targets = {targets!r}")  # fmt: skip
+    if job.input and prod(job.input) != prod(train.shape):
+        raise ConfigError(f"model.input: {job.input} holds {prod(job.input)} numbers, "
+                          f"an example of {train.source} has {prod(train.shape)}")  # fmt: skip
 
 
 def _check_outputs(job: Job, network: Network, data: Data) -> None:

@@ -7,6 +7,7 @@
         LayoutError            a file or a segment that does not fit the model's spec
         ResourceError          memory, disk or a path that the machine does not give
       ReplicaDied              a replica process ended and was not brought back; exit code 1
+      Stopped                  somebody asked for the end before training began; exit code 0
 
 Messages are lowercase facts that name the thing and both numbers, and say what to do. A numeric outcome (a loss that
 became NaN) is a value in the summary of a run, not an exception.
@@ -22,6 +23,7 @@ __all__ = [
     "LayoutError",
     "ReplicaDied",
     "ResourceError",
+    "Stopped",
 ]
 
 
@@ -51,6 +53,12 @@ class LayoutError(InputError):
 
 class ResourceError(InputError):
     """The machine does not give what the job needs: memory, a writable path."""
+
+
+class Stopped(HogpourError):
+    """Somebody asked for the end before training began. Nothing was written."""
+
+    exit_code = 0
 
 
 class ReplicaDied(HogpourError):

@@ -26,7 +26,7 @@ from hogpour.layers.batch import gather_labels, gather_rows
 from hogpour.layers.sequential import Network, Sequential, Workspace
 from hogpour.portions import Blocks, example_order
 from hogpour.shm.clocks import COUNTERS, SUMS, Clocks
-from hogpour.shm.control import DIVERGED, RUN, WORDS, Control
+from hogpour.shm.control import RUN, WORDS, Control
 from hogpour.shm.doorbell import ring
 from hogpour.shm.layout import Field, Layout
 from hogpour.shm.segment import Segment
@@ -156,16 +156,25 @@ class Replica:
     def run(self) -> None:
         """Train until no block is left, somebody says stop, or the loss is not finite."""
         begun = self._clocks.unfinished(self._number)
-        if begun and not self._block(*begun):
+        # A predecessor may have announced a block and died before it took it: then that block is still to be had.
+        taken = min(self._control.tickets_taken, self._blocks.total)
+        if begun and begun[0] < taken and not self._block(*begun):
             return
         for k in range(self._number, len(self._pending), self._replicas):
-            ticket, position = self._pending[k]
-            self._pending[k] = -1  # from here on the clock says that it is under way
-            if ticket >= 0 and not self._block(int(ticket), int(position)):
+            ticket, position = map(int, self._pending[k])
+            if ticket < 0:
+                continue
+            self._clocks.begin_block(self._number, ticket, position)
+            self._pending[k] = -1  # from here on the clock alone says that it is under way
+            if not self._block(ticket, position):
                 return
-        while (ticket := self._control.take_ticket()) < self._blocks.total:
+        while (ticket := self._control.take_ticket(self._announce)) < self._blocks.total:
             if not self._block(ticket, 0):
                 return
+        self._clocks.end_block(self._number)
+
+    def _announce(self, ticket: int) -> None:
+        self._clocks.begin_block(self._number, ticket)
 
     def _block(self, ticket: int, position: int) -> bool:
         """Train on one block from ``position`` on; return whether to take another."""
@@ -206,7 +215,7 @@ class Replica:
         workspace.forward()
         loss, right = self._job.loss.apply(workspace.scores, target, workspace.d_scores)
         if not np.isfinite(loss):
-            self._control.command = DIVERGED
+            self._control.diverge()
             return False
         workspace.backward()
         self._exchange.on_gradient(self._view, self._grad)

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from hogpour.config import Job
 from hogpour.data import Dataset, load_features
-from hogpour.errors import DataError
+from hogpour.errors import DataError, Stopped
 from hogpour.model import Model
 from hogpour.node import Node
 from hogpour.stats import Notice, Progress, Summary
@@ -35,6 +36,8 @@ class Reporter(Protocol):
 
     def progress(self, progress: Progress) -> None: ...
 
+    def notice(self, text: str) -> None: ...
+
     def finished(self, summary: Summary) -> None: ...
 
     def close(self) -> None:
@@ -43,32 +46,43 @@ class Reporter(Protocol):
 
 async def run_node(job: Job, resume: bool, reporter: Reporter) -> int:
     """Train a job, report it, and return the exit code. The first signal stops, the second kills."""
-    loop = asyncio.get_running_loop()
+    loop, asked = asyncio.get_running_loop(), 0
+    node = Node(job, resume=resume, every_s=0.5)
+
+    def on_signal() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            node.kill()
+            reporter.close()
+            _leave(_KILLED)
+        node.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup, and jobs in the background of a script
+            loop.add_signal_handler(number, on_signal)
     try:
-        async with Node(job, resume=resume, every_s=0.5) as node:
-            asked = 0
-
-            def on_signal() -> None:
-                nonlocal asked
-                asked += 1
-                if asked > 1:
-                    node.kill()
-                    reporter.close()
-                    sys.stdout.flush()
-                    import os
-
-                    os._exit(_KILLED)
-                node.stop()
-
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                loop.add_signal_handler(number, on_signal)
+        async with node:
             async for progress in node:
                 reporter.progress(progress)
             summary = await node.wait()
+    except Stopped as stopped:
+        reporter.close()
+        reporter.notice(str(stopped))
+        _leave(stopped.exit_code)
     finally:
         reporter.close()
     reporter.finished(summary)
-    return 1 if summary.outcome == "diverged" else 0
+    code = 1 if summary.outcome == "diverged" else 0
+    if node.working:
+        _leave(code)
+    return code
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: a thread that reads or compiles would be waited for at an ordinary end."""
+    sys.stdout.flush()
+    os._exit(code)
 
 
 class JsonReporter:
@@ -82,6 +96,9 @@ class JsonReporter:
             if progress.evaluation:
                 fields |= {f"test_{k}": v for k, v in asdict(progress.evaluation).items()}
             _print_json({"event": "progress", **fields})
+
+    def notice(self, text: str) -> None:
+        _print_json({"event": "warning", "text": text})
 
     def finished(self, summary: Summary) -> None:
         _print_json({"event": "finished", **asdict(summary)})
@@ -118,7 +135,10 @@ class TableReporter:
             new = progress.examples - self._examples
             self._loss_sum, self._weight = self._loss_sum + progress.loss * new, self._weight + new
         self._examples = progress.examples
-        if progress.new_evaluation and self._weight:  # the summary tells of the last evaluation of all
+        # Without a test set a row comes as often as an evaluation would. The summary tells of the last one of all.
+        since = progress.seconds - self._row_began[0]
+        due = progress.evaluation is None and since >= max(1.0, progress.seconds / 10)
+        if (progress.new_evaluation or due) and self._weight:
             if not self._headed:
                 self._headed = True
                 self._print("".join(name.rjust(width) for name, width in self.COLUMNS), "bold")
@@ -128,8 +148,11 @@ class TableReporter:
         if self._console.is_terminal:
             self._move(progress)
 
+    def notice(self, text: str) -> None:
+        self._print(text, "yellow")
+
     def finished(self, summary: Summary) -> None:
-        words = {"finished": "trained", "stopped": "stopped after", "diverged": "diverged after"}[summary.outcome]
+        words = "trained" if summary.outcome == "finished" else f"{summary.outcome} after"
         epochs = f"{summary.epoch:.2f}".rstrip("0").rstrip(".")
         plural = "" if epochs == "1" else "s"
         text = f"{words} {epochs} epoch{plural} in {_duration(summary.seconds)}, {summary.rate:,.0f} examples/s"

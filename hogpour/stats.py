@@ -67,14 +67,15 @@ class Progress:
 class Summary:
     """How a run ended."""
 
-    outcome: Literal["finished", "stopped", "diverged"]
-    """finished: all epochs are done. stopped: somebody asked. diverged: the loss was not finite any more."""
+    outcome: Literal["finished", "stopped", "diverged", "failed"]
+    """finished: all epochs are done. stopped: somebody asked. diverged: the loss was not finite any more. failed: a
+    replica could not be kept running."""
     examples: int
     seconds: float
     rate: float
     """Examples per second over the whole run."""
     loss: float | None
-    """Mean loss on the test or validation examples (without any: of the last training examples)."""
+    """Mean loss on the test or validation examples (without any: the mean training loss of the whole run)."""
     accuracy: float | None
     epoch: float
     restarts: int

@@ -18,7 +18,7 @@ from contextlib import suppress
 import msgspec
 
 from hogpour.cpu import replica_environment
-from hogpour.errors import ReplicaDied
+from hogpour.errors import ReplicaDied, ResourceError
 from hogpour.replica import Orders
 from hogpour.shm.clocks import Clocks
 from hogpour.stats import Notice
@@ -65,7 +65,11 @@ class Supervisor:
     async def start(self) -> None:
         """Start all processes; they import what they need and wait for orders."""
         for replica in range(len(self._processes)):
-            self._processes[replica] = await self._spawn()
+            try:
+                self._processes[replica] = await self._spawn()
+            except OSError as error:
+                count = len(self._processes)
+                raise ResourceError(f"replica {replica} of {count} cannot be started: {error.strerror}") from error
 
     async def run(self, orders: Callable[[int], Orders], clocks: Clocks, stop_others: Callable[[], None]) -> None:
         """Give orders to all replicas and return when all have ended normally or were stopped.
@@ -79,9 +83,12 @@ class Supervisor:
             ReplicaDied: a replica died three times in short order.
         """
         self._ordered = True
-        async with asyncio.TaskGroup() as group:
-            for replica in range(len(self._processes)):
-                group.create_task(self._keep(replica, orders, clocks, stop_others))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for replica in range(len(self._processes)):
+                    group.create_task(self._keep(replica, orders, clocks, stop_others))
+        except ExceptionGroup as group_error:  # a bug; it is told as it is, not as one of a group
+            raise group_error.exceptions[0] from None
         if self._failure is not None:
             raise self._failure
 
@@ -114,6 +121,7 @@ class Supervisor:
     async def _spawn(self) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # the current folder is searched only where this process searches it
             "-m",
             "hogpour.replica",
             stdin=asyncio.subprocess.PIPE,
@@ -148,7 +156,13 @@ class Supervisor:
                 stop_others()
                 return
             self._notify(Notice("replica_died", f"replica {replica} {cause}; starting it again"))
-            self._processes[replica] = successor = await self._spawn()
+            try:
+                self._processes[replica] = successor = await self._spawn()
+            except OSError as error:
+                text = f"replica {replica} {cause}, and cannot be started again: {error.strerror}"
+                self._failure, self._stopping = self._failure or ReplicaDied(replica, status, text), True
+                stop_others()
+                return
             self.restarts += 1
             self._notify(Notice("replica_restarted", f"replica {replica} runs again as process {successor.pid}"))
             if self._stopping:
@@ -158,7 +172,7 @@ class Supervisor:
         """Give orders, wait for the end without a deadline (training may take days), return what it said last."""
         assert process.stdin is not None
         assert process.stderr is not None
-        with suppress(ConnectionError):  # it died already: the exit status says so
+        with suppress(ConnectionError, RuntimeError):  # it died already: the exit status says so (uvloop: the latter)
             process.stdin.write(msgspec.json.encode(orders))
             await process.stdin.drain()
             process.stdin.close()

@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 
+from hogpour.algos.schedule.base import Schedule
 from hogpour.layers.base import Cell, Layer, Reads, Shape
 
 
@@ -55,3 +56,21 @@ class Exits(Scale):
         if in_replica():
             os._exit(7)
         super().forward(cell)
+
+
+@dataclass(frozen=True)
+class Divides(Scale):
+    """Raises in its first step."""
+
+    def forward(self, cell: Cell) -> None:
+        cell.y[...] = 1 / (self.factor - self.factor)
+
+
+@dataclass(frozen=True)
+class ExplodesWhen(Schedule):
+    """A constant rate until a file appears, then an enormous one."""
+
+    mark: str
+
+    def scale(self, epoch: float, epochs: int) -> float:
+        return 1e25 if os.path.exists(self.mark) else 1.0

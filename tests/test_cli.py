@@ -278,6 +278,83 @@ def test_a_node_that_is_killed_before_it_gave_orders_leaves_no_replica(tmp_path:
 
 @pytest.mark.real
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_training_ends_cleanly_too(number: signal.Signals, tmp_path: Path) -> None:
+    """While data is read a signal was once a traceback, or death without a word."""
+    with started(tmp_path, "node", job_file(tmp_path)) as process:
+        children = children_of(process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+        _, alive = psutil.wait_procs(children, timeout=10)
+    assert process.returncode == 0, err
+    assert "stopped" in out
+    assert "Traceback" not in out + err
+    assert not alive
+    assert os.listdir(tmp_path) == ["job.toml"]
+
+
+def children_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Wait until replicas have been started; by then the signal handlers stand."""
+    node = psutil.Process(process.pid)
+    while len(children := node.children(recursive=True)) < 2:
+        pass
+    return children
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_a_replica_killed_before_it_has_orders_is_restarted(tmp_path: Path) -> None:
+    """Under uvloop, writing to a process that has ended is another error than under asyncio: it was a traceback."""
+    with started(tmp_path, "node", "--json", "--epochs", "20") as process:
+        children_of(process)[0].kill()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    last = json.loads(out.splitlines()[-1])
+    assert (last["outcome"], last["restarts"]) == ("finished", 1)
+    assert last["examples"] >= 20 * 1438
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    """nohup: the terminal goes, the run stays."""
+    script = f"trap '' HUP; exec {' '.join(command('node', job_file(tmp_path), '--json'))}"
+    process = subprocess.Popen(["bash", "-c", script], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True)
+    try:
+        until_training(process)
+        process.send_signal(signal.SIGHUP)
+        until_training(process)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.communicate()
+    assert json.loads(out.splitlines()[-1])["outcome"] == "stopped"
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_modules_of_the_current_folder_do_not_replace_pythons(tmp_path: Path) -> None:
+    """``python -m`` looks into the current folder first; a console script does not, and neither must its replicas."""
+    (tmp_path / "random.py").write_text("raise SystemExit('the wrong module')\n")
+    script = "import sys; from hogpour.cli import main; sys.exit(main(['node', '--epochs', '2']))"
+    end = subprocess.run([sys.executable, "-P", "-c", script], cwd=tmp_path, env=environment(), capture_output=True,
+                         text=True, timeout=60)  # fmt: skip
+    assert end.returncode == 0, end.stderr
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_a_full_standard_output_is_one_line(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        end = subprocess.run(command("node", "--json", "--epochs", "2"), cwd=tmp_path, env=environment(), stdout=full,
+                             stderr=subprocess.PIPE, text=True, timeout=60)  # fmt: skip
+    assert end.returncode == 1
+    assert end.stderr == "hogpour: standard output: No space left on device\n"
+
+
+@pytest.mark.real
+@pytest.mark.slow
 def test_a_diverged_run_ends_with_1(tmp_path: Path) -> None:
     text = LONG.replace("lr = 0.1", "lr = 1e20")
     end = run(tmp_path, "node", job_file(tmp_path, text))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import own
+import psutil
 import pytest
 
 import hogpour as hp
 from hogpour import checkpoint
 from hogpour.config import DataConfig
-from hogpour.errors import ConfigError, InputError, LayoutError, ReplicaDied
+from hogpour.errors import ConfigError, HogpourError, InputError, LayoutError, ReplicaDied, ResourceError, Stopped
 from hogpour.stats import Notice, Progress, Summary
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -148,18 +151,46 @@ async def test_a_users_own_layer_trains_in_every_replica() -> None:
     assert model.network.stages[2].name == "1.own:Scale"
 
 
-async def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_model(tmp_path: Path) -> None:
-    path = str(tmp_path / "m.safetensors")
-    job = job_of(algorithm=hp.Hogwild(optimiser=hp.Sgd(1e20)), save=path)
-    summary, model, snapshots = await run(job)
-    assert summary.outcome == "diverged"
+async def test_a_run_that_diverges_at_once_leaves_the_model_file_as_it_was(tmp_path: Path) -> None:
+    """It once replaced a good model by its own untrained parameters, and called them the last good ones."""
+    path = tmp_path / "m.safetensors"
+    await run(job_of(save=str(path)))
+    before = path.read_bytes()
+    summary, model, snapshots = await run(job_of(algorithm=hp.Hogwild(optimiser=hp.Sgd(1e20)), save=str(path)))
+    assert (summary.outcome, summary.model) == ("diverged", "")
     assert np.isfinite(model.params).all()
-    assert any(n.event == "diverged" and "the last good model is in" in n.text for n in notices(snapshots))
+    assert path.read_bytes() == before
+    assert any("no snapshot of this run was good" in n.text for n in notices(snapshots) if n.event == "diverged")
+
+
+async def test_a_loss_that_is_not_finite_keeps_the_last_good_model_with_its_state(tmp_path: Path) -> None:
+    """The rate explodes once a model was found good; that model is kept, and can be resumed with a calmer rate."""
+    path, mark = str(tmp_path / "m.safetensors"), tmp_path / "explode"
+    explodes = hp.Hogwild(optimiser=hp.Sgd(0.1), schedule=own.ExplodesWhen(str(mark)))
+    async with hp.Node(job_of(algorithm=explodes, save=path, epochs=100_000), every_s=0.01) as node:
+        async for progress in node:
+            if progress.evaluation:
+                mark.touch()
+        summary, model = await node.wait(), await node.model()
+    assert summary.outcome == "diverged"
     stored, state = checkpoint.load(path)
     assert stored.params.tobytes() == model.params.tobytes()
-    assert state is None
-    with pytest.raises(LayoutError, match="has no training state"):
-        await run(job, resume=True)
+    assert np.isfinite(stored.params).all()
+    assert state is not None
+    epochs = int(state.examples / N_DIGITS) + 2
+    calm = job_of(algorithm=hp.Hogwild(optimiser=hp.Sgd(0.1)), save=path, epochs=epochs)
+    resumed, _, _ = await run(calm, resume=True)
+    assert resumed.outcome == "finished"
+
+
+async def test_final_parameters_that_are_not_finite_are_no_model(tmp_path: Path) -> None:
+    """One step with an enormous rate: its own loss was finite, and the run once ended well with a file of NaN."""
+    path = tmp_path / "m.safetensors"
+    job = job_of(algorithm=hp.Hogwild(optimiser=hp.Sgd(1e25)), save=str(path), epochs=1, batch=2000, replicas=1)
+    summary, model, _ = await run(job)
+    assert summary.outcome == "diverged"
+    assert np.isfinite(model.params).all()
+    assert not path.exists()
 
 
 async def test_evaluation_does_not_stop_the_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,15 +198,16 @@ async def test_evaluation_does_not_stop_the_replicas(monkeypatch: pytest.MonkeyP
     moved = []
 
     def patient(self: hp.Model, dataset: hp.Dataset, go_on: Any = lambda: True) -> Any:
-        examples = node._clocks.examples
-        while go_on() and node._clocks.examples < examples + 1000:
+        clocks = node._training.clocks
+        examples = clocks.examples
+        while go_on() and clocks.examples < examples + 1000:
             pass
-        moved.append(node._clocks.examples - examples)
+        moved.append(clocks.examples - examples)
         return evaluate(self, dataset)
 
     evaluate = hp.Model.evaluate
     monkeypatch.setattr(hp.Model, "evaluate", patient)
-    monkeypatch.setattr(hp.Node, "_warm_up", lambda self: None)
+    monkeypatch.setattr("hogpour.training._warm_up", lambda *_: None)
     async with hp.Node(job_of(epochs=100_000), every_s=0.01) as node:
         async for _ in node:
             if moved:
@@ -200,6 +232,128 @@ async def test_leaving_the_block_early_stops_cleanly() -> None:
     assert node.summary is not None
     assert node.summary.outcome == "stopped"
     assert node.pids == []
+
+
+async def test_a_failed_snapshot_is_a_warning_and_not_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, failed = tmp_path / "m.safetensors", []
+    save = checkpoint.save
+
+    def full_disk(*arguments: Any) -> None:
+        if not failed:
+            failed.append(1)
+            raise ResourceError("model file m: cannot be written: No space left on device")
+        save(*arguments)
+
+    monkeypatch.setattr("hogpour.checkpoint.save", full_disk)
+    snapshots = []
+    async with hp.Node(job_of(save=str(path), save_every_s=0.01, epochs=100_000), every_s=0.01) as node:
+        async for progress in node:
+            snapshots.append(progress)
+            if path.exists():
+                node.stop()
+    assert [n.text for n in notices(snapshots) if n.event == "warning"] == [
+        "model file m: cannot be written: No space left on device"
+    ]
+    assert node.summary is not None
+    assert node.summary.outcome == "stopped"
+
+
+async def test_a_replica_that_dies_for_good_leaves_the_model_that_was_trained(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    with pytest.raises(ReplicaDied):
+        await kill_three_times(job_of(save=str(path), epochs=100_000))
+    model, state = checkpoint.load(str(path))
+    assert np.isfinite(model.params).all()
+    assert state is not None
+
+
+async def kill_three_times(job: hp.Job) -> None:
+    """Kill replica 0 whenever it computes."""
+    killed: set[int] = set()
+    async with hp.Node(job, every_s=0.01) as node:
+        async for progress in node:
+            if progress.computing == 2 and (pids := node.pids) and pids[0] not in killed:
+                killed.add(pids[0])
+                os.kill(pids[0], signal.SIGKILL)
+
+
+async def test_an_error_that_nobody_heard_is_raised_at_the_end() -> None:
+    with pytest.raises(ReplicaDied):
+        async with hp.Node(job_of(model=[own.Exits(), hp.Linear(10)], replicas=1)) as node:
+            await asyncio.wait([node._task])
+
+
+async def test_a_node_runs_once_and_its_parameters_stay() -> None:
+    node = hp.Node(job_of(epochs=1))
+    async with node:
+        model = await node.model()
+    assert node.parameters().tobytes() == model.params.tobytes()
+    with pytest.raises(HogpourError, match="a node runs once"):
+        async with node:
+            pass
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.05, 0.3, 0.6, 1.0])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_cancelled_node_leaves_nothing(after_s: float, times: int) -> None:
+    """At any moment, once or twice; what is left behind fails the test at its end."""
+
+    async def train() -> None:
+        async with hp.Node(job_of(epochs=100_000)) as node:
+            await node.wait()
+
+    task = asyncio.ensure_future(train())
+    for _ in range(times):
+        await asyncio.wait([task], timeout=after_s)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_stop_before_training_began_says_so() -> None:
+    node = hp.Node(job_of())
+    node.stop()
+    with pytest.raises(Stopped, match="stopped before training began; nothing was written"):
+        async with node:
+            pass
+
+
+async def test_a_stop_while_kernels_compile_does_not_wait_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler here ends when the test says so, which is after the node has ended."""
+    finish = threading.Event()
+    monkeypatch.setattr("hogpour.training._warm_up", lambda *_: finish.wait())
+    path = tmp_path / "m.safetensors"
+    async with hp.Node(job_of(save=str(path)), every_s=0.01) as node:
+        async for progress in node:
+            if any(n.event == "compiling" for n in progress.notices):
+                node.stop()
+        assert node.working
+    finish.set()
+    assert node.summary is not None
+    assert (node.summary.outcome, node.summary.model) == ("stopped", "")
+    assert not path.exists()
+
+
+async def test_a_layer_that_fails_in_the_first_step_is_told_in_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"^the first step fails in own\.py:\d+: ZeroDivisionError: .*by zero$"):
+        await run(job_of(model=[own.Divides(), hp.Linear(10)]))
+
+
+async def test_a_replica_that_stands_still_is_spoken_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hogpour.training._STALLED_S", 0.2)
+    texts: list[str] = []
+    async with hp.Node(job_of(epochs=100_000), every_s=0.01) as node:
+        stopped: list[psutil.Process] = []
+        async for progress in node:
+            texts += [n.text for n in progress.notices if n.event == "warning"]
+            if progress.computing == 2 and not stopped:
+                stopped.append(psutil.Process(node.pids[1]))
+                stopped[0].suspend()
+            if texts and stopped[0].is_running():
+                stopped[0].resume()
+                node.stop()
+    assert len(texts) == 1
+    assert texts[0].startswith("replica 1 has made no step for ")
 
 
 async def test_arrays_in_memory_are_trained_on() -> None:

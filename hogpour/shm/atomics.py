@@ -13,7 +13,7 @@ from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
-__all__ = ["atomic_add", "atomic_load", "atomic_store", "fetch_add"]
+__all__ = ["atomic_add", "atomic_exchange_if", "atomic_load", "atomic_store", "fetch_add"]
 
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
@@ -53,6 +53,17 @@ def atomic_store(typing, array, index, value):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.void(array, types.intp, array.dtype), generate
+
+
+@intrinsic
+def atomic_exchange_if(typing, array, index, expected, value):  # type: ignore[no-untyped-def]
+    """Where array[index] is ``expected``, store ``value``, indivisibly; return whether it was. Integers."""
+
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        pointer = _pointer(context, builder, array, args[0], args[1])
+        return builder.extract_value(builder.cmpxchg(pointer, args[2], args[3], "seq_cst", "seq_cst"), 1)
+
+    return types.boolean(array, types.intp, array.dtype, array.dtype), generate
 
 
 @njit(cache=True, nogil=True)

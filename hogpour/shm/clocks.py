@@ -1,8 +1,9 @@
 """Clocks: how far each replica is, one cache line of counters and one of sums a replica, written by it alone.
 
 A reader sees each number whole but not all at one moment; progress needs no more. After a death the row says which
-block was under way and how far, so that the replica's successor goes on there and no example is left out. Between the
-update of the parameters and the row a kill can fall: then one batch is used twice, never none.
+block was under way and how far, so that the replica's successor goes on there and no example is left out. A
+kill can fall between the update of the parameters and the row: then one batch is used twice. A block is announced here before
+it is taken: a kill in between can make it be used twice too, never not at all.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ class Clocks:
         """Return (ticket, examples done) of the block that ``replica`` has under way, if any."""
         ticket = int(self._counters[replica, _TICKET])
         return (ticket - 1, int(self._counters[replica, _POSITION])) if ticket else None
+
+    def detach(self) -> None:
+        """Let go of the memory, keeping the numbers as they are now."""
+        self._counters, self._sums = self._counters.copy(), self._sums.copy()
 
     def record(self, replica: int, examples: int, loss: float, right: int) -> int:
         """Count one finished step and return the number of steps of all replicas together."""

@@ -6,13 +6,14 @@ block. Nobody locks: a process that is killed holds nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from hogpour.shm.atomics import atomic_add, atomic_load, atomic_store
+from hogpour.shm.atomics import atomic_exchange_if, atomic_load, atomic_store
 from hogpour.shm.layout import LINE_BYTES
 
 __all__ = ["DIVERGED", "RUN", "STOP", "WORDS", "Control"]
@@ -42,9 +43,13 @@ class Control:
         """What the replicas are to do."""
         return int(control_load(self._words, _COMMAND))
 
-    @command.setter
-    def command(self, value: int) -> None:
-        control_store(self._words, _COMMAND, value)
+    def stop(self) -> None:
+        """Say ``STOP``, unless something else than ``RUN`` has been said: divergence is not forgotten."""
+        control_exchange_if(self._words, _COMMAND, RUN, STOP)
+
+    def diverge(self) -> None:
+        """Say ``DIVERGED``, whatever was said before."""
+        control_store(self._words, _COMMAND, DIVERGED)
 
     @property
     def tickets_taken(self) -> int:
@@ -56,9 +61,22 @@ class Control:
         """Set where training goes on; before any replica runs."""
         control_store(self._words, _TICKET, value)
 
-    def take_ticket(self) -> int:
-        """Take the next block for the calling replica: 0, 1, 2 ..., each number given once."""
-        return int(control_add(self._words, _TICKET))
+    def take_ticket(self, announce: Callable[[int], None]) -> int:
+        """Take the next block for the calling replica: 0, 1, 2 ..., each number given once.
+
+        Args:
+            announce: called with a number before it is taken, and again with another one where somebody was quicker.
+                A replica that is killed at any moment has then said which block it may have taken; none is lost.
+        """
+        while True:
+            ticket = self.tickets_taken
+            announce(ticket)
+            if control_exchange_if(self._words, _TICKET, ticket, ticket + 1):
+                return ticket
+
+    def detach(self) -> None:
+        """Let go of the memory, keeping the words as they are now."""
+        self._words = self._words.copy()
 
 
 _STRIDE: Any = LINE_BYTES // 8
@@ -75,5 +93,5 @@ def control_store(words, word, value):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def control_add(words, word):  # type: ignore[no-untyped-def]
-    return atomic_add(words, word * _STRIDE, np.int64(1))
+def control_exchange_if(words, word, expected, value):  # type: ignore[no-untyped-def]
+    return atomic_exchange_if(words, word * _STRIDE, np.int64(expected), np.int64(value))

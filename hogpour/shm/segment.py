@@ -68,11 +68,15 @@ class Segment:
         """Map a segment that the parent process made; ``fd`` is inherited and belongs to the segment from now on."""
         return cls(fd, layout)
 
-    def close(self) -> None:
-        """Close the descriptor and drop the arrays. The memory goes when the last view of it goes."""
+    def release(self) -> None:
+        """Drop the arrays, not the descriptor. The memory goes when the last view of it goes."""
         self.arrays = {}
         with suppress(BufferError):  # somebody still holds a view; the mapping goes with it
             self._memory.close()
+
+    def close(self) -> None:
+        """Drop the arrays and close the descriptor."""
+        self.release()
         os.close(self.fd)
 
 

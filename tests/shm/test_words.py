@@ -16,20 +16,49 @@ def clocks(replicas: int) -> Clocks:
 
 
 def test_tickets_are_given_once_each() -> None:
-    control = Control(np.zeros(WORDS, np.int64))
-    assert [control.take_ticket() for _ in range(4)] == [0, 1, 2, 3]
+    control, announced = Control(np.zeros(WORDS, np.int64)), []
+    assert [control.take_ticket(announced.append) for _ in range(4)] == [0, 1, 2, 3]
+    assert announced == [0, 1, 2, 3]
     assert control.tickets_taken == 4
     control.tickets_taken = 10
-    assert control.take_ticket() == 10
+    assert control.take_ticket(announced.append) == 10
 
 
-def test_commands_are_read_back() -> None:
+def test_a_ticket_that_somebody_else_took_is_not_given_twice() -> None:
+    """The other replica takes a ticket between the announcement and the taking."""
+    words = np.zeros(WORDS, np.int64)
+    control, other, announced = Control(words), Control(words), []
+
+    def announce(ticket: int) -> None:
+        announced.append(ticket)
+        if len(announced) == 1:
+            other.take_ticket(lambda ticket: None)
+
+    assert control.take_ticket(announce) == 1
+    assert announced == [0, 1]
+
+
+def test_a_stop_is_said_once_and_never_hides_divergence() -> None:
     control = Control(np.zeros(WORDS, np.int64))
     assert control.command == RUN
-    for command in (STOP, DIVERGED):
-        control.command = command
-        assert control.command == command
+    control.stop()
+    assert control.command == STOP
+    control.diverge()
+    control.stop()
+    assert control.command == DIVERGED
     assert control.tickets_taken == 0
+
+
+def test_words_that_let_go_of_the_memory_keep_what_they_said() -> None:
+    words, rows = np.zeros(WORDS, np.int64), clocks(2)
+    control = Control(words)
+    control.stop()
+    rows.record(0, 5, 1.0, 1)
+    control.detach()
+    rows.detach()
+    words[...] = 0
+    assert control.command == STOP
+    assert rows.examples == 5
 
 
 def test_a_step_is_recorded_in_its_replicas_row() -> None:

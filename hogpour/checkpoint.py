@@ -1,17 +1,21 @@
 """Model files: safetensors with the parameters by name, and what is needed to go on training.
 
 A file is written beside its place and renamed over it, so that whoever looks finds the old file or the new one, whole.
-Nothing in it is code: tensors, and one JSON text. Without training state (a diverged run, an exported model) a file
-predicts but does not resume.
+It holds tensors and one JSON text, no code. But a text that names a layer ``"package.module:Class"`` makes ``load``
+import that module, which runs it: load only files whose layers you have and trust. Without training state (an exported
+model) a file predicts but does not resume.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -30,6 +34,7 @@ __all__ = ["TrainingState", "check_writable", "load", "save"]
 
 _VERSION = 1
 _KEY = "hogpour"
+_counter = count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +56,17 @@ class TrainingState:
 
 
 def check_writable(path: str) -> None:
-    """Raise ResourceError where a model file could not be written later."""
-    folder = Path(path).absolute().parent
-    if not folder.is_dir():
-        raise ResourceError(f"model file {path}: there is no folder {folder}")
-    if Path(path).is_dir():
-        raise ResourceError(f"model file {path}: is a folder, expected a file name")
-    probe = _beside(path)
+    """Raise ResourceError where a model file could not be written later; remove what dead processes left there."""
+    place = _place(path)
+    if not place.parent.is_dir():
+        raise ResourceError(f"model file {path}: there is no folder {place.parent}")
+    probe = _beside(place)
     try:
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise ResourceError(f"model file {path}: cannot be written: {error.strerror}") from error
+    _remove_abandoned(place)
 
 
 def save(path: str, model: Model, state: TrainingState | None) -> None:
@@ -71,6 +75,7 @@ def save(path: str, model: Model, state: TrainingState | None) -> None:
     Raises:
         ResourceError: the disk is full or the place not writable; the old file is still there.
     """
+    place = _place(path)
     from safetensors.numpy import save_file
 
     meta: dict[str, Any] = {
@@ -92,7 +97,7 @@ def save(path: str, model: Model, state: TrainingState | None) -> None:
             "block_replicas": state.block_replicas,
         }
         tensors |= {f"optimiser.{name}": row for name, row in state.rows.items()}
-    beside = _beside(path)
+    beside = _beside(place)
     try:
         beside.touch()
         mode = beside.stat().st_mode  # of any new file; safetensors makes files that only their owner can read
@@ -100,7 +105,7 @@ def save(path: str, model: Model, state: TrainingState | None) -> None:
         beside.chmod(mode)
         with open(beside, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(beside, place)
     except BaseException as error:
         with suppress(OSError):
             beside.unlink()
@@ -195,6 +200,32 @@ def _under(prefix: str, tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, np
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
-def _beside(path: str) -> Path:
-    place = Path(path)
-    return place.with_name(f".{place.name}.{os.getpid()}.tmp")
+def _place(path: str) -> Path:
+    """Return the file that is to be written, at the end of all links: a link stays one, its target is replaced."""
+    place = Path(os.path.realpath(path))
+    try:
+        mode = place.stat().st_mode
+    except FileNotFoundError:
+        return place
+    except OSError as error:
+        raise ResourceError(f"model file {path}: cannot be written: {error.strerror}") from error
+    if stat.S_ISDIR(mode):
+        raise ResourceError(f"model file {path}: is a folder, expected a file name")
+    if not stat.S_ISREG(mode):
+        raise ResourceError(f"model file {path}: exists and is no regular file")
+    return place
+
+
+def _beside(place: Path) -> Path:
+    """Return a new temporary name: several nodes of one process may save to one place."""
+    return place.with_name(f".{place.name}.{os.getpid()}.{next(_counter)}.tmp")
+
+
+def _remove_abandoned(place: Path) -> None:
+    import psutil
+
+    name = re.compile(rf"\.{re.escape(place.name)}\.(\d+)\.\d+\.tmp")
+    with suppress(OSError):
+        for path in place.parent.iterdir():
+            if (match := name.fullmatch(path.name)) and not psutil.pid_exists(int(match[1])):
+                path.unlink()

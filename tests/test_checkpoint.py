@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import stat
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -183,6 +185,7 @@ def test_a_writable_place_is_found_writable_and_left_as_it_was(tmp_path: Path) -
         ("none/m.safetensors", "model file {path}: there is no folder {folder}/none"),
         ("folder", "model file {path}: is a folder, expected a file name"),
         ("x" * 250, "model file {path}: cannot be written: File name too long"),
+        ("x" * 300, "model file {path}: cannot be written: File name too long"),
     ],
 )
 def test_a_place_that_takes_no_file_is_named(name: str, text: str, tmp_path: Path) -> None:
@@ -192,6 +195,68 @@ def test_a_place_that_takes_no_file_is_named(name: str, text: str, tmp_path: Pat
         checkpoint.check_writable(path)
     assert str(error.value) == text.format(path=path, folder=tmp_path)
     assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_a_place_that_is_no_regular_file_is_named_and_left_alone(tmp_path: Path) -> None:
+    """A run as root that was told to write to /dev/null replaced the device by a model file."""
+    path = str(tmp_path / "pipe")
+    os.mkfifo(path)
+    for write in (lambda: checkpoint.check_writable(path), lambda: checkpoint.save(path, model_of(), None)):
+        with pytest.raises(ResourceError) as error:
+            write()
+        assert str(error.value) == f"model file {path}: exists and is no regular file"
+    assert stat.S_ISFIFO(os.stat(path).st_mode)
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_stays_a_link_and_its_target_is_written(exists: bool, tmp_path: Path) -> None:
+    """The link was replaced: the file on the large disk that it named kept the old model."""
+    (tmp_path / "disk").mkdir()
+    target, link = tmp_path / "disk" / "target", tmp_path / "link"
+    if exists:
+        target.write_bytes(b"old")
+    link.symlink_to(target)
+    checkpoint.check_writable(str(link))
+    checkpoint.save(str(link), model_of(), None)
+    assert link.readlink() == target
+    assert checkpoint.load(str(target))[0].params.tobytes() == model_of().params.tobytes()
+    assert os.listdir(tmp_path / "disk") == ["target"]
+
+
+def test_a_link_into_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "none" / "target")
+    with pytest.raises(ResourceError, match=f"^model file {link}: there is no folder {tmp_path}/none$"):
+        checkpoint.check_writable(str(link))
+
+
+def test_two_models_saved_at_once_by_one_process_do_not_share_a_file(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wrote to one temporary file, named after the process: the second renaming failed, or a mixture was kept."""
+    move, moved = os.replace, []
+
+    def save_another(beside: Path, to: str) -> None:
+        moved.append(beside)
+        if len(moved) == 1:
+            checkpoint.save(path, model_of(1), None)
+        move(beside, to)
+
+    monkeypatch.setattr("os.replace", save_another)
+    checkpoint.save(path, model_of(0), None)
+    assert len(set(moved)) == 2
+    assert checkpoint.load(path)[0].params.tobytes() == model_of(0).params.tobytes()
+    assert os.listdir(Path(path).parent) == ["m.safetensors"]
+
+
+def test_what_dead_processes_left_beside_a_model_is_removed(path: str) -> None:
+    """A node killed while it wrote leaves a file as large as the model, and another after each power cut."""
+    folder, dead = Path(path).parent, subprocess.Popen(["true"])
+    dead.wait()
+    stays = [f".m.safetensors.{os.getpid()}.7.tmp", f".other.{dead.pid}.7.tmp", f".m.safetensors.{dead.pid}.old", "m"]
+    for name in [*stays, f".m.safetensors.{dead.pid}.7.tmp"]:
+        (folder / name).touch()
+    checkpoint.check_writable(path)
+    assert sorted(os.listdir(folder)) == sorted(stays)
 
 
 # -- reading what is damaged --------------------------------------------------------------------------------------------

@@ -101,6 +101,8 @@ def build(kind: str, config: str | Mapping[str, Any], at: str) -> Any:
         return cls(**values)
     except ValueError as error:
         raise ConfigError(f"{at}: {kind} {name}: {error}") from None
+    except Exception as error:  # of a class of the user's own
+        raise ConfigError(f"{at}: {kind} {name}: {type(error).__name__}: {error}") from error
 
 
 def typed(value: Any, kind: Any, at: str) -> Any:
@@ -186,6 +188,8 @@ def _find_foreign(kind: str, name: str) -> type:
         raise ConfigError(f'{kind} "{name}": cannot import {module}: {error}') from error
     except AttributeError:
         raise ConfigError(f'{kind} "{name}": module {module} has no {attribute}') from None
+    except Exception as error:  # of the user's module
+        raise ConfigError(f'{kind} "{name}": cannot import {module}: {type(error).__name__}: {error}') from error
     if getattr(cls, "kind", None) != kind or not is_dataclass(cls):
         raise ConfigError(f'{kind} "{name}": {attribute} is not a dataclass of kind {kind!r}')
     return cls

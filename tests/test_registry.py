@@ -95,6 +95,38 @@ def test_a_foreign_name_that_is_no_layer_is_refused(name: str, text: str) -> Non
         registry.find("layer", name)
 
 
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("x = = 1", "cannot import broken_layer: SyntaxError: invalid syntax (broken_layer.py, line 1)"),
+        ("1 / 0", "cannot import broken_layer: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_foreign_module_that_is_broken_is_named(
+    source: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only an ImportError was expected of it; a typing error of the user's was a traceback of ours."""
+    (tmp_path / "broken_layer.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError) as error:
+        registry.build("layer", "broken_layer:Layer", "model.layers[0]")
+    assert str(error.value) == f'model.layers[0]: layer "broken_layer:Layer": {text}'
+
+
+@dataclass(frozen=True)
+class Careless(Linear):
+    """Raises what no layer should."""
+
+    def __post_init__(self) -> None:
+        raise TypeError("units must be even")
+
+
+def test_what_a_foreign_class_raises_is_told_with_its_type() -> None:
+    with pytest.raises(ConfigError) as error:
+        registry.build("layer", {"name": f"{__name__}:Careless", "units": 3}, "at")
+    assert str(error.value) == f"at: layer {__name__}:Careless: TypeError: units must be even"
+
+
 def test_a_class_that_no_other_process_can_import_is_refused() -> None:
     @dataclass(frozen=True)
     class Local(Linear):

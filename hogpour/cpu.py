@@ -92,13 +92,13 @@ def set_kernel_cache() -> None:
 
 def _cache_folders() -> Iterator[Path]:
     """The folders to try, the user's first."""
-    import tempfile
-
     given, home = os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~")
     if os.path.isabs(given):
         yield Path(given, "hogpour")
     elif os.path.isdir(home):
         yield Path(home, ".cache", "hogpour")
+    import tempfile  # 4 ms, and seldom needed
+
     yield Path(tempfile.gettempdir(), f"hogpour-{os.getuid()}")
 
 

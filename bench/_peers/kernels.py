@@ -1,4 +1,7 @@
-"""Layers, losses and optimisers as PyTorch says them: for each, every formulation that might be its best."""
+"""Layers, losses and optimisers as PyTorch says them: for each, every formulation that might be its best.
+
+PyTorch is handed in: the kernels bench runs without it too.
+"""
 
 from __future__ import annotations
 

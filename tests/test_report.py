@@ -66,8 +66,14 @@ def test_a_row_is_an_evaluation_under_a_header_that_comes_once(output: io.String
     ]
 
 
-def test_a_snapshot_without_an_evaluation_is_no_row(output: io.StringIO) -> None:
-    assert table(output, SNAPSHOT, replace(SNAPSHOT, evaluation=Evaluation(0.3, 0.9, 100))) == []
+def test_a_snapshot_without_a_new_evaluation_is_no_row(output: io.StringIO) -> None:
+    early = replace(SNAPSHOT, seconds=0.5)
+    assert table(output, early, replace(SNAPSHOT, evaluation=Evaluation(0.3, 0.9, 100))) == []
+
+
+def test_while_there_is_no_evaluation_a_row_comes_all_the_same(output: io.StringIO) -> None:
+    """Without a test set, or before the first epoch has ended, a run once said nothing until its end."""
+    assert len(table(output, SNAPSHOT)) == 2
 
 
 def test_before_the_first_example_there_is_nothing_to_say(output: io.StringIO) -> None:
@@ -134,7 +140,7 @@ def test_news_is_told_at_once_even_before_the_first_example(output: io.StringIO)
 
 def test_long_news_is_not_cut_and_not_folded(output: io.StringIO) -> None:
     text = "a warning " * 40 + "ends"
-    assert table(output, replace(SNAPSHOT, notices=(Notice("warning", text),))) == [text]
+    assert table(output, replace(SNAPSHOT, seconds=0.5, notices=(Notice("warning", text),))) == [text]
 
 
 @pytest.mark.parametrize(
@@ -231,6 +237,8 @@ def test_json_has_no_numbers_that_json_does_not_know(capsys: pytest.CaptureFixtu
 
 class FakeNode:
     """Hands out snapshots, then ends, or fails."""
+
+    working = False
 
     def __init__(self, snapshots: list[Progress], end: Summary | Exception) -> None:
         self.snapshots, self.end = snapshots, end

@@ -1,9 +1,9 @@
 """Clocks: how far each replica is, one cache line of counters and one of sums a replica, written by it alone.
 
 A reader sees each number whole but not all at one moment; progress needs no more. After a death the row says which
-block was under way and how far, so that the replica's successor goes on there and no example is left out. A
-kill can fall between the update of the parameters and the row: then one batch is used twice. A block is announced here before
-it is taken: a kill in between can make it be used twice too, never not at all.
+block was under way and how far, so that the replica's successor goes on there and no example is left out. A kill can
+fall between the update of the parameters and the row: then one batch is used twice. A block is announced here before it
+is taken: a kill in between can make it be used twice too, never not at all.
 """
 
 from __future__ import annotations

@@ -41,17 +41,16 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES or name[:1].isupper():
-        from hogpour import cpu
-
-        cpu.set_kernel_cache()  # here, because numba asks for it where a kernel is defined
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"hogpour.{_HOMES[name]}"), name)
-    if name[:1].isupper():
-        from hogpour import registry
-
-        for kind in registry.FOLDERS:
-            cls = registry.by_class_name(kind, name)
-            if cls is not None:
-                return cls
+    home = _HOMES.get(name)
+    if home is None and not name[:1].isupper():
+        raise AttributeError(f"module 'hogpour' has no attribute {name!r}")
+    # Before the first kernel is defined, which is when numba looks.
+    importlib.import_module("hogpour.cpu").set_kernel_cache()
+    if home is not None:
+        return getattr(importlib.import_module(f"hogpour.{home}"), name)
+    registry = importlib.import_module("hogpour.registry")
+    for kind in registry.FOLDERS:
+        cls = registry.by_class_name(kind, name)
+        if cls is not None:
+            return cls
     raise AttributeError(f"module 'hogpour' has no attribute {name!r}")

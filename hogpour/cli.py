@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from hogpour import cpu
 from hogpour.errors import HogpourError, InputError
 
 __all__ = ["main"]
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Evaluation in this process takes one core at most; replicas get theirs from the supervisor. Before BLAS is loaded.
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
+    cpu.set_kernel_cache()
     try:
         return _COMMANDS[options.command](options)
     except HogpourError as error:

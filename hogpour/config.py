@@ -59,7 +59,7 @@ class RunConfig:
     replicas: int = 0
     """Replica processes; 0: one for each core (``sync_sgd``: one)."""
     seed: int = 0
-    """Seed of everything random. With one replica a run is reproduced bit for bit."""
+    """Seed of everything random. With one replica, and as many kernel threads, a run is reproduced bit for bit."""
     model: str = "model.safetensors"
     """Path of the model file, relative to the current folder; empty: none is written."""
     save_every_s: float = 60.0

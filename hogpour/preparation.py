@@ -122,7 +122,7 @@ def _resumed(job: Job, network: Network, data: Data, replicas: int) -> tuple[Mod
     if model.network.spec != network.spec:
         raise LayoutError(f"model file {path}: {_first_difference(model.network, network)}")
     if state is None:
-        raise LayoutError(f"model file {path}: has no training state (its run diverged, or it was exported)")
+        raise LayoutError(f"model file {path}: has no training state: it was exported")
     if (state.n, model.job.batch) != (len(data.train.x), job.batch):
         raise LayoutError(f"model file {path}: was trained on {state.n} examples in batches of {model.job.batch}, "
                           f"the job has {len(data.train.x)} in batches of {job.batch}")  # fmt: skip

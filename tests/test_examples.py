@@ -151,3 +151,10 @@ def test_the_quick_start_is_two_commands() -> None:
     assert len(lines) == 2
     assert lines[0].endswith(" && .venv/bin/python -m hogpour node")
     assert lines[1].endswith(" && .venv/bin/python -m pytest")
+
+
+def test_the_readmes_numbers_are_those_of_the_kept_results() -> None:
+    from bench.readme import section
+
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert f"<!-- numbers -->\n{section()}<!-- /numbers -->" in readme

@@ -145,7 +145,7 @@ class TableReporter:
             self._print(self._row(progress))
             self._loss_sum, self._weight = 0.0, 0
             self._row_began = (progress.seconds, progress.examples)
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._move(progress)
 
     def notice(self, text: str) -> None:

@@ -13,8 +13,7 @@ import asyncio
 import os
 import traceback
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -388,7 +387,7 @@ def _warm_up(job: Job, ready: Prepared, threads: int) -> None:
         control.stop()
         if ready.test is not None:
             model = Model(job, ready.network, live["params"], ready.encoding)
-            model.evaluate(ready.test, _times(1))
+            model.evaluate(ready.test, iter([True, False]).__next__)  # one batch of it
     except HogpourError:
         raise
     except MemoryError as error:
@@ -397,9 +396,3 @@ def _warm_up(job: Job, ready: Prepared, threads: int) -> None:
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{os.path.basename(place.filename)}:{place.lineno}"
         raise ConfigError(f"the first step fails in {where}: {type(error).__name__}: {error}") from error
-
-
-def _times(n: int) -> Callable[[], bool]:
-    """Return a function that says True n times, then False."""
-    answers: Any = iter([True] * n)
-    return partial(next, answers, False)

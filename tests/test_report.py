@@ -171,12 +171,28 @@ def test_a_pipe_gets_no_control_characters(output: io.StringIO) -> None:
     assert all(c == "\n" or c.isprintable() for c in output.getvalue())
 
 
-def test_a_terminal_gets_a_moving_line_that_is_gone_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def terminal(monkeypatch: pytest.MonkeyPatch, kind: str) -> io.StringIO:
+    """A screen of this kind ($TERM), whatever the tests themselves are run in."""
     screen = io.StringIO()
     monkeypatch.setattr(
         "rich.console.Console",
-        lambda **settings: Console(file=screen, force_terminal=True, width=100, color_system=None, **settings),
-    )
+        lambda **settings: Console(file=screen, force_terminal=True, width=100, color_system=None,
+                                   _environ={"TERM": kind}, **settings),
+    )  # fmt: skip
+    return screen
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_rows_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch, "dumb")
+    reporter = TableReporter()
+    reporter.progress(SNAPSHOT)
+    reporter.close()
+    assert "\x1b" not in screen.getvalue()
+    assert "━" not in screen.getvalue()
+
+
+def test_a_terminal_gets_a_moving_line_that_is_gone_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch, "xterm")
     reporter = TableReporter()
     reporter.progress(SNAPSHOT)
     reporter.progress(replace(SNAPSHOT, epoch=2.0, replicas=1, left_s=None))

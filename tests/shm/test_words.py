@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
+import pytest
 from numba import njit
 
 from hogpour.shm.clocks import COUNTERS, SUMS, Clocks
@@ -101,16 +104,16 @@ def test_a_bell_rings_once_however_often_it_is_rung_and_never_blocks() -> None:
     bell.answer()
     bell.answer()
     ring(bell.ring_fd)
-    bell.answer()
+    assert os.read(bell.listen_fd, 10) == b"\0"
+    with pytest.raises(BlockingIOError):
+        os.read(bell.listen_fd, 1)
     bell.close()
 
 
 def test_a_bell_that_nobody_listens_to_any_more_is_no_error() -> None:
-    import os
-
     bell = Doorbell()
     os.close(bell.listen_fd)
-    ring(bell.ring_fd)
+    assert ring(bell.ring_fd) is None
     os.close(bell.ring_fd)
 
 

@@ -43,11 +43,17 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=120)
 
 
+def hear_signals() -> None:
+    """Whatever these tests were started by: a job in the background of a script ignores Ctrl+C, and hands that on."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextmanager
 def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A command that runs; killed, with its children, when the block ends."""
     process = subprocess.Popen(command(*arguments), cwd=folder, env=environment(), stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)  # fmt: skip
+                               stderr=subprocess.PIPE, text=True, preexec_fn=hear_signals)  # fmt: skip
     children: list[psutil.Process] = []
     try:
         children = psutil.Process(process.pid).children(recursive=True)

@@ -91,11 +91,8 @@ class Node:
                 news=self._news,
             )
         except BaseException:
-            self._supervisor.kill()
-            try:
-                await self._supervisor.stop(0.0)
-            finally:
-                self._close()
+            await self._reap()
+            self._close()
             raise
         self._task = asyncio.create_task(self._run())
         return self
@@ -239,6 +236,14 @@ class Node:
                 self._told = True
                 await self._task
                 return
+
+    async def _reap(self) -> None:
+        """Kill and reap every replica, however often the caller is cancelled meanwhile: killed processes end soon."""
+        reaping = asyncio.ensure_future(self._supervisor.stop(0.0))
+        while not reaping.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(reaping)
+        reaping.result()
 
     def _notify(self, notice: Notice) -> None:
         self._notices.append(notice)

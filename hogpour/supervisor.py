@@ -48,6 +48,7 @@ class Supervisor:
         self.restarts = 0
         self._threads, self._fds, self._notify = threads, tuple(fds), notify
         self._processes: list[asyncio.subprocess.Process | None] = [None] * replicas
+        self._starting: dict[int, asyncio.Future[asyncio.subprocess.Process]] = {}
         self._shown: set[str] = set()
         self._stopping = self._ordered = False
         self._failure: ReplicaDied | None = None
@@ -66,7 +67,7 @@ class Supervisor:
         """Start all processes; they import what they need and wait for orders."""
         for replica in range(len(self._processes)):
             try:
-                self._processes[replica] = await self._spawn()
+                await self._start(replica)
             except OSError as error:
                 count = len(self._processes)
                 raise ResourceError(f"replica {replica} of {count} cannot be started: {error.strerror}") from error
@@ -95,6 +96,8 @@ class Supervisor:
     async def stop(self, grace_s: float) -> None:
         """Reap every process: those that have not ended after ``grace_s`` are killed."""
         self._stopping = True
+        if self._starting:
+            await asyncio.wait(self._starting.values())  # no deadline: a start succeeds or fails
         running = [p for p in self._processes if p is not None and p.returncode is None]
         for process in running:
             if process.stdin is not None:
@@ -117,6 +120,18 @@ class Supervisor:
             if process is not None and process.returncode is None:
                 with suppress(ProcessLookupError):
                     process.kill()
+
+    async def _start(self, replica: int) -> asyncio.subprocess.Process:
+        """Start one process. Whoever waits may be cancelled: the start goes on, and ``stop`` finds the process."""
+        self._starting[replica] = start = asyncio.ensure_future(self._spawn())
+
+        def started(done: asyncio.Future[asyncio.subprocess.Process]) -> None:
+            del self._starting[replica]
+            if not done.cancelled() and done.exception() is None:
+                self._processes[replica] = done.result()
+
+        start.add_done_callback(started)
+        return await asyncio.shield(start)
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
@@ -157,7 +172,7 @@ class Supervisor:
                 return
             self._notify(Notice("replica_died", f"replica {replica} {cause}; starting it again"))
             try:
-                self._processes[replica] = successor = await self._spawn()
+                successor = await self._start(replica)
             except OSError as error:
                 text = f"replica {replica} {cause}, and cannot be started again: {error.strerror}"
                 self._failure, self._stopping = self._failure or ReplicaDied(replica, status, text), True

@@ -293,11 +293,13 @@ async def test_a_node_runs_once_and_its_parameters_stay() -> None:
             pass
 
 
-@pytest.mark.parametrize(
-    ("after_s", "times"), [(0.0, 1), (0.05, 1), (0.3, 1), (0.6, 1), (1.0, 1), (0.8, 2), (1.2, 2)]
-)
+@pytest.mark.parametrize("after_s", [0.0, 0.005, 0.01, 0.02, 0.05, 0.3, 0.6, 1.0])
+@pytest.mark.parametrize("times", [1, 2])
 async def test_a_cancelled_node_leaves_nothing(after_s: float, times: int) -> None:
-    """At any moment, and twice once it trains; what is left behind fails the test at its end."""
+    """At any moment, once or twice; what is left behind fails the test at its end.
+
+    Cancelled twice while its processes started, a node once left one of them to nobody.
+    """
 
     async def train() -> None:
         async with hp.Node(job_of(epochs=100_000)) as node:

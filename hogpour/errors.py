@@ -7,6 +7,12 @@
         LayoutError            a file or a segment that does not fit the model's spec
         ResourceError          memory, disk or a path that the machine does not give
       ReplicaDied              a replica process ended and was not brought back; exit code 1
+      ProtocolError            bytes or messages on the wire that must not be
+        LocalProtocolError     we would break the protocol; a bug of ours
+        RemoteProtocolError    the other end broke it; the connection is closed
+      PeerLost                 no connection, or no answer within the deadline; exit code 1
+      RequestFailed            the other end answered that it did not do what was asked; exit code 1
+      ClusterFailed            the cluster cannot go on: its coordinator, or a node that serves a shard, is gone
       Stopped                  somebody asked for the end before training began; exit code 0
 
 Messages are lowercase facts that name the thing and both numbers, and say what to do. A numeric outcome (a loss that
@@ -16,12 +22,18 @@ became NaN) is a value in the summary of a run, not an exception.
 from __future__ import annotations
 
 __all__ = [
+    "ClusterFailed",
     "ConfigError",
     "DataError",
     "HogpourError",
     "InputError",
     "LayoutError",
+    "LocalProtocolError",
+    "PeerLost",
+    "ProtocolError",
+    "RemoteProtocolError",
     "ReplicaDied",
+    "RequestFailed",
     "ResourceError",
     "Stopped",
 ]
@@ -74,3 +86,35 @@ class ReplicaDied(HogpourError):
         super().__init__(message)
         self.replica = replica
         self.status = status
+
+
+class ProtocolError(HogpourError):
+    """Bytes or messages on the wire that must not be."""
+
+
+class LocalProtocolError(ProtocolError):
+    """We would break the protocol: a bug of ours."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The other end broke the protocol. Its connection is closed; nothing of it was used."""
+
+
+class PeerLost(HogpourError):
+    """No connection to a node, or no answer from it within the deadline."""
+
+
+class RequestFailed(HogpourError):
+    """Another node answered that it did not do what it was asked.
+
+    Attributes:
+        code: for programs; see ``net.wire.base.Failed``.
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class ClusterFailed(HogpourError):
+    """The cluster cannot go on; what this node holds was written. The message names who is gone."""

@@ -1,0 +1,45 @@
+"""Beat: the heartbeat of a member. It carries what the member has done, and the answer what it is to do."""
+
+from __future__ import annotations
+
+from hogpour.net.wire.base import Message
+
+__all__ = ["Beat", "Beaten"]
+
+
+class Beat(Message, frozen=True):
+    """Renew the lease and tell the totals of this incarnation."""
+
+    KIND = 34
+
+    node: int
+    replicas: int
+    """Replica processes that run."""
+    examples: int
+    """Examples that its replicas used."""
+    right: int
+    loss: float
+    """Sum of the losses of these examples."""
+    pushes: int
+    """Pushes acknowledged, counted once for all shards."""
+    staleness: float
+    """Sum of the mean staleness over shards of each of these pushes."""
+
+
+class Beaten(Message, frozen=True):
+    """What the cluster is doing."""
+
+    KIND = 35
+    BODY_LIMIT = 8192
+
+    command: str
+    """``run``, ``finish`` (all examples are used), ``stop`` (somebody asked) or ``fail``."""
+    reason: str
+    """Why it fails; one line."""
+    map_epoch: int
+    """Epoch of the shard map; ask with ``Where`` when it is a newer one than known."""
+    warming: bool
+    """Only one replica of the cluster computes yet."""
+    nodes: int
+    examples: int
+    """Used by the whole cluster, unacknowledged ones included."""

@@ -1,0 +1,52 @@
+"""Dump: everything a shard consists of, for snapshots and for handing it over to another node."""
+
+from __future__ import annotations
+
+from hogpour.net.wire.base import Message
+
+__all__ = ["Adopt", "Dump", "Dumped", "Window"]
+
+
+class Dump(Message, frozen=True):
+    """Ask a parameter server for a shard with its optimiser rows."""
+
+    KIND = 24
+
+    shard: int
+    give_up: bool
+    """The asker takes the shard over: the server applies what is queued, answers, and from then on says ``moved``."""
+
+
+class Window(Message, frozen=True):
+    """What a shard remembers of one origin, so that no push is applied twice. Travels inside ``Dumped`` only."""
+
+    KIND = 26
+
+    node: int
+    replica: int
+    highest: int
+    """Highest sequence number applied."""
+    bits: int
+    """Bit k: sequence number ``highest - k`` was applied."""
+
+
+class Dumped(Message, frozen=True):
+    """The shard; the payload is its parameters, then each optimiser row, float32 in little-endian order."""
+
+    KIND = 25
+    PAYLOAD = True
+    BODY_LIMIT = 1 << 20
+
+    shard: int
+    clock: int
+    windows: list[Window]
+
+
+class Adopt(Message, frozen=True):
+    """Tell a parameter server to take a shard over from another one; answered with ``Ok`` when it has it."""
+
+    KIND = 27
+
+    shard: int
+    source: str
+    """host:port of the node that serves it now."""

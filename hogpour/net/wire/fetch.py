@@ -1,0 +1,28 @@
+"""Fetch: the parameters of one shard, as they are, without waiting for other shards."""
+
+from __future__ import annotations
+
+from hogpour.net.wire.base import Message
+
+__all__ = ["Fetch", "Fetched"]
+
+
+class Fetch(Message, frozen=True):
+    """Ask a parameter server for a shard."""
+
+    KIND = 20
+
+    shard: int
+    node: int
+    """Incarnation of the asking node."""
+
+
+class Fetched(Message, frozen=True):
+    """The shard; the payload is its parameters, float32 in little-endian order."""
+
+    KIND = 21
+    PAYLOAD = True
+
+    shard: int
+    clock: int
+    """Updates that are in these parameters."""

@@ -1,0 +1,59 @@
+"""Join: a node becomes a member, gets the job, says when it is ready, and leaves."""
+
+from __future__ import annotations
+
+from hogpour.net.wire.base import Message
+
+__all__ = ["Join", "Joined", "Leave", "Ready"]
+
+
+class Join(Message, frozen=True):
+    """Ask the coordinator to become a member."""
+
+    KIND = 30
+
+    name: str
+    """For people: host name and process id."""
+    address: str
+    """host:port on which this node serves shards; empty: it only computes."""
+
+
+class Joined(Message, frozen=True):
+    """The asker is a member as long as its heartbeats come."""
+
+    KIND = 31
+    BODY_LIMIT = 4 << 20
+
+    node: int
+    """Its incarnation: a number that no other member ever had."""
+    job: bytes
+    """The job's tables as JSON: data, never code."""
+    base: str
+    """Folder of the first node that the job's data paths are relative to."""
+    block_replicas: int
+    """Decides the cutting of the examples into blocks; the same on every node."""
+    lease_s: float
+    """Without a heartbeat for so long a member is declared dead."""
+    give_up_s: float
+    """Without an answer of the coordinator for so long a member ends."""
+
+
+class Ready(Message, frozen=True):
+    """The member has read the data and bound the model; answered with ``Ok``, or ``Failed`` where they are others."""
+
+    KIND = 32
+
+    node: int
+    spec: str
+    """``Spec.fingerprint`` of the model."""
+    data: str
+    """Digest of the training examples."""
+
+
+class Leave(Message, frozen=True):
+    """The member goes; its unfinished portions are given to others. Answered with ``Ok`` when its shards, if it has
+    any, are with others."""
+
+    KIND = 33
+
+    node: int

@@ -1,0 +1,37 @@
+"""Lease: portions of the training examples, handed out for as long as the member lives.
+
+A portion is a ticket of ``portions.Blocks``. The member names what it holds in every request, so that an answer that was
+lost on the way costs nothing: what the coordinator thinks it holds, and it does not, is granted again.
+"""
+
+from __future__ import annotations
+
+from hogpour.net.wire.base import Message
+
+__all__ = ["Lease", "Leased"]
+
+
+class Lease(Message, frozen=True):
+    """Report finished tickets and ask for more."""
+
+    KIND = 36
+    BODY_LIMIT = 1 << 16
+
+    node: int
+    holds: list[int]
+    """Tickets that it was granted and has not reported as done."""
+    done: list[int]
+    """Tickets whose every gradient was acknowledged by the shards; named until the coordinator has answered."""
+    want: int
+    """Further tickets that it can use."""
+
+
+class Leased(Message, frozen=True):
+    """The tickets that the member holds from now on besides those it named."""
+
+    KIND = 37
+    BODY_LIMIT = 1 << 16
+
+    tickets: list[int]
+    finished: bool
+    """There will be no more: every example of every epoch is used, or the run is being stopped."""

@@ -1,0 +1,39 @@
+"""Push: an accrued gradient for one shard. Sending it again is always safe: it is applied at most once."""
+
+from __future__ import annotations
+
+from hogpour.net.wire.base import Message
+
+__all__ = ["Push", "Pushed"]
+
+
+class Push(Message, frozen=True):
+    """Ask a parameter server to apply a gradient; the payload is float32 in little-endian order."""
+
+    KIND = 22
+    PAYLOAD = True
+
+    shard: int
+    node: int
+    """Incarnation of the pushing node; with ``replica`` the origin."""
+    replica: int
+    sequence: int
+    """1, 2, 3 ... for each origin and shard; a retry has the number of what it repeats."""
+    clock: int
+    """Shard clock of the fetch that the first of these gradients was computed on."""
+    steps: int
+    """Gradients in the sum, at least 1."""
+    scale: float
+    """Factor of the learning-rate schedule."""
+
+
+class Pushed(Message, frozen=True):
+    """The gradient is in the shard, now or since an earlier try."""
+
+    KIND = 23
+
+    shard: int
+    clock: int
+    """Shard clock after it was applied (a repeated push: as it is now)."""
+    staleness: int
+    """Shard clock when it was applied minus that of its fetch; -1 for a repeated push."""

@@ -1,0 +1,45 @@
+"""Status: what the cluster is doing, for ``python -m hogpour status``."""
+
+from __future__ import annotations
+
+from hogpour.net.wire.base import Message
+
+__all__ = ["Described", "Fence", "Report", "Reported", "Status"]
+
+
+class Status(Message, frozen=True):
+    """Ask the coordinator for the state of the cluster."""
+
+    KIND = 40
+
+
+class Described(Message, frozen=True):
+    """The state as a JSON text, see ``stats.ClusterState``."""
+
+    KIND = 41
+    BODY_LIMIT = 4 << 20
+
+    state: bytes
+
+
+class Report(Message, frozen=True):
+    """Ask a parameter server how its shards are."""
+
+    KIND = 42
+
+
+class Reported(Message, frozen=True):
+    """Its shards as a JSON text, see ``stats.ShardState``."""
+
+    KIND = 43
+    BODY_LIMIT = 4 << 20
+
+    shards: bytes
+
+
+class Fence(Message, frozen=True):
+    """Tell a parameter server that an incarnation was declared dead: what it still pushes is refused."""
+
+    KIND = 44
+
+    node: int

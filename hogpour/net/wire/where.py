@@ -1,0 +1,25 @@
+"""Where: the shard map."""
+
+from __future__ import annotations
+
+from hogpour.net.wire.base import Message
+
+__all__ = ["Map", "Where"]
+
+
+class Where(Message, frozen=True):
+    """Ask the coordinator which node serves which shard."""
+
+    KIND = 38
+
+
+class Map(Message, frozen=True):
+    """The shard map; see ``shards.ShardMap``."""
+
+    KIND = 39
+    BODY_LIMIT = 4 << 20
+
+    epoch: int
+    bounds: list[int]
+    owners: list[int]
+    addresses: list[str]

@@ -14,8 +14,9 @@ from typing import Any, Literal, get_type_hints
 
 from hogpour import registry
 from hogpour.errors import ConfigError
+from hogpour.shards import SHARD_BYTES
 
-__all__ = ["DataConfig", "Job", "RunConfig", "default_job", "job_from", "job_to_dict", "read_job"]
+__all__ = ["ClusterConfig", "DataConfig", "Job", "RunConfig", "default_job", "job_from", "job_to_dict", "read_job"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,27 @@ class RunConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterConfig:
+    """``[cluster]``: when a silent machine is given up, and how the parameters are cut. The first node's hold for all."""
+
+    lease_s: float = 3.0
+    """Seconds without a heartbeat after which a node is declared dead, 0.1 to 3600; its portions are given to others."""
+    give_up_s: float = 7.0
+    """Seconds without an answer of the first node, or of a shard, after which a node ends; at least ``lease_s``, so that
+    a node which was out of reach for a while comes back."""
+    shard_bytes: int = SHARD_BYTES
+    """Largest shard, 64 bytes or more. One of 4 MB is applied while the next is still arriving."""
+
+    def __post_init__(self) -> None:
+        if not 0.1 <= self.lease_s <= 3600:
+            raise ValueError(f"lease_s = {self.lease_s}, expected 0.1 to 3600")
+        if not self.lease_s <= self.give_up_s <= 86400:
+            raise ValueError(f"give_up_s = {self.give_up_s}, expected lease_s = {self.lease_s} to 86400")
+        if not 64 <= self.shard_bytes <= 1 << 30:
+            raise ValueError(f"shard_bytes = {self.shard_bytes}, expected 64 to 2^30")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A whole job as objects: the result of a job file, and what the embedded API takes.
 
@@ -105,6 +127,8 @@ class Job:
     """Seconds between two writings of the model file while training goes on."""
     base: str = ""
     """Folder that the data paths are relative to; empty: the current one."""
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    """Of use where the algorithm is one for several machines."""
 
     def __post_init__(self) -> None:
         self._normalise()
@@ -140,6 +164,8 @@ class Job:
                 self._set(**{name: registry.build(kind, getattr(self, name), name)})
         if isinstance(self.save, Path):
             self._set(save=str(self.save))
+        if not isinstance(self.cluster, ClusterConfig):
+            raise ConfigError(f"cluster: expected a ClusterConfig, got {self.cluster!r:.200}")
         for name in ("epochs", "batch", "replicas", "seed"):
             _typed(getattr(self, name), int, f"run.{name}")
         self._set(
@@ -153,8 +179,13 @@ class Job:
             object.__setattr__(self, name, value)
 
 
-def default_job() -> Job:
-    """Return the job of ``node`` without a job file: digits with a small network, on all cores."""
+def default_job(federated: bool = False) -> Job:
+    """Return the job of ``node`` without a job file: digits with a small network, on all cores.
+
+    Args:
+        federated: other machines may join.
+    """
+    algorithm = {"name": "downpour", "n_push": 4, "n_fetch": 4} if federated else {"name": "hogwild"}
     return job_from(
         {
             "data": {"train": "digits"},
@@ -162,7 +193,7 @@ def default_job() -> Job:
                 "layers": [{"layer": "linear", "units": 128}, {"layer": "relu"}, {"layer": "linear", "units": 10}],
                 "loss": "softmax_xent",
             },
-            "algorithm": {"name": "hogwild", "optimiser": {"name": "sgd", "lr": 0.1}},
+            "algorithm": algorithm | {"optimiser": {"name": "sgd", "lr": 0.1}},
             "run": {"epochs": 300, "batch": 16},
         },
         "default job",
@@ -194,9 +225,10 @@ def job_from(tables: Mapping[str, Any], source: str) -> Job:
         source: begins every error message.
     """
     try:
-        _check_keys(tables, ("data", "model", "algorithm", "run"), "", "table")
+        _check_keys(tables, ("data", "model", "algorithm", "run", "cluster"), "", "table")
         data = _section(DataConfig, tables, "data")
         run = _section(RunConfig, tables, "run")
+        cluster = _section(ClusterConfig, tables, "cluster")
         if run.replicas < 0 or (run.replicas == 0 and "replicas" in tables.get("run", {})):
             raise ConfigError(f"run.replicas = {run.replicas}, expected at least 1, or no such key for all cores")
         model = _table(tables, "model")
@@ -215,6 +247,7 @@ def job_from(tables: Mapping[str, Any], source: str) -> Job:
             seed=run.seed,
             save=run.model,
             save_every_s=run.save_every_s,
+            cluster=cluster,
         )
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
@@ -241,6 +274,7 @@ def job_to_dict(job: Job) -> dict[str, Any]:
         },
         "algorithm": registry.describe(job.algorithm),
         "run": run | ({"replicas": job.replicas} if job.replicas else {}),
+        "cluster": asdict(job.cluster),
     }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 __all__ = ["available_memory", "cores", "replica_environment", "set_kernel_cache", "threads_in_force"]
 
-KERNEL_FOLDERS = ("layers", "shm", "algos/optim")
+KERNEL_FOLDERS = ("layers", "shm", "algos/optim", "algos/exchange")
 """Where kernels, and what they inline, are written."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")

@@ -5,6 +5,7 @@ Runs on a thread of its own while replica processes import. Nothing is written t
 
 from __future__ import annotations
 
+import hashlib
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,8 @@ class Prepared:
     """Decides the cutting of an epoch into blocks; a resumed run keeps that of the first one."""
     state: TrainingState | None
     """Where the resumed run stood; None for a new one."""
+    digest: str
+    """Of the training examples, so that all nodes of a cluster train on the same; empty on a machine alone."""
 
 
 def count_replicas(job: Job) -> int:
@@ -71,10 +74,13 @@ def count_replicas(job: Job) -> int:
     return replicas
 
 
-def prepare(job: Job, replicas: int, resume: bool, fds: tuple[int, int]) -> Prepared:
+def prepare(
+    job: Job, replicas: int, resume: bool, fds: tuple[int, int], block_replicas: int = 0
+) -> Prepared:
     """Read the data, bind the model, resume where asked, and fill the segments.
 
     Args:
+        block_replicas: decides the cutting into blocks, for a node that joins others; 0: as this node would.
         fds: empty anonymous files, already inherited by the replicas: for the live segment and for the examples. They
             belong to the segments when this returns; when it raises, to the caller.
 
@@ -86,9 +92,11 @@ def prepare(job: Job, replicas: int, resume: bool, fds: tuple[int, int]) -> Prep
     with _blaming(job):
         network = network_of(job, data.train.shape)
     _check_outputs(job, network, data)
-    stored = _resumed(job, network, data, replicas) if resume else None
+    federated = job.algorithm.federated
+    # A cluster goes on from a snapshot of its shards, which the first node reads (``federation``).
+    stored = _resumed(job, network, data, replicas) if resume and not federated else None
     pending = stored[1].pending if stored else ()
-    layout = live_layout(network, job.algorithm.optimiser, replicas, len(pending))
+    layout = live_layout(network, job.algorithm.optimiser, replicas, len(pending), federated)
     live = Segment.create(layout, f"the live vector of {network.spec.n} parameters", fds[0])
     params = live.arrays["params"]
     if stored:
@@ -102,14 +110,16 @@ def prepare(job: Job, replicas: int, resume: bool, fds: tuple[int, int]) -> Prep
     else:
         with _blaming(job):
             network.init(params, generator(job.seed, _PARAMS))
+    examples = _fill(data.train, fds[1])
     return Prepared(
         network,
         live,
-        _fill(data.train, fds[1]),
+        examples,
         data.test,
         data.encoding,
-        stored[1].block_replicas if stored else replicas,
+        stored[1].block_replicas if stored else block_replicas or replicas,
         stored[1] if stored else None,
+        _digest(examples) if federated else "",
     )
 
 
@@ -222,6 +232,14 @@ def _fill(train: Dataset, fd: int) -> Segment:
     segment.arrays["x"][...] = train.x
     segment.arrays["y"][...] = train.y
     return segment
+
+
+def _digest(examples: Segment) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for array in examples.arrays.values():
+        digest.update(f"{array.dtype.name} {array.shape} ".encode())
+        digest.update(array)
+    return digest.hexdigest()
 
 
 def _first_difference(stored: Network, wanted: Network) -> str:

@@ -3,12 +3,14 @@
 ``Replica`` is the loop alone, on arrays that somebody else owns: tests run it in their own process. ``main`` is what a
 replica process executes (``python -m hogpour.replica``): it reads its orders from standard input, maps the segments
 that it inherited and runs the loop. Between two steps it looks at the control words and at its parent, so that it stops
-within a step of being told to, or of its node's death.
+within a step of being told to, or of its node's death. In a cluster an ``Outlet`` stands between the loop and the node's
+link, and blocks come from the node's queue instead of the counter.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import time
@@ -24,10 +26,11 @@ from hogpour.algos.optim.base import Optimiser
 from hogpour.config import Job, job_from
 from hogpour.layers.batch import gather_labels, gather_rows
 from hogpour.layers.sequential import Network, Sequential, Workspace
+from hogpour.outlet import Outlet, outlet_arrays
 from hogpour.portions import Blocks, example_order
 from hogpour.shm.clocks import COUNTERS, SUMS, Clocks
 from hogpour.shm.control import RUN, WORDS, Control
-from hogpour.shm.doorbell import ring
+from hogpour.shm.doorbell import answer, ring
 from hogpour.shm.layout import Field, Layout
 from hogpour.shm.segment import Segment
 
@@ -48,6 +51,8 @@ class Orders(msgspec.Struct, frozen=True):
     parent: int
     """Process id of the node."""
     bell_fd: int
+    wake_fd: int
+    """The replica's own bell, which the link rings; -1 without a link."""
     live_fd: int
     live: tuple[Field, ...]
     live_size: int
@@ -61,11 +66,14 @@ def network_of(job: Job, input_shape: tuple[int, ...]) -> Network:
     return Sequential(*job.model).network(job.input or input_shape)
 
 
-def live_layout(network: Network, optimiser: Optimiser, replicas: int, pending: int) -> Layout:
+def live_layout(
+    network: Network, optimiser: Optimiser, replicas: int, pending: int, federated: bool = False
+) -> Layout:
     """Lay out the live segment of a node.
 
     Args:
         pending: number of unfinished blocks that a resumed run begins with.
+        federated: whether replicas push what they accrue.
     """
     n = network.spec.n
     rows = [
@@ -81,6 +89,7 @@ def live_layout(network: Network, optimiser: Optimiser, replicas: int, pending: 
             ("pending", (pending, 2), np.int64),
             ("params", (n,), np.float32),
             *rows,
+            *(outlet_arrays(n, replicas) if federated else ()),
         ]
     )
 
@@ -106,6 +115,7 @@ class Replica:
         threads: kernel threads.
         alive: called between steps; False ends the loop.
         on_block: called after every block; wakes the node.
+        wait: in a cluster: returns when the link rang this replica's bell, or after a while.
     """
 
     def __init__(
@@ -121,6 +131,7 @@ class Replica:
         threads: int = 1,
         alive: Callable[[], bool] = lambda: True,
         on_block: Callable[[], None] = lambda: None,
+        wait: Callable[[], None] = lambda: None,
     ) -> None:
         self._job, self._network, self._number, self._threads = job, network, number, threads
         self._alive, self._on_block = alive, on_block
@@ -133,6 +144,18 @@ class Replica:
         optimiser = job.algorithm.optimiser
         self._view = ReplicaView(live["params"], optimiser_rows(live, optimiser, number), optimiser)
         self._view.t = int(self._clocks.steps.sum()) + 1
+        self._outlet: Outlet | None = None
+        if job.algorithm.federated:
+            self._outlet = Outlet(
+                live,
+                number,
+                self._exchange,
+                self._view,
+                steps=int(self._clocks.steps[number]),
+                ring=on_block,
+                wait=wait,
+                go_on=self._go_on,
+            )
         self._order = np.empty(self._blocks.block_size, np.int64)
         self._epoch, self._epoch_order = -1, np.empty(0, np.int64)
         self._philox = np.random.Philox(0)
@@ -155,6 +178,9 @@ class Replica:
 
     def run(self) -> None:
         """Train until no block is left, somebody says stop, or the loss is not finite."""
+        if self._outlet is not None:
+            self._run_leased(self._outlet)
+            return
         begun = self._clocks.unfinished(self._number)
         # A predecessor may have announced a block and died before it took it: then that block is still to be had.
         taken = min(self._control.tickets_taken, self._blocks.total)
@@ -173,6 +199,18 @@ class Replica:
                 return
         self._clocks.end_block(self._number)
 
+    def _run_leased(self, outlet: Outlet) -> None:
+        begun = self._clocks.unfinished(self._number)
+        if begun and begun[0] not in outlet.queue and not self._block(*begun):  # else announced, but never taken
+            return
+        while (ticket := outlet.take(self._announce)) is not None:
+            if not self._block(ticket, 0):
+                return
+        self._clocks.end_block(self._number)
+
+    def _go_on(self) -> bool:
+        return self._control.command == RUN and self._alive()
+
     def _announce(self, ticket: int) -> None:
         self._clocks.begin_block(self._number, ticket)
 
@@ -186,15 +224,19 @@ class Replica:
         order = example_order(self._job.seed, epoch, start, stop, self._order)
         self._view.lr_scale = self._job.algorithm.schedule.scale(epoch + rank / self._blocks.n_blocks, self._job.epochs)
         while position < stop - start:
-            if self._control.command != RUN or not self._alive():
+            if not self._go_on():
                 return False
             batch = min(self._job.batch, stop - start - position)
+            if self._outlet is not None and not self._outlet.before_step():
+                return False
             if not self.step(order, position, batch, ticket):
                 return False
             position += batch
             if not self._begun:
                 self._begun = True
                 self._clocks.begin(self._number, time.monotonic())
+        if self._outlet is not None and not self._outlet.finish(ticket):
+            return False
         self._clocks.end_block(self._number)
         self._on_block()
         return True
@@ -220,6 +262,8 @@ class Replica:
         workspace.backward()
         self._exchange.on_gradient(self._view, self._grad)
         self._view.t = self._clocks.record(self._number, batch, loss, right) + 1
+        if self._outlet is not None:
+            self._outlet.after_step()
         return True
 
     def _seed_step(self, ticket: int, position: int) -> None:
@@ -254,10 +298,23 @@ def main() -> int:
         threads=orders.threads,
         alive=lambda: os.getppid() == orders.parent,
         on_block=lambda: ring(orders.bell_fd),
+        wait=_bell_waiter(orders.wake_fd) if orders.wake_fd >= 0 else lambda: None,
     )
     replica.run()
     ring(orders.bell_fd)
     return 0
+
+
+def _bell_waiter(fd: int) -> Callable[[], None]:
+    """Return what waits for a ring of this bell, a quarter of a second at most: a stop may come without one."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+
+    def wait() -> None:
+        if poll.poll(250):
+            answer(fd)
+
+    return wait
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The contract of schemes: a named combination of choices, with the paper's constants as defaults.
 
-A scheme is a frozen dataclass in a short file of its own. What each choice answers is in the contract of its kind;
-``algos/exchange`` and ``algos/optim`` have files, gates and corrections come with the parameter server.
+A scheme is a frozen dataclass in a short file of its own. What each choice answers is in the contract of its kind:
+``algos/exchange`` and ``algos/optim``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ class Scheme(ABC):
     """A way to train: which choices are combined. Fields are what ``[algorithm]`` of a job file may say."""
 
     kind: ClassVar[str] = "scheme"
+    federated: ClassVar[bool] = False
+    """Whether parameters live on shards, and nodes can join; else on one machine's live vector."""
 
     optimiser: Optimiser = field(default_factory=lambda: Sgd(lr=0.1), metadata={"kind": "optimiser"})
     """How a gradient changes the parameters."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-__all__ = ["Doorbell", "ring"]
+__all__ = ["Doorbell", "answer", "ring"]
 
 
 class Doorbell:
@@ -27,14 +27,19 @@ class Doorbell:
 
     def answer(self) -> None:
         """Silence the bell; whatever rings later is heard again."""
-        with suppress(BlockingIOError):
-            while os.read(self.listen_fd, 4096):
-                pass
+        answer(self.listen_fd)
 
     def close(self) -> None:
         """Close both ends."""
         os.close(self.listen_fd)
         os.close(self.ring_fd)
+
+
+def answer(fd: int) -> None:
+    """Silence the bell behind a ``listen_fd``, perhaps inherited."""
+    with suppress(BlockingIOError):
+        while len(os.read(fd, 4096)) == 4096:
+            pass
 
 
 def ring(fd: int) -> None:

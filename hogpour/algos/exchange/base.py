@@ -1,7 +1,7 @@
 """The contract of exchanges: the first of the four choices that make a scheme. Decides, and does no I/O.
 
-A machine alone needs one moment, ``on_gradient``. The moments of the link between nodes (clocks moved, a fetch is
-complete) belong here too.
+A machine alone needs one moment, ``on_gradient``. Where parameters live on shards there is another, ``on_params``, and two
+numbers say when the link has something to do.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ class ReplicaView:
     """Gradients applied to the live vector by all replicas together, this one included; exact with one replica."""
     lr_scale: float = 1.0
     """Factor of the learning-rate schedule."""
+    accrued: npt.NDArray[Any] | None = None
+    """(n,) float32, the replica's own: the sum of the gradients since the last push. None on a machine alone."""
+    n_accrued: int = 0
+    """Gradients in ``accrued``; where 0, its content means nothing."""
 
 
 class Exchange(ABC):
@@ -38,6 +42,11 @@ class Exchange(ABC):
     __slots__ = ()
     kind: ClassVar[str] = "exchange"
 
+    n_push: int
+    """Steps of a replica between two pushes of what it accrued; only where a link pushes."""
+    n_fetch: int
+    """Steps of a replica between two fetches; only where a link fetches."""
+
     @abstractmethod
     def on_gradient(self, view: ReplicaView, grad: npt.NDArray[Any]) -> None:
         """Take one gradient in. Called by the replica after each backward pass.
@@ -45,3 +54,12 @@ class Exchange(ABC):
         Args:
             grad: (n,) gradient of the mean loss of one minibatch; the replica writes it again in the next step.
         """
+
+    def on_params(self, params: npt.NDArray[Any], fetched: npt.NDArray[Any]) -> None:
+        """Take in the parameters of one shard. Called by the link when a fetch is complete in staging.
+
+        Args:
+            params: (size,) float32, the shard's range of the live vector: replicas read and write it meanwhile.
+            fetched: (size,) float32, read only, the caller's.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no parameters in")

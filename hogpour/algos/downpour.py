@@ -1,0 +1,46 @@
+"""Downpour SGD: nodes push accrued gradients to sharded parameter servers and fetch fresh parameters, both in the
+background.
+
+Dean et al., "Large Scale Distributed Deep Networks", 2012: n_push = n_fetch = 1 in all its experiments, Adagrad on each
+shard, and a warm start with one replica "virtually eliminated stability concerns"; how long it lasts is not said.
+``exchange/accrue.py`` has the client, and our decisions where the paper is silent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hogpour.algos.base import Scheme
+from hogpour.algos.exchange.accrue import Accrue
+from hogpour.algos.exchange.base import Exchange
+
+__all__ = ["Downpour"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Downpour(Scheme):
+    """Asynchronous SGD over any number of nodes. On one node with one replica and n_push = n_fetch = 1 it is plain SGD,
+    bit for bit."""
+
+    federated: ClassVar[bool] = True
+
+    n_push: int = 1
+    """Steps of a replica between two pushes, at least 1."""
+    n_fetch: int = 1
+    """Steps of a replica between two fetches, at least 1."""
+    warm_start_examples: int = 0
+    """Examples that one replica of the whole cluster uses before all others begin; 0: none."""
+    warm_start_s: float = 0.0
+    """Seconds for which one replica of the whole cluster computes alone; 0: none. With both, what comes first ends it."""
+
+    def __post_init__(self) -> None:
+        for name in ("n_push", "n_fetch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}, expected at least 1")
+        for name in ("warm_start_examples", "warm_start_s"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} = {getattr(self, name)}, expected 0 or more")
+
+    def exchange(self) -> Exchange:
+        return Accrue(self.n_push, self.n_fetch)

@@ -1,0 +1,73 @@
+"""Accrue: step locally, sum the gradients, push the sum every n_push steps, fetch parameters every n_fetch steps.
+
+Dean et al. 2012, ``DownpourSGDClient(α, n_fetch, n_push)``:
+
+    if step mod n_fetch == 0: start fetching parameters
+    accrued += gradient;  parameters -= α · gradient
+    if step mod n_push == 0: start pushing accrued; accrued = 0
+
+What the paper leaves open, and what we do:
+
+- *The local rate.* The paper steps locally by a fixed α while the server uses Adagrad. We step by the job's optimiser, with
+  state rows of the node's own that are never sent: between two fetches a node is Hogwild! on its live vector.
+- *Local drift.* A fetch overwrites the live vector, as in the paper. The steps that it undoes are not lost: their
+  gradients are accrued, and come back with a later fetch. Adding the difference of two fetches instead would keep the
+  drift and the error of every stale step in it.
+- *The first push.* ``step mod n_push == 0`` would push after the first gradient. We push after every n_push-th, and fetch
+  after every n_fetch-th and once before the first.
+- *How long the background may take.* The paper does not bound it. Parameters asked for after step k·n_fetch must have
+  landed before step (k+1)·n_fetch is computed, and a push must be answered before the next but one is sealed; who gets
+  there earlier waits. So n_fetch = 1 is exactly the serial order fetch, gradient, push, and no loss of the network lets a
+  node drift away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+from numba import njit
+
+from hogpour.algos.exchange.base import Exchange, ReplicaView
+from hogpour.layers.tile import LANES, lanes_nonzero, lanes_subtract
+
+__all__ = ["Accrue"]
+
+
+@dataclass(frozen=True, slots=True)
+class Accrue(Exchange):
+    """Downpour's client."""
+
+    n_push: int
+    n_fetch: int
+
+    def on_gradient(self, view: ReplicaView, grad: npt.NDArray[Any]) -> None:
+        assert view.accrued is not None
+        view.optimiser.apply(view.params, grad, view.state, lr_scale=view.lr_scale, t=view.t)
+        if view.n_accrued:
+            accrue_add(view.accrued, grad)
+        else:
+            view.accrued[...] = grad
+
+    def on_params(self, params: npt.NDArray[Any], fetched: npt.NDArray[Any]) -> None:
+        accrue_take(params, fetched)
+
+
+@njit(cache=True, nogil=True)
+def accrue_add(accrued, grad):  # type: ignore[no-untyped-def]
+    """accrued += grad. Lines of gradient that are all 0 are left alone, as ``sgd_apply`` does."""
+    whole = accrued.size - accrued.size % LANES
+    minus_one = accrued.dtype.type(-1)
+    for line in range(0, whole, LANES):
+        if lanes_nonzero(grad, line):
+            lanes_subtract(accrued, grad, line, minus_one)
+    for k in range(whole, accrued.size):
+        accrued[k] += grad[k]
+
+
+@njit(cache=True, nogil=True)
+def accrue_take(params, fetched):  # type: ignore[no-untyped-def]
+    """params[k] = fetched[k] by aligned element stores: params is live, replicas read and write it meanwhile."""
+    for k in range(params.size):
+        params[k] = fetched[k]

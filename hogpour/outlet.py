@@ -1,0 +1,132 @@
+"""A replica's side of the link: when to seal, when to ask for parameters, when to wait, and where blocks come from.
+
+The replica calls it around every step; everything it says goes through words in shared memory and a ring of the node's
+bell. It waits only where the exchange says so (``algos/exchange/accrue.py``), each time on its own bell and for a bounded
+while, so that it hears a stop and its node's death.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.algos.exchange.base import Exchange, ReplicaView
+from hogpour.shm import accrual, landing, queue
+from hogpour.shm.accrual import Accrual
+from hogpour.shm.landing import Landing
+from hogpour.shm.queue import TicketQueue
+
+__all__ = ["Outlet", "outlet_arrays"]
+
+
+def outlet_arrays(n: int, replicas: int) -> Iterable[tuple[str, tuple[int, ...], npt.DTypeLike]]:
+    """Return what the live segment of a node with a link holds besides (for ``shm.layout``)."""
+    yield "accrual", (replicas, *accrual.WORDS), np.int64
+    yield "accrual_tickets", (replicas, accrual.BUFFERS, accrual.TICKETS), np.int64
+    yield "landing", (replicas, *landing.WORDS), np.int64
+    yield "queue", queue.WORDS, np.int64
+    yield "queue_ring", (queue.ROOM,), np.int64
+    yield "accrued", (replicas, accrual.BUFFERS, n), np.float32
+
+
+class Outlet:
+    """The outlet of one replica.
+
+    Args:
+        live: arrays of ``outlet_arrays`` among others.
+        number: of the replica.
+        steps: that this replica has done before, by a predecessor.
+        view: shown to the exchange; its ``accrued`` is kept up to date here.
+        ring: wakes the node's link.
+        wait: returns when the replica's bell rang, or after a while.
+        go_on: False ends every wait.
+    """
+
+    def __init__(
+        self,
+        live: Mapping[str, npt.NDArray[Any]],
+        number: int,
+        exchange: Exchange,
+        view: ReplicaView,
+        *,
+        steps: int,
+        ring: Callable[[], None],
+        wait: Callable[[], None],
+        go_on: Callable[[], bool],
+    ) -> None:
+        self._number, self._exchange, self._view, self._steps = number, exchange, view, steps
+        self._ring, self._wait, self._go_on = ring, wait, go_on
+        self._accrual = Accrual(live["accrual"][number], live["accrual_tickets"][number], live["accrued"][number])
+        self._landing = Landing(live["landing"])
+        self.queue = TicketQueue(live["queue"], live["queue_ring"])
+        # A predecessor may have wished for less or more than its steps say: its last wish is as good as ours.
+        self._tick = self._landing.wanted()[number]
+        self._tick_step = steps
+        self._refresh()
+
+    def before_step(self) -> bool:
+        """Wait until the next step may be computed; return False where the replica must end."""
+        # Tick k was asked for after step k·n_fetch; it must have landed before step (k+1)·n_fetch is computed.
+        overdue = self._steps + 1 - self._tick_step >= self._exchange.n_fetch
+        if not self._accrual.free or self._landing.held(self._number) or self._behind(overdue):
+            self._landing.count_wait(self._number)
+            while not self._accrual.free or self._landing.held(self._number) or self._behind(overdue):
+                if not self._go_on():
+                    return False
+                self._wait()
+        if not self._view.n_accrued:
+            self._accrual.begin(self._landing.number(self._number))
+        return True
+
+    def after_step(self) -> None:
+        """Count the gradient that the exchange has just accrued; seal and ask where it is time."""
+        self._steps += 1
+        self._view.n_accrued = self._accrual.added()
+        due = self._view.n_accrued >= self._exchange.n_push
+        if due:
+            self._seal()
+        if self._steps % self._exchange.n_fetch == 0:
+            self._landing.want(self._number)
+            self._tick, self._tick_step = self._tick + 1, self._steps
+            due = True
+        if due:
+            self._ring()
+
+    def finish(self, ticket: int) -> bool:
+        """Report a finished block with the next push; return False where the replica must end."""
+        while not self._accrual.free:
+            if not self._go_on():
+                return False
+            self._wait()
+        if self._accrual.finish(ticket):
+            self._seal()
+            self._ring()
+        return True
+
+    def take(self, announce: Callable[[int], None]) -> int | None:
+        """Take the next block of this node, waiting for one; None where there will be none, or the replica must end."""
+        while (ticket := self._try_take(announce)) is None:
+            if self._accrual.waiting:
+                self._seal()  # whoever waits for others has no reason to keep what it has
+            self._ring()
+            # Closed is looked at before the queue once more: what was put before the closing is still to be had.
+            if (self.queue.closed and not len(self.queue)) or not self._go_on():
+                return None
+            self._wait()
+        return ticket
+
+    def _try_take(self, announce: Callable[[int], None]) -> int | None:
+        return None if self._landing.held(self._number) else self.queue.take(announce)
+
+    def _behind(self, overdue: bool) -> bool:
+        return self._landing.landed(self._number) < self._tick - (not overdue)
+
+    def _seal(self) -> None:
+        self._accrual.seal(self._view.lr_scale)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self._view.accrued, self._view.n_accrued = self._accrual.buffer, self._accrual.count

@@ -1,0 +1,176 @@
+"""Accrual buffers: gradients summed in shared memory until the link has pushed them. Two for each replica.
+
+A replica adds into its active buffer and **seals** it: from then on the buffer belongs to the link, which sends straight
+from this memory, so it is frozen until every shard has answered. Meanwhile the replica adds into the other one. Only the
+writer seals; only the link releases; neither takes a lock.
+
+    state of a buffer     0 fresh · +k sealed, its content is push number k · -k released, push k is answered
+
+The number in the state makes recovery exact: a replica that is killed between sealing and switching buffers leaves the
+sealed buffer active, and its successor sees that push ``sequence`` is sealed (or even answered) already. A kill in the
+middle of an addition leaves a part of one gradient in the sum; the batch is then used again (``clocks.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from hogpour.shm.atomics import atomic_load, atomic_store
+from hogpour.shm.layout import LINE_BYTES
+
+__all__ = ["BUFFERS", "TICKETS", "WORDS", "Accrual", "Sealed", "released", "sealed"]
+
+BUFFERS = 2
+TICKETS = 64
+"""Tickets that one push can finish; a window that finishes more is sealed early."""
+
+WORDS = (1 + BUFFERS, LINE_BYTES // 8)
+"""Shape of the words of one replica, int64: a line of its own, then a line for each buffer."""
+
+_ACTIVE, _COUNT, _SEQUENCE, _LANDING = range(4)  # of the replica's line
+_STATE, _SEALED_COUNT, _SEALED_LANDING, _SCALE, _N_TICKETS = range(5)  # of a buffer's line
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A sealed buffer. Its memory is frozen until ``released``."""
+
+    replica: int
+    buffer: int
+    sequence: int
+    """1, 2, 3 ... of this replica."""
+    steps: int
+    """Gradients in the sum; 0: there is nothing to push, only tickets to report."""
+    landing: int
+    """Number of the landing that the first of these gradients was computed on."""
+    scale: float
+    """Factor of the learning-rate schedule."""
+    tickets: tuple[int, ...]
+    """Blocks whose last gradient is in this or an earlier push of this replica. One may be named twice."""
+
+
+class Accrual:
+    """The writer's side: the buffers of one replica, used by that replica alone.
+
+    Args:
+        words: ``WORDS`` int64, live shared memory.
+        tickets: (BUFFERS, TICKETS) int64, live shared memory.
+        buffers: (BUFFERS, n) float32, live shared memory.
+    """
+
+    def __init__(self, words: npt.NDArray[np.int64], tickets: npt.NDArray[np.int64], buffers: npt.NDArray[Any]) -> None:
+        assert words.shape == WORDS, f"accrual words: got {words.shape}, expected {WORDS}"
+        self._flat, self._own, self._tickets, self._buffers = words.reshape(-1), words[0], tickets, buffers
+        self._lines = words[1:]
+        if not self._own[_SEQUENCE]:
+            self._own[_SEQUENCE] = 1
+        self._switch()  # the predecessor may have been killed between sealing and switching
+
+    @property
+    def buffer(self) -> npt.NDArray[Any]:
+        """The active buffer, (n,)."""
+        active: npt.NDArray[Any] = self._buffers[self._own[_ACTIVE]]
+        return active
+
+    @property
+    def count(self) -> int:
+        """Gradients in the active buffer."""
+        return int(self._own[_COUNT])
+
+    @property
+    def free(self) -> bool:
+        """Whether the active buffer may be written: what it held before is answered."""
+        return self._state(int(self._own[_ACTIVE])) <= 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is anything to seal."""
+        return bool(self._own[_COUNT] or self._lines[self._own[_ACTIVE], _N_TICKETS])
+
+    def begin(self, landing: int) -> None:
+        """Say on which landing the first gradient of the window is computed; before that gradient."""
+        self._own[_LANDING] = landing
+
+    def added(self) -> int:
+        """Count one gradient that was added to ``buffer``; return how many it holds."""
+        self._own[_COUNT] += 1
+        return int(self._own[_COUNT])
+
+    def finish(self, ticket: int) -> bool:
+        """Note a finished block; return whether the window is full of them and must be sealed."""
+        line = self._lines[self._own[_ACTIVE]]
+        count = int(line[_N_TICKETS])
+        self._tickets[self._own[_ACTIVE], count] = ticket
+        line[_N_TICKETS] = count + 1
+        return count + 1 == TICKETS
+
+    def seal(self, scale: float) -> None:
+        """Give the active buffer to the link and go on with the other one, once that is ``free``."""
+        line = self._lines[self._own[_ACTIVE]]
+        line[_SEALED_COUNT], line[_SEALED_LANDING] = self._own[_COUNT], self._own[_LANDING]
+        line[_SCALE] = np.float64(scale).view(np.int64)
+        word = (1 + int(self._own[_ACTIVE])) * WORDS[1] + _STATE
+        accrual_store(self._flat, word, self._own[_SEQUENCE])  # the last store: whoever sees it sees all of the above
+        self._switch()
+
+    def _switch(self) -> None:
+        """Leave the buffer that holds push ``sequence``, if one does: a successor may do this again from any point."""
+        for buffer in range(BUFFERS):
+            if abs(self._state(buffer)) == self._own[_SEQUENCE]:
+                self._own[_COUNT] = 0
+                self._own[_ACTIVE] = 1 - buffer
+                self._own[_SEQUENCE] += 1  # the last store: until then, the line above says what is to be done
+                return
+
+    def _state(self, buffer: int) -> int:
+        return int(accrual_load(self._flat, (1 + buffer) * WORDS[1] + _STATE))
+
+
+def sealed(words: npt.NDArray[np.int64], tickets: npt.NDArray[np.int64], replica: int) -> list[Sealed]:
+    """Return the sealed buffers of a replica, in the order of their sealing; the link's side.
+
+    Args:
+        words: (replicas, *WORDS) int64, live shared memory.
+        tickets: (replicas, BUFFERS, TICKETS) int64, live shared memory.
+    """
+    found = []
+    for buffer in range(BUFFERS):
+        line = words[replica, 1 + buffer]
+        sequence = int(accrual_load(line, _STATE))
+        if sequence > 0:
+            n_tickets = int(line[_N_TICKETS])
+            found.append(
+                Sealed(
+                    replica,
+                    buffer,
+                    sequence,
+                    int(line[_SEALED_COUNT]),
+                    int(line[_SEALED_LANDING]),
+                    float(line[_SCALE].view(np.float64)),
+                    tuple(tickets[replica, buffer, :n_tickets].tolist()),
+                )
+            )
+    found.sort(key=lambda s: s.sequence)
+    return found
+
+
+def released(words: npt.NDArray[np.int64], push: Sealed) -> None:
+    """Give a buffer back to its writer: all shards have answered."""
+    line = words[push.replica, 1 + push.buffer]
+    line[_N_TICKETS] = 0
+    accrual_store(line, _STATE, -push.sequence)
+
+
+@njit(cache=True, nogil=True)
+def accrual_load(words, word):  # type: ignore[no-untyped-def]
+    return atomic_load(words, word)
+
+
+@njit(cache=True, nogil=True)
+def accrual_store(words, word, value):  # type: ignore[no-untyped-def]
+    atomic_store(words, word, np.int64(value))

@@ -1,0 +1,74 @@
+"""Fetched parameters: which replica has asked for them, and what has landed in the live vector since.
+
+A replica counts its wishes (ticks) and rings; the link fetches, copies into the live vector and says which ticks that
+served. Each word has one writer and grows only, so nothing is lost when either looks late.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.shm.layout import LINE_BYTES
+
+__all__ = ["WORDS", "Landing"]
+
+WORDS = (2, LINE_BYTES // 8)
+"""Shape of the words of one replica, int64: a line written by the replica, one written by the link."""
+
+_WANTED, _WAITS = 0, 1  # of the replica's line
+_LANDED, _NUMBER, _HELD = 0, 1, 2  # of the link's line
+
+
+class Landing:
+    """The words of all replicas of a node.
+
+    Args:
+        words: (replicas, *WORDS) int64, live shared memory.
+    """
+
+    def __init__(self, words: npt.NDArray[np.int64]) -> None:
+        self._words = words
+
+    # -- the replica's side
+
+    def want(self, replica: int) -> None:
+        """Ask for fresh parameters."""
+        self._words[replica, 0, _WANTED] += 1
+
+    def count_wait(self, replica: int) -> None:
+        """Count one time that a replica had to wait for the link."""
+        self._words[replica, 0, _WAITS] += 1
+
+    def number(self, replica: int) -> int:
+        """Return how many landings there were; what a replica computes next is computed on that one or a later one."""
+        return int(self._words[replica, 1, _NUMBER])
+
+    def held(self, replica: int) -> bool:
+        """Whether this replica is to compute nothing yet (warm start)."""
+        return bool(self._words[replica, 1, _HELD])
+
+    # -- the link's side
+
+    def wanted(self) -> list[int]:
+        """Return how many ticks each replica has asked for."""
+        ticks: list[int] = self._words[:, 0, _WANTED].tolist()
+        return ticks
+
+    def landed(self, replica: int) -> int:
+        """Return how many ticks of a replica have been served."""
+        return int(self._words[replica, 1, _LANDED])
+
+    def land(self, ticks: list[int], number: int) -> None:
+        """Say that landing ``number`` is complete, and which ticks it serves."""
+        self._words[:, 1, _NUMBER] = number
+        self._words[:, 1, _LANDED] = ticks
+
+    def hold(self, replica: int, held: bool) -> None:
+        """Let a replica compute, or not yet."""
+        self._words[replica, 1, _HELD] = held
+
+    @property
+    def waits(self) -> int:
+        """Times that replicas waited for the link."""
+        return int(self._words[:, 0, _WAITS].sum())

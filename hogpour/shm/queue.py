@@ -1,0 +1,89 @@
+"""The tickets that a node holds on lease: filled by its link, emptied by its replicas, without locks.
+
+A ring of numbers, a head that replicas advance by compare and exchange, a tail that the link alone advances. As with
+``control.take_ticket``, a replica announces a ticket before it takes it, so that a kill between the two loses none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.shm.control import control_exchange_if, control_load, control_store
+from hogpour.shm.layout import LINE_BYTES
+
+__all__ = ["ROOM", "WORDS", "TicketQueue"]
+
+ROOM = 256
+"""Tickets that fit."""
+
+WORDS = (3, LINE_BYTES // 8)
+"""Shape of the words, int64: one line for each."""
+
+_HEAD, _TAIL, _CLOSED = 0, 1, 2
+
+
+class TicketQueue:
+    """The queue of one node.
+
+    Args:
+        words: ``WORDS`` int64, live shared memory.
+        ring: (ROOM,) int64, live shared memory.
+    """
+
+    def __init__(self, words: npt.NDArray[np.int64], ring: npt.NDArray[np.int64]) -> None:
+        assert words.shape == WORDS, f"ticket queue: got words of shape {words.shape}, expected {WORDS}"
+        assert ring.shape == (ROOM,), f"ticket queue: got a ring of {ring.shape}, expected ({ROOM},)"
+        self._words, self._ring = words.reshape(-1), ring
+
+    def take(self, announce: Callable[[int], None]) -> int | None:
+        """Take the next ticket for the calling replica; None where the queue is empty.
+
+        Args:
+            announce: as in ``Control.take_ticket``; -1 takes an announcement back.
+        """
+        announced = False
+        while (head := int(control_load(self._words, _HEAD))) < int(control_load(self._words, _TAIL)):
+            ticket = int(self._ring[head % ROOM])
+            announce(ticket)
+            announced = True
+            if control_exchange_if(self._words, _HEAD, head, head + 1):
+                return ticket
+        if announced:
+            announce(-1)  # others were quicker: a successor of the caller must not do their block again
+        return None
+
+    def put(self, tickets: list[int]) -> None:
+        """Append; the link's side. There must be room."""
+        tail = int(control_load(self._words, _TAIL))
+        assert len(self) + len(tickets) <= ROOM, f"ticket queue: {len(self)} and {len(tickets)} more, room for {ROOM}"
+        for ticket in tickets:
+            self._ring[tail % ROOM] = ticket
+            tail += 1
+        control_store(self._words, _TAIL, tail)
+
+    def take_all(self) -> list[int]:
+        """Empty the queue; the link's side, when the tickets are not this node's any more or it leaves."""
+        taken: list[int] = []
+        while (ticket := self.take(lambda ticket: None)) is not None:
+            taken.append(ticket)
+        return taken
+
+    def close(self) -> None:
+        """Say that no ticket will come any more; the link's side."""
+        control_store(self._words, _CLOSED, 1)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the queue will get no more tickets."""
+        return bool(control_load(self._words, _CLOSED))
+
+    def __len__(self) -> int:
+        return int(control_load(self._words, _TAIL)) - int(control_load(self._words, _HEAD))
+
+    def __contains__(self, ticket: object) -> bool:
+        """Whether a ticket is still to be taken."""
+        head, tail = int(control_load(self._words, _HEAD)), int(control_load(self._words, _TAIL))
+        return any(int(self._ring[k % ROOM]) == ticket for k in range(head, tail))

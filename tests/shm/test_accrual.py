@@ -1,0 +1,182 @@
+"""Accrual buffers, landings and the ticket queue: who may touch what when, and what a killed replica leaves behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hogpour.shm import accrual, landing, queue
+from hogpour.shm.accrual import Accrual, released, sealed
+from hogpour.shm.landing import Landing
+from hogpour.shm.queue import TicketQueue
+
+
+class Killed(Exception):
+    """Stands for a kill -9 between two stores."""
+
+
+class Memory:
+    """The words of one replica, which die before store number ``stores``."""
+
+    def __init__(self) -> None:
+        self.words = np.zeros((1, *accrual.WORDS), np.int64)
+        self.tickets = np.zeros((1, accrual.BUFFERS, accrual.TICKETS), np.int64)
+        self.buffers = np.zeros((accrual.BUFFERS, 16), np.float32)
+
+    def replica(self) -> Accrual:
+        return Accrual(self.words[0], self.tickets[0], self.buffers)
+
+    def sealed(self) -> list[accrual.Sealed]:
+        return sealed(self.words, self.tickets, 0)
+
+
+class Mortal(np.ndarray):
+    """An array whose owner is killed before one of its stores."""
+
+    left = 10**9
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        mortal_store()
+        super().__setitem__(key, value)
+
+
+def mortal_store() -> None:
+    Mortal.left -= 1
+    if Mortal.left < 0:
+        raise Killed
+
+
+def add(replica: Accrual, value: float) -> None:
+    if not replica.count:
+        replica.begin(7)
+        replica.buffer[:] = 0
+    replica.buffer[:] += np.float32(value)
+    replica.added()
+
+
+def test_a_sealed_buffer_stays_as_it_is_while_the_other_one_fills() -> None:
+    memory = Memory()
+    replica = memory.replica()
+    add(replica, 1)
+    add(replica, 2)
+    replica.finish(5)
+    replica.seal(0.5)
+    add(replica, 9)
+    (push,) = memory.sealed()
+    assert accrual.Sealed(0, 0, 1, 2, 7, 0.5, (5,)) == push
+    assert memory.buffers[push.buffer].tolist() == [3] * 16
+    assert replica.free
+    replica.seal(1.0)
+    assert not replica.free
+    assert [1, 2] == [push.sequence for push in memory.sealed()]
+    released(memory.words, push)
+    assert replica.free
+    assert [2] == [push.sequence for push in memory.sealed()]
+
+
+def test_a_window_that_is_full_of_tickets_says_so() -> None:
+    replica = Memory().replica()
+    assert not replica.waiting
+    assert [replica.finish(ticket) for ticket in range(accrual.TICKETS)] == [False] * (accrual.TICKETS - 1) + [True]
+    assert replica.waiting
+
+
+def test_a_successor_goes_on_in_the_unsealed_buffer() -> None:
+    memory = Memory()
+    add(memory.replica(), 1)
+    successor = memory.replica()
+    assert successor.count == 1
+    add(successor, 1)
+    successor.seal(1.0)
+    assert memory.buffers[memory.sealed()[0].buffer].tolist() == [2] * 16
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["unanswered", "answered"])
+@pytest.mark.parametrize("stores", range(9))
+def test_a_kill_at_any_store_of_sealing_neither_loses_nor_doubles_a_push(
+    stores: int, answered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The successor seals what was not sealed, and does not seal again what was, even when it is answered already."""
+    memory = Memory()
+    memory.words = memory.words.view(Mortal)
+    store = accrual.accrual_store
+
+    def accrual_store(words: Any, word: int, value: int) -> None:
+        mortal_store()
+        store(np.asarray(words), word, value)
+
+    monkeypatch.setattr(accrual, "accrual_store", accrual_store)
+    monkeypatch.setattr(Mortal, "left", 10**9)
+    replica = memory.replica()
+    add(replica, 1)
+    pushes = []
+
+    def link() -> None:
+        for push in memory.sealed():
+            pushes.append((push.sequence, push.steps, memory.buffers[push.buffer][0]))
+            released(memory.words, push)
+
+    Mortal.left = stores
+    try:
+        replica.seal(1.0)
+        died = False
+    except Killed:
+        died = True
+    Mortal.left = 10**9
+    assert died == (stores < 7), "the number of stores of a sealing has changed: cover them all"
+    if answered:
+        link()
+    successor = memory.replica()
+    if successor.count:  # it was not sealed yet
+        successor.seal(1.0)
+    add(successor, 10)
+    successor.seal(1.0)
+    link()
+    assert pushes == [(1, 1, 1.0), (2, 1, 10.0)]
+
+
+def test_a_wish_is_served_by_a_landing_that_began_after_it() -> None:
+    words = Landing(np.zeros((2, *landing.WORDS), np.int64))
+    words.want(1)
+    assert words.wanted() == [0, 1]
+    words.land([0, 1], 3)
+    assert (words.landed(0), words.landed(1), words.number(0)) == (0, 1, 3)
+    assert not words.held(0)
+    words.hold(0, True)
+    assert words.held(0)
+    words.count_wait(0)
+    assert words.waits == 1
+
+
+def test_every_ticket_is_taken_once_and_announced_before() -> None:
+    tickets = TicketQueue(np.zeros(queue.WORDS, np.int64), np.zeros(queue.ROOM, np.int64))
+    announced: list[int] = []
+    assert tickets.take(announced.append) is None
+    tickets.put([4, 7])
+    assert 7 in tickets
+    assert tickets.take(announced.append) == 4
+    assert announced == [4]
+    assert 4 not in tickets
+    tickets.put(list(range(100, 100 + queue.ROOM - 1)))
+    assert len(tickets) == queue.ROOM
+    assert tickets.take_all() == [7, *range(100, 100 + queue.ROOM - 1)]
+    assert not tickets.closed
+    tickets.close()
+    assert tickets.closed
+
+
+def test_whoever_loses_a_ticket_takes_its_announcement_back() -> None:
+    """A replica that was killed later would otherwise have its successor do a block that another one did."""
+    tickets = TicketQueue(np.zeros(queue.WORDS, np.int64), np.zeros(queue.ROOM, np.int64))
+    tickets.put([4])
+    announced: list[int] = []
+
+    def announce(ticket: int) -> None:
+        announced.append(ticket)
+        if ticket == 4 and len(announced) == 1:
+            tickets.take(lambda ticket: None)  # another replica, between the announcement and the taking
+
+    assert tickets.take(announce) is None
+    assert announced == [4, -1]

@@ -79,13 +79,13 @@ class RunConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterConfig:
-    """``[cluster]``: when a silent machine is given up, and how the parameters are cut. The first node's hold for all."""
+    """``[cluster]``: when a silent machine is given up, how parameters are cut. The first node's hold for all."""
 
     lease_s: float = 3.0
-    """Seconds without a heartbeat after which a node is declared dead, 0.1 to 3600; its portions are given to others."""
+    """Seconds without a heartbeat after which a node is declared dead, 0.1 to 3600; its portions go to others."""
     give_up_s: float = 7.0
-    """Seconds without an answer of the first node, or of a shard, after which a node ends; at least ``lease_s``, so that
-    a node which was out of reach for a while comes back."""
+    """Seconds without an answer of the first node, or of a shard, after which a node ends; at least ``lease_s``, so
+    that a node which was out of reach for a while comes back."""
     shard_bytes: int = SHARD_BYTES
     """Largest shard, 64 bytes or more. One of 4 MB is applied while the next is still arriving."""
 

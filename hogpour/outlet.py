@@ -1,8 +1,8 @@
 """A replica's side of the link: when to seal, when to ask for parameters, when to wait, and where blocks come from.
 
-The replica calls it around every step; everything it says goes through words in shared memory and a ring of the node's
-bell. It waits only where the exchange says so (``algos/exchange/accrue.py``), each time on its own bell and for a bounded
-while, so that it hears a stop and its node's death.
+The replica calls it around every step; everything it says goes through words in shared memory and a ring of the
+node's bell. It waits only where the exchange says so (``algos/exchange/accrue.py``), each time on its own bell and for a
+bounded while, so that it hears a stop and its node's death.
 """
 
 from __future__ import annotations

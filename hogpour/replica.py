@@ -3,8 +3,8 @@
 ``Replica`` is the loop alone, on arrays that somebody else owns: tests run it in their own process. ``main`` is what a
 replica process executes (``python -m hogpour.replica``): it reads its orders from standard input, maps the segments
 that it inherited and runs the loop. Between two steps it looks at the control words and at its parent, so that it stops
-within a step of being told to, or of its node's death. In a cluster an ``Outlet`` stands between the loop and the node's
-link, and blocks come from the node's queue instead of the counter.
+within a step of being told to, or of its node's death. In a cluster an ``Outlet`` stands between the loop and the
+node's link, and blocks come from the node's queue instead of the counter.
 """
 
 from __future__ import annotations

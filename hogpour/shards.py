@@ -8,6 +8,7 @@ one a node: while one is applied, the next is still arriving. Knows no network.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from hogpour.spec import ALIGNMENT
 
@@ -26,7 +27,7 @@ def cut(n: int, largest_bytes: int = SHARD_BYTES) -> tuple[int, ...]:
     """
     lines, largest = -(-n // ALIGNMENT), max(1, largest_bytes // (4 * ALIGNMENT))
     count = max(1, -(-lines // largest))
-    return tuple(min(n, ALIGNMENT * (lines * k // count)) for k in range(count)) + (n,)
+    return (*(ALIGNMENT * (lines * k // count) for k in range(count)), n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,9 @@ class ShardMap:
     def __post_init__(self) -> None:
         shards = len(self.bounds) - 1
         if shards < 1 or len(self.owners) != shards or len(self.addresses) != shards:
-            raise ValueError(f"shard map: {len(self.bounds)} bounds, {len(self.owners)} owners, "
-                             f"{len(self.addresses)} addresses; expected one more bound than owners and addresses")  # fmt: skip
-        if self.bounds[0] != 0 or any(a >= b for a, b in zip(self.bounds, self.bounds[1:])):
+            raise ValueError(f"shard map: {len(self.bounds)} bounds, {len(self.owners)} owners, {len(self.addresses)} "
+                             "addresses; expected one more bound than owners and addresses")  # fmt: skip
+        if self.bounds[0] != 0 or any(a >= b for a, b in pairwise(self.bounds)):
             raise ValueError(f"shard map: bounds {self.bounds} do not grow from 0")
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ class FakeLink:
         n = live["params"].size
         bounds = cut(n, -(-n // shards // 16) * 64 + 64)
         self.live, self.optimiser = live, optimiser
-        self.slices = [slice(a, b) for a, b in zip(bounds, bounds[1:])]
+        self.slices = [slice(a, b) for a, b in pairwise(bounds)]
         self.params = live["params"].copy()
         self.rows = tuple(np.zeros(n, np.float32) for _ in optimiser.state)
         self.landing, self.queue = Landing(live["landing"]), TicketQueue(live["queue"], live["queue_ring"])

@@ -32,7 +32,7 @@ class Downpour(Scheme):
     warm_start_examples: int = 0
     """Examples that one replica of the whole cluster uses before all others begin; 0: none."""
     warm_start_s: float = 0.0
-    """Seconds for which one replica of the whole cluster computes alone; 0: none. With both, what comes first ends it."""
+    """Seconds for which one replica of the whole cluster computes alone; 0: none. With both: whichever ends first."""
 
     def __post_init__(self) -> None:
         for name in ("n_push", "n_fetch"):

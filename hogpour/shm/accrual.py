@@ -1,8 +1,8 @@
 """Accrual buffers: gradients summed in shared memory until the link has pushed them. Two for each replica.
 
-A replica adds into its active buffer and **seals** it: from then on the buffer belongs to the link, which sends straight
-from this memory, so it is frozen until every shard has answered. Meanwhile the replica adds into the other one. Only the
-writer seals; only the link releases; neither takes a lock.
+A replica adds into its active buffer and **seals** it: from then on the buffer belongs to the link, which sends
+straight from this memory, so it is frozen until every shard has answered. Meanwhile the replica adds into the other
+one. Only the writer seals; only the link releases; neither takes a lock.
 
     state of a buffer     0 fresh · +k sealed, its content is push number k · -k released, push k is answered
 

@@ -65,15 +65,15 @@ def test_a_sealed_buffer_stays_as_it_is_while_the_other_one_fills() -> None:
     replica.seal(0.5)
     add(replica, 9)
     (push,) = memory.sealed()
-    assert accrual.Sealed(0, 0, 1, 2, 7, 0.5, (5,)) == push
+    assert push == accrual.Sealed(0, 0, 1, 2, 7, 0.5, (5,))
     assert memory.buffers[push.buffer].tolist() == [3] * 16
     assert replica.free
     replica.seal(1.0)
     assert not replica.free
-    assert [1, 2] == [push.sequence for push in memory.sealed()]
+    assert [push.sequence for push in memory.sealed()] == [1, 2]
     released(memory.words, push)
     assert replica.free
-    assert [2] == [push.sequence for push in memory.sealed()]
+    assert [push.sequence for push in memory.sealed()] == [2]
 
 
 def test_a_window_that_is_full_of_tickets_says_so() -> None:

@@ -8,17 +8,17 @@ Dean et al. 2012, ``DownpourSGDClient(α, n_fetch, n_push)``:
 
 What the paper leaves open, and what we do:
 
-- *The local rate.* The paper steps locally by a fixed α while the server uses Adagrad. We step by the job's optimiser, with
-  state rows of the node's own that are never sent: between two fetches a node is Hogwild! on its live vector.
+- *The local rate.* The paper steps locally by a fixed α while the server uses Adagrad. We step by the job's optimiser,
+  with state rows of the node's own that are never sent: between two fetches a node is Hogwild! on its live vector.
 - *Local drift.* A fetch overwrites the live vector, as in the paper. The steps that it undoes are not lost: their
   gradients are accrued, and come back with a later fetch. Adding the difference of two fetches instead would keep the
   drift and the error of every stale step in it.
-- *The first push.* ``step mod n_push == 0`` would push after the first gradient. We push after every n_push-th, and fetch
-  after every n_fetch-th and once before the first.
+- *The first push.* ``step mod n_push == 0`` would push after the first gradient. We push after every n_push-th, and
+  fetch after every n_fetch-th and once before the first.
 - *How long the background may take.* The paper does not bound it. Parameters asked for after step k·n_fetch must have
-  landed before step (k+1)·n_fetch is computed, and a push must be answered before the next but one is sealed; who gets
-  there earlier waits. So n_fetch = 1 is exactly the serial order fetch, gradient, push, and no loss of the network lets a
-  node drift away.
+  landed before step (k+1)·n_fetch is computed, and a push must be answered before the next but one is sealed; who
+  gets there earlier waits. So n_fetch = 1 is exactly the serial order fetch, gradient, push, and no loss of the
+  network lets a node drift away.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The contract of exchanges: the first of the four choices that make a scheme. Decides, and does no I/O.
 
-A machine alone needs one moment, ``on_gradient``. Where parameters live on shards there is another, ``on_params``, and two
-numbers say when the link has something to do.
+A machine alone needs one moment, ``on_gradient``. Where parameters live on shards there is another, ``on_params``, and
+two numbers say when the link has something to do.
 """
 
 from __future__ import annotations

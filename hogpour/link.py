@@ -1,0 +1,287 @@
+"""The link of one node: from accrual buffers to the shards, and from the shards to the live vector.
+
+Replicas seal and ask through words in shared memory and ring; ``moved`` looks at the words and starts what is due. For
+every shard a push leaves before the fetch that was asked for with it, and the pairs of all shards are in flight
+together: while shard 1 is answered, shard 2 is still on its way out. Shards of this node's own are reached without
+a socket and without a copy beside the one into the live vector.
+
+What is frozen and until when: a sealed buffer until every shard has answered, then ``released``. A fetch lands in
+staging and is copied into the live vector by the exchange; only from the node's own shards it is taken directly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.algos.exchange.base import Exchange
+from hogpour.errors import RequestFailed
+from hogpour.net.requests import Requests
+from hogpour.net.staging import Staging
+from hogpour.net.wire.fetch import Fetch, Fetched
+from hogpour.net.wire.push import Push, Pushed
+from hogpour.shards import ShardMap
+from hogpour.shm.accrual import Sealed, released, sealed
+from hogpour.shm.landing import Landing
+
+__all__ = ["Link"]
+
+_INLINE_ELEMENTS = 1 << 18
+"""A copy of so many elements takes 0.1 ms and is made on the event loop; a longer one on a thread."""
+
+_LANDINGS = 1024
+"""Landings whose clocks are remembered: a window of accrual seldom spans more than a few."""
+
+
+class Link:
+    """Pushes and fetches for the replicas of one node.
+
+    Args:
+        live: arrays of the live segment, with those of ``outlet.outlet_arrays``.
+        reach: address → who answers there; "" is the coordinator's.
+        relocate: asked when a shard is not where the map says; returns a map of a later epoch.
+        wake: rings the bell of a replica.
+        staging: where fetches land.
+        done: told the tickets whose every gradient is acknowledged.
+        fenced: told which incarnation was declared dead; its unanswered pushes are dropped.
+        patience_s: how long a shard may not answer before the run fails.
+
+    Attributes:
+        node: incarnation; set again when the node has joined again.
+        pushes: acknowledged, counted once for all shards.
+        staleness: sum over these pushes of the mean staleness over shards.
+    """
+
+    def __init__(
+        self,
+        live: Mapping[str, npt.NDArray[Any]],
+        exchange: Exchange,
+        shard_map: ShardMap,
+        *,
+        node: int,
+        reach: Callable[[str], Requests],
+        relocate: Callable[[int], Awaitable[ShardMap]],
+        wake: Callable[[int], None],
+        staging: Staging,
+        done: Callable[[tuple[int, ...]], None],
+        fenced: Callable[[int], None],
+        patience_s: float,
+    ) -> None:
+        self.node = node
+        self.pushes, self.staleness = 0, 0.0
+        self._map, self._exchange, self._patience_s = shard_map, exchange, patience_s
+        self._reach, self._relocate, self._wake, self._staging = reach, relocate, wake, staging
+        self._done, self._fenced = done, fenced
+        self._words, self._tickets, self._params = live["accrual"], live["accrual_tickets"], live["params"]
+        self._landing = Landing(live["landing"])
+        self._bytes = [[memoryview(buffer).cast("B") for buffer in buffers] for buffers in live["accrued"]]
+        self._sent: dict[int, int] = {}  # replica → highest sequence that was taken up
+        self._clocks = [0] * shard_map.n_shards  # of the newest fetch of each shard
+        self._landings: dict[int, tuple[int, ...]] = {}  # landing → clocks of its shards
+        self._number, self._fetching, self._again = 0, False, False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._room = asyncio.Event()
+
+    async def land(self) -> None:
+        """Fetch all shards and let the replicas know; returns when they are in the live vector."""
+        ticks = self._landing.wanted()
+        await asyncio.gather(*(self._fetch(shard) for shard in range(self._map.n_shards)))
+        self._complete(ticks)
+
+    def moved(self) -> None:
+        """Start what is due; called when a replica rang. Cheap where nothing is."""
+        due = [push for replica in range(len(self._words)) for push in self._new(replica)]
+        fetch = self._wanted()
+        if fetch and self._fetching:
+            self._again, fetch = True, False
+        if not due and not fetch:
+            return
+        pushes: list[list[asyncio.Task[int]]] = [[] for _ in due]
+        fetches: list[asyncio.Task[None]] = []
+        loop = asyncio.get_running_loop()
+        ticks = self._landing.wanted()
+        # Tasks begin in this order, and a request is written before its first wait: push before fetch, shard by shard.
+        for shard in range(self._map.n_shards):
+            for push, parts in zip(due, pushes, strict=True):
+                if push.steps:
+                    parts.append(loop.create_task(self._push(push, shard, self.node)))
+            if fetch:
+                fetches.append(loop.create_task(self._fetch(shard)))
+        for push, parts in zip(due, pushes, strict=True):
+            self._keep(self._answered(push, parts, self.node))
+        if fetch:
+            self._fetching = True
+            self._keep(self._landed(ticks, fetches))
+
+    async def broken(self) -> None:
+        """Wait, without a deadline, until something cannot go on; raises what it was."""
+        await asyncio.shield(self._broken)
+
+    async def drain(self) -> None:
+        """Wait until everything that was started is answered; each part has a deadline of its own."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    async def close(self) -> None:
+        """End at once what is in flight."""
+        for task in self._tasks:
+            task.cancel()
+        await self.drain()
+        self._broken.cancel()
+
+    def drop_pushes(self) -> None:
+        """Give every sealed buffer back unsent: this incarnation was declared dead, its portions are others' now."""
+        for replica in range(len(self._words)):
+            for push in self._new(replica):
+                released(self._words, push)
+            self._wake(replica)
+
+    # -- pushes
+
+    def _new(self, replica: int) -> list[Sealed]:
+        """Return the buffers that were sealed since the last look."""
+        before = self._sent.get(replica, 0)
+        new = [push for push in sealed(self._words, self._tickets, replica) if push.sequence > before]
+        if new:
+            self._sent[replica] = new[-1].sequence
+        return new
+
+    async def _push(self, push: Sealed, shard: int, node: int) -> int:
+        """Push one shard's part of a sealed buffer; return its staleness."""
+        part = self._map.range(shard)
+        payload = self._bytes[push.replica][push.buffer][4 * part.start : 4 * part.stop]
+        # One that is not kept any more was before the oldest that is.
+        clocks = self._landings.get(push.landing) or self._landings[min(self._landings)]
+        message = Push(
+            shard,
+            node,
+            push.replica,
+            push.sequence,
+            clocks[shard],
+            push.steps,
+            push.scale,
+        )
+        answer = await self._ask(shard, message, [payload])
+        assert isinstance(answer, Pushed)
+        return max(0, answer.staleness)
+
+    async def _answered(self, push: Sealed, parts: list[asyncio.Task[int]], node: int) -> None:
+        try:
+            staleness = await _all(parts)
+        except RequestFailed as error:
+            if error.code != "fenced":
+                raise
+            released(self._words, push)
+            self._wake(push.replica)
+            self._fenced(node)
+            return
+        if parts:
+            self.pushes += 1
+            self.staleness += sum(staleness) / len(staleness)
+        released(self._words, push)
+        self._wake(push.replica)
+        if push.tickets:
+            self._done(push.tickets)
+
+    # -- fetches
+
+    def _wanted(self) -> bool:
+        return any(want > self._landing.landed(replica) for replica, want in enumerate(self._landing.wanted()))
+
+    async def _fetch(self, shard: int) -> None:
+        """Bring one shard into the live vector."""
+        target = self._params[self._map.range(shard)]
+        message = Fetch(shard, self.node)
+        requests = self._reach(self._map.addresses[shard])
+        if requests.own:
+            reply = await requests.ask(message)
+            try:
+                answer = reply.message
+                await self._take(target, reply.payload[0])
+            finally:
+                if reply.sent is not None:
+                    reply.sent()
+        else:
+            place = await self._stage(target.nbytes)
+            try:
+                answer = await self._ask(shard, message, [], place)
+                await self._take(target, place)
+            finally:
+                self._staging.give(place)
+        assert isinstance(answer, Fetched)
+        self._clocks[shard] = answer.clock
+
+    async def _take(self, target: npt.NDArray[np.float32], fetched: memoryview) -> None:
+        source = np.frombuffer(fetched, np.float32)
+        if target.size <= _INLINE_ELEMENTS:
+            self._exchange.on_params(target, source)
+        else:
+            await asyncio.get_running_loop().run_in_executor(None, self._exchange.on_params, target, source)
+
+    async def _landed(self, ticks: list[int], parts: list[asyncio.Task[None]]) -> None:
+        try:
+            await _all(parts)
+        finally:
+            self._fetching = False
+        self._complete(ticks)
+        if self._again:
+            self._again = False
+            self.moved()
+
+    def _complete(self, ticks: list[int]) -> None:
+        self._number += 1
+        self._landings[self._number] = tuple(self._clocks)
+        self._landing.land(ticks, self._number)
+        for replica in range(len(ticks)):
+            self._wake(replica)
+        self._landings.pop(self._number - _LANDINGS, None)
+
+    # -- both
+
+    async def _ask(
+        self, shard: int, message: Push | Fetch, payload: list[memoryview], into: memoryview | None = None
+    ) -> Any:
+        """Ask whoever serves a shard, wherever it has moved meanwhile."""
+        while True:
+            known = self._map
+            requests = self._reach(known.addresses[shard])
+            try:
+                return await requests.request(message, payload, into=into, deadline_s=self._patience_s)
+            except RequestFailed as error:
+                if error.code != "moved":
+                    raise
+            if self._map is known:
+                self._map = await self._relocate(known.epoch)
+
+    async def _stage(self, n_bytes: int) -> memoryview:
+        while (place := self._staging.take(n_bytes)) is None:
+            self._room.clear()
+            self._staging.on_free(self._room.set)
+            await self._room.wait()  # no deadline: another fetch of this node holds the memory, and has one
+        return place
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self._broken.done():
+            self._broken.set_exception(error)
+
+
+async def _all(parts: list[Any]) -> list[Any]:
+    """Wait for all; when one fails or the caller is cancelled, end the others before that is told."""
+    try:
+        return [await part for part in parts]
+    finally:
+        for part in parts:
+            part.cancel()
+        if not all(part.done() for part in parts):
+            await asyncio.wait(parts)

@@ -1,0 +1,205 @@
+"""A node as a member of its cluster: joins, beats, leases portions and reports them, joins again when it was forgotten.
+
+Knows the coordinator by its messages only, and of the replicas only the queue of tickets. The same code runs on the
+first node, whose coordinator is reached without a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from hogpour.errors import ClusterFailed, PeerLost, RequestFailed
+from hogpour.net.requests import Requests
+from hogpour.net.wire.beat import Beat, Beaten
+from hogpour.net.wire.join import Join, Joined, Leave, Ready
+from hogpour.net.wire.lease import Lease, Leased
+from hogpour.net.wire.where import Map, Where
+from hogpour.shards import ShardMap
+from hogpour.shm.queue import ROOM, TicketQueue
+
+__all__ = ["Member"]
+
+_BEATS_A_LEASE = 6
+_EMPTY_S = 0.05
+"""Between two questions of a node that was granted nothing: others hold what is left, and may yet die."""
+
+
+class Member:
+    """The membership of one node.
+
+    Args:
+        coordinator: who answers there.
+        name: of this node, for people.
+        address: host:port on which it serves shards; empty: it serves none.
+
+    Attributes:
+        joined: what the coordinator said at the (last) joining.
+        beaten: its newest answer to a heartbeat.
+        ended: set when the coordinator said anything but ``run``.
+    """
+
+    def __init__(self, coordinator: Requests, name: str, address: str, where: str) -> None:
+        self._coordinator, self._name, self._address, self._where = coordinator, name, address, where
+        self._spec, self._data = "", ""
+        self._held: set[int] = set()
+        self._done: set[int] = set()
+        self._wish = asyncio.Event()
+        self._fenced = asyncio.Event()
+        self.joined: Joined | None = None
+        self.beaten: Beaten | None = None
+        self.ended = asyncio.Event()
+
+    @property
+    def node(self) -> int:
+        """Incarnation."""
+        assert self.joined is not None
+        return self.joined.node
+
+    async def join(self, patience_s: float) -> Joined:
+        """Become a member.
+
+        Raises:
+            PeerLost: nobody answered within ``patience_s``.
+            RequestFailed: the coordinator does not want this node.
+        """
+        answer = await self._coordinator.request(Join(self._name, self._address), deadline_s=patience_s)
+        assert isinstance(answer, Joined)
+        self.joined = answer
+        return answer
+
+    async def ready(self, spec: str, data: str) -> None:
+        """Say that this node can compute. Raises RequestFailed where its model or its data are others."""
+        self._spec, self._data = spec, data
+        await self._ask(Ready(self.node, spec, data))
+
+    async def where(self, older_than: int = -1) -> ShardMap:
+        """Return the shard map, waiting until there is one of a later epoch than ``older_than``."""
+        assert self.joined is not None
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.joined.give_up_s
+        while True:
+            answer = await self._ask(Where())
+            assert isinstance(answer, Map)
+            if answer.epoch > older_than:
+                return ShardMap(answer.epoch, tuple(answer.bounds), tuple(answer.owners), tuple(answer.addresses))
+            if loop.time() > deadline:
+                raise ClusterFailed(f"a shard is not where the map of epoch {older_than} says, and after "
+                                    f"{self.joined.give_up_s:g} s there is no newer map")  # fmt: skip
+            await asyncio.sleep(_EMPTY_S)
+
+    async def leave(self) -> None:
+        """Go: portions and shards are given to others. Nobody who has given up the cluster needs this."""
+        await self._ask(Leave(self.node))
+
+    # -- portions
+
+    def finished(self, tickets: tuple[int, ...]) -> None:
+        """Note blocks whose every gradient is acknowledged; they are reported with the next lease."""
+        mine = self._held.intersection(tickets)
+        self._held -= mine
+        self._done |= mine
+        if mine:
+            self._wish.set()
+
+    def look(self) -> None:
+        """Look at the queue now; called when a replica rang."""
+        self._wish.set()
+
+    def fence(self, node: int) -> None:
+        """Say that incarnation ``node`` of this node was declared dead."""
+        if node == self.node:  # news of an earlier one comes late
+            self._fenced.set()
+
+    async def lease(self, queue: TicketQueue, stock: int) -> None:
+        """Keep the queue filled and report what is done, until there will be no more tickets.
+
+        Args:
+            stock: tickets that the queue should hold.
+        """
+        while True:
+            self._wish.clear()
+            want = max(0, min(stock, ROOM) - len(queue))
+            if want > stock // 2 or self._done:
+                leased = await self._lease(want)
+                if leased is not None:
+                    queue.put(leased.tickets)
+                    if leased.finished:
+                        queue.close()
+                        return
+                    if leased.tickets:
+                        continue
+            try:
+                await asyncio.wait_for(self._wish.wait(), None if len(queue) else _EMPTY_S)
+            except TimeoutError:
+                continue
+
+    async def _lease(self, want: int) -> Leased | None:
+        done, node = sorted(self._done)[:1024], self.node
+        try:
+            answer = await self._ask(Lease(node, sorted(self._held), done, want))
+        except RequestFailed as error:
+            if error.code != "fenced":
+                raise
+            self.fence(node)
+            return None
+        assert isinstance(answer, Leased)
+        if node != self.node:  # it has joined again meanwhile, and what was granted to the old one is others'
+            return None
+        self._done.difference_update(done)
+        self._held.update(answer.tickets)
+        return answer
+
+    # -- heartbeats
+
+    async def beat(self, totals: Callable[[], dict[str, Any]]) -> None:
+        """Beat until the coordinator says that the run ends.
+
+        Args:
+            totals: the fields of ``Beat`` besides ``node``.
+
+        Raises:
+            ClusterFailed: the coordinator is gone.
+        """
+        assert self.joined is not None
+        every_s = self.joined.lease_s / _BEATS_A_LEASE
+        loop = asyncio.get_running_loop()
+        while True:
+            due, node = loop.time() + every_s, self.node
+            try:
+                answer = await self._ask(Beat(node, **totals()))
+            except RequestFailed as error:
+                if error.code != "fenced":
+                    raise
+                self.fence(node)
+            else:
+                assert isinstance(answer, Beaten)
+                self.beaten = answer
+                if answer.command != "run":
+                    self.ended.set()
+                    return
+            await asyncio.sleep(max(0.0, due - loop.time()))
+
+    async def rejoin(self, again: Callable[[], None]) -> None:
+        """Wait until this incarnation is fenced, then join as a new one; for ever, which the caller ends.
+
+        Args:
+            again: called when the old incarnation is given up and the new one has joined, before it is ready.
+        """
+        assert self.joined is not None
+        while True:
+            await self._fenced.wait()
+            await self.join(self.joined.give_up_s)
+            self._held.clear()
+            self._done.clear()
+            again()
+            await self.ready(self._spec, self._data)
+            self._fenced.clear()
+
+    async def _ask(self, message: Any) -> Any:
+        assert self.joined is not None
+        try:
+            return await self._coordinator.request(message, deadline_s=self.joined.give_up_s)
+        except PeerLost as error:
+            raise ClusterFailed(f"the first node, {self._where}, does not answer: {error}") from error

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Evaluation", "Meter", "Notice", "Progress", "Summary"]
+__all__ = [
+    "ClusterState",
+    "Evaluation",
+    "MemberState",
+    "Meter",
+    "Notice",
+    "Progress",
+    "Summary",
+    "Totals",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +157,86 @@ class Meter:
             new_evaluation=new_evaluation,
             notices=notices,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What replicas did, of one incarnation of a node or of a whole cluster."""
+
+    examples: int = 0
+    right: int = 0
+    """Of these, predicted right in training."""
+    loss: float = 0.0
+    """Sum of the losses of these examples."""
+    pushes: int = 0
+    """Pushes acknowledged by all shards."""
+    staleness: float = 0.0
+    """Sum over these pushes of the mean staleness over the shards."""
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(
+            self.examples + other.examples,
+            self.right + other.right,
+            self.loss + other.loss,
+            self.pushes + other.pushes,
+            self.staleness + other.staleness,
+        )
+
+    @property
+    def mean_staleness(self) -> float | None:
+        """Mean staleness of a push, in updates; None before the first one."""
+        return self.staleness / self.pushes if self.pushes else None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberState:
+    """One member of a cluster."""
+
+    node: int
+    """Its incarnation."""
+    name: str
+    address: str
+    """host:port on which it serves shards; empty: it serves none, or nobody told on which."""
+    phase: Literal["loading", "ready", "leaving"]
+    replicas: int
+    """Replica processes that run there."""
+    examples: int
+    """Used by this incarnation."""
+    rate: float
+    """Examples per second of late."""
+    silent_s: float
+    """Seconds since it was last heard from."""
+    shards: int
+    """Shards that it serves."""
+    tickets: int
+    """Portions that it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterState:
+    """A cluster at one moment, as its coordinator sees it; the answer to ``Status``."""
+
+    command: Literal["run", "finish", "stop", "fail"]
+    reason: str
+    """Why it stops or fails; empty otherwise."""
+    warming: bool
+    """Only one replica of the cluster computes yet."""
+    members: tuple[MemberState, ...]
+    """By incarnation; the first one is the coordinator's own node."""
+    epoch: int
+    """Of the shard map."""
+    bounds: tuple[int, ...]
+    """(shards + 1,) of the shards in the vector."""
+    owners: tuple[int, ...]
+    """(shards,) incarnation of the member that serves it."""
+    tickets_done: int
+    tickets_leased: int
+    tickets_free: int
+    examples_done: int
+    """Examples whose gradients are in the shards, earlier runs of a resumed job included."""
+    examples_repeated: int
+    """Examples handed out again because a member died or left or the run was resumed."""
+    totals: Totals
+    """Of all members that ever were, in this run."""
+    rate: float
+    """Examples per second of late, of the whole cluster."""

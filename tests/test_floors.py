@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1] / "hogpour"
 FLOORS: list[set[str]] = [
     {"errors", "spec", "registry", "config", "stats"},  # 0 words
     {"layers", "algos.optim", "algos.schedule", "differences", "contract"},  # 1 mathematics
-    {"algos", "portions", "tickets", "net.membership", "shm.layout"},  # 2 pure decisions
-    {"shm", "formats", "scaling", "dataset", "data", "cpu"},  # 3 ports
+    {"algos", "portions", "tickets", "net.membership", "shm.layout", "net.address", "net.connection", "net.frame", "net.requests", "net.wire"},  # 2 pure decisions
+    {"shm", "net", "formats", "scaling", "dataset", "data", "cpu"},  # 3 ports
     {"model", "replica", "supervisor", "checkpoint", "preparation", "training"},  # 4 roles
     {"training", "node", "report", "doctor", "cli", "__main__", "__init__"},  # 5 the house
 ]
@@ -28,7 +28,7 @@ DOORS = {
     "mmap": {"shm.segment"},
     "random": set(),
     "pickle": set(),
-    "socket": set(),
+    "socket": {"net.transport"},
     "multiprocessing": set(),
 }
 
@@ -121,11 +121,13 @@ def test_anonymous_files_are_made_in_one_place(module: str) -> None:
     assert "memfd_create" not in attributes(module)
 
 
-def test_shm_knows_no_network_and_formats_know_no_shared_memory() -> None:
+def test_shm_knows_no_network_and_net_and_formats_know_no_shared_memory() -> None:
     for module in modules():
         names = {name for name, _ in imports(module)}
         if module.startswith("shm"):
             assert not any(n.startswith("hogpour.net") for n in names)
+        if module.startswith("net"):
+            assert not any(n.startswith("hogpour.shm") for n in names)
         if module.startswith("formats"):
             assert not any(n.startswith("hogpour.shm") for n in names)
 

@@ -8,7 +8,7 @@ from functools import cache
 
 from hogpour.net.wire.base import Message
 
-__all__ = ["kinds"]
+__all__ = ["answers", "kinds"]
 
 
 @cache
@@ -17,8 +17,16 @@ def kinds() -> dict[int, type[Message]]:
     found: dict[int, type[Message]] = {}
     for file in pkgutil.iter_modules(__path__):
         for cls in vars(importlib.import_module(f"{__name__}.{file.name}")).values():
-            if isinstance(cls, type) and issubclass(cls, Message) and cls.__module__ == f"{__name__}.{file.name}":
-                if cls is not Message:
-                    assert cls.KIND not in found, f"{cls.__name__} and {found[cls.KIND].__name__} share {cls.KIND}"
-                    found[cls.KIND] = cls
+            ours = getattr(cls, "__module__", "") == f"{__name__}.{file.name}"
+            if ours and isinstance(cls, type) and issubclass(cls, Message) and cls is not Message:
+                assert cls.KIND not in found, f"{cls.__name__} and {found[cls.KIND].__name__} share {cls.KIND}"
+                found[cls.KIND] = cls
     return found
+
+
+@cache
+def answers() -> dict[type[Message], type[Message]]:
+    """Return the message that answers each request. What is not in it is no request."""
+    named = {cls.__name__: cls for cls in kinds().values()}
+    assert len(named) == len(kinds()), "two messages share a name"
+    return {cls: named[cls.ANSWER] for cls in kinds().values() if cls.ANSWER}

@@ -23,6 +23,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     """Whether raw bytes may follow."""
     BODY_LIMIT: ClassVar[int] = 1024
     """Bytes that the fields may take; checked before anything is read."""
+    ANSWER: ClassVar[str] = ""
+    """For a request: the name of the message that answers it when it was done; ``Failed`` answers it otherwise."""
 
 
 class Ok(Message, frozen=True):
@@ -38,7 +40,7 @@ class Failed(Message, frozen=True):
     BODY_LIMIT = 8192
 
     code: str
-    """For programs: ``refused`` (token, version), ``moved`` (the shard is served elsewhere), ``fenced`` (the sender was
-    declared dead and must join again), ``ended`` (the run is over), ``wrong`` (the request makes no sense), ``busy``."""
+    """For programs: ``refused`` (token, version), ``moved`` (the shard is served elsewhere), ``fenced`` (the sender
+    was declared dead and must join again), ``ended`` (the run is over), ``wrong`` (it makes no sense), ``busy``."""
     text: str
     """For people: one line."""

@@ -11,6 +11,7 @@ class Beat(Message, frozen=True):
     """Renew the lease and tell the totals of this incarnation."""
 
     KIND = 34
+    ANSWER = "Beaten"
 
     node: int
     replicas: int

@@ -11,6 +11,7 @@ class Dump(Message, frozen=True):
     """Ask a parameter server for a shard with its optimiser rows."""
 
     KIND = 24
+    ANSWER = "Dumped"
 
     shard: int
     give_up: bool
@@ -46,6 +47,7 @@ class Adopt(Message, frozen=True):
     """Tell a parameter server to take a shard over from another one; answered with ``Ok`` when it has it."""
 
     KIND = 27
+    ANSWER = "Ok"
 
     shard: int
     source: str

@@ -11,6 +11,7 @@ class Fetch(Message, frozen=True):
     """Ask a parameter server for a shard."""
 
     KIND = 20
+    ANSWER = "Fetched"
 
     shard: int
     node: int

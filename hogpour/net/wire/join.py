@@ -11,6 +11,7 @@ class Join(Message, frozen=True):
     """Ask the coordinator to become a member."""
 
     KIND = 30
+    ANSWER = "Joined"
 
     name: str
     """For people: host name and process id."""
@@ -42,6 +43,7 @@ class Ready(Message, frozen=True):
     """The member has read the data and bound the model; answered with ``Ok``, or ``Failed`` where they are others."""
 
     KIND = 32
+    ANSWER = "Ok"
 
     node: int
     spec: str
@@ -55,5 +57,6 @@ class Leave(Message, frozen=True):
     any, are with others."""
 
     KIND = 33
+    ANSWER = "Ok"
 
     node: int

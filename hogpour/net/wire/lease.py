@@ -1,7 +1,7 @@
 """Lease: portions of the training examples, handed out for as long as the member lives.
 
-A portion is a ticket of ``portions.Blocks``. The member names what it holds in every request, so that an answer that was
-lost on the way costs nothing: what the coordinator thinks it holds, and it does not, is granted again.
+A portion is a ticket of ``portions.Blocks``. The member names what it holds in every request, so that an answer that
+was lost on the way costs nothing: what the coordinator thinks it holds, and it does not, is granted again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ class Lease(Message, frozen=True):
     """Report finished tickets and ask for more."""
 
     KIND = 36
+    ANSWER = "Leased"
     BODY_LIMIT = 1 << 16
 
     node: int

@@ -11,6 +11,7 @@ class Push(Message, frozen=True):
     """Ask a parameter server to apply a gradient; the payload is float32 in little-endian order."""
 
     KIND = 22
+    ANSWER = "Pushed"
     PAYLOAD = True
 
     shard: int

@@ -11,6 +11,7 @@ class Status(Message, frozen=True):
     """Ask the coordinator for the state of the cluster."""
 
     KIND = 40
+    ANSWER = "Described"
 
 
 class Described(Message, frozen=True):
@@ -26,6 +27,7 @@ class Report(Message, frozen=True):
     """Ask a parameter server how its shards are."""
 
     KIND = 42
+    ANSWER = "Reported"
 
 
 class Reported(Message, frozen=True):
@@ -41,5 +43,6 @@ class Fence(Message, frozen=True):
     """Tell a parameter server that an incarnation was declared dead: what it still pushes is refused."""
 
     KIND = 44
+    ANSWER = "Ok"
 
     node: int

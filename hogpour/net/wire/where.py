@@ -11,6 +11,7 @@ class Where(Message, frozen=True):
     """Ask the coordinator which node serves which shard."""
 
     KIND = 38
+    ANSWER = "Map"
 
 
 class Map(Message, frozen=True):

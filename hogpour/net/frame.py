@@ -1,0 +1,103 @@
+"""A frame: a fixed header, a message, and perhaps a payload of raw bytes. Pure: knows no sockets and no connection.
+
+    magic b"HGPR" | kind u8 | flags u8 = 0 | reserved u16 = 0 | id u32 | n_body u32 | n_payload u64     little-endian
+    n_body bytes: the message as MessagePack
+    n_payload bytes
+
+Everything in a header is checked before anything is allocated or waited for: who is no peer learns so at its first
+bytes, and nobody makes this node reserve memory by naming a large number.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+import msgspec
+
+from hogpour.errors import LocalProtocolError, RemoteProtocolError
+from hogpour.net.wire import kinds
+from hogpour.net.wire.base import Message
+
+__all__ = ["HEADER_BYTES", "MAGIC", "VERSION", "Header", "check_beginning", "decode", "encode"]
+
+VERSION = 1
+"""Of the frames and all messages. ``Hello``, ``Challenge``, ``Failed`` and the header are the same in every version, so
+that two versions can tell each other why they part."""
+
+MAGIC = b"HGPR"
+HEADER_BYTES = 24
+
+_HEADER = struct.Struct("<4sBBHIIQ")
+_KINDS = kinds()
+_DECODERS = {cls: msgspec.msgpack.Decoder(cls) for cls in _KINDS.values()}
+_ENCODE = msgspec.msgpack.Encoder().encode
+
+
+class Header(NamedTuple):
+    """What a frame is and how long its parts are; every field is within its bounds."""
+
+    kind: type[Message]
+    id: int
+    """Number of the request; the answer has the same. 0 in the handshake."""
+    n_body: int
+    n_payload: int
+
+    @classmethod
+    def parse(cls, data: bytes | bytearray | memoryview, offset: int, payload_limit: int) -> Header:
+        """Read the 24 bytes at ``offset``.
+
+        Raises:
+            RemoteProtocolError: no header, an unknown kind, or a length above its limit.
+        """
+        magic, kind, flags, reserved, number, n_body, n_payload = _HEADER.unpack_from(data, offset)
+        if magic != MAGIC:
+            check_beginning(magic)
+        message = _KINDS.get(kind)
+        if message is None:
+            raise RemoteProtocolError(f"sent a message of unknown kind {kind}")
+        if flags or reserved:
+            raise RemoteProtocolError(f"sent {message.__name__} with flags {flags}, {reserved}; expected 0, 0")
+        if n_body > message.BODY_LIMIT:
+            raise RemoteProtocolError(f"sent {message.__name__} of {n_body} bytes; at most {message.BODY_LIMIT}")
+        if n_payload:
+            if not message.PAYLOAD:
+                raise RemoteProtocolError(f"sent {message.__name__} with {n_payload} bytes of payload; it has none")
+            if n_payload > payload_limit:
+                text = f"sent {message.__name__} with {n_payload} bytes of payload; at most {payload_limit}"
+                raise RemoteProtocolError(text)
+        return cls(message, number, n_body, n_payload)
+
+
+def check_beginning(data: bytes | bytearray | memoryview) -> None:
+    """Raise RemoteProtocolError if these first bytes of a header, perhaps fewer than four, are not ours."""
+    begins = bytes(data[: len(MAGIC)])
+    if not MAGIC.startswith(begins):
+        raise RemoteProtocolError(f"this is no hogpour peer: it begins with {begins!r}")
+
+
+def encode(message: Message, id: int, n_payload: int = 0) -> bytes:
+    """Return header and body of a frame; the payload is written behind them.
+
+    Raises:
+        LocalProtocolError: the other end would refuse this.
+    """
+    body = _ENCODE(message)
+    n_body = len(body)
+    if n_body > message.BODY_LIMIT:
+        raise LocalProtocolError(f"{type(message).__name__} of {n_body} bytes; at most {message.BODY_LIMIT}")
+    if n_payload and not message.PAYLOAD:
+        raise LocalProtocolError(f"{type(message).__name__} with {n_payload} bytes of payload; it has none")
+    return _HEADER.pack(MAGIC, message.KIND, 0, 0, id, n_body, n_payload) + body
+
+
+def decode(kind: type[Message], body: bytes | bytearray | memoryview) -> Message:
+    """Return the message of a body.
+
+    Raises:
+        RemoteProtocolError: the bytes are no message of this kind.
+    """
+    try:
+        return _DECODERS[kind].decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RemoteProtocolError(f"sent a {kind.__name__} that is none: {error}") from error

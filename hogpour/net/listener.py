@@ -1,0 +1,376 @@
+"""The open port of a node: connections are accepted, proven, and their requests handed to handlers.
+
+Whatever somebody sends here, or does not send, ends at most the connection that it came by, with one logged reason, and
+takes a bounded amount of memory: a scratch for each connection, a bounded number of connections, of requests under way
+on each, and of staging buffers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Awaitable, Callable, Mapping
+
+from hogpour.errors import HogpourError, RemoteProtocolError, RequestFailed, ResourceError
+from hogpour.net.address import join
+from hogpour.net.connection import NONCE_BYTES, Connection
+from hogpour.net.requests import Handler, Reply
+from hogpour.net.staging import Staging
+from hogpour.net.transport import Transport
+from hogpour.net.wire.base import Failed, Message
+
+__all__ = ["Handler", "Listener", "Reply"]
+
+SWEEP_S = 1.0
+"""While there are connections, they are looked at this often."""
+
+IN_FLIGHT = 32
+"""Requests of one connection that are not answered, or whose answer it has not read: with more, it is not read on. What
+has arrived together with the last of them, at most a scratch full of small frames, is still served."""
+
+LINES_PER_S = 10
+"""Of reasons why connections ended; the others are counted."""
+
+BACKLOG = 512
+
+
+class Listener:
+    """Accepts connections and answers what comes by them.
+
+    Args:
+        handlers: what is called for each request.
+        token: the cluster's.
+        staging: memory for the payloads of requests.
+        payload_limit: largest payload of a request.
+        log: called with a line when a connection ends in another way than by being closed between two frames.
+        max_connections: at once. Who comes when there are so many is turned away.
+        max_unproven: connections that have not proven the token. Who comes when there are so many takes the place of
+            the oldest of them: idle strangers do not keep a node out.
+        handshake_s: seconds for the proof.
+        write_s, arrive_s: see ``Transport``.
+        nonce: source of random bytes.
+
+    Attributes:
+        address: host:port, once started.
+    """
+
+    def __init__(
+        self,
+        handlers: Mapping[type[Message], Handler],
+        token: bytes,
+        *,
+        staging: Staging,
+        payload_limit: int,
+        log: Callable[[str], None],
+        max_connections: int = 512,
+        max_unproven: int = 64,
+        handshake_s: float = 5.0,
+        write_s: float = 10.0,
+        arrive_s: float = 10.0,
+        nonce: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.address = ""
+        self.handlers, self.staging = handlers, staging
+        self._token, self._payload_limit, self._nonce = token, payload_limit, nonce
+        self._max_connections, self._max_unproven, self._handshake_s = max_connections, max_unproven, handshake_s
+        self._write_s, self._arrive_s = write_s, arrive_s
+        self._lines = _Lines(log)
+        self._server: asyncio.Server | None = None
+        self._sessions: dict[_Session, None] = {}  # in the order of their coming
+        self._unproven: dict[_Session, None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._draining = False
+        self._empty: asyncio.Future[None] | None = None
+
+    async def start(self, host: str, port: int) -> None:
+        """Open the port; 0 takes a free one.
+
+        Raises:
+            ResourceError: it cannot be opened.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            # No deadline: names are looked up, nothing else is waited for.
+            self._server = await loop.create_server(self._accept, host, port, backlog=BACKLOG)
+        except OSError as error:
+            raise ResourceError(_why_not(host, port, error)) from error
+        self.address = join(host, self._server.sockets[0].getsockname()[1])
+
+    async def drain(self, timeout_s: float) -> None:
+        """Accept nothing more, finish what is in flight, close."""
+        if self._server is not None:
+            self._server.close()
+        self._draining = True
+        for session in list(self._sessions):
+            session.finish()
+        if self._sessions:
+            self._empty = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._empty], timeout=timeout_s)
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the port and all connections; handlers that run are cancelled."""
+        if self._server is not None:
+            self._server.close()
+        for session in list(self._sessions):
+            session.transport.abort(None)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)  # no deadline: a handler that does not end when cancelled uses its payload
+        if self._sessions:
+            self._empty = asyncio.get_running_loop().create_future()
+            await self._empty  # no deadline: what is aborted is gone in the next turn of the event loop
+        if self._server is not None:
+            await self._server.wait_closed()  # no deadline: no connection is left
+            self._server = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._lines.end()
+
+    # What sessions tell.
+
+    def _accept(self) -> Transport:
+        session = _Session(self)
+        place: Callable[[int, Message, int], memoryview | None] = session.place
+        connection = Connection(
+            "acceptor", self._token, nonce=self._nonce(NONCE_BYTES), payload_limit=self._payload_limit, place=place
+        )
+        session.begin(connection, _Accepted(connection, session, write_s=self._write_s, arrive_s=self._arrive_s))
+        return session.transport
+
+    def _made(self, session: _Session) -> None:
+        """Let a new connection in, or not."""
+        loop = asyncio.get_running_loop()
+        session.until = loop.time() + self._handshake_s
+        full = len(self._sessions) >= self._max_connections
+        self._sessions[session] = None
+        if self._draining or (full and not self._unproven):
+            why = "this node is going" if self._draining else f"{self._max_connections} connections are there already"
+            session.transport.abort(_Turned(why))
+            return
+        if full or len(self._unproven) >= self._max_unproven:
+            oldest = next(iter(self._unproven))
+            del self._unproven[oldest]
+            oldest.transport.abort(_Turned("had not proven the token when others came"))
+        self._unproven[session] = None
+        if self._timer is None:
+            self._timer = loop.call_later(SWEEP_S, self._sweep)
+
+    def _proven(self, session: _Session) -> None:
+        self._unproven.pop(session, None)
+
+    def _gone(self, session: _Session, error: Exception | None) -> None:
+        self._sessions.pop(session, None)
+        self._unproven.pop(session, None)
+        if error is not None:
+            self._lines.say(f"{session.name}: {error}", asyncio.get_running_loop().time())
+        if self._empty is not None and not self._sessions and not self._empty.done():
+            self._empty.set_result(None)
+
+    def _run(self, session: _Session, id: int, reply: Awaitable[Reply], payload: memoryview | None) -> None:
+        """Run a handler that must wait."""
+        task = asyncio.get_running_loop().create_task(session.answer_later(id, reply, payload))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _sweep(self) -> None:
+        """Find those that are silent, stuck or do not read."""
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        for session in list(self._sessions):
+            if session in self._unproven and now >= session.until:
+                session.transport.abort(_Turned(f"did not prove the token within {self._handshake_s:g} s"))
+            elif (text := session.transport.overdue(now)) is not None:
+                session.transport.abort(_Turned(text))
+        self._lines.flush(now)
+        if self._sessions or self._lines.unsaid:
+            self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+
+class _Turned(HogpourError):
+    """Why this node closed a connection that broke no rule of the protocol."""
+
+
+class _Accepted(Transport):
+    """A transport that tells its session when it begins."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        assert isinstance(self._owner, _Session)
+        self._owner.made()
+
+
+class _Session:
+    """One accepted connection."""
+
+    transport: Transport
+    connection: Connection
+
+    def __init__(self, listener: Listener) -> None:
+        self.name, self.until = "?", 0.0
+        self._listener, self._handlers, self._staging = listener, listener.handlers, listener.staging
+        self._landing: memoryview | None = None  # staging that a payload is arriving in, or was granted for one
+        self._waiting = False  # for staging
+        self._unfinished = 0  # requests without an answer that is with the kernel
+        self._finishing = self._lost = False
+
+    def begin(self, connection: Connection, transport: Transport) -> None:
+        """Take what the session is about."""
+        self.connection, self.transport = connection, transport
+
+    def made(self) -> None:
+        """Ask to be let in."""
+        self.name = self.transport.peername
+        self._listener._made(self)
+
+    def ready(self) -> None:
+        """See ``Owner``."""
+        self._listener._proven(self)
+
+    def place(self, id: int, message: Message, n_bytes: int) -> memoryview | None:
+        """Return staging for a payload, or None until there is some."""
+        if self._landing is None:
+            self._landing = self._staging.take(n_bytes, self._granted)
+            self._waiting = self._landing is None
+        return self._landing
+
+    def _granted(self, view: memoryview) -> None:
+        self._waiting, self._landing = False, view
+        self.transport.retry_place()
+
+    def arrived(self, id: int, message: Message, payload: memoryview | None) -> None:
+        """Call the handler of a request."""
+        self._landing = None
+        self._unfinished += 1
+        if self._unfinished >= IN_FLIGHT:
+            self.transport.hold(True)
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            self._answer(id, Reply(Failed("wrong", f"this node does not answer {type(message).__name__}")), payload)
+            return
+        try:
+            reply = handler(message, payload)
+        except Exception as error:
+            self._failed(id, error, payload)
+        else:
+            if isinstance(reply, Reply):
+                self._answer(id, reply, payload)
+            else:
+                self._listener._run(self, id, reply, payload)
+
+    async def answer_later(self, id: int, awaited: Awaitable[Reply], payload: memoryview | None) -> None:
+        """Answer when the handler has come to its reply. It goes on when the connection is gone."""
+        try:
+            reply = await awaited  # no deadline: the handler's matter
+        except asyncio.CancelledError:
+            if payload is not None:
+                self._staging.give(payload)
+            raise
+        except Exception as error:
+            self._failed(id, error, payload)
+        else:
+            self._answer(id, reply, payload)
+
+    def lost(self, error: Exception | None) -> None:
+        """Give back what a payload was arriving in."""
+        self._lost = True
+        if self._waiting:
+            self._staging.forget(self._granted)
+        elif self._landing is not None:
+            self._staging.give(self._landing)
+            self._landing = None
+        self._listener._gone(self, error)
+
+    def finish(self) -> None:
+        """Close as soon as nothing is in flight."""
+        self._finishing = True
+        if not self.connection.inside:
+            self.transport.hold(True)
+            if not self._unfinished:
+                self.transport.close(None)
+
+    def _answer(self, id: int, reply: Reply, payload: memoryview | None) -> None:
+        if payload is not None:
+            self._staging.give(payload)
+        sent = reply.sent
+        if self._lost:
+            if sent is not None:
+                sent()
+            return
+        views = reply.payload
+        frame = self.connection.send(reply.message, id, sum([view.nbytes for view in views]) if views else 0)
+
+        def done() -> None:
+            if sent is not None:
+                sent()
+            self._finished()
+
+        if self.transport.write(frame, views, done):
+            if sent is not None:
+                sent()
+            self._finished()
+
+    def _finished(self) -> None:
+        self._unfinished -= 1
+        if self._finishing:
+            self.finish()
+        elif self._unfinished == IN_FLIGHT - 1:
+            self.transport.hold(False)
+
+    def _failed(self, id: int, error: Exception, payload: memoryview | None) -> None:
+        if isinstance(error, RequestFailed):
+            self._answer(id, Reply(Failed(error.code, str(error))), payload)
+        elif isinstance(error, RemoteProtocolError):
+            if payload is not None:
+                self._staging.give(payload)
+            self.transport.close(error)
+        else:
+            text = f"{type(error).__name__}: {error}"
+            self._listener._lines.say(f"{self.name}: a handler failed: {text}", asyncio.get_running_loop().time())
+            self._answer(id, Reply(Failed("wrong", text)), payload)
+
+
+class _Lines:
+    """Hands on so many lines a second, and then how many more there were."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self.unsaid = 0
+        self._log, self._since, self._said = log, -1.0, 0
+
+    def say(self, line: str, now: float) -> None:
+        self.flush(now)
+        if self._said < LINES_PER_S:
+            self._said += 1
+            self._log(line)
+        else:
+            self.unsaid += 1
+
+    def flush(self, now: float) -> None:
+        if self._since < 0 or now - self._since >= 1.0:
+            self.end()
+            self._since, self._said = now, 0
+
+    def end(self) -> None:
+        if self.unsaid:
+            self._log(f"… and {self.unsaid:,} more")
+            self.unsaid = 0
+
+
+def _why_not(host: str, port: int, error: OSError) -> str:
+    """Say why a port cannot be opened, and by whom it is used if the machine tells."""
+    address = join(host, port)
+    if error.errno != errno.EADDRINUSE:
+        return f"{address} cannot be opened: {error.strerror or error}"
+    import psutil
+
+    try:
+        for found in psutil.net_connections("tcp"):
+            if found.status == psutil.CONN_LISTEN and found.laddr.port == port and found.pid is not None:
+                return f"{address} is in use by process {found.pid} ({psutil.Process(found.pid).name()})"
+    except psutil.Error:
+        pass  # another user's: not told
+    return f"{address} is in use"

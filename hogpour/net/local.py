@@ -1,0 +1,71 @@
+"""Requests of a node to itself: the handlers are called, and no byte touches a socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from hogpour.errors import LocalProtocolError, PeerLost, RequestFailed
+from hogpour.net.requests import Handler, Reply
+from hogpour.net.wire.base import Failed, Message
+
+__all__ = ["Local"]
+
+
+class Local:
+    """Answers requests with the handlers that the node's listener has.
+
+    Args:
+        handlers: what is called for each request.
+    """
+
+    def __init__(self, handlers: Mapping[type[Message], Handler]) -> None:
+        self._handlers = handlers
+
+    async def request(
+        self,
+        message: Message,
+        payload: Sequence[memoryview] = (),
+        *,
+        into: memoryview | None = None,
+        deadline_s: float,
+        retry: bool = True,
+    ) -> Message:
+        """Ask this node itself, see ``requests.Requests.request``.
+
+        One payload is handed to the handler as it is; several are joined. An error of the handler that is neither
+        RequestFailed nor ours is a bug and passes.
+        """
+        name = type(message).__name__
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            raise RequestFailed("wrong", f"this node does not answer {name}")
+        views = [view.cast("B") for view in payload if view.nbytes]
+        joined = memoryview(bytearray().join(views)) if len(views) > 1 else views[0] if views else None
+        reply = handler(message, joined)
+        if not isinstance(reply, Reply):
+            try:
+                async with asyncio.timeout(deadline_s):
+                    reply = await reply
+            except TimeoutError:
+                raise PeerLost(f"this node: no answer to {name} within {deadline_s:g} s") from None
+        try:
+            if isinstance(reply.message, Failed):
+                raise RequestFailed(reply.message.code, reply.message.text)
+            _copy(reply, into, name)
+        finally:
+            if reply.sent is not None:
+                reply.sent()
+        return reply.message
+
+
+def _copy(reply: Reply, into: memoryview | None, name: str) -> None:
+    """Do what the wire does with the payload of an answer."""
+    n_payload, n_into = sum(view.nbytes for view in reply.payload), 0 if into is None else into.nbytes
+    if n_payload != n_into:
+        raise LocalProtocolError(f"{n_payload} bytes with the answer to {name}; {n_into} are wanted")
+    if into is not None:
+        target, begin = into.cast("B"), 0
+        for view in reply.payload:
+            target[begin : begin + view.nbytes] = view.cast("B")
+            begin += view.nbytes

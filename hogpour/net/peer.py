@@ -1,0 +1,368 @@
+"""The other node as seen from here: requests go to it over one connection, which is made again whenever it breaks.
+
+Many requests are in flight at once and are answered in any order; their frames leave in the order of the calls. One
+timer for all of them looks for what is overdue. There is no task for a request, only for making the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+from hogpour.errors import HogpourError, PeerLost, ProtocolError, RemoteProtocolError, RequestFailed
+from hogpour.net.address import split
+from hogpour.net.connection import NONCE_BYTES, SKIP, Connection
+from hogpour.net.transport import Transport
+from hogpour.net.wire.base import Failed, Message
+
+__all__ = ["Peer"]
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
+"""Between two tries to connect; doubled from one to the next. The very first retry after a connection that had answered
+something comes at once."""
+
+SWEEP_S = 1.0
+"""While a request is unanswered, its connection is looked at this often."""
+
+NO_LIMIT = 1 << 63
+"""An answer's payload is compared with the memory that waits for it."""
+
+
+LAST_ID = (1 << 32) - 1
+
+
+class _Asked:
+    """A request without an answer."""
+
+    __slots__ = ("deadline", "deadline_s", "future", "into", "message", "n_payload", "payload", "retry", "unsent")
+
+    def __init__(
+        self,
+        message: Message,
+        payload: Sequence[memoryview],
+        into: memoryview | None,
+        now: float,
+        deadline_s: float,
+        retry: bool,
+        future: asyncio.Future[Message],
+    ) -> None:
+        self.message, self.payload, self.retry, self.future = message, payload, retry, future
+        self.into = into.cast("B") if into is not None else None
+        self.n_payload = sum([view.nbytes for view in payload]) if payload else 0
+        self.deadline_s, self.deadline = deadline_s, now + deadline_s
+        self.unsent = False  # a part of the payload is not with the kernel yet
+
+    def wholly_sent(self) -> None:
+        self.unsent = False
+
+
+class _Link:
+    """One connection of a peer, from the try to make it to its end."""
+
+    def __init__(self, peer: Peer, connection: Connection, write_s: float, arrive_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self.proven: asyncio.Future[Exception | None] = loop.create_future()
+        self.gone: asyncio.Future[None] = loop.create_future()
+        self.connection = connection
+        self.transport = Transport(connection, self, write_s=write_s, arrive_s=arrive_s)
+        self.arrived = peer._arrived
+        self._peer = peer
+
+    def ready(self) -> None:
+        if not self.proven.done():
+            self.proven.set_result(None)
+            self._peer._ready(self)
+
+    def lost(self, error: Exception | None) -> None:
+        error = error or ConnectionResetError("closed by the other end")
+        self.gone.set_result(None)
+        if not self.proven.done():
+            self.proven.set_result(error)
+        self._peer._lost(self, error)
+
+
+class Peer:
+    """A node to ask; see ``requests.Requests``.
+
+    Args:
+        address: host:port.
+        token: the cluster's.
+        connect_s: seconds that one try to connect, with the mutual proof, may take.
+        write_s, arrive_s: see ``Transport``.
+        nonce: source of random bytes.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        token: bytes,
+        *,
+        connect_s: float = 1.0,
+        write_s: float = 10.0,
+        arrive_s: float = 10.0,
+        nonce: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.address = address
+        self._host, self._port = split(address)
+        self._token, self._connect_s, self._write_s, self._arrive_s = token, connect_s, write_s, arrive_s
+        self._nonce = nonce
+        self._asked: dict[int, _Asked] = {}
+        self._last_id = 0
+        self._link: _Link | None = None  # proven and not broken
+        self._ending: set[asyncio.Future[None]] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._pause_s = 0.0
+        self._cause = ""  # why there is no connection
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._bytes_in = self._bytes_out = 0
+        self._closed = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether a proven connection is there."""
+        return self._link is not None
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes received over all connections."""
+        return self._bytes_in + (self._link.transport.bytes_in if self._link is not None else 0)
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes sent over all connections."""
+        return self._bytes_out + (self._link.transport.bytes_out if self._link is not None else 0)
+
+    async def request(
+        self,
+        message: Message,
+        payload: Sequence[memoryview] = (),
+        *,
+        into: memoryview | None = None,
+        deadline_s: float,
+        retry: bool = True,
+    ) -> Message:
+        """Ask, and return the answer; see ``requests.Requests.request``.
+
+        The frame is written before this first waits, if there is a connection. A request that is cancelled, or overdue,
+        while its payload is not with the kernel yet takes the connection with it.
+
+        Raises:
+            RequestFailed: it was not done, or this node is refused (code ``refused``).
+            PeerLost: no answer in time.
+            RemoteProtocolError: who listens there is no node of this cluster.
+        """
+        if self._closed:
+            raise PeerLost(f"{self.address}: closed by this node")
+        id = self._last_id + 1 if self._last_id < LAST_ID else 1
+        while id in self._asked:
+            id = id + 1 if id < LAST_ID else 1
+        self._last_id = id
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        asked = self._asked[id] = _Asked(message, payload, into, now, deadline_s, retry, loop.create_future())
+        try:
+            if self._link is not None:
+                self._send(self._link, id, asked)
+            else:
+                self._connect()
+            if self._timer is None or asked.deadline < self._timer_at:
+                self._watch(min(asked.deadline, now + SWEEP_S))
+            return await asked.future  # the sweep sees to its deadline
+        finally:
+            if self._asked.pop(id, None) is not None:
+                self._withdraw(id, asked)
+
+    async def close(self) -> None:
+        """Close the connection; what is unanswered raises PeerLost."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task  # no deadline: it ends where it is cancelled
+        self._break(ConnectionAbortedError("closed by this node"))
+        self._fail_all(PeerLost, f"{self.address}: closed by this node")
+        if self._ending:
+            await asyncio.wait(self._ending)  # no deadline: what is aborted is gone in the next turn of the event loop
+
+    # What a link tells.
+
+    def _ready(self, link: _Link) -> None:
+        """Send what waits, in the order of the calls."""
+        self._link, self._cause = link, ""
+        for id, asked in list(self._asked.items()):
+            self._send(link, id, asked)
+
+    def _arrived(self, id: int, message: Message, payload: memoryview | None) -> None:
+        """Hand an answer to who asked."""
+        asked = self._asked.get(id)
+        if asked is None:
+            return  # nobody waits any more
+        if asked.unsent:
+            self._break(RemoteProtocolError(f"answered {type(asked.message).__name__} before it was sent"))
+            return
+        if payload is None and asked.into is not None and type(message) is not Failed and asked.into.nbytes:
+            name = type(message).__name__
+            self._break(RemoteProtocolError(f"sent {name} without payload; {asked.into.nbytes} bytes are wanted"))
+            return
+        del self._asked[id]
+        self._pause_s = 0.0
+        if asked.future.done():
+            return  # cancelled in this turn of the event loop
+        if type(message) is Failed:
+            asked.future.set_exception(RequestFailed(message.code, message.text))
+        else:
+            asked.future.set_result(message)
+
+    def _lost(self, link: _Link, error: Exception) -> None:
+        """Connect again if somebody waits for an answer."""
+        if link is not self._link:
+            return
+        self._link = None
+        self._bytes_in += link.transport.bytes_in
+        self._bytes_out += link.transport.bytes_out
+        self._cause = _reason(error)
+        for asked in self._asked.values():
+            asked.unsent = False
+        self._fail_unrepeated()
+        self._connect()
+
+    def _break(self, error: Exception) -> None:
+        """Close the connection at once."""
+        link = self._link
+        if link is not None:
+            self._end(link, error)
+            self._lost(link, error)
+
+    def _end(self, link: _Link, error: Exception) -> None:
+        if link.transport.abort(error):
+            self._ending.add(link.gone)
+            link.gone.add_done_callback(self._ending.discard)
+
+    # Sending.
+
+    def _place(self, id: int, message: Message, n_bytes: int) -> memoryview:
+        """Say where the payload of an answer goes."""
+        asked = self._asked.get(id)
+        if asked is None or asked.future.done():
+            return SKIP
+        n_wanted = asked.into.nbytes if asked.into is not None else 0
+        if n_bytes != n_wanted or asked.into is None:
+            text = f"sent {n_bytes} bytes with {type(message).__name__}; {n_wanted} are wanted"
+            raise RemoteProtocolError(text)
+        return asked.into
+
+    def _send(self, link: _Link, id: int, asked: _Asked) -> None:
+        frame = link.connection.send(asked.message, id, asked.n_payload)
+        if not asked.n_payload:
+            link.transport.write(frame)
+        elif not link.transport.write(frame, asked.payload, asked.wholly_sent):
+            asked.unsent = True
+
+    def _withdraw(self, id: int, asked: _Asked) -> None:
+        """Let nothing touch the memory of a request that nobody waits for any more."""
+        if asked.unsent:
+            self._break(ConnectionAbortedError(f"{type(asked.message).__name__} was given up while it was being sent"))
+        elif self._link is not None:
+            self._link.connection.divert(id)
+
+    # Connecting.
+
+    def _connect(self) -> None:
+        if self._task is None and self._asked and not self._closed:
+            self._task = asyncio.get_running_loop().create_task(self._try_to_connect())
+            self._task.add_done_callback(self._tried)
+
+    def _tried(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if not task.cancelled():
+            task.result()  # a bug of ours is heard
+        if self._link is None:
+            self._connect()
+
+    async def _try_to_connect(self) -> None:
+        """Try until there is a proven connection, or nobody waits for one."""
+        loop = asyncio.get_running_loop()
+        while self._asked:
+            if self._pause_s:
+                await asyncio.sleep(self._pause_s)
+            self._pause_s = min(max(FIRST_PAUSE_S, 2 * self._pause_s), LONGEST_PAUSE_S)
+            connection = Connection(
+                "connector", self._token, nonce=self._nonce(NONCE_BYTES), payload_limit=NO_LIMIT, place=self._place
+            )
+            link = _Link(self, connection, self._write_s, self._arrive_s)
+            error: Exception | None
+            try:
+                async with asyncio.timeout(self._connect_s):
+                    await loop.create_connection(lambda link=link: link.transport, self._host, self._port)  # type: ignore[misc]
+                    error = await link.proven
+            except TimeoutError:
+                error = TimeoutError(f"no connection within {self._connect_s:g} s")
+            except OSError as caught:
+                error = caught
+            finally:
+                if link is not self._link:
+                    self._end(link, ConnectionAbortedError("no connection"))
+            if error is None:
+                return
+            self._cause = _reason(error)
+            if isinstance(error, RequestFailed):
+                self._fail_all(partial(RequestFailed, error.code), f"{self.address}: {error}")
+            elif isinstance(error, ProtocolError):
+                self._fail_all(RemoteProtocolError, f"{self.address}: {error}")
+            self._fail_unrepeated()
+
+    # Failing, and what is overdue.
+
+    def _fail_all(self, kind: Callable[[str], HogpourError], text: str) -> None:
+        asked = list(self._asked.values())
+        self._asked.clear()
+        for one in asked:
+            if not one.future.done():
+                one.future.set_exception(kind(text))
+
+    def _fail_unrepeated(self) -> None:
+        for id, asked in list(self._asked.items()):
+            if not asked.retry:
+                del self._asked[id]
+                if not asked.future.done():
+                    text = f"{self.address}: no answer to {type(asked.message).__name__}: {self._cause}"
+                    asked.future.set_exception(PeerLost(text))
+
+    def _watch(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = asyncio.get_running_loop().call_at(at, self._sweep)
+
+    def _sweep(self) -> None:
+        """Find what is overdue, and a connection that does not move."""
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        if self._link is not None and (text := self._link.transport.overdue(now)) is not None:
+            self._break(TimeoutError(text))
+        for id, asked in list(self._asked.items()):
+            if asked.deadline <= now and id in self._asked:
+                del self._asked[id]
+                self._withdraw(id, asked)
+                if not asked.future.done():
+                    text = f"{self.address}: no answer to {type(asked.message).__name__} within {asked.deadline_s:g} s"
+                    why = f": {self._cause}" if self._link is None and self._cause else ""
+                    asked.future.set_exception(PeerLost(text + why))
+        if self._asked and self._timer is None and not self._closed:
+            self._watch(min(now + SWEEP_S, min([asked.deadline for asked in self._asked.values()])))
+
+
+def _reason(error: Exception) -> str:
+    """Say in a few words why a connection could not be made or broke."""
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()  # of the resolver
+    return str(error) or type(error).__name__

@@ -1,0 +1,266 @@
+"""The thin shell between a socket and a connection: bytes in and out without a copy, and nothing waits for ever.
+
+The event loop reads straight into ``Connection.target()``. What is written goes to the kernel within the call as far as
+the kernel takes it (the loop's own buffer has no room, so ``pause_writing`` and ``resume_writing`` say exactly when
+everything is gone); the rest waits here, uncopied, and leaves in pieces. A peer that does not read, or that stops
+inside a frame, is found by ``overdue``, which the owner calls now and then: no timer and no task for each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
+
+from hogpour.errors import HogpourError, RemoteProtocolError
+from hogpour.net.connection import Connection
+from hogpour.net.wire.base import Message
+
+__all__ = ["Owner", "Transport"]
+
+JOINED_BYTES = 32 * 1024
+"""Up to here a payload is copied behind its header: one system call, and the copy takes less time than a second one."""
+
+PIECE_BYTES = 256 * 1024
+"""A larger payload leaves in pieces of this size. asyncio's own transport copies what the kernel does not take at once
+and moves its buffer up with every write: 64 MB in one write would be copied whole."""
+
+
+class Owner(Protocol):
+    """Who is told what happens on a connection."""
+
+    def ready(self) -> None:
+        """Both ends have proven that they know the token."""
+
+    def arrived(self, id: int, message: Message, payload: memoryview | None) -> None:
+        """A whole frame is there."""
+
+    def lost(self, error: Exception | None) -> None:
+        """The connection is gone; called once. ``error`` is None when the other end closed it between two frames."""
+
+
+class Transport(asyncio.BufferedProtocol):
+    """A connection on a socket.
+
+    Args:
+        connection: its state.
+        owner: told what happens.
+        write_s: seconds that a peer may read nothing while something waits to be written.
+        arrive_s: seconds that may pass without a byte inside a frame.
+
+    Attributes:
+        bytes_in, bytes_out: so far.
+    """
+
+    def __init__(self, connection: Connection, owner: Owner, *, write_s: float = 10.0, arrive_s: float = 10.0) -> None:
+        self.bytes_in = self.bytes_out = 0
+        self._connection, self._owner, self._write_s, self._arrive_s = connection, owner, write_s, arrive_s
+        self._stream: asyncio.Transport | None = None
+        self._waiting: deque[bytes | memoryview | Callable[[], None]] = deque()
+        self._paused = False  # the kernel takes no more for now
+        self._held = False  # the owner wants nothing more for now
+        self._reading = True
+        self._ended = False  # closed or about to be
+        self._error: Exception | None = None
+        self._in_seen, self._in_since = 0, -1.0
+        self._out_seen, self._out_since = 0, -1.0
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._stream = cast(asyncio.Transport, transport)
+        self._stream.set_write_buffer_limits(high=0)
+        opened = self._stream.get_extra_info("socket")
+        if opened is not None and opened.family in (socket.AF_INET, socket.AF_INET6):
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._send_own()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Say where the next bytes go."""
+        return self._connection.target()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take in what arrived."""
+        self.bytes_in += nbytes
+        connection = self._connection
+        if connection.ready:
+            try:
+                connection.received(nbytes)
+            except HogpourError as error:
+                self._hand_on()
+                self.close(error)
+            else:
+                self._hand_on()
+                if connection.blocked:
+                    self._set_reading()
+        else:
+            self._shake(nbytes)
+
+    def eof_received(self) -> None:
+        """Close; tell why if this was not between two frames."""
+        try:
+            self._connection.eof()
+        except RemoteProtocolError as error:
+            self.close(error)
+        else:
+            self.close(None)
+
+    def pause_writing(self) -> None:
+        """The kernel takes no more for now."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """Everything is with the kernel."""
+        self._paused = False
+        self._pump()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of everything."""
+        self._ended = self._paused = True
+        self._stream = None
+        for item in self._waiting:
+            if callable(item):
+                item()
+        self._waiting.clear()
+        self._owner.lost(self._error or exc)
+
+    # What the owner calls.
+
+    @property
+    def peername(self) -> str:
+        """host:port of the other end."""
+        name = self._stream.get_extra_info("peername") if self._stream is not None else None
+        return f"{name[0]}:{name[1]}" if name else "?"
+
+    def write(self, frame: bytes, payload: Sequence[memoryview] = (), sent: Callable[[], None] | None = None) -> bool:
+        """Write a frame. Return whether all of it is with the kernel already.
+
+        Args:
+            payload: contiguous bytes behind it, not copied: frozen until this returns True or ``sent`` is called.
+            sent: called once when this returns False: all is with the kernel, or the connection is gone.
+        """
+        stream = self._stream
+        if self._ended or stream is None:
+            return True
+        n_payload = 0
+        for view in payload:
+            n_payload += view.nbytes
+        self.bytes_out += len(frame) + n_payload
+        if n_payload <= JOINED_BYTES:
+            if n_payload:
+                frame = b"".join((frame, *payload))
+            if self._paused or self._waiting:
+                self._waiting.append(frame)
+                return self._end_of_frame(sent)
+            stream.write(frame)
+            return True  # the event loop keeps what the kernel did not take: frame is ours, payload is copied
+        waiting = self._waiting
+        waiting.append(frame)
+        for view in payload:
+            octets = view.cast("B")
+            waiting.extend(octets[k : k + PIECE_BYTES] for k in range(0, len(octets), PIECE_BYTES))
+        if not self._paused:
+            self._pump()
+        return self._end_of_frame(sent)
+
+    def hold(self, held: bool) -> None:
+        """Read nothing more, or read on."""
+        self._held = held
+        self._set_reading()
+
+    def retry_place(self) -> None:
+        """Ask the connection's ``place`` again, and read on if it has one."""
+        try:
+            self._connection.retry_place()
+        except HogpourError as error:
+            self._hand_on()
+            self.close(error)
+        else:
+            self._hand_on()
+            self._set_reading()
+
+    def overdue(self, now: float) -> str | None:
+        """Return what this peer has not done for too long, or None. Call it every second or so."""
+        if not self._paused or self._out_since < 0 or self._out_seen != len(self._waiting):
+            self._out_seen, self._out_since = len(self._waiting), now if self._paused else -1.0
+        elif now - self._out_since >= self._write_s:
+            return f"read nothing for {self._write_s:g} s"
+        inside = self._connection.inside and self._reading
+        if not inside or self._in_since < 0 or self._in_seen != self.bytes_in:
+            self._in_seen, self._in_since = self.bytes_in, now if inside else -1.0
+        elif now - self._in_since >= self._arrive_s:
+            return f"stopped inside a frame for {self._arrive_s:g} s"
+        return None
+
+    def close(self, error: Exception | None) -> None:
+        """Read nothing more, close when what waits is written. ``owner.lost`` is told ``error``."""
+        if not self._ended:
+            self._ended, self._error = True, error
+            if self._stream is not None and not self._waiting:
+                self._stream.close()
+            else:
+                self._set_reading()
+
+    def abort(self, error: Exception | None) -> bool:
+        """Close at once; what waits is dropped, its memory not read any more. Return whether ``owner.lost`` follows."""
+        if self._stream is None:
+            return False
+        if not self._ended:
+            self._ended, self._error = True, error
+        self._stream.abort()
+        return True
+
+    def _hand_on(self) -> None:
+        for id, message, payload in self._connection.events():
+            self._owner.arrived(id, message, payload)
+
+    def _shake(self, nbytes: int) -> None:
+        """Take in a part of the handshake, perhaps with what comes after it."""
+        error = None
+        try:
+            self._connection.received(nbytes)
+        except HogpourError as caught:
+            error = caught
+        self._send_own()
+        if self._connection.ready:
+            self._owner.ready()
+            self._hand_on()
+        if error is not None:
+            self.close(error)
+        else:
+            self._set_reading()
+
+    def _send_own(self) -> None:
+        for frame in self._connection.data_to_send():
+            self.write(frame)
+
+    def _end_of_frame(self, sent: Callable[[], None] | None) -> bool:
+        if not self._waiting and not self._paused:
+            return True
+        if sent is not None:
+            self._waiting.append(sent)
+        return False
+
+    def _pump(self) -> None:
+        """Write what waits, until the kernel takes no more."""
+        waiting, stream = self._waiting, self._stream
+        while waiting and not self._paused and stream is not None:
+            item = waiting.popleft()
+            if callable(item):
+                item()
+            else:
+                stream.write(item)
+        if self._ended and not waiting and stream is not None:
+            stream.close()
+
+    def _set_reading(self) -> None:
+        reading = not (self._held or self._connection.blocked or self._ended)
+        if reading != self._reading and self._stream is not None:
+            self._reading = reading
+            if reading:
+                self._stream.resume_reading()
+            else:
+                self._stream.pause_reading()

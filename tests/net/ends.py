@@ -1,0 +1,52 @@
+"""What the tests of the wire share: a token, payloads, a listener and a peer that talk to each other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+
+from hogpour.net.listener import Handler, Listener
+from hogpour.net.peer import Peer
+from hogpour.net.staging import Staging
+from hogpour.net.wire.base import Message
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+"""What the fixture ``run`` is."""
+
+TOKEN = b"of tests, and of nobody else"
+
+
+def octets(array: np.ndarray[Any, Any]) -> memoryview:
+    """The bytes of an array, as memory."""
+    return memoryview(array).cast("B")
+
+
+@asynccontextmanager
+async def listening(
+    handlers: Mapping[type[Message], Handler], **more: Any
+) -> AsyncIterator[tuple[Listener, list[str]]]:
+    """A listener on a free port of this machine, with the lines that it logs."""
+    lines: list[str] = []
+    settings = {"staging": Staging(64 << 20), "payload_limit": 1 << 30, "log": lines.append} | more
+    listener = Listener(handlers, TOKEN, **settings)
+    await listener.start("127.0.0.1", 0)
+    try:
+        yield listener, lines
+    finally:
+        await listener.close()
+
+
+@asynccontextmanager
+async def talking(
+    handlers: Mapping[type[Message], Handler], **more: Any
+) -> AsyncIterator[tuple[Peer, Listener, list[str]]]:
+    """The same with a peer that knows its address."""
+    async with listening(handlers, **more) as (listener, lines):
+        peer = Peer(listener.address, TOKEN)
+        try:
+            yield peer, listener, lines
+        finally:
+            await peer.close()

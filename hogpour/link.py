@@ -20,8 +20,9 @@ import numpy.typing as npt
 
 from hogpour.algos.exchange.base import Exchange
 from hogpour.errors import RequestFailed
-from hogpour.net.requests import Requests
+from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.staging import Staging
+from hogpour.net.wire.base import Message
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Push, Pushed
 from hogpour.shards import ShardMap
@@ -43,6 +44,8 @@ class Link:
     Args:
         live: arrays of the live segment, with those of ``outlet.outlet_arrays``.
         reach: address → who answers there; "" is the coordinator's.
+        own: what answers requests for the shards that this node serves itself.
+        own_address: at which the shard map names this node; None where it serves none.
         relocate: asked when a shard is not where the map says; returns a map of a later epoch.
         wake: rings the bell of a replica.
         staging: where fetches land.
@@ -64,6 +67,8 @@ class Link:
         *,
         node: int,
         reach: Callable[[str], Requests],
+        own: Mapping[type[Message], Handler],
+        own_address: str | None,
         relocate: Callable[[int], Awaitable[ShardMap]],
         wake: Callable[[int], None],
         staging: Staging,
@@ -75,7 +80,7 @@ class Link:
         self.pushes, self.staleness = 0, 0.0
         self._map, self._exchange, self._patience_s = shard_map, exchange, patience_s
         self._reach, self._relocate, self._wake, self._staging = reach, relocate, wake, staging
-        self._done, self._fenced = done, fenced
+        self._done, self._fenced, self._own, self._own_address = done, fenced, own, own_address
         self._words, self._tickets, self._params = live["accrual"], live["accrual_tickets"], live["params"]
         self._landing = Landing(live["landing"])
         self._bytes = [[memoryview(buffer).cast("B") for buffer in buffers] for buffers in live["accrued"]]
@@ -197,9 +202,10 @@ class Link:
         """Bring one shard into the live vector."""
         target = self._params[self._map.range(shard)]
         message = Fetch(shard, self.node)
-        requests = self._reach(self._map.addresses[shard])
-        if requests.own:
-            reply = await requests.ask(message)
+        if self._map.addresses[shard] == self._own_address:
+            reply = self._own[Fetch](message, None)
+            if not isinstance(reply, Reply):
+                reply = await reply  # no deadline: it is this process that works on it
             try:
                 answer = reply.message
                 await self._take(target, reply.payload[0])

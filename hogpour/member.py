@@ -22,6 +22,9 @@ from hogpour.shm.queue import ROOM, TicketQueue
 __all__ = ["Member"]
 
 _BEATS_A_LEASE = 6
+_BUSY_S = 0.25
+"""Between two tries to join a first node that still reads its data."""
+
 _EMPTY_S = 0.05
 """Between two questions of a node that was granted nothing: others hold what is left, and may yet die."""
 
@@ -33,11 +36,11 @@ class Member:
         coordinator: who answers there.
         name: of this node, for people.
         address: host:port on which it serves shards; empty: it serves none.
+        where: address of the coordinator, for people.
 
     Attributes:
         joined: what the coordinator said at the (last) joining.
         beaten: its newest answer to a heartbeat.
-        ended: set when the coordinator said anything but ``run``.
     """
 
     def __init__(self, coordinator: Requests, name: str, address: str, where: str) -> None:
@@ -49,7 +52,6 @@ class Member:
         self._fenced = asyncio.Event()
         self.joined: Joined | None = None
         self.beaten: Beaten | None = None
-        self.ended = asyncio.Event()
 
     @property
     def node(self) -> int:
@@ -64,10 +66,20 @@ class Member:
             PeerLost: nobody answered within ``patience_s``.
             RequestFailed: the coordinator does not want this node.
         """
-        answer = await self._coordinator.request(Join(self._name, self._address), deadline_s=patience_s)
-        assert isinstance(answer, Joined)
-        self.joined = answer
-        return answer
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience_s
+        while True:
+            left = deadline - loop.time()
+            try:
+                answer = await self._coordinator.request(Join(self._name, self._address), deadline_s=left)
+            except RequestFailed as error:
+                if error.code != "busy" or deadline - loop.time() < _BUSY_S:
+                    raise
+                await asyncio.sleep(_BUSY_S)
+                continue
+            assert isinstance(answer, Joined)
+            self.joined = answer
+            return answer
 
     async def ready(self, spec: str, data: str) -> None:
         """Say that this node can compute. Raises RequestFailed where its model or its data are others."""
@@ -112,11 +124,12 @@ class Member:
         if node == self.node:  # news of an earlier one comes late
             self._fenced.set()
 
-    async def lease(self, queue: TicketQueue, stock: int) -> None:
+    async def lease(self, queue: TicketQueue, stock: int, wake: Callable[[], None]) -> None:
         """Keep the queue filled and report what is done, until there will be no more tickets.
 
         Args:
             stock: tickets that the queue should hold.
+            wake: called when there is something to take, or there will not be.
         """
         while True:
             self._wish.clear()
@@ -127,6 +140,8 @@ class Member:
                     queue.put(leased.tickets)
                     if leased.finished:
                         queue.close()
+                    wake()
+                    if leased.finished:
                         return
                     if leased.tickets:
                         continue
@@ -134,6 +149,11 @@ class Member:
                 await asyncio.wait_for(self._wish.wait(), None if len(queue) else _EMPTY_S)
             except TimeoutError:
                 continue
+
+    async def report(self) -> None:
+        """Report all that is done, and ask for nothing."""
+        while self._done and await self._lease(0) is not None:
+            pass
 
     async def _lease(self, want: int) -> Leased | None:
         done, node = sorted(self._done)[:1024], self.node
@@ -153,11 +173,12 @@ class Member:
 
     # -- heartbeats
 
-    async def beat(self, totals: Callable[[], dict[str, Any]]) -> None:
-        """Beat until the coordinator says that the run ends.
+    async def beat(self, totals: Callable[[], dict[str, Any]], heard: Callable[[Beaten], None]) -> None:
+        """Beat for ever, which the caller ends.
 
         Args:
             totals: the fields of ``Beat`` besides ``node``.
+            heard: told each answer.
 
         Raises:
             ClusterFailed: the coordinator is gone.
@@ -166,20 +187,23 @@ class Member:
         every_s = self.joined.lease_s / _BEATS_A_LEASE
         loop = asyncio.get_running_loop()
         while True:
-            due, node = loop.time() + every_s, self.node
-            try:
-                answer = await self._ask(Beat(node, **totals()))
-            except RequestFailed as error:
-                if error.code != "fenced":
-                    raise
-                self.fence(node)
-            else:
-                assert isinstance(answer, Beaten)
-                self.beaten = answer
-                if answer.command != "run":
-                    self.ended.set()
-                    return
+            due = loop.time() + every_s
+            await self.beat_once(totals, heard)
             await asyncio.sleep(max(0.0, due - loop.time()))
+
+    async def beat_once(self, totals: Callable[[], dict[str, Any]], heard: Callable[[Beaten], None]) -> None:
+        """Beat now; as ``beat``."""
+        node = self.node
+        try:
+            answer = await self._ask(Beat(node, **totals()))
+        except RequestFailed as error:
+            if error.code != "fenced":
+                raise
+            self.fence(node)
+        else:
+            assert isinstance(answer, Beaten)
+            self.beaten = answer
+            heard(answer)
 
     async def rejoin(self, again: Callable[[], None]) -> None:
         """Wait until this incarnation is fenced, then join as a new one; for ever, which the caller ends.
@@ -193,9 +217,10 @@ class Member:
             await self.join(self.joined.give_up_s)
             self._held.clear()
             self._done.clear()
-            again()
-            await self.ready(self._spec, self._data)
             self._fenced.clear()
+            again()
+            if self._spec:
+                await self.ready(self._spec, self._data)
 
     async def _ask(self, message: Any) -> Any:
         assert self.joined is not None

@@ -12,19 +12,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hogpour import checkpoint, cpu
+from hogpour import checkpoint, cpu, registry
 from hogpour.config import Job
-from hogpour.errors import HogpourError, Stopped
+from hogpour.errors import ConfigError, HogpourError, Stopped
+from hogpour.federation import Federation
 from hogpour.model import Model
 from hogpour.preparation import Prepared, count_replicas, prepare
-from hogpour.shm.doorbell import Doorbell
+from hogpour.shm.doorbell import Doorbell, ring
 from hogpour.shm.params import params_copy
 from hogpour.shm.segment import anonymous_file
 from hogpour.stats import Notice, Progress, Summary
@@ -38,14 +41,39 @@ class Node:
     """Trains a job on this machine. Use once, as ``async with Node(job) as node: async for progress in node: ...``.
 
     Args:
-        job: what to train.
-        resume: go on from the job's model file.
+        job: what to train. None where another node is joined: the job comes from there.
+        listen: host:port, port 0 for any. The first node of a cluster; with ``join``: a node that serves shards as well.
+        join: host:port of the first node of a cluster.
+        token: what every node of the cluster must know; empty: nothing is asked, which only suits an address that
+            nobody else can reach.
+        changes: fields of the job that another node has said and that are others here: ``data``, ``base``, ``replicas``,
+            ``save``.
+        join_s: seconds within which the first node must answer.
+        resume: go on from the job's model file; in a cluster, from the snapshot beside it.
         every_s: longest time between two snapshots of the iteration.
         threads: kernel threads of each replica; 0: the cores shared out among the replicas.
     """
 
-    def __init__(self, job: Job, *, resume: bool = False, every_s: float = 1.0, threads: int = 0) -> None:
-        self.job = job
+    def __init__(
+        self,
+        job: Job | None = None,
+        *,
+        listen: str = "",
+        join: str = "",
+        token: bytes = b"",
+        changes: Mapping[str, Any] | None = None,
+        join_s: float = 10.0,
+        resume: bool = False,
+        every_s: float = 1.0,
+        threads: int = 0,
+    ) -> None:
+        if (job is None) != bool(join):
+            raise ConfigError("a node takes a job, or the address of a cluster to join, which has one; not both")
+        self._job = job
+        self._listen, self._join, self._token, self._join_s = listen, join, token, join_s
+        self._changes = dict(changes or {})
+        self._federation: Federation | None = None
+        self._bells: list[Doorbell] = []
         self._resume, self._every_s, self._threads = resume, every_s, threads
         self._notices: list[Notice] = []
         self._news, self._stop_asked = asyncio.Event(), asyncio.Event()
@@ -65,7 +93,12 @@ class Node:
         if self._entered:
             raise HogpourError("a node runs once: make another Node of the same job")
         self._entered = True
-        job = self.job
+        try:
+            job = self._job = await self._found()
+        except BaseException:
+            if self._federation is not None:
+                await self._federation.close()
+            raise
         replicas = count_replicas(job)
         if replicas > cpu.cores():
             text = f"run.replicas = {replicas} on {cpu.cores()} cores: replicas will wait for one another's core"
@@ -74,13 +107,18 @@ class Node:
         if job.save:
             checkpoint.check_writable(job.save)
         self._bell = Doorbell()
+        self._bells = [Doorbell() for _ in range(replicas)] if self._federation is not None else []
+        wake_fds = [bell.listen_fd for bell in self._bells]
         self._fds = (anonymous_file(), anonymous_file())
-        self._supervisor = Supervisor(replicas, threads, (*self._fds, self._bell.ring_fd), self._notify)
+        self._supervisor = Supervisor(replicas, threads, (*self._fds, self._bell.ring_fd, *wake_fds), self._notify)
         try:
             await self._supervisor.start()
+            ready = await self._read(replicas)
+            if self._federation is not None:
+                ready = await self._federation.begin(job, ready, self._wake, self._resume)
             self._training = Training(
                 job,
-                await self._read(replicas),
+                ready,
                 self._supervisor,
                 self._bell,
                 self._fds,
@@ -89,18 +127,45 @@ class Node:
                 notify=self._notify,
                 stop_asked=self._stop_asked,
                 news=self._news,
+                federation=self._federation,
+                wake_fds=wake_fds,
             )
         except BaseException:
             await self._reap()
+            if self._federation is not None:
+                await self._federation.close()
             self._close()
             raise
         self._task = asyncio.create_task(self._run())
         return self
 
+    async def _found(self) -> Job:
+        """Become a part of a cluster, where there is one to be, and return the job."""
+        if self._job is not None and not self._job.algorithm.federated:
+            if self._listen:
+                name = registry.describe(self._job.algorithm)["name"]
+                raise ConfigError(f'--listen: algorithm.name = "{name}" trains on one machine; for several, set it to '
+                                  '"downpour"')  # fmt: skip
+            return self._job
+        self._federation = Federation(
+            listen=self._listen, join=self._join, token=self._token, join_s=self._join_s, notify=self._notify
+        )
+        await self._federation.open()
+        if self._job is not None:
+            return self._job
+        return replace(self._federation.job(), **self._changes)
+
+    def _wake(self, replica: int) -> None:
+        ring(self._bells[replica].ring_fd)
+
     async def _read(self, replicas: int) -> Prepared:
         """Prepare on a thread, until a stop is asked."""
         loop = asyncio.get_running_loop()
-        self._reading = loop.run_in_executor(None, prepare, self.job, replicas, self._resume, self._fds)
+        joined = self._federation.joined if self._federation is not None else None
+        block_replicas = joined.block_replicas if joined is not None else 0
+        self._reading = loop.run_in_executor(
+            None, prepare, self.job, replicas, self._resume, self._fds, block_replicas
+        )
         stop = asyncio.ensure_future(self._stop_asked.wait())
         try:
             # asyncio.wait does not cancel what it waits for: the thread goes on, and its descriptors must stay open.
@@ -155,6 +220,17 @@ class Node:
         return self._training.final
 
     @property
+    def job(self) -> Job:
+        """What is trained; on a node that joins others, once it has joined."""
+        assert self._job is not None, "the node has not joined yet"
+        return self._job
+
+    @property
+    def address(self) -> str:
+        """host:port on which this node listens; empty: it does not."""
+        return self._federation.address if self._federation is not None else ""
+
+    @property
     def summary(self) -> Summary | None:
         """How the run ended; None before it did."""
         return self._training.summary if self._training else None
@@ -207,6 +283,8 @@ class Node:
             await self._training.run()
         finally:
             await self._supervisor.stop(0.0)
+            if self._federation is not None:
+                await self._federation.close()
             self._steps = int(self._training.clocks.steps.sum())
             self._ended = True
             self._news.set()
@@ -224,13 +302,14 @@ class Node:
             new, training.evaluation_told = not training.evaluation_told, True
             yield training.meter.progress(
                 asyncio.get_running_loop().time(),
-                training.clocks.examples,
-                training.clocks.loss,
+                training.examples,
+                training.loss,
                 evaluation=training.evaluation,
                 new_evaluation=new,
                 replicas=self._supervisor.alive,
                 computing=training.clocks.n_begun,
                 notices=notices,
+                cluster=self._federation.cluster() if self._federation is not None else None,
             )
             if ended:
                 self._told = True
@@ -255,7 +334,8 @@ class Node:
         def close(_: object = None) -> None:
             for fd in self._fds:
                 os.close(fd)
-            self._bell.close()
+            for bell in (self._bell, *self._bells):
+                bell.close()
 
         if self._reading is not None and not self._reading.done():
             self._reading.add_done_callback(lambda work: (close(), work.cancelled() or work.exception()))

@@ -3,6 +3,9 @@
     compile here, once → orders to the replicas → watch: evaluate snapshots, write the model file now and then
     → reap the replicas → evaluate and write the model → say how it ended
 
+In a cluster a ``Federation`` stands beside it: it moves what replicas accrue, knows what others did, and says when all is
+done. Where a run stands is then in snapshots of the shards, and the model file holds the model alone.
+
 A model file is written only by a run that made a step, and only with parameters that were found good: finite, with a
 finite loss. What was in the file before stays there otherwise.
 """
@@ -12,24 +15,26 @@ from __future__ import annotations
 import asyncio
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 
 from hogpour import checkpoint
+from hogpour.algos.exchange.base import ReplicaView
 from hogpour.checkpoint import TrainingState
 from hogpour.config import Job, job_to_dict
-from hogpour.errors import ConfigError, HogpourError, ReplicaDied, ResourceError
+from hogpour.errors import ClusterFailed, ConfigError, HogpourError, ReplicaDied, ResourceError
+from hogpour.federation import Federation
 from hogpour.model import Model
 from hogpour.portions import Blocks
 from hogpour.preparation import Prepared
-from hogpour.replica import Orders, Replica, live_layout
+from hogpour.replica import Orders, Replica, live_layout, optimiser_rows
 from hogpour.shm.clocks import Clocks
 from hogpour.shm.control import DIVERGED, Control
 from hogpour.shm.doorbell import Doorbell
 from hogpour.shm.params import params_copy, params_finite
-from hogpour.stats import Evaluation, Meter, Notice, Summary
+from hogpour.stats import Evaluation, Meter, Notice, Summary, Totals
 from hogpour.supervisor import Supervisor
 
 __all__ = ["Training"]
@@ -52,6 +57,8 @@ class Training:
         notify: called with what a person wants to know.
         stop_asked: set by whoever wants the run to end.
         news: set here when there is something new to show.
+        federation: this node's part in a cluster; None on a machine alone.
+        wake_fds: of the bells of the replicas, as they inherited them; empty on a machine alone.
 
     Attributes:
         evaluation: the newest one; ``evaluation_told`` is False until somebody has shown it.
@@ -73,6 +80,8 @@ class Training:
         notify: Callable[[Notice], None],
         stop_asked: asyncio.Event,
         news: asyncio.Event,
+        federation: Federation | None = None,
+        wake_fds: Sequence[int] = (),
     ) -> None:
         self._job, self._ready, self._supervisor, self._bell, self._fds = job, ready, supervisor, bell, fds
         self._replicas, self._threads, self._notify = replicas, threads, notify
@@ -82,7 +91,11 @@ class Training:
         live = ready.live.arrays
         self.control, self.clocks = Control(live["control"]), Clocks(live["counters"], live["sums"])
         self._blocks = Blocks(len(ready.examples.arrays["x"]), job.batch, ready.block_replicas, job.epochs)
-        self._before = ready.state.examples if ready.state else 0
+        self._federation, self._wake_fds = federation, wake_fds
+        if federation is not None:
+            self._before = federation.before
+        else:
+            self._before = ready.state.examples if ready.state else 0
         self._first_ticket = ready.state.tickets if ready.state else 0
         self.meter = Meter(self._blocks.n, job.epochs, self._before)
         # Two models beside the live vector: the newest snapshot and the last good one; none is allocated later.
@@ -90,6 +103,7 @@ class Training:
             Model(job, ready.network, live["params"].copy(), ready.encoding) for _ in range(2)
         )
         self._good_state: TrainingState | None = None
+        self._is_good = False  # whether _good is a snapshot of this run
         self._look_s = 0.0  # seconds that the last evaluation took
         self._moves: dict[int, tuple[int, float]] = {}  # replica → steps, and when they were seen first
         self.evaluation: Evaluation | None = None
@@ -101,30 +115,56 @@ class Training:
     @property
     def epoch(self) -> float:
         """Passes over the training examples so far, earlier runs of a resumed job included."""
-        return self.meter.epoch(self.clocks.examples)
+        return self.meter.epoch(self.examples)
+
+    @property
+    def examples(self) -> int:
+        """Examples used in this run: by the whole cluster on its first node, else by this one."""
+        return self.clocks.examples if self._totals is None else self._totals.examples
+
+    @property
+    def loss(self) -> float:
+        """Sum of the losses of these examples."""
+        return self.clocks.loss if self._totals is None else self._totals.loss
+
+    @property
+    def _totals(self) -> Totals | None:
+        return self._federation.totals() if self._federation is not None and self._federation.first else None
 
     async def run(self) -> None:
         """Train to the end; ``summary`` and ``final`` hold the result.
 
         Raises:
             ReplicaDied: a replica could not be kept running; what was trained is in the model file.
+            ClusterFailed: the cluster cannot go on; what this node holds is in the model file.
             ConfigError, ResourceError: the first step fails.
         """
         outcome: Outcome
-        failure: ReplicaDied | None = None
+        failure: ReplicaDied | ClusterFailed | None = None
         if not await self._compile():
             await self._finish("stopped")
             return
+        if self._federation is not None:
+            self._federation.train(lambda: self._supervisor.alive)
+        self._listen()
         runner = asyncio.create_task(self._supervisor.run(self._orders, self.clocks, self.control.stop))
         try:
             await self._watch(runner)
+            if self._federation is not None and not self._federation.failed.done():
+                await self._federation.wind_down()  # replicas end by themselves when they have pushed what they have
+                await asyncio.wait([runner], timeout=GRACE_S)
             if not runner.done():
+                self.control.stop()
                 await self._supervisor.stop(GRACE_S)
             await runner  # ends with the processes
-        except ReplicaDied as error:
+            if self._federation is not None:
+                self._federation.moved()
+                await self._federation.finish()
+        except (ReplicaDied, ClusterFailed) as error:
             failure = error
         finally:
             runner.cancel()
+            self._stop_listening()
         if self.control.command == DIVERGED:
             outcome = "diverged"
         elif failure is not None:
@@ -167,11 +207,12 @@ class Training:
         now = self._loop.time
         evaluated, evaluated_epoch, saved = now(), int(self.epoch), now()
         work: asyncio.Future[None] | None = None
-        self._listen()
+        fed = self._federation
+        ending = [runner, stop] if fed is None else [runner, stop, fed.failed, fed.ended]
         try:
-            while not runner.done() and not stop.done():
+            while not any(end.done() for end in ending):
                 moved = asyncio.ensure_future(self._moved.wait())
-                await asyncio.wait([runner, stop, moved], timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([*ending, moved], timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
                 moved.cancel()
                 self._moved.clear()
                 if (began := self.clocks.began) is not None:
@@ -184,17 +225,17 @@ class Training:
                     work = None
                 # Rarer as the run gets longer, and never more than a twentieth of one core's time.
                 patience = max(0.25, self.meter.seconds(now()) / 10, 20 * self._look_s)
-                if int(self.epoch) > evaluated_epoch and now() - evaluated >= patience:
+                due = int(self.epoch) > evaluated_epoch and (fed is None or fed.first)
+                if due and now() - evaluated >= patience:
                     evaluated, evaluated_epoch = now(), int(self.epoch)
                     work = asyncio.ensure_future(asyncio.to_thread(self._look, runner.done, stop.done))
-                elif self._job.save and now() - saved >= self._job.save_every_s:
+                elif fed is None and self._job.save and now() - saved >= self._job.save_every_s:
                     saved = now()
                     work = asyncio.ensure_future(asyncio.to_thread(self._save_live))
-            if stop.done() and not runner.done():
+            if stop.done() and not runner.done() and fed is None:
                 self.control.stop()  # before anything is waited for
         finally:
             stop.cancel()
-            self._stop_listening()
         if work is not None:
             await asyncio.wait([work])  # ends within a batch: it asks whether to go on
             self._settle(work)
@@ -218,20 +259,20 @@ class Training:
             if evaluation is None or not np.isfinite(evaluation.loss):
                 return
             self.evaluation, self.evaluation_told = evaluation, False
-        self._snapshot, self._good, self._good_state = self._good, self._snapshot, state
+        self._snapshot, self._good, self._good_state, self._is_good = self._good, self._snapshot, state, True
         self._look_s = self._loop.time() - began
         self._loop.call_soon_threadsafe(self._news.set)
 
     def _save_live(self) -> None:
         state = self._state()
         params_copy(self._ready.live.arrays["params"], self._snapshot.params)
-        if state.steps > self._steps_before and params_finite(self._snapshot.params):
+        if state is not None and state.steps > self._steps_before and params_finite(self._snapshot.params):
             checkpoint.save(self._job.save, self._snapshot, state)
 
     def _look_for_stalled(self, now: float) -> None:
         """Speak once of a replica that lives but makes no step: stopped by a signal, or starved."""
-        if self.control.tickets_taken >= self._blocks.total:
-            return
+        if self._federation is not None or self.control.tickets_taken >= self._blocks.total:
+            return  # a replica of a cluster may wait for others
         for replica, steps in enumerate(self.clocks.steps.tolist()):
             seen, since = self._moves.get(replica, (-1, now))
             if steps != seen:
@@ -247,12 +288,14 @@ class Training:
     def _steps_before(self) -> int:
         return self._ready.state.steps if self._ready.state else 0
 
-    def _state(self) -> TrainingState:
-        """Return where training stands. Read before the parameters: what is counted is then in them.
+    def _state(self) -> TrainingState | None:
+        """Return where training stands; None in a cluster. Read before the parameters: what is counted is then in them.
 
         While replicas run, the parameters hold a little more than is counted, and a resumed run uses these examples
         twice; after they ended, the state is exact but for a batch that a killed replica used and did not count.
         """
+        if self._federation is not None:
+            return None
         live = self._ready.live
         # In this order a block that moves in between is seen twice, or not yet as taken; never neither.
         # Replicas also drew numbers behind the last block; a run with fewer epochs than before begins behind it.
@@ -272,7 +315,10 @@ class Training:
         )
 
     def _all_used(self) -> bool:
+        if self._federation is not None:
+            return self._federation.complete
         state = self._state()
+        assert state is not None
         return state.tickets >= self._blocks.total and not state.pending
 
     # -- the end ------------------------------------------------------------------------------------------------------
@@ -281,24 +327,27 @@ class Training:
         """Evaluate what is left, write the model, say how it ended."""
         seconds = self.meter.seconds(self._loop.time())
         stepped = int(self.clocks.steps.sum()) > self._steps_before
+        if self._federation is not None:
+            stepped = self._federation.stepped
         state: TrainingState | None = None
+        written = False
         if stepped and outcome != "diverged":
             outcome = await asyncio.to_thread(self._take_final, outcome)
-            state = self._state()
+            state, written = self._state(), True
         if outcome == "diverged":
-            state, self.final = self._good_state, self._good
-        written = bool(self._job.save) and state is not None
+            state, self.final, written = self._good_state, self._good, self._is_good
+        written = written and bool(self._job.save)
         if written:
             await asyncio.to_thread(checkpoint.save, self._job.save, self.final, state)
         if outcome == "diverged":
             self._notify(Notice("diverged", self._say_diverged(written)))
-        examples, evaluation = self.clocks.examples, self.evaluation
+        examples, evaluation = self.examples, self.evaluation
         self.summary = Summary(
             outcome=outcome,
             examples=self._before + examples,
             seconds=seconds,
             rate=examples / seconds if seconds else 0.0,
-            loss=evaluation.loss if evaluation else (self.clocks.loss / examples if examples else None),
+            loss=evaluation.loss if evaluation else (self.loss / examples if examples else None),
             accuracy=evaluation.accuracy if evaluation else None,
             epoch=self.epoch,
             restarts=self._supervisor.restarts,
@@ -342,6 +391,7 @@ class Training:
             threads=self._threads,
             parent=os.getpid(),
             bell_fd=self._bell.ring_fd,
+            wake_fd=self._wake_fds[replica] if self._wake_fds else -1,
             live_fd=self._fds[0],
             live=live.fields,
             live_size=live.size,
@@ -356,6 +406,9 @@ class Training:
     def _rang(self) -> None:
         """Hear the bell, then be deaf for a while: blocks may end every millisecond, and this core is a replica's."""
         self._bell.answer()
+        if self._federation is not None:  # replicas may be waiting
+            self._federation.moved()
+            return
         self._moved.set()
         self._loop.remove_reader(self._bell.listen_fd)
         self._deaf = self._loop.call_later(_DEAF_S, self._listen)
@@ -374,13 +427,19 @@ def _warm_up(job: Job, ready: Prepared, threads: int) -> None:
         ResourceError: there is not enough memory for a step.
     """
     try:
-        layout = live_layout(ready.network, job.algorithm.optimiser, 1, 0)
+        layout = live_layout(ready.network, job.algorithm.optimiser, 1, 0, job.algorithm.federated)
         live = layout.views(bytearray(layout.size))
         params_copy(ready.live.arrays["params"], live["params"])
         x, y = ready.examples.arrays["x"], ready.examples.arrays["y"]
         few = min(len(x), job.batch)
         replica = Replica(job, ready.network, live, x[:few], y[:few], 0, block_replicas=1, threads=threads)
         replica.step(np.arange(few), 0, few, 0)
+        if job.algorithm.federated:
+            exchange, grad = job.algorithm.exchange(), np.zeros_like(live["params"])
+            view = ReplicaView(live["params"], optimiser_rows(live, job.algorithm.optimiser, 0), job.algorithm.optimiser)
+            view.accrued, view.n_accrued = grad.copy(), 1
+            exchange.on_gradient(view, grad)
+            exchange.on_params(live["params"], grad)
         params_finite(live["params"])
         control = Control(live["control"])
         control.take_ticket(lambda ticket: None)

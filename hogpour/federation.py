@@ -1,0 +1,437 @@
+"""A node's part in a cluster: what listens, serves shards, is a member, pushes and fetches, and perhaps coordinates.
+
+``training`` runs the replicas and asks this for the rest. The first node coordinates (``founding``) and begins with all
+shards; a node that joins and listens is given some of them; one that joins and does not listen only computes, and may be
+killed at any time. A cluster of one is the same without a socket.
+
+The life of it: ``open`` (listen, join) → ``begin`` (serve, become ready, the first fetch) → ``train`` (lease, push,
+fetch, take snapshots) → ``wind_down`` → ``finish`` → ``close``. What cannot go on is told through ``failed``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from hogpour.config import Job, job_from
+from hogpour.errors import ClusterFailed, HogpourError, PeerLost, RequestFailed
+from hogpour.founding import Founding
+from hogpour.link import Link
+from hogpour.member import Member
+from hogpour.net import address as addresses
+from hogpour.net.listener import Listener
+from hogpour.net.local import Local
+from hogpour.net.peer import Peer
+from hogpour.net.requests import Handler, Reply, Requests
+from hogpour.net.staging import Staging
+from hogpour.net.wire.base import Message, Ok
+from hogpour.net.wire.beat import Beaten
+from hogpour.net.wire.dump import Adopt, Dump, Dumped
+from hogpour.net.wire.join import Join, Joined
+from hogpour.preparation import Prepared
+from hogpour.server import Server
+from hogpour.shm.clocks import Clocks
+from hogpour.shm.landing import Landing
+from hogpour.shm.queue import TicketQueue
+from hogpour.stats import ClusterProgress, Notice, Totals
+
+__all__ = ["Federation"]
+
+_STAGING_BYTES = 32 << 20
+"""For pushes that arrive and, apart, for fetches that land; more only where one shard needs it."""
+
+_STOCK_A_REPLICA = 2
+"""Tickets kept ready for each replica: a round trip to the coordinator may take as long as a block."""
+
+_OTHERS_S = 10.0
+"""How long the first node waits at the end for the others to take their leave, at most."""
+
+
+class Federation:
+    """The part of one node.
+
+    Args:
+        listen: host:port; empty: no port is opened.
+        join: host:port of the first node; empty: this one is.
+        token: of the cluster.
+        join_s: how long the first node may take to answer at the beginning.
+        notify: called with what a person wants to know.
+
+    Attributes:
+        address: where this node listens; empty where it does not.
+        joined: the job and the rules of the cluster; None on the first node before ``begin``.
+        before: examples that earlier runs of a resumed job used.
+        failed: gets an exception when the cluster cannot go on.
+        ended: done when the cluster has nothing left to do, or stops.
+    """
+
+    def __init__(
+        self, *, listen: str, join: str, token: bytes, join_s: float, notify: Callable[[Notice], None]
+    ) -> None:
+        self._listen, self._join, self._token, self._join_s, self._notify = listen, join, token, join_s, notify
+        self._loop = asyncio.get_running_loop()
+        self._name = f"{os.uname().nodename} process {os.getpid()}"
+        self._handlers: dict[type[Message], Handler] = {Join: _not_yet}  # of others' requests
+        self._own: dict[type[Message], Handler] = {}  # of this node's to itself
+        self._local = Local(self._own)
+        self._listener: Listener | None = None
+        self._peers: dict[str, Peer] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._alive: Callable[[], int] = lambda: 0
+        self._server: Server | None = None
+        self._member: Member | None = None
+        self._link: Link | None = None
+        self._founding: Founding | None = None
+        self._clocks: Clocks | None = None
+        self._counted = Totals()  # by earlier incarnations of this node
+        self._relocating = False
+        self.address = ""
+        self.joined: Joined | None = None
+        self.before = 0
+        self.failed: asyncio.Future[None] = self._loop.create_future()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+
+    @property
+    def first(self) -> bool:
+        """Whether this node coordinates."""
+        return not self._join
+
+    # -- the beginning ------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Listen, and join where there is somebody to join.
+
+        Raises:
+            ResourceError: the address cannot be listened on.
+            ClusterFailed: nobody answers there, or does not want this node.
+        """
+        if self._listen:
+            host, port = addresses.split(self._listen)
+            staging = Staging(_STAGING_BYTES)
+            self._listener = Listener(self._handlers, self._token, staging=staging, log=self._log)
+            await self._listener.start(host, port)
+            self.address = self._listener.address
+            self._notify(Notice("listening", f"listening on {self.address}"))
+        if self._join:
+            self._member = Member(self._reach(""), self._name, self.address, self._join)
+            try:
+                self.joined = await self._member.join(self._join_s)
+            except (PeerLost, RequestFailed) as error:
+                raise ClusterFailed(f"--join {self._join}: {error}") from error
+            self._notify(Notice("joined", f"joined {self._join} as node {self.joined.node}"))
+            self._spawn(self._member.beat(self._beats, self._heard))
+            self._spawn(self._member.rejoin(self._join_again))
+
+    def job(self) -> Job:
+        """Return the job of the cluster that was joined.
+
+        Raises:
+            ConfigError: it names a layer or loss that cannot be imported here.
+        """
+        assert self.joined is not None
+        tables = msgspec.json.decode(self.joined.job)
+        return replace(job_from(tables, f"the job of {self._join}"), base=self.joined.base, save="")
+
+    async def begin(self, job: Job, ready: Prepared, wake: Callable[[int], None], resume: bool) -> Prepared:
+        """Serve what is to be served, become ready, and fetch the parameters; replicas have no orders yet.
+
+        Args:
+            wake: rings the bell of a replica.
+            resume: the first node goes on from the snapshot beside its model file.
+
+        Returns:
+            ``ready``, with what the snapshot says where there is one.
+
+        Raises:
+            InputError: the snapshot does not fit the job.
+            ClusterFailed: the cluster's model or data are not this node's.
+        """
+        # The server's constructor compiles, which may take seconds.
+        self._server = await self._loop.run_in_executor(None, Server, job.algorithm.optimiser)
+        live = ready.live.arrays
+        if self.first:
+            self._founding = await Founding.found(
+                job, ready, self._server, self._reach, self._notify, resume=resume
+            )
+            ready, self.before = self._founding.ready, self._founding.before
+            self._handlers |= self._founding.coordinator.handlers()
+            self._own |= self._founding.coordinator.handlers(local=True)
+            self._member = Member(self._local, self._name, self.address, self.address)
+            self.joined = await self._member.join(self._join_s)
+            self._spawn(self._member.beat(self._beats, self._heard))
+            self._spawn(self._founding.run())
+        serving: dict[type[Message], Handler] = {**self._server.handlers(), Adopt: self._adopt}
+        self._handlers |= serving
+        self._own |= serving
+        member, joined = self._member, self.joined
+        assert member is not None
+        assert joined is not None
+        self._clocks = Clocks(live["counters"], live["sums"])
+        self._queue, self._landing = TicketQueue(live["queue"], live["queue_ring"]), Landing(live["landing"])
+        self._replicas = len(live["landing"])
+        try:
+            await self._guard(member.ready(ready.network.spec.fingerprint, ready.digest))
+            shard_map = await self._guard(member.where())
+        except RequestFailed as error:
+            raise ClusterFailed(f"--join {self._join}: {error}") from error
+        self._map = shard_map
+        self._link = Link(
+            live,
+            job.algorithm.exchange(),
+            shard_map,
+            node=member.node,
+            reach=self._reach,
+            own=self._own,
+            own_address="" if self.first else self.address or None,
+            relocate=member.where,
+            wake=wake,
+            staging=Staging(_STAGING_BYTES),
+            done=member.finished,
+            fenced=member.fence,
+            patience_s=joined.give_up_s,
+        )
+        self._wake = wake
+        self._hold()
+        await self._guard(self._link.land())
+        return ready
+
+    # -- training -----------------------------------------------------------------------------------------------------
+
+    def train(self, alive: Callable[[], int]) -> None:
+        """Lease portions from now on, push and fetch.
+
+        Args:
+            alive: how many replica processes run.
+        """
+        assert self._member is not None
+        assert self._link is not None
+        self._alive = alive
+        self._leasing = self._spawn(self._member.lease(self._queue, _STOCK_A_REPLICA * self._replicas, self._wake_all))
+        self._spawn(self._link.broken())
+
+    def moved(self) -> None:
+        """Look at what the replicas sealed, finished and ask for; called when one rang."""
+        assert self._link is not None
+        assert self._member is not None
+        self._link.moved()
+        if len(self._queue) < self._replicas:
+            self._member.look()
+
+    def totals(self) -> Totals:
+        """Return what was done in this run: on the first node by the whole cluster."""
+        if self._founding is not None:
+            return self._founding.coordinator.totals
+        return self._own_totals()
+
+    def cluster(self) -> ClusterProgress:
+        """Return what this node knows of the cluster."""
+        beaten = self._member.beaten if self._member is not None else None
+        replicas = self._alive()
+        if self._founding is not None:
+            replicas = sum(m.replicas for m in self._founding.coordinator.state(self._loop.time()).members)
+        return ClusterProgress(
+            nodes=beaten.nodes if beaten is not None else 1,
+            replicas=replicas,
+            staleness=self.totals().mean_staleness,
+            warming=beaten is not None and beaten.warming,
+        )
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the parameters are others than at the beginning of this run."""
+        return self.totals().pushes > 0 or self._own_totals().pushes > 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every example of every epoch was used."""
+        beaten = self._member.beaten if self._member is not None else None
+        return beaten is not None and beaten.command == "finish"
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    async def wind_down(self) -> None:
+        """Give back what replicas have not begun, and let them end when they have finished their blocks."""
+        if self._founding is not None:
+            self._founding.coordinator.tick(self._loop.time())  # it may be finished, since a moment ago
+            self._founding.coordinator.stop("the first node was asked to stop")
+        self._leasing.cancel()
+        self._queue.take_all()
+        self._queue.close()
+        self._wake_all()
+
+    async def finish(self) -> None:
+        """Push and report the rest, wait for the others, take the last snapshot, fetch the final parameters, leave.
+
+        Called when all replicas have ended. Raises ClusterFailed where that cannot be done.
+        """
+        assert self._link is not None
+        assert self._member is not None
+        self._leasing.cancel()
+        await self._guard(self._link.drain())
+        await self._guard(self._member.report())
+        if self._founding is not None:
+            self._founding.coordinator.tick(self._loop.time())
+        await self._guard(self._member.beat_once(self._beats, self._heard))
+        if self._founding is not None:
+            await self._guard(self._founding.alone(_OTHERS_S))
+            await self._guard(self._founding.snapshot())
+        await self._guard(self._link.land())
+        if self._founding is None:
+            await self._guard(self._member.leave())
+
+    async def close(self) -> None:
+        """End everything at once; nothing is left open."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._link is not None:
+            await self._link.close()
+        if self._listener is not None:
+            await self._listener.drain(0.5)
+        if self._founding is not None:
+            await self._founding.close()
+        for peer in self._peers.values():
+            await peer.close()
+        for future in (self.failed, self.ended):
+            future.cancel()
+
+    # -- small parts --------------------------------------------------------------------------------------------------
+
+    def _reach(self, address: str) -> Requests:
+        """Return who answers at an address of the shard map."""
+        if (self.first and not address) or (address and address == self.address):
+            return self._local
+        address = address or self._join
+        if address not in self._peers:
+            self._peers[address] = Peer(address, self._token)
+        return self._peers[address]
+
+    def _beats(self) -> dict[str, Any]:
+        own = self._own_totals()
+        return {
+            "replicas": self._alive(),
+            "examples": own.examples,
+            "right": own.right,
+            "loss": own.loss,
+            "pushes": own.pushes,
+            "staleness": own.staleness,
+        }
+
+    def _heard(self, beaten: Beaten) -> None:
+        """Take in what the coordinator answered to a heartbeat."""
+        if beaten.command == "fail" and not self.failed.done():
+            self.failed.set_exception(ClusterFailed(beaten.reason))
+        elif beaten.command != "run" and not self.ended.done():
+            self.ended.set_result(None)
+        self._hold()
+        if self._link is not None and beaten.map_epoch > self._map.epoch and not self._relocating:
+            self._relocating = True
+            self._spawn(self._relocate())
+
+    async def _relocate(self) -> None:
+        """Learn who serves what, and free the shards that others have."""
+        assert self._member is not None
+        assert self._server is not None
+        try:
+            self._map = await self._member.where()
+        finally:
+            self._relocating = False
+        for shard, owner in enumerate(self._map.owners):
+            if owner != self._member.node and not self._server.serves(shard):
+                self._server.drop(shard)
+
+    def _own_totals(self) -> Totals:
+        clocks, link = self._clocks, self._link
+        if clocks is None or link is None:
+            return Totals()
+        now = Totals(clocks.examples, clocks.right, clocks.loss, link.pushes, link.staleness)
+        return now - self._counted
+
+    def _hold(self) -> None:
+        """In a warm start one replica of the cluster computes: the first one of the first node."""
+        beaten = self._member.beaten if self._member is not None else None
+        if self._link is None or self._founding is None:
+            return
+        warming = self._founding.coordinator.warming if beaten is None else beaten.warming
+        for replica in range(1, self._replicas):
+            if self._landing.held(replica) != warming:
+                self._landing.hold(replica, warming)
+                self._wake(replica)
+
+    def _join_again(self) -> None:
+        """The old incarnation is dead: what it held is others', what it did is counted."""
+        assert self._member is not None
+        self._notify(Notice("warning", f"was out of reach for longer than its lease; joined again as node "
+                                       f"{self._member.node}, its unfinished portions are others' now"))  # fmt: skip
+        if self._link is not None:
+            self._counted = self._counted + self._own_totals()
+            self._queue.take_all()
+            self._link.node = self._member.node
+            self._link.drop_pushes()
+
+    def _wake_all(self) -> None:
+        for replica in range(self._replicas):
+            self._wake(replica)
+
+    async def _adopt(self, message: Message, payload: memoryview | None) -> Reply:
+        """Take a shard over from another server."""
+        assert isinstance(message, Adopt)
+        assert self._server is not None
+        del payload
+        if self._server.serves(message.shard):
+            return Reply(Ok())
+        if message.source == ("" if self.first else self.address):  # nobody has taken what this node gave up
+            self._server.reopen(message.shard)
+            return Reply(Ok())
+        part = self._map.range(message.shard)
+        memory = memoryview(bytearray(self._server.dump_bytes(part.stop - part.start)))
+        assert self.joined is not None
+        answer = await self._reach(message.source).request(
+            Dump(message.shard, True), into=memory, deadline_s=self.joined.give_up_s
+        )
+        assert isinstance(answer, Dumped)
+        self._server.install(answer, memory, part.start)
+        return Reply(Ok())
+
+    async def _guard(self, work: Awaitable[Any]) -> Any:
+        """Wait for something, unless the cluster fails meanwhile."""
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait([task, self.failed], return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                self.failed.result()
+            return task.result()
+        except PeerLost as error:
+            raise ClusterFailed(str(error)) from error
+        finally:
+            task.cancel()
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None or self.failed.done():
+            return
+        if isinstance(error, HogpourError) and not isinstance(error, ClusterFailed):
+            failure = ClusterFailed(str(error))
+            failure.__cause__ = error
+            error = failure
+        self.failed.set_exception(error)
+
+    def _log(self, line: str) -> None:
+        self._notify(Notice("warning", line))
+
+
+def _not_yet(message: Message, payload: memoryview | None) -> Reply:
+    del message, payload
+    raise RequestFailed("busy", "the first node still reads its data")

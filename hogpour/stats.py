@@ -236,7 +236,14 @@ class ClusterState:
     """Examples whose gradients are in the shards, earlier runs of a resumed job included."""
     examples_repeated: int
     """Examples handed out again because a member died or left or the run was resumed."""
-    totals: Totals
-    """Of all members that ever were, in this run."""
     rate: float
-    """Examples per second of late, of the whole cluster."""
+    """Examples per second of late."""
+    examples: int
+    """Used in this run by all members, those that are gone included, acknowledged or not; what follows is theirs."""
+    loss: float | None
+    """Mean training loss; None where there is none, and in JSON where it is no number."""
+    right: int
+    """Predicted right in training."""
+    pushes: int
+    mean_staleness: float | None
+    """Of a push, in updates."""

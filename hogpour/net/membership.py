@@ -53,6 +53,8 @@ class Membership:
     def __init__(self, lease_s: float, first: int = 1) -> None:
         if not lease_s > 0:
             raise ValueError(f"membership: lease of {lease_s} s, expected above 0")
+        if first < 1:
+            raise ValueError(f"membership: first incarnation {first}, expected at least 1")
         self.lease_s, self.next = lease_s, first
         self._first = first
         self._members: dict[int, Member] = {}

@@ -104,9 +104,11 @@ def test_the_number_of_members_is_bounded() -> None:
     assert not members.full
 
 
-def test_a_lease_of_nothing_is_refused() -> None:
+def test_a_lease_of_nothing_and_a_number_of_nobody_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^membership: lease of 0.0 s, expected above 0$"):
         Membership(0.0)
+    with pytest.raises(ValueError, match=r"^membership: first incarnation 0, expected at least 1$"):
+        Membership(3.0, first=0)
 
 
 class MembershipMachine(RuleBasedStateMachine):

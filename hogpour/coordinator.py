@@ -1,0 +1,395 @@
+"""The coordinator: the role of the first node. Who belongs to the cluster, who trains on what, who serves which shard.
+
+It answers messages, and ``tick`` does what is due; both take little time and wait for nobody. What has to wait (moving
+shards, fencing the dead) is ``placement``. It does no file I/O, holds no vectors and sees no gradient: steady training
+passes it by, but for a heartbeat and a few tickets now and then.
+
+What it answers for: a ticket is held by one member, and is done once. A member that was silent for its lease is gone:
+its tickets are given to others, its late words count for nothing, what it had done remains counted. If it served a
+shard, a part of the model is gone with it: the run fails, on every node, and says with what to go on.
+
+Handlers take the time from ``clock``, ``tick`` from its caller; in tests and in the simulator both are made up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from hogpour.accounts import Accounts
+from hogpour.errors import ConfigError, RequestFailed
+from hogpour.net import address as addresses
+from hogpour.net.membership import Member, Membership
+from hogpour.net.requests import Handler, Reply, Requests
+from hogpour.net.wire.base import Message, Ok
+from hogpour.net.wire.beat import Beat, Beaten
+from hogpour.net.wire.join import Join, Joined, Leave, Ready
+from hogpour.net.wire.lease import Lease, Leased
+from hogpour.net.wire.status import Described, Status
+from hogpour.net.wire.where import Map, Where
+from hogpour.placement import Placement, listed
+from hogpour.shards import ShardMap
+from hogpour.stats import ClusterState, MemberState, Totals
+from hogpour.tickets import Ledger
+
+__all__ = ["Coordinator", "Terms"]
+
+_LEAVE_S = 60.0
+"""For the shards of a member that leaves to be with others. Then it may ask again."""
+
+_RANK = {"run": 0, "finish": 1, "stop": 1, "fail": 2}  # of commands; only a higher one replaces another
+
+_OK = Reply(Ok())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the members of a cluster agree on."""
+
+    job: bytes
+    """The job's tables as JSON."""
+    base: str
+    """Folder that the job's data paths are relative to."""
+    block_replicas: int
+    """Decides the cutting of the examples into blocks."""
+    spec: str
+    """Fingerprint of the model; whoever has another one cannot be a member."""
+    data: str
+    """Digest of the training examples; the same."""
+    lease_s: float = 3.0
+    """A member that was silent for so long is dead."""
+    give_up_s: float = 10.0
+    """A member that the coordinator did not answer for so long ends."""
+    warm_start_examples: int = 0
+    """Only one replica of the cluster computes until so many examples were used; 0: not decided by examples."""
+    warm_start_s: float = 0.0
+    """The same in seconds since the first member was ready. With both, whichever comes first; with neither, all
+    compute from the start."""
+
+
+class Coordinator:
+    """Coordinates one run.
+
+    Args:
+        terms: what members agree on.
+        ledger: the portions; a resumed run's begins where its snapshot was.
+        bounds: of the shards, from ``shards.cut``. The coordinator's own node, the home, serves all of them at first.
+        peers: whom to ask at an address; empty: this node itself.
+        clock: the time, the same that ``tick`` is called with.
+        log: told what happened, a line each time.
+        first_node: number of the home's incarnation; a resumed run does well to begin with the ``next_node`` of before.
+
+    Attributes:
+        home: incarnation of the coordinator's own node. It lives as long as the coordinator.
+        snapshot: what to resume from if a member dies that serves a shard; the node keeps it up to date.
+        ledger: for snapshots: read its ``state`` before the shards are read.
+        command: run; finish: every example is used; stop: somebody asked; fail: it cannot go on.
+        reason: why it stops or fails.
+        warming: only one replica of the cluster computes yet.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        ledger: Ledger,
+        *,
+        bounds: tuple[int, ...],
+        peers: Callable[[str], Requests],
+        clock: Callable[[], float],
+        log: Callable[[str], None],
+        first_node: int = 1,
+    ) -> None:
+        self.terms, self.ledger = terms, ledger
+        self.snapshot, self.reason = "", ""
+        self.command: Literal["run", "finish", "stop", "fail"] = "run"
+        self.warming = bool(terms.warm_start_examples or terms.warm_start_s)
+        self._clock, self._log = clock, log
+        self._members = Membership(terms.lease_s, first_node)
+        self.home = self._members.join("", "", clock(), for_ever=True).node
+        self._accounts = Accounts(clock())
+        self._accounts.open(self.home)
+        count = len(bounds) - 1
+        shards = ShardMap(1, bounds, (self.home,) * count, ("",) * count)
+        self._placement = Placement(shards, peers=peers, log=log, fail=self.fail)
+        self._before = ledger.examples_done
+        self._warmer: int | None = None  # the member that computes while warming
+        self._warm_since: float | None = None
+
+    # -- for the node
+
+    def handlers(self, *, local: bool = False) -> dict[type[Message], Handler]:
+        """Return what answers the messages.
+
+        Args:
+            local: for the home's requests to itself: its ``Join`` makes no new member, but names the home.
+        """
+        return {
+            Join: self._join_home if local else self._join,
+            Ready: self._ready,
+            Beat: self._beat,
+            Lease: self._lease,
+            Leave: self._leave,
+            Where: self._where,
+            Status: self._status,
+        }
+
+    def tick(self, now: float) -> None:
+        """Do what is due. To be called several times in a second."""
+        for member in self._members.expire(now):
+            self._bury(member, now)
+        if self.warming and self._warm(now):
+            self.warming = False
+            self._log("warm start is over: all replicas compute")
+        if self.ledger.finished:
+            self._end("finish", "")
+        self._accounts.measure(now)
+        self._placement.tick()
+
+    def stop(self, reason: str) -> None:
+        """End the run on every node, cleanly."""
+        self._end("stop", reason)
+
+    def fail(self, reason: str) -> None:
+        """End the run on every node, as one that cannot go on. Replaces a finish or a stop that is under way."""
+        self._end("fail", reason)
+
+    async def close(self) -> None:
+        """Drop what is under way; the last thing to be called."""
+        await self._placement.close()
+
+    @property
+    def map(self) -> ShardMap:
+        """The newest shard map."""
+        return self._placement.map
+
+    @property
+    def nodes(self) -> int:
+        """Members, the home included."""
+        return len(self._members)
+
+    @property
+    def replicas(self) -> int:
+        """Replica processes of all members, as of their last heartbeats."""
+        return self._accounts.replicas
+
+    @property
+    def next_node(self) -> int:
+        """Number that no incarnation has had yet."""
+        return self._members.next
+
+    @property
+    def totals(self) -> Totals:
+        """What all members did in this run, those that are gone included."""
+        return self._accounts.totals
+
+    @property
+    def examples(self) -> int:
+        """Examples used by the cluster, acknowledged or not, earlier runs included."""
+        return self._before + self._accounts.examples
+
+    def state(self, now: float) -> ClusterState:
+        """Return what the cluster is doing."""
+        totals, shards = self.totals, Counter(self.map.owners)
+        return ClusterState(
+            command=self.command,
+            reason=self.reason,
+            warming=self.warming,
+            members=tuple(self._member_state(member, now, shards[member.node]) for member in self._members),
+            epoch=self.map.epoch,
+            bounds=self.map.bounds,
+            owners=self.map.owners,
+            tickets_done=self.ledger.done,
+            tickets_leased=self.ledger.leased,
+            tickets_free=self.ledger.free,
+            examples_done=self.ledger.examples_done,
+            examples_repeated=self.ledger.examples_repeated,
+            rate=self._accounts.rate,
+            examples=totals.examples,
+            loss=totals.loss / totals.examples if totals.examples else None,
+            right=totals.right,
+            pushes=totals.pushes,
+            mean_staleness=totals.mean_staleness,
+        )
+
+    # -- messages; each handler answers at once, but for a Leave that has shards to hand over
+
+    def _join_home(self, message: Join, _: memoryview | None) -> Reply:
+        home = self._known(self.home)
+        home.name, home.address = message.name, message.address
+        return self._joined(home)
+
+    def _join(self, message: Join, _: memoryview | None) -> Reply:
+        if self.command != "run":
+            raise RequestFailed("ended", f"the run has ended: {self.reason or self.command}")
+        if message.address:
+            try:
+                addresses.split(message.address)
+            except ConfigError as error:
+                raise RequestFailed("wrong", str(error)) from error
+        now, there = self._clock(), self._members.at(message.address)
+        if there is not None and (there.ready or there.node == self.home):
+            raise RequestFailed("busy", f"node {there.node} ({there.name}) serves at {message.address} and was heard "
+                                        f"{now - there.heard:.1f} s ago")  # fmt: skip
+        if there is not None:  # its answer was lost, and it asks again; or it was started anew before it was ready
+            self._remove(there)
+        if self._members.full:
+            raise RequestFailed("busy", f"the cluster has {self.nodes} nodes already")
+        member = self._members.join(message.name, message.address, now)
+        self._accounts.open(member.node)
+        self._log(f"{_named(member)} joined")
+        return self._joined(member)
+
+    def _joined(self, member: Member) -> Reply:
+        t = self.terms
+        return Reply(Joined(member.node, t.job, t.base, t.block_replicas, t.lease_s, t.give_up_s))
+
+    def _ready(self, message: Ready, _: memoryview | None) -> Reply:
+        member = self._known(message.node)
+        for what, got, expected in (("model", message.spec, self.terms.spec), ("data", message.data, self.terms.data)):
+            if got != expected:
+                text = f"{_named(member)} has another {what} than the cluster: got {got!r}, expected {expected!r}"
+                self._log(text)
+                raise RequestFailed("wrong", text)
+        member.ready = True
+        if self._warmer is None:
+            self._warmer = member.node
+            self._warm_since = self._clock() if self._warm_since is None else self._warm_since
+        if member.address and member.node != self.home:
+            self._placement.serve(member.node, member.address)
+        return _OK
+
+    def _beat(self, message: Beat, _: memoryview | None) -> Reply:
+        member = self._known(message.node)
+        totals = Totals(message.examples, message.right, message.loss, message.pushes, message.staleness)
+        self._accounts.note(member.node, totals, message.replicas)
+        epoch = self.map.epoch
+        return Reply(Beaten(self.command, self.reason, epoch, self.warming, self.nodes, self.examples))
+
+    def _lease(self, message: Lease, _: memoryview | None) -> Reply:
+        member = self._known(message.node)
+        if not member.ready:
+            raise RequestFailed("wrong", f"{_named(member)} asks for portions and is not ready")
+        if message.want < 0:
+            raise RequestFailed("wrong", f"{_named(member)} asks for {message.want} portions")
+        self.ledger.finish(member.node, message.done)
+        if self.command != "run" or member.leaving or self.ledger.finished:
+            return Reply(Leased([], True))
+        if self.warming and member.node != self._warmer:
+            return Reply(Leased([], False))
+        return Reply(Leased(self.ledger.grant(member.node, message.holds, message.want), False))
+
+    def _leave(self, message: Leave, _: memoryview | None) -> Reply | Awaitable[Reply]:
+        if self._members.gone(message.node):
+            return _OK  # it asks again: the answer was lost
+        member = self._known(message.node)
+        self.ledger.take_back(member.node)
+        if member.node == self.home:
+            return _OK  # it goes with its coordinator
+        member.leaving = True
+        self._choose_warmer()
+        if self._may_go(member):
+            return self._left(member)
+        self._placement.leave(member.node)
+        return self._see_off(member)
+
+    async def _see_off(self, member: Member) -> Reply:
+        """Wait until a leaving member serves no shard."""
+        try:
+            async with asyncio.timeout(_LEAVE_S):
+                while self._members.get(member.node) is member and not self._may_go(member):
+                    await self._placement.changed()
+        except TimeoutError:
+            shards = listed(self._placement.shards_of(member.node))
+            raise RequestFailed("busy", f"{_named(member)} still serves {shards}") from None
+        if self._members.get(member.node) is member:
+            return self._left(member)
+        if self.command == "fail":  # because of this one
+            raise RequestFailed("fenced", f"{_named(member)} fell silent while it was leaving")
+        return _OK  # it had asked twice
+
+    def _where(self, message: Where, _: memoryview | None) -> Reply:
+        shards = self.map
+        return Reply(Map(shards.epoch, list(shards.bounds), list(shards.owners), list(shards.addresses)))
+
+    def _status(self, message: Status, _: memoryview | None) -> Reply:
+        return Reply(Described(msgspec.json.encode(self.state(self._clock()))))
+
+    # -- decisions
+
+    def _known(self, node: int) -> Member:
+        """Return a member, which is alive since it was heard from."""
+        member = self._members.beat(node, self._clock())
+        if member is None:
+            raise RequestFailed("fenced", f"node {node} is no member of the cluster: it was silent for too long, left, "
+                                          "or never joined")  # fmt: skip
+        return member
+
+    def _may_go(self, member: Member) -> bool:
+        return self.command == "fail" or not self._placement.shards_of(member.node)
+
+    def _left(self, member: Member) -> Reply:
+        self._remove(member)
+        self._log(f"{_named(member)} left")
+        return _OK
+
+    def _bury(self, member: Member, now: float) -> None:
+        """Account for a member that is dead."""
+        examples = self.ledger.take_back(member.node)
+        lost = self._remove(member)
+        if lost:
+            go_on = f"go on with --resume from {self.snapshot}" if self.snapshot else "there is no snapshot yet"
+            self.fail(f"{_named(member)} is gone; it served {listed(lost)}; {go_on}")
+        silent_s = now - member.heard
+        self._log(f"{_named(member)} is gone: silent for {silent_s:.1f} s; {examples} examples are given to others")
+
+    def _remove(self, member: Member) -> list[int]:
+        """Forget a member but for what it did, and return the shards that are lost with it."""
+        self._members.leave(member.node)
+        self.ledger.take_back(member.node)
+        self._accounts.close(member.node)
+        lost = self._placement.gone(member.node)
+        self._choose_warmer()
+        return lost
+
+    def _choose_warmer(self) -> None:
+        """Let another member compute while warming, where the one that did is gone or goes."""
+        chosen = None if self._warmer is None else self._members.get(self._warmer)
+        if chosen is None or chosen.leaving:
+            able = (member.node for member in self._members if member.ready and not member.leaving)
+            self._warmer = next(able, None)
+
+    def _warm(self, now: float) -> bool:
+        """Return whether the warm start is over."""
+        examples, seconds = self.terms.warm_start_examples, self.terms.warm_start_s
+        long = seconds and self._warm_since is not None and now - self._warm_since >= seconds
+        return bool(long or (examples and self.examples >= examples))
+
+    def _end(self, command: Literal["finish", "stop", "fail"], reason: str) -> None:
+        if _RANK[command] > _RANK[self.command]:
+            self.command, self.reason = command, reason
+            self._placement.spreading = False
+            self._placement.wake()
+
+    def _member_state(self, member: Member, now: float, shards: int) -> MemberState:
+        account = self._accounts[member.node]
+        return MemberState(
+            node=member.node,
+            name=member.name,
+            address=member.address,
+            phase="leaving" if member.leaving else "ready" if member.ready else "loading",
+            replicas=account.replicas,
+            examples=account.totals.examples,
+            rate=account.rate,
+            silent_s=now - member.heard,
+            shards=shards,
+            tickets=len(self.ledger.held(member.node)),
+        )
+
+
+def _named(member: Member) -> str:
+    return f"node {member.node} ({member.address or member.name})"

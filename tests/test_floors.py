@@ -11,11 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[1] / "hogpour"
 
 FLOORS: list[set[str]] = [
-    {"errors", "spec", "registry", "config", "stats"},  # 0 words
+    {"errors", "spec", "shards", "registry", "config", "stats"},  # 0 words
     {"layers", "algos.optim", "algos.schedule", "differences", "contract"},  # 1 mathematics
-    {"algos", "portions", "tickets", "accounts", "net.membership", "shm.layout", "net.address", "net.connection", "net.frame", "net.requests", "net.wire"},  # 2 pure decisions
+    {"algos", "portions", "tickets", "windows", "accounts", "net.membership", "shm.layout", "net.address", "net.connection", "net.frame", "net.requests", "net.wire"},  # 2 pure decisions
     {"shm", "net", "formats", "scaling", "dataset", "data", "cpu"},  # 3 ports
-    {"model", "replica", "supervisor", "checkpoint", "preparation", "training", "coordinator", "placement"},  # 4 roles
+    {"model", "replica", "supervisor", "checkpoint", "preparation", "training", "coordinator", "placement", "server", "shard", "snapshot"},  # 4 roles
     {"training", "node", "report", "doctor", "cli", "__main__", "__init__"},  # 5 the house
 ]
 

@@ -1,0 +1,350 @@
+"""The parameter server: the role that owns shards, applies what is pushed and hands out what is fetched.
+
+What is asked of one shard happens in the order in which it was asked, and no shard waits for another. A request that
+finds its shard idle is served before the handler returns, unless its kernel would keep the event loop too long: that
+one runs in a thread, and what comes meanwhile takes its turn behind it. Knows no peers and no sockets: it is given
+requests and returns replies, over the wire or from its own node (``net.local``).
+
+DistBelief (Dean et al. 2012, section "Downpour SGD"): "parameter server shards run independently of each other"; each
+applies gradients to its current parameters, with its own optimiser state, Adagrad's history above all. The rules are
+element-wise and every shard has seen as many pushes as its clock says, so a model trains to the same bits however it
+is cut, as long as every shard gets the same gradients in the same order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from functools import partial
+from math import isfinite
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.algos.optim.base import Optimiser
+from hogpour.errors import RequestFailed
+from hogpour.net.requests import Handler, Reply
+from hogpour.net.wire.base import Message, Ok
+from hogpour.net.wire.dump import Dump, Dumped, Window
+from hogpour.net.wire.fetch import Fetch, Fetched
+from hogpour.net.wire.push import Push, Pushed
+from hogpour.net.wire.status import Fence, Report, Reported
+from hogpour.shard import Copies, Shard, Update, Vector
+from hogpour.stats import ShardState
+
+__all__ = ["INLINE_ELEMENTS", "MAX_ORIGINS", "MAX_TURNS", "Server"]
+
+INLINE_ELEMENTS = 1 << 18
+"""1 MiB of float32: the slowest kernel (Adam) stays below 1 ms, and a thread would cost more than it saves."""
+
+MAX_ORIGINS = 4096
+"""Replicas that may have pushed to one shard; their windows go with their node."""
+
+MAX_TURNS = 1024
+"""Requests that may wait for one shard. Whoever asks for more than that gets ``busy``."""
+
+_MAX_REFUSED = 1 << 16
+"""Incarnations that are remembered as gone. The connections of older ones were closed long ago."""
+
+
+class Server:
+    """The shards that a node serves.
+
+    Its first push must not compile: the constructor applies the optimiser once, to nothing.
+
+    Args:
+        optimiser: how pushes are applied.
+        copies_bytes: memory for shards that are updated while somebody still reads them as they were.
+        inline_elements: a shard of more than this has its kernels run in the event loop's executor.
+    """
+
+    def __init__(
+        self, optimiser: Optimiser, *, copies_bytes: int = 32 << 20, inline_elements: int = INLINE_ELEMENTS
+    ) -> None:
+        self._optimiser, self._inline_elements = optimiser, inline_elements
+        self._shards: dict[int, Shard] = {}
+        self._copies = Copies(copies_bytes)
+        self._stalled: dict[int, Shard] = {}  # the push whose turn it is waits for a reader to be done
+        self._refused: dict[int, None] = {}  # incarnations, the oldest entry first
+        nothing = np.zeros((2 + len(optimiser.state), 16), np.float32)
+        optimiser.apply(nothing[0], nothing[1], tuple(nothing[2:]), lr_scale=1.0, t=1)
+
+    # -- what the node says ---------------------------------------------------------------------------------------
+
+    def open(
+        self,
+        shard: int,
+        params: npt.NDArray[np.float32],
+        rows: Sequence[npt.NDArray[np.float32]] | None = None,
+        *,
+        start: int = 0,
+        clock: int = 0,
+        windows: Iterable[Window] = (),
+    ) -> None:
+        """Serve a shard from now on.
+
+        Args:
+            shard: its number; not served yet, or given up before.
+            params: (size,) float32. An array that owns its memory belongs to the server from now on; a view of
+                something larger is copied, because its memory could not be freed apart.
+            rows: like params, one for each row of the optimiser, in its order; None: zeros, as at the beginning.
+            start: element of the model's vector that the shard begins with.
+            clock: updates that are in it.
+            windows: of the server that had it before.
+        """
+        wanted = len(self._optimiser.state)
+        if rows is None:
+            rows = [np.zeros(params.size, np.float32) for _ in range(wanted)]
+        assert len(rows) == wanted, f"shard {shard}: got {len(rows)} optimiser rows, expected {wanted}"
+        assert not self.serves(shard), f"shard {shard}: is served already"
+        arrays = [_owned(array, params.size) for array in (params, *rows)]
+        windows = [window for window in windows if window.node not in self._refused]
+        self._shards[shard] = Shard(shard, arrays, start, clock, windows)
+
+    def install(self, dumped: Dumped, memory: memoryview, start: int) -> None:
+        """Serve a shard that another server gave up.
+
+        Args:
+            dumped: its answer.
+            memory: the payload of that answer, of ``dump_bytes``; copied.
+            start: element of the model's vector that the shard begins with.
+        """
+        arrays = np.frombuffer(memory, np.float32).reshape(1 + len(self._optimiser.state), -1)
+        self.open(dumped.shard, arrays[0], arrays[1:], start=start, clock=dumped.clock, windows=dumped.windows)
+
+    def dump_bytes(self, size: int) -> int:
+        """Return how long the payload of ``Dumped`` is for a shard of ``size`` elements."""
+        return 4 * size * (1 + len(self._optimiser.state))
+
+    def serves(self, shard: int) -> bool:
+        """Whether pushes to this shard are accepted here."""
+        return shard in self._shards and not self._shards[shard].given_up
+
+    def reopen(self, shard: int) -> None:
+        """Serve a shard again that was given up, because nobody took it: nothing was pushed to it elsewhere."""
+        self._shards[shard].given_up = False
+
+    def drop(self, shard: int) -> None:
+        """Free a shard that was given up, because somebody has it. Until then it can be dumped again."""
+        assert not self.serves(shard), f"shard {shard}: is dropped while it is served"
+        self._shards.pop(shard, None)
+
+    def forget(self, node: int) -> None:
+        """Refuse what this incarnation still pushes, now that it is dead or has left, and free its windows."""
+        self._refused[node] = None
+        if len(self._refused) > _MAX_REFUSED:
+            del self._refused[next(iter(self._refused))]
+        for shard in self._shards.values():
+            shard.windows.forget(node)
+
+    def states(self) -> tuple[ShardState, ...]:
+        """Return how the shards are that are served here, by number."""
+        return tuple(shard.state() for number, shard in sorted(self._shards.items()) if not shard.given_up)
+
+    # -- what peers ask -------------------------------------------------------------------------------------------
+
+    def handlers(self) -> dict[type[Message], Handler]:
+        """Return what answers each request. A reply that is not there at once is a future; see ``_Turn``."""
+        return {
+            Fetch: self._fetch,
+            Push: self._push,
+            Dump: self._dump,
+            Fence: self._fence,
+            Report: self._report,
+        }
+
+    def _push(self, push: Push, payload: memoryview | None) -> Reply | Awaitable[Reply]:
+        shard = self._find(push.shard)
+        n_bytes = 0 if payload is None else payload.nbytes
+        if n_bytes != 4 * shard.size:
+            raise RequestFailed("wrong", f"shard {shard.number}: got {n_bytes} bytes, expected {4 * shard.size}")
+        if push.sequence < 1 or push.clock < 0 or push.steps < 1 or not isfinite(push.scale):
+            raise RequestFailed(
+                "wrong",
+                f"shard {shard.number}: got sequence {push.sequence}, clock {push.clock}, steps {push.steps}, "
+                f"scale {push.scale}; expected at least 1, 0 and 1, and a finite scale",
+            )
+        if not shard.turns and shard.size <= self._inline_elements:
+            reply = self._begin_push(shard, push, payload)
+            if reply is not None:
+                return reply  # type: ignore[return-value]
+        return self._in_turn(shard, partial(self._begin_push, shard, push, payload))
+
+    def _fetch(self, fetch: Fetch, payload: memoryview | None) -> Reply | Awaitable[Reply]:
+        del payload
+        shard = self._find(fetch.shard)
+        return self._in_turn(shard, partial(self._begin_fetch, shard)) if shard.turns else self._begin_fetch(shard)
+
+    def _dump(self, dump: Dump, payload: memoryview | None) -> Reply | Awaitable[Reply]:
+        del payload
+        shard = self._find(dump.shard)
+        begin = partial(self._begin_dump, shard, dump.give_up)
+        return self._in_turn(shard, begin) if shard.turns else begin()
+
+    def _fence(self, fence: Fence, payload: memoryview | None) -> Reply:
+        del payload
+        self.forget(fence.node)
+        return Reply(Ok())
+
+    def _report(self, report: Report, payload: memoryview | None) -> Reply:
+        del report, payload
+        text = msgspec.json.encode(self.states())
+        if len(text) > Reported.BODY_LIMIT - 16:
+            raise RequestFailed("busy", f"{len(self._shards)} shards take {len(text)} bytes to describe, at most "
+                                        f"{Reported.BODY_LIMIT} can be sent")  # fmt: skip
+        return Reply(Reported(text))
+
+    def _find(self, number: int) -> Shard:
+        shard = self._shards.get(number)
+        if shard is None:
+            raise _moved(number)
+        return shard
+
+    # -- what happens when it is a request's turn -----------------------------------------------------------------
+
+    def _begin_push(self, shard: Shard, push: Push, payload: memoryview) -> Reply | Update | None:
+        """Apply a push, or prepare what a thread is to apply; None where memory for that must be waited for."""
+        if shard.given_up:
+            raise _moved(shard.number)
+        node, replica = push.node, push.replica
+        if node in self._refused:
+            raise RequestFailed("fenced", f"node {node} is no member any more: it must join again")
+        windows = shard.windows
+        if windows.repeats(node, replica, push.sequence):
+            shard.count_repeated()
+            return Reply(Pushed(shard.number, shard.clock, -1))
+        if len(windows) >= MAX_ORIGINS and not windows.knows(node, replica):
+            raise RequestFailed("busy", f"shard {shard.number}: remembers {MAX_ORIGINS} replicas, no room for another")
+        moved = shard.thaw(self._copies)
+        if moved is None:
+            return None
+        # Remembered first: should the kernel fail half-way, a retry must not apply the other half twice.
+        windows.add(node, replica, push.sequence)
+        update = Update(self._optimiser, shard, push, np.frombuffer(payload, np.float32), moved)
+        if shard.size > self._inline_elements:
+            return update
+        try:
+            update.run()
+        finally:
+            self._copies.release(update.left)
+        return _pushed(shard, push)
+
+    def _begin_fetch(self, shard: Shard) -> Reply:
+        if shard.given_up:
+            raise _moved(shard.number)
+        return self._frozen(Fetched(shard.number, shard.clock), shard.vectors[:1])
+
+    def _begin_dump(self, shard: Shard, give_up: bool) -> Reply:
+        if shard.given_up and not give_up:  # but whoever takes it over may ask again: the first answer may be lost
+            raise _moved(shard.number)
+        shard.given_up = give_up
+        return self._frozen(Dumped(shard.number, shard.clock, list(shard.windows)), shard.vectors[:])
+
+    def _frozen(self, message: Message, vectors: list[Vector]) -> Reply:
+        """Return a reply that reads live arrays: nobody writes them until it was sent."""
+        for vector in vectors:
+            vector.readers += 1
+        return Reply(message, [vector.payload for vector in vectors], partial(self._let_go, vectors))
+
+    def _let_go(self, vectors: list[Vector]) -> None:
+        self._copies.release(vectors)
+        for shard in list(self._stalled.values()):
+            self._advance(shard)
+
+    # -- turns ----------------------------------------------------------------------------------------------------
+
+    def _in_turn(self, shard: Shard, begin: Callable[[], Reply | Update | None]) -> Awaitable[Reply]:
+        if len(shard.turns) >= MAX_TURNS:
+            raise RequestFailed("busy", f"shard {shard.number}: {MAX_TURNS} requests wait for it")
+        turn = _Turn(begin, partial(self._advance, shard))
+        shard.turns.append(turn)
+        self._advance(shard)
+        return turn
+
+    def _advance(self, shard: Shard) -> None:
+        """Serve the requests whose turn it is; may be called at any time."""
+        turns = shard.turns
+        while turns and not turns[0].begun:
+            turn = turns[0]
+            self._stalled.pop(shard.number, None)
+            if not turn.cancelled():
+                turn.begun = True
+                try:
+                    outcome = turn.begin()
+                    if isinstance(outcome, Update):
+                        self._start(shard, turn, outcome)
+                        return
+                except Exception as error:  # whoever asked is told; the next one has its turn
+                    turn.set_exception(error)
+                else:
+                    if outcome is None:
+                        turn.begun = False
+                        self._stalled[shard.number] = shard
+                        return
+                    turn.set_result(outcome)
+            turns.popleft()
+
+    def _start(self, shard: Shard, turn: _Turn, update: Update) -> None:
+        """Run a kernel in a thread. Whatever happens to the request: the turn ends when the kernel has ended."""
+        try:
+            running = turn.get_loop().run_in_executor(None, update.run)
+        except RuntimeError:  # the executor was shut down
+            self._copies.release(update.left)
+            raise
+        running.add_done_callback(partial(self._applied, shard, turn, update))
+
+    def _applied(self, shard: Shard, turn: _Turn, update: Update, running: asyncio.Future[None]) -> None:
+        error = running.exception()
+        if error is None:
+            turn.set_result(_pushed(shard, update.push))
+        else:
+            turn.set_exception(error)
+        shard.turns.popleft()
+        self._let_go(update.left)
+        self._advance(shard)
+
+
+class _Turn(asyncio.Future[Reply]):
+    """The reply to a request that waits for others of its shard.
+
+    It can be cancelled before it has begun, and then nothing of it happens. Not after that: a kernel reads the
+    payload of the request, whose memory must not be given back before the kernel has ended. (``cancel`` says False, and
+    a task that waits here is cancelled when the kernel has ended.) A reply that a cancelled task does not take any more
+    is let go of here, or the shard would stay frozen for ever.
+    """
+
+    def __init__(self, begin: Callable[[], Reply | Update | None], advance: Callable[[], None]) -> None:
+        super().__init__(loop=asyncio.get_running_loop())
+        self.begin, self._advance, self.begun = begin, advance, False
+
+    def cancel(self, msg: object | None = None) -> bool:
+        if self.begun or not super().cancel(msg):
+            return False
+        self._advance()  # it may have been the first, waiting for memory
+        return True
+
+    def __await__(self) -> Generator[object, None, Reply]:
+        try:
+            return (yield from super().__await__())
+        except asyncio.CancelledError:
+            if self.done() and not self.cancelled() and self.exception() is None:
+                sent = self.result().sent
+                if sent is not None:
+                    sent()
+            raise
+
+
+def _pushed(shard: Shard, push: Push) -> Reply:
+    staleness = shard.count_applied(push)
+    return Reply(Pushed(shard.number, shard.clock, staleness))
+
+
+def _moved(shard: int) -> RequestFailed:
+    return RequestFailed("moved", f"shard {shard} is not served here")
+
+
+def _owned(array: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
+    """Return the array if its memory is its own, else a copy."""
+    assert (array.dtype, array.shape) == (np.float32, (size,)), f"got {array.dtype} {array.shape}, expected ({size},)"
+    return array if array.flags.owndata and array.flags.c_contiguous and array.flags.writeable else array.copy()

@@ -1,0 +1,176 @@
+"""One shard in the memory of its server: parameters, optimiser rows, clock, windows, and who is reading what.
+
+Parameters leave without a copy: the transport reads the live array itself, for as long as the other end takes. So an
+array that somebody reads is **frozen**. A push that finds it frozen goes on in a copy, which is the live array from
+then on, and the old one is dropped with its last reader: a slow reader never delays an update, and gets the shard as
+it was at one clock, never half of an update. What old arrays may take in all is bounded (``Copies``); above it, pushes
+wait.
+
+Knows no network and no threads; the order of what happens to a shard is kept by ``server``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.algos.optim.base import Optimiser
+from hogpour.net.wire.dump import Window
+from hogpour.net.wire.push import Push
+from hogpour.stats import STALENESS_COUNTS, ShardState
+from hogpour.windows import Windows
+
+__all__ = ["Copies", "Shard", "Update", "Vector"]
+
+
+class Vector:
+    """An array of a shard.
+
+    Attributes:
+        array: (size,) float32.
+        payload: the same memory as bytes, read only.
+        readers: of ``payload``; while there are any, nobody writes the array.
+        live: whether the shard still uses it; otherwise it lives until its last reader is done.
+    """
+
+    __slots__ = ("array", "live", "payload", "readers")
+
+    def __init__(self, array: npt.NDArray[np.float32]) -> None:
+        self.array = array
+        self.payload = memoryview(array).cast("B").toreadonly()
+        self.readers = 0
+        self.live = True
+
+
+class Copies:
+    """The memory that frozen arrays may take after their shards have gone on without them.
+
+    Attributes:
+        used_bytes: taken now.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit, self.used_bytes = limit_bytes, 0
+
+    def take(self, n_bytes: int) -> bool:
+        """Account for a copy; False where it would exceed the limit."""
+        if self.used_bytes + n_bytes > self._limit:
+            return False
+        self.used_bytes += n_bytes
+        return True
+
+    def release(self, vectors: Iterable[Vector]) -> None:
+        """Let a reader of these vectors go."""
+        for vector in vectors:
+            assert vector.readers > 0, "a reader was let go twice"
+            vector.readers -= 1
+            if not vector.readers and not vector.live:
+                self.used_bytes -= vector.array.nbytes
+
+
+class Update:
+    """A push that is about to be applied: everything that its kernel needs, so that it can run in a thread."""
+
+    __slots__ = ("_apply", "_arguments", "_moved", "push")
+
+    def __init__(self, optimiser: Optimiser, shard: Shard, push: Push, grad: npt.NDArray[np.float32],
+                 moved: Sequence[tuple[Vector, Vector]]) -> None:  # fmt: skip
+        self._apply, self._moved, self.push = optimiser.apply, moved, push
+        self._arguments = (shard.params, grad, shard.rows, push.scale, shard.clock + 1)
+
+    @property
+    def left(self) -> list[Vector]:
+        """The frozen vectors that it copies from; it counts as a reader of them until it has run."""
+        return [old for old, _ in self._moved]
+
+    def run(self) -> None:
+        """Copy what is frozen, then apply. The only code that writes a shard."""
+        for old, new in self._moved:
+            new.array[...] = old.array
+        params, grad, rows, scale, t = self._arguments
+        self._apply(params, grad, rows, lr_scale=scale, t=t)
+
+
+class Shard:
+    """A shard.
+
+    Args:
+        number: of the shard.
+        arrays: parameters, then optimiser rows; (size,) float32 each, the shard's own from now on.
+        start: element of the model's vector that it begins with.
+
+    Attributes:
+        turns: requests that wait for each other, the first one being served; kept by ``server``.
+        given_up: another node takes it over; nobody is served but that node.
+    """
+
+    __slots__ = ("_histogram", "_repeated", "_staleness", "_steps", "clock", "given_up", "number", "params", "pushes",
+                 "rows", "size", "start", "turns", "vectors", "windows")  # fmt: skip
+
+    def __init__(self, number: int, arrays: Sequence[npt.NDArray[np.float32]], start: int, clock: int,
+                 windows: Iterable[Window]) -> None:  # fmt: skip
+        self.number, self.start, self.clock = number, start, clock
+        self.size = arrays[0].size
+        self.vectors = [Vector(array) for array in arrays]
+        self.params, self.rows = arrays[0], tuple(arrays[1:])
+        self.windows = Windows(windows)
+        self.given_up = False
+        self.turns: deque[Any] = deque()
+        self.pushes = self._repeated = self._steps = self._staleness = 0
+        self._histogram = [0] * STALENESS_COUNTS
+
+    def thaw(self, copies: Copies) -> list[tuple[Vector, Vector]] | None:
+        """Make every array writable: replace those that are read by new ones, still to be filled.
+
+        Returns:
+            (old, new) for each; the caller counts as a reader of the old ones. None where there is no memory for
+            that: nothing has changed, and the caller tries again when a reader is done.
+        """
+        frozen = [k for k, vector in enumerate(self.vectors) if vector.readers]
+        if not frozen:
+            return []
+        if not copies.take(4 * self.size * len(frozen)):
+            return None
+        moved = []
+        for k in frozen:
+            old, new = self.vectors[k], Vector(np.empty(self.size, np.float32))
+            old.live, old.readers = False, old.readers + 1
+            self.vectors[k] = new
+            moved.append((old, new))
+        self.params, *rows = (vector.array for vector in self.vectors)
+        self.rows = tuple(rows)
+        return moved
+
+    def count_repeated(self) -> None:
+        """Say that a push was not applied because it had been."""
+        self._repeated += 1
+
+    def count_applied(self, push: Push) -> int:
+        """Say that a push was applied; return its staleness."""
+        staleness = max(0, self.clock - push.clock)
+        self.clock += 1
+        self.pushes += 1
+        self._steps += push.steps
+        self._staleness += staleness
+        self._histogram[min(staleness, STALENESS_COUNTS - 1)] += 1
+        return staleness
+
+    def state(self) -> ShardState:
+        """Return what there is to tell."""
+        seen = max((k + 1 for k, count in enumerate(self._histogram) if count), default=0)
+        return ShardState(
+            shard=self.number,
+            start=self.start,
+            stop=self.start + self.size,
+            clock=self.clock,
+            pushes=self.pushes,
+            repeated=self._repeated,
+            steps=self._steps,
+            origins=len(self.windows),
+            staleness=tuple(self._histogram[:seen]),
+            mean_staleness=self._staleness / self.pushes if self.pushes else 0.0,
+        )

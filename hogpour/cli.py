@@ -9,12 +9,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
 
 from hogpour import cpu
 from hogpour.errors import HogpourError, InputError
 
 __all__ = ["main"]
+
+TOKEN_VARIABLE = "HOGPOUR_TOKEN"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,8 +58,11 @@ def _parser() -> argparse.ArgumentParser:
     node = commands.add_parser(
         "node",
         help="train a job on this machine",
-        description="Train a job with all cores of this machine. Without a job file: on scikit-learn's digits.",
+        description="Train a job with all cores of this machine, or of several. Without a job file: on scikit-learn's "
+        "digits.",
         epilog="example: python -m hogpour node job.toml --epochs 3\n"
+        "example: python -m hogpour node job.toml --listen 127.0.0.1:7000    (the first node of a cluster)\n"
+        "         python -m hogpour node --join 127.0.0.1:7000               (another one; gets the job from there)\n"
         "Ctrl+C stops within 2 s and keeps the model; a second one kills.",
         formatter_class=raw,
     )
@@ -66,6 +73,21 @@ def _parser() -> argparse.ArgumentParser:
     node.add_argument("--replicas", type=int, metavar="N", help="instead of run.replicas")
     node.add_argument("--seed", type=int, metavar="N", help="instead of run.seed")
     node.add_argument("--model", metavar="FILE", help="instead of run.model; empty: write none")
+    node.add_argument("--listen", metavar="HOST:PORT", default="", help="let others join; with --join: serve shards")
+    node.add_argument("--join", metavar="HOST:PORT", default="", help="first node of a cluster, which has the job")
+    node.add_argument("--data", metavar="FOLDER", help="with --join: folder that the job's data paths are relative to")
+    _add_token(node)
+
+    status = commands.add_parser(
+        "status",
+        help="what a cluster is doing",
+        description="Show members, shards, clocks, staleness and rates of a running cluster.",
+        epilog="example: python -m hogpour status 127.0.0.1:7000 --watch",
+    )
+    status.add_argument("address", metavar="HOST:PORT", help="where the first node listens")
+    status.add_argument("--watch", action="store_true", help="again every second, until Ctrl+C or the end of the run")
+    status.add_argument("--json", action="store_true", help="one JSON object a line")
+    _add_token(status)
 
     predict = commands.add_parser(
         "predict",
@@ -90,24 +112,79 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_token(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--token-file", metavar="FILE", help=f"holds the cluster's token; default: ${TOKEN_VARIABLE}, "
+                        "else one that all clusters of this user on this machine share")  # fmt: skip
+    parser.add_argument("--insecure", action="store_true", help="ask for no token: whoever reaches the port is let in")
+
+
 def _node(options: argparse.Namespace) -> int:
-    import asyncio
     from dataclasses import replace
 
     from hogpour import config, report
+    from hogpour.node import Node
 
-    job = config.read_job(options.job) if options.job else config.default_job()
-    changes = {"epochs": options.epochs, "replicas": options.replicas, "seed": options.seed, "save": options.model}
     if options.replicas is not None and options.replicas < 1:
         raise InputError(f"--replicas {options.replicas}: expected at least 1, or no such option for all cores")
-    job = replace(job, **{name: value for name, value in changes.items() if value is not None})
-    reporter = report.JsonReporter() if options.json else report.TableReporter()
-    work = report.run_node(job, options.resume, reporter)
+    changes = {"epochs": options.epochs, "replicas": options.replicas, "seed": options.seed, "save": options.model}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    cluster: dict[str, Any] = {}
+    if options.listen or options.join:
+        cluster = {"listen": options.listen, "join": options.join, "token": _token(options)}
+    if options.data is not None and not options.join:
+        raise InputError("--data: goes with --join; a job file says where its data are")
+
+    def make() -> Node:
+        if not options.join:
+            job = config.read_job(options.job) if options.job else config.default_job(bool(options.listen))
+            return Node(replace(job, **changes), resume=options.resume, every_s=0.5, **cluster)
+        for name, given in (("a job file", options.job), ("--resume", options.resume), ("--epochs", options.epochs),
+                            ("--seed", options.seed)):  # fmt: skip
+            if given:
+                raise InputError(f"--join {options.join}: the first node has the job; {name} goes with that one")
+        if options.data is not None:
+            changes["base"] = options.data
+        return Node(changes=changes, every_s=0.5, **cluster)
+
+    return _run(report.run_node(make, report.JsonReporter() if options.json else report.TableReporter()))
+
+
+def _status(options: argparse.Namespace) -> int:
+    from hogpour import status
+
+    return _run(status.show(options.address, _token(options), watch=options.watch, as_json=options.json))
+
+
+def _run(work: Coroutine[Any, Any, int]) -> int:
     if sys.platform == "win32":
+        import asyncio
+
         return asyncio.run(work)
     import uvloop
 
     return uvloop.run(work)
+
+
+def _token(options: argparse.Namespace) -> bytes:
+    """Return the cluster's token: from a file, from the environment, or this user's own; empty with ``--insecure``."""
+    from hogpour.net import address, token
+
+    given = os.environ.get(TOKEN_VARIABLE, "")
+    explicit = bool(options.token_file or given)
+    listen = getattr(options, "listen", "")
+    if listen:
+        token.check_address(address.split(listen)[0], explicit, options.insecure)
+    if options.token_file:
+        return token.load(Path(options.token_file))
+    if given:
+        return token.check(given.encode(), f"${TOKEN_VARIABLE}")
+    if options.insecure:
+        return b""
+    joined = getattr(options, "join", "") or getattr(options, "address", "")
+    if joined and not token.is_loopback(address.split(joined)[0]):
+        raise InputError(f"{joined}: no token; copy that of the first node into a file for --token-file, or into "
+                         f"${TOKEN_VARIABLE}")  # fmt: skip
+    return token.make(cpu.state_folder() / "token")
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -122,4 +199,4 @@ def _doctor(options: argparse.Namespace) -> int:
     return doctor.run(options.json)
 
 
-_COMMANDS = {"node": _node, "predict": _predict, "doctor": _doctor}
+_COMMANDS = {"node": _node, "status": _status, "predict": _predict, "doctor": _doctor}

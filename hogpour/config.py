@@ -14,7 +14,7 @@ from typing import Any, Literal, get_type_hints
 
 from hogpour import registry
 from hogpour.errors import ConfigError
-from hogpour.shards import SHARD_BYTES
+from hogpour.shards import LARGEST_SHARD_BYTES, SHARD_BYTES
 
 __all__ = ["ClusterConfig", "DataConfig", "Job", "RunConfig", "default_job", "job_from", "job_to_dict", "read_job"]
 
@@ -87,15 +87,15 @@ class ClusterConfig:
     """Seconds without an answer of the first node, or of a shard, after which a node ends; at least ``lease_s``, so
     that a node which was out of reach for a while comes back."""
     shard_bytes: int = SHARD_BYTES
-    """Largest shard, 64 bytes or more. One of 4 MB is applied while the next is still arriving."""
+    """Largest shard, 64 bytes to 256 MB. One of 4 MB is applied while the next is still arriving."""
 
     def __post_init__(self) -> None:
         if not 0.1 <= self.lease_s <= 3600:
             raise ValueError(f"lease_s = {self.lease_s}, expected 0.1 to 3600")
         if not self.lease_s <= self.give_up_s <= 86400:
             raise ValueError(f"give_up_s = {self.give_up_s}, expected lease_s = {self.lease_s} to 86400")
-        if not 64 <= self.shard_bytes <= 1 << 30:
-            raise ValueError(f"shard_bytes = {self.shard_bytes}, expected 64 to 2^30")
+        if not 64 <= self.shard_bytes <= LARGEST_SHARD_BYTES:
+            raise ValueError(f"shard_bytes = {self.shard_bytes}, expected 64 to {LARGEST_SHARD_BYTES}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["available_memory", "cores", "replica_environment", "set_kernel_cache", "threads_in_force"]
+from hogpour.errors import ResourceError
+
+__all__ = ["available_memory", "cores", "replica_environment", "set_kernel_cache", "state_folder",
+           "threads_in_force"]  # fmt: skip
 
 KERNEL_FOLDERS = ("layers", "shm", "algos/optim", "algos/exchange")
 """Where kernels, and what they inline, are written."""
@@ -88,6 +91,32 @@ def set_kernel_cache() -> None:
             if "numba" in sys.modules:
                 sys.modules["numba"].config.CACHE_DIR = str(folder)
             return
+
+
+def state_folder() -> Path:
+    """Return the folder for what a user's processes on this machine share, private to that user; made if need be.
+
+    Raises:
+        ResourceError: there is none, and none can be made.
+    """
+    places = [os.environ.get("XDG_RUNTIME_DIR", ""), os.environ.get("XDG_STATE_HOME", "")]
+    home = os.path.expanduser("~")
+    if os.path.isdir(home):
+        places.append(os.path.join(home, ".local", "state"))
+    tried = []
+    for place in places:
+        if not os.path.isabs(place):
+            continue
+        folder = Path(place, "hogpour")
+        tried.append(str(folder))
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = folder.lstat()
+        except OSError:
+            continue
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
+            return folder
+    raise ResourceError(f"no folder for this user's state: tried {', '.join(tried) or 'none'}; set XDG_STATE_HOME")
 
 
 def _cache_folders() -> Iterator[Path]:

@@ -1,8 +1,8 @@
 """A node's part in a cluster: what listens, serves shards, is a member, pushes and fetches, and perhaps coordinates.
 
-``training`` runs the replicas and asks this for the rest. The first node coordinates (``founding``) and begins with all
-shards; a node that joins and listens is given some of them; one that joins and does not listen only computes, and may be
-killed at any time. A cluster of one is the same without a socket.
+``training`` runs the replicas and asks this for the rest. The first node coordinates (``founding``) and begins with
+all shards; a node that joins and listens is given some of them; one that joins and does not listen only computes, and
+may be killed at any time. A cluster of one is the same without a socket.
 
 The life of it: ``open`` (listen, join) → ``begin`` (serve, become ready, the first fetch) → ``train`` (lease, push,
 fetch, take snapshots) → ``wind_down`` → ``finish`` → ``close``. What cannot go on is told through ``failed``.
@@ -35,6 +35,7 @@ from hogpour.net.wire.dump import Adopt, Dump, Dumped
 from hogpour.net.wire.join import Join, Joined
 from hogpour.preparation import Prepared
 from hogpour.server import Server
+from hogpour.shards import LARGEST_SHARD_BYTES
 from hogpour.shm.clocks import Clocks
 from hogpour.shm.landing import Landing
 from hogpour.shm.queue import TicketQueue
@@ -113,7 +114,9 @@ class Federation:
         if self._listen:
             host, port = addresses.split(self._listen)
             staging = Staging(_STAGING_BYTES)
-            self._listener = Listener(self._handlers, self._token, staging=staging, log=self._log)
+            self._listener = Listener(
+                self._handlers, self._token, staging=staging, payload_limit=LARGEST_SHARD_BYTES, log=self._log
+            )
             await self._listener.start(host, port)
             self.address = self._listener.address
             self._notify(Notice("listening", f"listening on {self.address}"))

@@ -90,7 +90,6 @@ class Link:
         self._number, self._fetching, self._again = 0, False, False
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._room = asyncio.Event()
 
     async def land(self) -> None:
         """Fetch all shards and let the replicas know; returns when they are in the live vector."""
@@ -171,7 +170,17 @@ class Link:
             push.steps,
             push.scale,
         )
-        answer = await self._ask(shard, message, [payload])
+        while True:
+            known = self._map
+            try:
+                answer = await self._reach(known.addresses[shard]).request(
+                    message, [payload], deadline_s=self._patience_s
+                )
+                break
+            except RequestFailed as error:
+                if error.code != "moved":
+                    raise
+            await self._follow(known)
         assert isinstance(answer, Pushed)
         return max(0, answer.staleness)
 
@@ -200,27 +209,41 @@ class Link:
 
     async def _fetch(self, shard: int) -> None:
         """Bring one shard into the live vector."""
-        target = self._params[self._map.range(shard)]
-        message = Fetch(shard, self.node)
-        if self._map.addresses[shard] == self._own_address:
-            reply = self._own[Fetch](message, None)
-            if not isinstance(reply, Reply):
-                reply = await reply  # no deadline: it is this process that works on it
+        message, target = Fetch(shard, self.node), self._params[self._map.range(shard)]
+        while True:
+            known = self._map
             try:
-                answer = reply.message
-                await self._take(target, reply.payload[0])
-            finally:
-                if reply.sent is not None:
-                    reply.sent()
-        else:
-            place = await self._stage(target.nbytes)
-            try:
-                answer = await self._ask(shard, message, [], place)
-                await self._take(target, place)
-            finally:
-                self._staging.give(place)
+                if known.addresses[shard] == self._own_address:
+                    answer = await self._fetch_own(message, target)
+                else:
+                    answer = await self._fetch_other(message, target, self._reach(known.addresses[shard]))
+                break
+            except RequestFailed as error:
+                if error.code != "moved":
+                    raise
+            await self._follow(known)
         assert isinstance(answer, Fetched)
         self._clocks[shard] = answer.clock
+
+    async def _fetch_own(self, message: Fetch, target: npt.NDArray[np.float32]) -> Message:
+        reply = self._own[Fetch](message, None)
+        if not isinstance(reply, Reply):
+            reply = await reply  # no deadline: it is this process that works on it
+        try:
+            await self._take(target, reply.payload[0])
+        finally:
+            if reply.sent is not None:
+                reply.sent()
+        return reply.message
+
+    async def _fetch_other(self, message: Fetch, target: npt.NDArray[np.float32], requests: Requests) -> Message:
+        place = await self._stage(target.nbytes)
+        try:
+            answer = await requests.request(message, into=place, deadline_s=self._patience_s)
+            await self._take(target, place)
+        finally:
+            self._staging.give(place)
+        return answer
 
     async def _take(self, target: npt.NDArray[np.float32], fetched: memoryview) -> None:
         source = np.frombuffer(fetched, np.float32)
@@ -249,27 +272,25 @@ class Link:
 
     # -- both
 
-    async def _ask(
-        self, shard: int, message: Push | Fetch, payload: list[memoryview], into: memoryview | None = None
-    ) -> Any:
-        """Ask whoever serves a shard, wherever it has moved meanwhile."""
-        while True:
-            known = self._map
-            requests = self._reach(known.addresses[shard])
-            try:
-                return await requests.request(message, payload, into=into, deadline_s=self._patience_s)
-            except RequestFailed as error:
-                if error.code != "moved":
-                    raise
-            if self._map is known:
-                self._map = await self._relocate(known.epoch)
+    async def _follow(self, known: ShardMap) -> None:
+        """Learn where shards are now, since ``known`` is out of date."""
+        if self._map is known:
+            newer = await self._relocate(known.epoch)
+            if newer.epoch > self._map.epoch:
+                self._map = newer
 
     async def _stage(self, n_bytes: int) -> memoryview:
-        while (place := self._staging.take(n_bytes)) is None:
-            self._room.clear()
-            self._staging.on_free(self._room.set)
-            await self._room.wait()  # no deadline: another fetch of this node holds the memory, and has one
-        return place
+        granted: asyncio.Future[memoryview] = asyncio.get_running_loop().create_future()
+        later = granted.set_result
+        if (place := self._staging.take(n_bytes, later)) is not None:
+            return place
+        try:
+            return await granted  # no deadline: another fetch of this node holds the memory, and has one
+        except asyncio.CancelledError:
+            self._staging.forget(later)
+            if granted.done() and not granted.cancelled():
+                self._staging.give(granted.result())
+            raise
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -42,12 +42,12 @@ class Node:
 
     Args:
         job: what to train. None where another node is joined: the job comes from there.
-        listen: host:port, port 0 for any. The first node of a cluster; with ``join``: a node that serves shards as well.
+        listen: host:port, port 0 for any. The first node of a cluster; with ``join``: serve shards as well.
         join: host:port of the first node of a cluster.
         token: what every node of the cluster must know; empty: nothing is asked, which only suits an address that
             nobody else can reach.
-        changes: fields of the job that another node has said and that are others here: ``data``, ``base``, ``replicas``,
-            ``save``.
+        changes: fields of the job that the first node has said and that are others here: ``data``, ``base``,
+            ``replicas``, ``save``.
         join_s: seconds within which the first node must answer.
         resume: go on from the job's model file; in a cluster, from the snapshot beside it.
         every_s: longest time between two snapshots of the iteration.

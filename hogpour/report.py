@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
@@ -19,7 +19,6 @@ from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
-from hogpour.config import Job
 from hogpour.data import Dataset, load_features
 from hogpour.errors import DataError, Stopped
 from hogpour.model import Model
@@ -44,10 +43,10 @@ class Reporter(Protocol):
         """Leave the terminal as it was; also called when the run failed."""
 
 
-async def run_node(job: Job, resume: bool, reporter: Reporter) -> int:
-    """Train a job, report it, and return the exit code. The first signal stops, the second kills."""
+async def run_node(make: Callable[[], Node], reporter: Reporter) -> int:
+    """Make a node, let it train, report it, and return the exit code. The first signal stops, the second kills."""
     loop, asked = asyncio.get_running_loop(), 0
-    node = Node(job, resume=resume, every_s=0.5)
+    node = make()
 
     def on_signal() -> None:
         nonlocal asked
@@ -92,7 +91,10 @@ class JsonReporter:
         for notice in progress.notices:
             _print_json({"event": notice.event, "text": notice.text})
         if progress.examples:
-            fields = {k: v for k, v in asdict(progress).items() if k not in ("notices", "evaluation")}
+            nested = ("notices", "evaluation", "cluster")
+            fields = {k: v for k, v in asdict(progress).items() if k not in nested}
+            if progress.cluster:
+                fields |= {f"cluster_{k}": v for k, v in asdict(progress.cluster).items()}
             if progress.evaluation:
                 fields |= {f"test_{k}": v for k, v in asdict(progress.evaluation).items()}
             _print_json({"event": "progress", **fields})
@@ -123,6 +125,8 @@ class TableReporter:
         self._loss_sum, self._weight = 0.0, 0
         self._row_began = (0.0, 0)
 
+    CLUSTER = (("nodes", 7), ("replicas", 10), ("staleness", 11))
+
     def progress(self, progress: Progress) -> None:
         for notice in progress.notices:
             self._say(notice)
@@ -141,7 +145,8 @@ class TableReporter:
         if (progress.new_evaluation or due) and self._weight:
             if not self._headed:
                 self._headed = True
-                self._print("".join(name.rjust(width) for name, width in self.COLUMNS), "bold")
+                columns = self.COLUMNS + (self.CLUSTER if progress.cluster is not None else ())
+                self._print("".join(name.rjust(width) for name, width in columns), "bold")
             self._print(self._row(progress))
             self._loss_sum, self._weight = 0.0, 0
             self._row_began = (progress.seconds, progress.examples)
@@ -185,7 +190,12 @@ class TableReporter:
             _number(progress.accuracy),
             "-" if progress.left_s is None else _duration(progress.left_s),
         )
-        return "".join(" " + cell.rjust(width - 1) for cell, (_, width) in zip(cells, self.COLUMNS, strict=True))
+        columns = self.COLUMNS
+        if (cluster := progress.cluster) is not None:
+            staleness = "-" if cluster.staleness is None else f"{cluster.staleness:.2f}"
+            cells += (str(cluster.nodes), str(cluster.replicas), staleness)
+            columns += self.CLUSTER
+        return "".join(" " + cell.rjust(width - 1) for cell, (_, width) in zip(cells, columns, strict=True))
 
     def _move(self, progress: Progress) -> None:
         from rich.live import Live
@@ -204,7 +214,7 @@ class TableReporter:
         self._live.update(text)
 
     def _say(self, notice: Notice) -> None:
-        quiet = notice.event in ("compiling", "compiled")
+        quiet = notice.event in ("compiling", "compiled", "listening", "joined", "member", "snapshot")
         self._print(notice.text, "dim" if quiet else "yellow")
 
     def _print(self, text: str, style: str = "") -> None:

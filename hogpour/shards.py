@@ -12,10 +12,13 @@ from itertools import pairwise
 
 from hogpour.spec import ALIGNMENT
 
-__all__ = ["SHARD_BYTES", "ShardMap", "cut"]
+__all__ = ["LARGEST_SHARD_BYTES", "SHARD_BYTES", "ShardMap", "cut"]
 
 SHARD_BYTES = 4 << 20
 """Default size of a shard of float32."""
+
+LARGEST_SHARD_BYTES = 1 << 28
+"""No shard is larger: a node takes this much memory for a push before it knows whose it is."""
 
 
 def cut(n: int, largest_bytes: int = SHARD_BYTES) -> tuple[int, ...]:

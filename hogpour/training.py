@@ -3,8 +3,8 @@
     compile here, once → orders to the replicas → watch: evaluate snapshots, write the model file now and then
     → reap the replicas → evaluate and write the model → say how it ended
 
-In a cluster a ``Federation`` stands beside it: it moves what replicas accrue, knows what others did, and says when all is
-done. Where a run stands is then in snapshots of the shards, and the model file holds the model alone.
+In a cluster a ``Federation`` stands beside it: it moves what replicas accrue, knows what others did, and says when all
+is done. Where a run stands is then in snapshots of the shards, and the model file holds the model alone.
 
 A model file is written only by a run that made a step, and only with parameters that were found good: finite, with a
 finite loss. What was in the file before stays there otherwise.
@@ -14,22 +14,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 
 from hogpour import checkpoint
-from hogpour.algos.exchange.base import ReplicaView
 from hogpour.checkpoint import TrainingState
 from hogpour.config import Job, job_to_dict
-from hogpour.errors import ClusterFailed, ConfigError, HogpourError, ReplicaDied, ResourceError
+from hogpour.errors import ClusterFailed, HogpourError, ReplicaDied
 from hogpour.federation import Federation
 from hogpour.model import Model
 from hogpour.portions import Blocks
 from hogpour.preparation import Prepared
-from hogpour.replica import Orders, Replica, live_layout, optimiser_rows
+from hogpour.rehearsal import rehearse
+from hogpour.replica import Orders
 from hogpour.shm.clocks import Clocks
 from hogpour.shm.control import DIVERGED, Control
 from hogpour.shm.doorbell import Doorbell
@@ -181,7 +180,7 @@ class Training:
         """Run every kernel once in this process, so that replicas find them compiled; False where a stop came."""
         began = self._loop.time()
         stop = asyncio.ensure_future(self._stop_asked.wait())
-        self.working = self._loop.run_in_executor(None, _warm_up, self._job, self._ready, self._threads)
+        self.working = self._loop.run_in_executor(None, rehearse, self._job, self._ready, self._threads)
         try:
             await asyncio.wait([self.working, stop], timeout=_SILENT_COMPILE_S, return_when=asyncio.FIRST_COMPLETED)
             if not self.working.done() and not stop.done():
@@ -417,41 +416,3 @@ class Training:
         if self._deaf is not None:
             self._deaf.cancel()
         self._loop.remove_reader(self._bell.listen_fd)
-
-
-def _warm_up(job: Job, ready: Prepared, threads: int) -> None:
-    """Run every kernel that the run will use, on memory of its own.
-
-    Raises:
-        ConfigError: a step of the model fails; the message says where.
-        ResourceError: there is not enough memory for a step.
-    """
-    try:
-        layout = live_layout(ready.network, job.algorithm.optimiser, 1, 0, job.algorithm.federated)
-        live = layout.views(bytearray(layout.size))
-        params_copy(ready.live.arrays["params"], live["params"])
-        x, y = ready.examples.arrays["x"], ready.examples.arrays["y"]
-        few = min(len(x), job.batch)
-        replica = Replica(job, ready.network, live, x[:few], y[:few], 0, block_replicas=1, threads=threads)
-        replica.step(np.arange(few), 0, few, 0)
-        if job.algorithm.federated:
-            exchange, grad = job.algorithm.exchange(), np.zeros_like(live["params"])
-            view = ReplicaView(live["params"], optimiser_rows(live, job.algorithm.optimiser, 0), job.algorithm.optimiser)
-            view.accrued, view.n_accrued = grad.copy(), 1
-            exchange.on_gradient(view, grad)
-            exchange.on_params(live["params"], grad)
-        params_finite(live["params"])
-        control = Control(live["control"])
-        control.take_ticket(lambda ticket: None)
-        control.stop()
-        if ready.test is not None:
-            model = Model(job, ready.network, live["params"], ready.encoding)
-            model.evaluate(ready.test, iter([True, False]).__next__)  # one batch of it
-    except HogpourError:
-        raise
-    except MemoryError as error:
-        raise ResourceError(f"a step with run.batch = {job.batch} does not fit into memory") from error
-    except Exception as error:  # of a layer or loss that is not ours, or a bug of ours
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{os.path.basename(place.filename)}:{place.lineno}"
-        raise ConfigError(f"the first step fails in {where}: {type(error).__name__}: {error}") from error

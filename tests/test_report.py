@@ -295,18 +295,18 @@ class Record:
 
 
 @pytest.mark.parametrize(("outcome", "code"), [("finished", 0), ("stopped", 0), ("diverged", 1)])
-def test_the_exit_code_says_how_a_run_ended(outcome: Any, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exit_code_says_how_a_run_ended(outcome: Any, code: int) -> None:
     record, summary = Record(), replace(SUMMARY, outcome=outcome)
-    monkeypatch.setattr(report, "Node", FakeNode([SNAPSHOT], summary))
-    assert asyncio.run(report.run_node(None, False, record)) == code  # type: ignore[arg-type]
+    node = FakeNode([SNAPSHOT], summary)
+    assert asyncio.run(report.run_node(node, record)) == code  # type: ignore[arg-type]
     assert record.told == [SNAPSHOT, "closed", summary]
 
 
-def test_a_run_that_fails_leaves_the_terminal_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_fails_leaves_the_terminal_as_it_was() -> None:
     record = Record()
-    monkeypatch.setattr(report, "Node", FakeNode([SNAPSHOT], ReplicaDied(0, 1, "replica 0 died")))
+    node = FakeNode([SNAPSHOT], ReplicaDied(0, 1, "replica 0 died"))
     with pytest.raises(ReplicaDied):
-        asyncio.run(report.run_node(None, False, record))  # type: ignore[arg-type]
+        asyncio.run(report.run_node(node, record))  # type: ignore[arg-type]
     assert record.told == [SNAPSHOT, "closed"]
 
 

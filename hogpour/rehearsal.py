@@ -1,0 +1,61 @@
+"""A rehearsal: one step of everything that a run will do, so that every kernel is compiled before replicas begin.
+
+Also the place where a layer or loss of the user's own fails first, in this process, with one clear line.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+
+import numpy as np
+
+from hogpour.algos.exchange.base import ReplicaView
+from hogpour.config import Job
+from hogpour.errors import ConfigError, HogpourError, ResourceError
+from hogpour.model import Model
+from hogpour.preparation import Prepared
+from hogpour.replica import Replica, live_layout, optimiser_rows
+from hogpour.shm.control import Control
+from hogpour.shm.params import params_copy, params_finite
+
+__all__ = ["rehearse"]
+
+
+def rehearse(job: Job, ready: Prepared, threads: int) -> None:
+    """Run every kernel that the run will use, on memory of its own.
+
+    Raises:
+        ConfigError: a step of the model fails; the message says where.
+        ResourceError: there is not enough memory for a step.
+    """
+    try:
+        layout = live_layout(ready.network, job.algorithm.optimiser, 1, 0, job.algorithm.federated)
+        live = layout.views(bytearray(layout.size))
+        params_copy(ready.live.arrays["params"], live["params"])
+        x, y = ready.examples.arrays["x"], ready.examples.arrays["y"]
+        few = min(len(x), job.batch)
+        replica = Replica(job, ready.network, live, x[:few], y[:few], 0, block_replicas=1, threads=threads)
+        replica.step(np.arange(few), 0, few, 0)
+        if job.algorithm.federated:
+            exchange, grad = job.algorithm.exchange(), np.zeros_like(live["params"])
+            rows = optimiser_rows(live, job.algorithm.optimiser, 0)
+            view = ReplicaView(live["params"], rows, job.algorithm.optimiser)
+            view.accrued, view.n_accrued = grad.copy(), 1
+            exchange.on_gradient(view, grad)
+            exchange.on_params(live["params"], grad)
+        params_finite(live["params"])
+        control = Control(live["control"])
+        control.take_ticket(lambda ticket: None)
+        control.stop()
+        if ready.test is not None:
+            model = Model(job, ready.network, live["params"], ready.encoding)
+            model.evaluate(ready.test, iter([True, False]).__next__)  # one batch of it
+    except HogpourError:
+        raise
+    except MemoryError as error:
+        raise ResourceError(f"a step with run.batch = {job.batch} does not fit into memory") from error
+    except Exception as error:  # of a layer or loss that is not ours, or a bug of ours
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{os.path.basename(place.filename)}:{place.lineno}"
+        raise ConfigError(f"the first step fails in {where}: {type(error).__name__}: {error}") from error

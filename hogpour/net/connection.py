@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from typing import Literal, NamedTuple, NoReturn
+from typing import Literal, NoReturn
 
 from hogpour.errors import LocalProtocolError, RemoteProtocolError, RequestFailed
-from hogpour.net.frame import HEADER_BYTES, VERSION, Header, check_beginning, decode, encode
+from hogpour.net.frame import HEADER_BYTES, VERSION, check_beginning, decode, encode, read_header
 from hogpour.net.wire import answers
 from hogpour.net.wire.base import Failed, Message
 from hogpour.net.wire.handshake import Challenge, Hello, Proof, Welcome
@@ -42,13 +42,9 @@ header and is copied out of it stays below half a percent of 4 MB."""
 _ANSWERS = answers()
 
 
-class Arrived(NamedTuple):
-    """A whole frame: a request at the acceptor, an answer at the connector."""
-
-    id: int
-    message: Message
-    payload: memoryview | None
-    """What ``Place`` returned, filled; None without a payload or where it was skipped."""
+Arrived = tuple[int, Message, memoryview | None]
+"""A whole frame: id, message and payload; a request at the acceptor, an answer at the connector. The payload is what
+``Place`` returned, filled; None without one or where it was skipped."""
 
 
 class Connection:
@@ -67,8 +63,9 @@ class Connection:
     """
 
     __slots__ = (
-        "_body", "_end", "_events", "_expects", "_header", "_limit", "_message", "_nonce", "_outgoing", "_outstanding",
-        "_payload", "_place", "_rest", "_role", "_skip", "_start", "_theirs", "_token", "_view", "blocked", "ready",
+        "_body", "_connects", "_end", "_events", "_expects", "_id", "_kind", "_limit", "_message", "_n_body",
+        "_n_payload", "_nonce", "_outgoing", "_outstanding", "_payload", "_place", "_rest", "_skip", "_start",
+        "_theirs", "_token", "_view", "blocked", "ready",
     )  # fmt: skip
 
     def __init__(
@@ -76,12 +73,14 @@ class Connection:
     ) -> None:
         assert len(nonce) == NONCE_BYTES
         self.ready = self.blocked = False
-        self._role, self._token, self._nonce, self._limit, self._place = role, token, nonce, payload_limit, place
+        self._connects = role == "connector"
+        self._token, self._nonce, self._limit, self._place = token, nonce, payload_limit, place
         self._theirs = b""  # the other end's nonce
         self._view = memoryview(bytearray(SCRATCH_BYTES))
         self._start = self._end = 0  # what is in the scratch and not understood yet
-        self._header: Header | None = None  # of the frame under way, once it is known
-        self._message: Message | None = None  # of the frame under way, once it is known
+        self._kind: type[Message] | None = None  # of the frame under way, once its header is known; then also:
+        self._id = self._n_body = self._n_payload = 0
+        self._message: Message | None = None  # of the frame under way, while its payload is
         self._body: bytearray | None = None  # a body that is larger than the scratch
         self._payload: memoryview | None = None
         self._rest: memoryview | None = None  # of that body or payload: where the next bytes go
@@ -91,14 +90,14 @@ class Connection:
         self._outstanding: dict[int, type[Message]] = {}
         self._outgoing: list[bytes] = []
         self._expects: type[Message] = Hello
-        if role == "connector":
+        if self._connects:
             self._expects = Challenge
             self._outgoing.append(encode(Hello(VERSION, nonce), 0))
 
     @property
     def inside(self) -> bool:
         """Whether a frame has begun and is not complete."""
-        return self._header is not None or self._end > self._start
+        return self._kind is not None or self._end > self._start
 
     def target(self) -> memoryview:
         """Return where the next bytes go; never empty."""
@@ -127,13 +126,13 @@ class Connection:
             self._rest = None
             if self._body is not None:
                 body, self._body = self._body, None
-                self._decoded(body)
+                self._end_body(body)
             else:
-                self._complete()
+                self._end_payload()
         elif self._skip:
             self._skip -= n
             if not self._skip:
-                self._complete()
+                self._end_payload()
         else:
             self._end += n
             if not self.blocked:
@@ -142,19 +141,25 @@ class Connection:
     def retry_place(self) -> None:
         """Ask ``place`` again for the payload that has none; what had arrived behind it is then understood too."""
         if self.blocked:
+            assert self._message is not None
             self.blocked = False
-            self._begin_payload()
-            self._parse()
+            self._begin_payload(self._place(self._id, self._message, self._n_payload))
+            if self._message is None:
+                self._parse()
+            elif not self.blocked:
+                self._start = self._end = 0  # all of it went into the payload
 
     def divert(self, id: int) -> None:
         """Let nothing more of frame ``id`` reach the memory of its payload: the rest is read and dropped."""
-        if self._payload is not None and self._header is not None and self._header.id == id:
+        if self._payload is not None and self._id == id:
             assert self._rest is not None
             self._skip, self._rest, self._payload = len(self._rest), None, None
 
     def events(self) -> list[Arrived]:
         """Return what has arrived since the last call."""
-        events, self._events = self._events, []
+        events = self._events
+        if events:
+            self._events = []
         return events
 
     def data_to_send(self) -> list[bytes]:
@@ -170,13 +175,13 @@ class Connection:
         """
         if not self.ready:
             raise LocalProtocolError(f"{type(message).__name__} before the end of the handshake")
-        frame = encode(message, id, n_payload)
-        if self._role == "connector":
+        if self._connects:
             if id in self._outstanding or not 0 < id < 1 << 32:
                 raise LocalProtocolError(f"request {id} is used or out of range")
             answer = _ANSWERS.get(type(message))
             if answer is None:
                 raise LocalProtocolError(f"{type(message).__name__} is no request")
+            frame = encode(message, id, n_payload)
             self._outstanding[id] = answer
         else:
             answer = self._outstanding.get(id)
@@ -185,6 +190,7 @@ class Connection:
             if answer is not type(message) and type(message) is not Failed:
                 text = f"{type(message).__name__} for request {id}, which is answered with {answer.__name__}"
                 raise LocalProtocolError(text)
+            frame = encode(message, id, n_payload)
             del self._outstanding[id]
         return frame
 
@@ -195,7 +201,7 @@ class Connection:
             RemoteProtocolError: it ended inside a frame or before the end of the handshake.
         """
         if self.inside:
-            name = "a header" if self._header is None else self._header.kind.__name__
+            name = "a header" if self._kind is None else self._kind.__name__
             raise RemoteProtocolError(f"ended inside {name}")
         if not self.ready:
             raise RemoteProtocolError(f"ended before {self._expects.__name__}")
@@ -204,57 +210,57 @@ class Connection:
 
     def _parse(self) -> None:
         """Understand what is in the scratch, as far as it goes; keep the rest at its front."""
-        view = self._view
-        while self._message is None and self._rest is None:
-            have = self._end - self._start
-            header = self._header
-            if header is None:
-                if have < HEADER_BYTES:
-                    if have:
-                        check_beginning(view[self._start : self._end])
+        view, start, end = self._view, self._start, self._end
+        kind, id, n_body, n_payload = self._kind, self._id, self._n_body, self._n_payload
+        while True:
+            if kind is None:
+                if end - start < HEADER_BYTES:
+                    if end > start:
+                        check_beginning(view[start:end])
                     break
-                header = Header.parse(view, self._start, self._limit)
-                self._check(header)
-                self._header = header
-                self._start += HEADER_BYTES
-                have -= HEADER_BYTES
-            if have < header.n_body:
-                if header.n_body > SCRATCH_BYTES:
-                    self._body = bytearray(header.n_body)
+                kind, id, n_body, n_payload = read_header(view, start, self._limit)
+                self._check(kind, id)
+                start += HEADER_BYTES
+            if end - start < n_body:
+                self._id, self._n_body, self._n_payload = id, n_body, n_payload
+                if n_body > SCRATCH_BYTES:
+                    self._body = bytearray(n_body)
                     rest = memoryview(self._body)
-                    rest[:have] = view[self._start : self._end]
-                    self._start, self._rest = self._end, rest[have:]
+                    rest[: end - start] = view[start:end]
+                    self._rest, start = rest[end - start :], end
                 break
-            start = self._start
-            self._start += header.n_body
-            self._decoded(view[start : self._start])
-        if self._start:
-            have = self._end - self._start
-            if have:
-                view[:have] = view[self._start : self._end]
-            self._start, self._end = 0, have
+            message = decode(kind, view[start : start + n_body])
+            start += n_body
+            if n_payload:
+                place = self._place(id, message, n_payload)
+                if place and end - start >= n_payload:  # a small one, all of it here: no detour over the state
+                    place[:] = view[start : start + n_payload]  # a ValueError is a bug of the place's
+                    start += n_payload
+                    self._complete(kind, id, message, place)
+                else:
+                    self._kind, self._id, self._n_payload, self._message = kind, id, n_payload, message
+                    self._start = start
+                    self._begin_payload(place)
+                    start = self._start
+                    if self._message is not None:
+                        break
+            elif self.ready:
+                self._complete(kind, id, message, None)
+            else:
+                self._shake(message)
+            kind = None
+        if self._message is None:
+            self._kind = kind
+        if start:
+            if end > start:
+                view[: end - start] = view[start:end]
+            self._start, self._end = 0, end - start
 
-    def _decoded(self, body: bytearray | memoryview) -> None:
-        """Go on behind a whole body."""
-        header = self._header
-        assert header is not None
-        message = decode(header.kind, body)
-        if not self.ready:
-            self._header = None
-            self._shake(message)
-        elif header.n_payload:
-            self._message = message
-            self._begin_payload()
-        else:
-            self._message = message
-            self._complete()
-
-    def _begin_payload(self) -> None:
-        header = self._header
-        assert header is not None
-        assert self._message is not None
-        n = header.n_payload
-        place = self._place(header.id, self._message, n)
+    def _begin_payload(self, place: memoryview | None) -> None:
+        """Put into its place what has come of the payload whose message is there."""
+        kind, id, n, message = self._kind, self._id, self._n_payload, self._message
+        assert kind is not None
+        assert message is not None
         if place is None:
             self.blocked = True
             return
@@ -264,46 +270,62 @@ class Connection:
         else:
             if len(place) != n:
                 raise LocalProtocolError(f"a place of {len(place)} bytes for a payload of {n}")
-            self._payload = place
             if here:
                 place[:here] = self._view[self._start : self._start + here]
-            self._rest = place[here:] if here < n else None
+            if here < n:
+                self._payload, self._rest = place, place[here:]
         self._start += here
         if here == n:
-            self._complete()
+            self._kind = self._message = None
+            self._complete(kind, id, message, None if place is SKIP else place)
 
-    def _complete(self) -> None:
-        header, message = self._header, self._message
-        assert header is not None
+    def _end_payload(self) -> None:
+        """A payload that did not fit into the scratch is whole."""
+        kind, message, payload = self._kind, self._message, self._payload
+        assert kind is not None
         assert message is not None
-        if self._role == "connector":
-            del self._outstanding[header.id]
+        self._kind = self._message = self._payload = None
+        self._complete(kind, self._id, message, payload)
+
+    def _end_body(self, body: bytearray) -> None:
+        """A body that did not fit into the scratch is whole. There are none in the handshake."""
+        kind = self._kind
+        assert kind is not None
+        message = decode(kind, body)
+        if self._n_payload:
+            self._message = message
+            self._begin_payload(self._place(self._id, message, self._n_payload))
         else:
-            self._outstanding[header.id] = _ANSWERS[header.kind]
-        self._events.append(Arrived(header.id, message, self._payload))
-        self._header = self._message = self._payload = None
+            self._kind = None
+            self._complete(kind, self._id, message, None)
+
+    def _complete(self, kind: type[Message], id: int, message: Message, payload: memoryview | None) -> None:
+        if self._connects:
+            del self._outstanding[id]
+        else:
+            self._outstanding[id] = _ANSWERS[kind]
+        self._events.append((id, message, payload))
 
     # What may come, and when.
 
-    def _check(self, header: Header) -> None:
+    def _check(self, kind: type[Message], id: int) -> None:
         """Raise RemoteProtocolError if a frame of this header may not come now."""
-        kind = header.kind
         if not self.ready:
-            if kind is not self._expects and not (kind is Failed and self._role == "connector"):
+            if kind is not self._expects and not (kind is Failed and self._connects):
                 raise RemoteProtocolError(f"sent {kind.__name__} where {self._expects.__name__} was expected")
-            if header.id:
-                raise RemoteProtocolError(f"sent {kind.__name__} with id {header.id}; expected 0")
-        elif self._role == "connector":
-            answer = self._outstanding.get(header.id)
+            if id:
+                raise RemoteProtocolError(f"sent {kind.__name__} with id {id}; expected 0")
+        elif self._connects:
+            answer = self._outstanding.get(id)
             if answer is None:
-                raise RemoteProtocolError(f"sent {kind.__name__} for request {header.id}, which is not outstanding")
+                raise RemoteProtocolError(f"sent {kind.__name__} for request {id}, which is not outstanding")
             if kind is not answer and kind is not Failed:
                 raise RemoteProtocolError(f"sent {kind.__name__} where {answer.__name__} was expected")
         else:
             if kind not in _ANSWERS:
                 raise RemoteProtocolError(f"sent {kind.__name__}, which is no request")
-            if header.id in self._outstanding or not header.id:
-                raise RemoteProtocolError(f"sent {kind.__name__} with id {header.id}, which is not free")
+            if id in self._outstanding or not id:
+                raise RemoteProtocolError(f"sent {kind.__name__} with id {id}, which is not free")
 
     def _shake(self, message: Message) -> None:
         """Do the next step of the handshake."""
@@ -342,5 +364,5 @@ class Connection:
 
     def _mac(self, role: str) -> bytes:
         ours, theirs = self._nonce, self._theirs
-        both = ours + theirs if self._role == "connector" else theirs + ours
+        both = ours + theirs if self._connects else theirs + ours
         return hmac.digest(self._token, role.encode() + both, "sha256")

@@ -11,7 +11,6 @@ bytes, and nobody makes this node reserve memory by naming a large number.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 import msgspec
 
@@ -19,7 +18,7 @@ from hogpour.errors import LocalProtocolError, RemoteProtocolError
 from hogpour.net.wire import kinds
 from hogpour.net.wire.base import Message
 
-__all__ = ["HEADER_BYTES", "MAGIC", "VERSION", "Header", "check_beginning", "decode", "encode"]
+__all__ = ["HEADER_BYTES", "MAGIC", "VERSION", "check_beginning", "decode", "encode", "read_header"]
 
 VERSION = 1
 """Of the frames and all messages. ``Hello``, ``Challenge``, ``Failed`` and the header are the same in every version, so
@@ -34,39 +33,31 @@ _DECODERS = {cls: msgspec.msgpack.Decoder(cls) for cls in _KINDS.values()}
 _ENCODE = msgspec.msgpack.Encoder().encode
 
 
-class Header(NamedTuple):
-    """What a frame is and how long its parts are; every field is within its bounds."""
+def read_header(
+    data: bytes | bytearray | memoryview, offset: int, payload_limit: int
+) -> tuple[type[Message], int, int, int]:
+    """Return kind, id, n_body and n_payload of the header at ``offset``, all within their bounds.
 
-    kind: type[Message]
-    id: int
-    """Number of the request; the answer has the same. 0 in the handshake."""
-    n_body: int
-    n_payload: int
-
-    @classmethod
-    def parse(cls, data: bytes | bytearray | memoryview, offset: int, payload_limit: int) -> Header:
-        """Read the 24 bytes at ``offset``.
-
-        Raises:
-            RemoteProtocolError: no header, an unknown kind, or a length above its limit.
-        """
-        magic, kind, flags, reserved, number, n_body, n_payload = _HEADER.unpack_from(data, offset)
-        if magic != MAGIC:
-            check_beginning(magic)
-        message = _KINDS.get(kind)
-        if message is None:
-            raise RemoteProtocolError(f"sent a message of unknown kind {kind}")
-        if flags or reserved:
-            raise RemoteProtocolError(f"sent {message.__name__} with flags {flags}, {reserved}; expected 0, 0")
-        if n_body > message.BODY_LIMIT:
-            raise RemoteProtocolError(f"sent {message.__name__} of {n_body} bytes; at most {message.BODY_LIMIT}")
-        if n_payload:
-            if not message.PAYLOAD:
-                raise RemoteProtocolError(f"sent {message.__name__} with {n_payload} bytes of payload; it has none")
-            if n_payload > payload_limit:
-                text = f"sent {message.__name__} with {n_payload} bytes of payload; at most {payload_limit}"
-                raise RemoteProtocolError(text)
-        return cls(message, number, n_body, n_payload)
+    Raises:
+        RemoteProtocolError: no header, an unknown kind, or a length above its limit.
+    """
+    magic, number, flags, reserved, id, n_body, n_payload = _HEADER.unpack_from(data, offset)
+    if magic != MAGIC:
+        check_beginning(magic)
+    kind = _KINDS.get(number)
+    if kind is None:
+        raise RemoteProtocolError(f"sent a message of unknown kind {number}")
+    if flags or reserved:
+        raise RemoteProtocolError(f"sent {kind.__name__} with flags {flags}, {reserved}; expected 0, 0")
+    if n_body > kind.BODY_LIMIT:
+        raise RemoteProtocolError(f"sent {kind.__name__} of {n_body} bytes; at most {kind.BODY_LIMIT}")
+    if n_payload:
+        if not kind.PAYLOAD:
+            raise RemoteProtocolError(f"sent {kind.__name__} with {n_payload} bytes of payload; it has none")
+        if n_payload > payload_limit:
+            text = f"sent {kind.__name__} with {n_payload} bytes of payload; at most {payload_limit}"
+            raise RemoteProtocolError(text)
+    return kind, id, n_body, n_payload
 
 
 def check_beginning(data: bytes | bytearray | memoryview) -> None:

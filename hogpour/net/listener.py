@@ -12,7 +12,7 @@ import errno
 import os
 from collections.abc import Awaitable, Callable, Mapping
 
-from hogpour.errors import HogpourError, RemoteProtocolError, RequestFailed, ResourceError
+from hogpour.errors import HogpourError, LocalProtocolError, RemoteProtocolError, RequestFailed, ResourceError
 from hogpour.net.address import join
 from hogpour.net.connection import NONCE_BYTES, Connection
 from hogpour.net.requests import Handler, Reply
@@ -33,6 +33,9 @@ LINES_PER_S = 10
 """Of reasons why connections ended; the others are counted."""
 
 BACKLOG = 512
+
+TEXT = 1000
+"""Characters of an error that the other end is told: four bytes each fit into ``Failed``."""
 
 
 class Listener:
@@ -301,18 +304,24 @@ class _Session:
             if sent is not None:
                 sent()
             return
-        views = reply.payload
-        frame = self.connection.send(reply.message, id, sum([view.nbytes for view in views]) if views else 0)
-
-        def done() -> None:
+        views, n_payload = reply.payload, 0
+        for view in views:
+            n_payload += view.nbytes
+        try:
+            frame = self.connection.send(reply.message, id, n_payload)
+        except LocalProtocolError as error:  # the handler's answer is none; a bug, and perhaps for this request only
+            if sent is not None:
+                sent()
+            self._failed(id, error, None)
+            return
+        if self.transport.write(frame, views, n_payload):
             if sent is not None:
                 sent()
             self._finished()
-
-        if self.transport.write(frame, views, done):
+        else:
             if sent is not None:
-                sent()
-            self._finished()
+                self.transport.after(sent)
+            self.transport.after(self._finished)
 
     def _finished(self) -> None:
         self._unfinished -= 1
@@ -323,7 +332,7 @@ class _Session:
 
     def _failed(self, id: int, error: Exception, payload: memoryview | None) -> None:
         if isinstance(error, RequestFailed):
-            self._answer(id, Reply(Failed(error.code, str(error))), payload)
+            self._answer(id, Reply(Failed(error.code[:TEXT], str(error)[:TEXT])), payload)
         elif isinstance(error, RemoteProtocolError):
             if payload is not None:
                 self._staging.give(payload)
@@ -331,7 +340,7 @@ class _Session:
         else:
             text = f"{type(error).__name__}: {error}"
             self._listener._lines.say(f"{self.name}: a handler failed: {text}", asyncio.get_running_loop().time())
-            self._answer(id, Reply(Failed("wrong", text)), payload)
+            self._answer(id, Reply(Failed("wrong", text[:TEXT])), payload)
 
 
 class _Lines:

@@ -51,7 +51,9 @@ class _Asked:
     ) -> None:
         self.message, self.payload, self.retry, self.future = message, payload, retry, future
         self.into = into.cast("B") if into is not None else None
-        self.n_payload = sum([view.nbytes for view in payload]) if payload else 0
+        self.n_payload = 0
+        for view in payload:
+            self.n_payload += view.nbytes
         self.deadline_s, self.deadline = deadline_s, now + deadline_s
         self.unsent = False  # a part of the payload is not with the kernel yet
 
@@ -260,10 +262,9 @@ class Peer:
 
     def _send(self, link: _Link, id: int, asked: _Asked) -> None:
         frame = link.connection.send(asked.message, id, asked.n_payload)
-        if not asked.n_payload:
-            link.transport.write(frame)
-        elif not link.transport.write(frame, asked.payload, asked.wholly_sent):
+        if not link.transport.write(frame, asked.payload, asked.n_payload) and asked.n_payload:
             asked.unsent = True
+            link.transport.after(asked.wholly_sent)
 
     def _withdraw(self, id: int, asked: _Asked) -> None:
         """Let nothing touch the memory of a request that nobody waits for any more."""

@@ -78,6 +78,7 @@ class Listener:
         self._token, self._payload_limit, self._nonce = token, payload_limit, nonce
         self._max_connections, self._max_unproven, self._handshake_s = max_connections, max_unproven, handshake_s
         self._write_s, self._arrive_s = write_s, arrive_s
+        self._sweep_s = min(SWEEP_S, handshake_s, write_s, arrive_s)
         self._lines = _Lines(log)
         self._server: asyncio.Server | None = None
         self._sessions: dict[_Session, None] = {}  # in the order of their coming
@@ -161,7 +162,7 @@ class Listener:
             oldest.transport.abort(_Turned("had not proven the token when others came"))
         self._unproven[session] = None
         if self._timer is None:
-            self._timer = loop.call_later(SWEEP_S, self._sweep)
+            self._timer = loop.call_later(self._sweep_s, self._sweep)
 
     def _proven(self, session: _Session) -> None:
         self._unproven.pop(session, None)
@@ -191,7 +192,7 @@ class Listener:
                 session.transport.abort(_Turned(text))
         self._lines.flush(now)
         if self._sessions or self._lines.unsaid:
-            self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+            self._timer = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)
 
 
 class _Turned(HogpourError):
@@ -216,8 +217,8 @@ class _Session:
     def __init__(self, listener: Listener) -> None:
         self.name, self.until = "?", 0.0
         self._listener, self._handlers, self._staging = listener, listener.handlers, listener.staging
-        self._landing: memoryview | None = None  # staging that a payload is arriving in, or was granted for one
-        self._waiting = False  # for staging
+        self._places: dict[int, memoryview] = {}  # staging of payloads that are not with a handler yet, by request
+        self._waiting = self._retried = 0  # the request whose payload waits for staging; that was granted some just now
         self._unfinished = 0  # requests without an answer that is with the kernel
         self._finishing = self._lost = False
 
@@ -236,18 +237,26 @@ class _Session:
 
     def place(self, id: int, message: Message, n_bytes: int) -> memoryview | None:
         """Return staging for a payload, or None until there is some."""
-        if self._landing is None:
-            self._landing = self._staging.take(n_bytes, self._granted)
-            self._waiting = self._landing is None
-        return self._landing
+        if id in self._places:
+            if self._retried != id:
+                raise RemoteProtocolError(f"sent two requests with the id {id}")
+            return self._places[id]
+        view = self._staging.take(n_bytes, self._granted)
+        if view is None:
+            self._waiting = id
+        else:
+            self._places[id] = view
+        return view
 
     def _granted(self, view: memoryview) -> None:
-        self._waiting, self._landing = False, view
+        self._retried, self._waiting = self._waiting, 0
+        self._places[self._retried] = view
         self.transport.retry_place()
+        self._retried = 0
 
     def arrived(self, id: int, message: Message, payload: memoryview | None) -> None:
         """Call the handler of a request."""
-        self._landing = None
+        self._places.pop(id, None)
         self._unfinished += 1
         if self._unfinished >= IN_FLIGHT:
             self.transport.hold(True)
@@ -283,9 +292,9 @@ class _Session:
         self._lost = True
         if self._waiting:
             self._staging.forget(self._granted)
-        elif self._landing is not None:
-            self._staging.give(self._landing)
-            self._landing = None
+        for view in self._places.values():
+            self._staging.give(view)
+        self._places.clear()
         self._listener._gone(self, error)
 
     def finish(self) -> None:

@@ -110,7 +110,7 @@ class Peer:
         self.address = address
         self._host, self._port = split(address)
         self._token, self._connect_s, self._write_s, self._arrive_s = token, connect_s, write_s, arrive_s
-        self._nonce = nonce
+        self._nonce, self._sweep_s = nonce, min(SWEEP_S, write_s, arrive_s)
         self._asked: dict[int, _Asked] = {}
         self._last_id = 0
         self._link: _Link | None = None  # proven and not broken
@@ -155,7 +155,7 @@ class Peer:
         Raises:
             RequestFailed: it was not done, or this node is refused (code ``refused``).
             PeerLost: no answer in time.
-            RemoteProtocolError: who listens there is no node of this cluster.
+            RemoteProtocolError: who listens there is no node of this cluster, or the answer does not fit ``into``.
         """
         if self._closed:
             raise PeerLost(f"{self.address}: closed by this node")
@@ -172,7 +172,7 @@ class Peer:
             else:
                 self._connect()
             if self._timer is None or asked.deadline < self._timer_at:
-                self._watch(min(asked.deadline, now + SWEEP_S))
+                self._watch(min(asked.deadline, now + self._sweep_s))
             return await asked.future  # the sweep sees to its deadline
         finally:
             if self._asked.pop(id, None) is not None:
@@ -209,16 +209,14 @@ class Peer:
         if asked.unsent:
             self._break(RemoteProtocolError(f"answered {type(asked.message).__name__} before it was sent"))
             return
-        if payload is None and asked.into is not None and type(message) is not Failed and asked.into.nbytes:
-            name = type(message).__name__
-            self._break(RemoteProtocolError(f"sent {name} without payload; {asked.into.nbytes} bytes are wanted"))
-            return
         del self._asked[id]
         self._pause_s = 0.0
         if asked.future.done():
             return  # cancelled in this turn of the event loop
         if type(message) is Failed:
             asked.future.set_exception(RequestFailed(message.code, message.text))
+        elif payload is None and asked.into is not None and asked.into.nbytes:
+            asked.future.set_exception(self._misfit(asked, message, 0))
         else:
             asked.future.set_result(message)
 
@@ -250,15 +248,20 @@ class Peer:
     # Sending.
 
     def _place(self, id: int, message: Message, n_bytes: int) -> memoryview:
-        """Say where the payload of an answer goes."""
+        """Say where the payload of an answer goes. One that does not fit fails its request, and no other."""
         asked = self._asked.get(id)
         if asked is None or asked.future.done():
             return SKIP
-        n_wanted = asked.into.nbytes if asked.into is not None else 0
-        if n_bytes != n_wanted or asked.into is None:
-            text = f"sent {n_bytes} bytes with {type(message).__name__}; {n_wanted} are wanted"
-            raise RemoteProtocolError(text)
+        if asked.into is None or asked.into.nbytes != n_bytes:
+            del self._asked[id]
+            asked.future.set_exception(self._misfit(asked, message, n_bytes))
+            return SKIP
         return asked.into
+
+    def _misfit(self, asked: _Asked, message: Message, n_bytes: int) -> RemoteProtocolError:
+        n_wanted = asked.into.nbytes if asked.into is not None else 0
+        name = type(message).__name__
+        return RemoteProtocolError(f"{self.address}: {n_bytes} bytes with {name}; {n_wanted} are wanted")
 
     def _send(self, link: _Link, id: int, asked: _Asked) -> None:
         frame = link.connection.send(asked.message, id, asked.n_payload)
@@ -357,7 +360,7 @@ class Peer:
                     why = f": {self._cause}" if self._link is None and self._cause else ""
                     asked.future.set_exception(PeerLost(text + why))
         if self._asked and self._timer is None and not self._closed:
-            self._watch(min(now + SWEEP_S, min([asked.deadline for asked in self._asked.values()])))
+            self._watch(min(now + self._sweep_s, min([asked.deadline for asked in self._asked.values()])))
 
 
 def _reason(error: Exception) -> str:

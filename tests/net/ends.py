@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +18,12 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 """What the fixture ``run`` is."""
 
 TOKEN = b"of tests, and of nobody else"
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Let the event loop turn until something is so; the fixture ``run`` has the deadline."""
+    while not true():
+        await asyncio.sleep(0.001)
 
 
 def octets(array: np.ndarray[Any, Any]) -> memoryview:

@@ -6,9 +6,14 @@ import asyncio
 
 import numpy as np
 import pytest
-from ends import Run, octets, talking
+from ends import TOKEN, Run, listening, octets, talking, until
 
+from hogpour.errors import PeerLost, RemoteProtocolError
+from hogpour.net.address import split
+from hogpour.net.listener import Listener
+from hogpour.net.peer import Peer
 from hogpour.net.requests import Reply
+from hogpour.net.staging import Staging
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Push, Pushed
 
@@ -37,5 +42,323 @@ def test_parameters_come_and_gradients_go(run: Run, n: int) -> None:
                 request = Push(0, 1, 0, step + 1, 7, 1, 1.0)
                 assert await peer.request(request, [octets(gradient)], deadline_s=5) == Pushed(0, 8, 0)
         assert lines == []
+
+    run(main())
+
+
+def fetched(request: Fetch, payload: memoryview | None) -> Reply:
+    return Reply(Fetched(request.shard, 1))
+
+
+async def free_address() -> str:
+    """An address where nobody listens, and somebody may later."""
+    async with listening({}) as (listener, _):
+        return listener.address
+
+
+def test_nobody_there_is_said_after_the_stated_time(run: Run) -> None:
+    async def main() -> None:
+        peer = Peer(await free_address(), TOKEN)
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(PeerLost) as raised:
+            await peer.request(Fetch(0, 1), deadline_s=0.2)
+        assert str(raised.value) == f"{peer.address}: no answer to Fetch within 0.2 s: connection refused"
+        assert 0.19 <= asyncio.get_running_loop().time() - began < 5
+        with pytest.raises(PeerLost, match="no answer to Fetch: connection refused$"):
+            await peer.request(Fetch(0, 1), deadline_s=10, retry=False)
+        await peer.close()
+
+    run(main())
+
+
+def test_who_comes_late_is_found(run: Run) -> None:
+    async def main() -> None:
+        address = await free_address()
+        peer = Peer(address, TOKEN)
+        answer = asyncio.ensure_future(peer.request(Fetch(5, 1), deadline_s=10))
+        await until(lambda: peer._pause_s >= 0.1)
+        listener = Listener({Fetch: fetched}, TOKEN, staging=Staging(1), payload_limit=1, log=print)
+        host, port = split(address)
+        await listener.start(host, port)
+        assert await answer == Fetched(5, 1)
+        assert peer._pause_s == 0
+        await peer.close()
+        await listener.close()
+
+    run(main())
+
+
+def test_requests_arrive_in_the_order_of_the_calls(run: Run) -> None:
+    """Before there is a connection, and with it; with and without payloads that the kernel does not take at once."""
+    seen: list[int] = []
+
+    def push(request: Push, payload: memoryview | None) -> Reply:
+        seen.append(request.sequence)
+        return Reply(Pushed(0, 1, 0))
+
+    async def main() -> None:
+        async with talking({Push: push}) as (peer, _, _):
+            for begin in (0, 100):
+                payloads = [memoryview(bytes(1 << (2 * (k % 12)))) for k in range(30)]
+                await asyncio.gather(*[
+                    peer.request(Push(0, 1, 0, begin + k, 0, 1, 1.0), [payloads[k]], deadline_s=10) for k in range(30)
+                ])  # fmt: skip
+                assert seen == list(range(begin, begin + 30))
+                seen.clear()
+
+    run(main())
+
+
+@pytest.mark.parametrize("retry", [True, False])
+def test_a_connection_that_breaks_is_made_again_and_the_request_asked_again_if_it_may(run: Run, retry: bool) -> None:
+    calls: list[int] = []
+
+    def fetch(request: Fetch, payload: memoryview | None) -> Reply:
+        calls.append(request.shard)
+        if len(calls) == 2:
+            raise RemoteProtocolError("for the test")
+        return Reply(Fetched(request.shard, len(calls)))
+
+    async def main() -> None:
+        async with talking({Fetch: fetch}) as (peer, _, _):
+            await peer.request(Fetch(0, 1), deadline_s=5)
+            sent = peer.bytes_out
+            if retry:
+                assert await peer.request(Fetch(7, 1), deadline_s=5) == Fetched(7, 3)
+            else:
+                with pytest.raises(PeerLost, match="no answer to Fetch: closed by the other end$"):
+                    await peer.request(Fetch(7, 1), deadline_s=5, retry=False)
+                assert calls == [0, 7]
+            assert await peer.request(Fetch(8, 1), deadline_s=5) == Fetched(8, len(calls))
+            assert peer.bytes_out > sent
+
+    run(main())
+
+
+def test_connections_cut_two_hundred_times_lose_no_request(run: Run) -> None:
+    """Every third request finds its connection cut; each is answered in the end, and with its own payload."""
+    calls = [0]
+
+    def fetch(request: Fetch, payload: memoryview | None) -> Reply:
+        calls[0] += 1
+        if calls[0] % 3 == 0:
+            raise RemoteProtocolError("for the test")
+        return Reply(Fetched(request.shard, 1), [octets(np.full(9, request.shard, np.float32))])
+
+    async def main() -> None:
+        async with talking({Fetch: fetch}) as (peer, _, _):
+            for k in range(400):
+                into = np.zeros(9, np.float32)
+                assert await peer.request(Fetch(k, 1), into=octets(into), deadline_s=10) == Fetched(k, 1)
+                assert (into == k).all()
+        assert calls[0] == 599
+
+    run(main())
+
+
+def test_who_never_answers_is_given_up_and_others_are_not(run: Run) -> None:
+    async def never(request: Push, payload: memoryview | None) -> Reply:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def main() -> None:
+        async with talking({Push: never, Fetch: fetched}) as (peer, _, lines):
+            push = peer.request(Push(0, 1, 0, 1, 0, 1, 1.0), deadline_s=0.1)
+            failed, answer = await asyncio.gather(push, peer.request(Fetch(1, 1), deadline_s=5), return_exceptions=True)
+            assert answer == Fetched(1, 1)
+            assert str(failed) == f"{peer.address}: no answer to Push within 0.1 s"
+            assert isinstance(failed, PeerLost)
+            assert await peer.request(Fetch(2, 1), deadline_s=5) == Fetched(2, 1)
+            assert peer._asked == {}
+        assert lines == []
+
+    run(main())
+
+
+class Slow:
+    """Answers a fetch with zeros when the test says so, a million floats if nothing else is said."""
+
+    def __init__(self, n: int = 1 << 20) -> None:
+        self.go, self.asked, self.params = asyncio.Event(), asyncio.Event(), np.zeros(n, np.float32)
+
+    async def fetch(self, request: Fetch, payload: memoryview | None) -> Reply:
+        self.asked.set()
+        await self.go.wait()
+        return Reply(Fetched(request.shard, 1), [octets(self.params)])
+
+
+@pytest.mark.parametrize("n", [4, 1 << 20])
+@pytest.mark.parametrize("by", ["cancel", "deadline"])
+def test_an_answer_that_nobody_waits_for_any_more_touches_no_memory(run: Run, n: int, by: str) -> None:
+    async def main() -> None:
+        slow = Slow(n)
+        async with talking({Fetch: slow.fetch}) as (peer, _, lines):
+            into = np.ones(n, np.float32)
+            deadline_s = 5 if by == "cancel" else 0.05
+            answer = asyncio.ensure_future(peer.request(Fetch(0, 1), into=octets(into), deadline_s=deadline_s))
+            await slow.asked.wait()
+            if by == "cancel":
+                answer.cancel()
+            await asyncio.wait([answer])
+            assert isinstance(answer.exception(), PeerLost) if by == "deadline" else answer.cancelled()
+            slow.go.set()
+            again = np.ones(n, np.float32)
+            await peer.request(Fetch(0, 1), into=octets(again), deadline_s=5)
+            assert not again.any()
+            assert into.all()
+        assert lines == []
+
+    run(main())
+
+
+def test_an_answer_under_way_is_diverted_when_nobody_waits_for_it_any_more(run: Run) -> None:
+    async def main() -> None:
+        slow = Slow(1 << 22)
+        slow.go.set()
+        async with talking({Fetch: slow.fetch}) as (peer, _, lines):
+            into = np.ones(1 << 22, np.float32)
+            answer = asyncio.ensure_future(peer.request(Fetch(0, 1), into=octets(into), deadline_s=5))
+            await until(lambda: not into[0])  # the payload has begun to arrive, and cannot be all there:
+            answer.cancel()  # the next read comes in a later turn of the event loop
+            await asyncio.wait([answer])
+            assert answer.cancelled()
+            kept = int(into.sum())
+            assert kept > 0
+            again = np.ones(1 << 22, np.float32)
+            await peer.request(Fetch(0, 1), into=octets(again), deadline_s=5)
+            assert not again.any()
+            assert int(into.sum()) == kept
+        assert lines == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("by", ["cancel", "deadline"])
+def test_a_gradient_given_up_while_it_is_sent_takes_the_connection_with_it(run: Run, by: str) -> None:
+    """The other end has no memory for it, so it does not read, and the gradient stays with us: it must not be read by
+    the event loop once request() is over."""
+
+    async def main() -> None:
+        staging = Staging(4096)
+        blocker = staging.take(4096)
+        assert blocker is not None
+        handlers = {Push: lambda request, payload: Reply(Pushed(0, 1, 0)), Fetch: fetched}
+        async with talking(handlers, staging=staging) as (peer, listener, lines):
+            await peer.request(Fetch(0, 1), deadline_s=5)
+            gradient = bytearray(32 << 20)
+            deadline_s = 5 if by == "cancel" else 0.05
+            push = peer.request(Push(0, 1, 0, 1, 0, 1, 1.0), [memoryview(gradient)], deadline_s=deadline_s)
+            sending = asyncio.ensure_future(push)
+            await until(lambda: bool(staging._waiting))
+            if by == "cancel":
+                sending.cancel()
+            await asyncio.wait([sending])
+            assert not peer.connected
+            assert isinstance(sending.exception(), PeerLost) if by == "deadline" else sending.cancelled()
+            del sending, push
+            assert await peer.request(Fetch(1, 1), deadline_s=5) == Fetched(1, 1)
+            staging.give(blocker)
+            await until(lambda: len(listener._sessions) == 1)
+            assert staging.taken_bytes == 0
+        assert len(lines) == 1
+
+    run(main())
+
+
+def test_closing_fails_what_is_unanswered(run: Run) -> None:
+    async def main() -> None:
+        slow = Slow()
+        async with talking({Fetch: slow.fetch}) as (peer, _, _):
+            answer = asyncio.ensure_future(peer.request(Fetch(0, 1), deadline_s=5))
+            await slow.asked.wait()
+            await peer.close()
+            text = f"{peer.address}: closed by this node"
+            with pytest.raises(PeerLost, match=text):
+                await answer
+            with pytest.raises(PeerLost, match=text):
+                await peer.request(Fetch(0, 1), deadline_s=5)
+
+    run(main())
+
+
+def test_closing_ends_a_try_to_connect(run: Run) -> None:
+    async def main() -> None:
+        peer = Peer(await free_address(), TOKEN)
+        answer = asyncio.ensure_future(peer.request(Fetch(0, 1), deadline_s=5))
+        await until(lambda: peer._pause_s > 0)
+        await peer.close()
+        with pytest.raises(PeerLost, match="closed by this node"):
+            await answer
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("greeting", "reason"),
+    [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "this is no hogpour peer: it begins with b'HTTP'"), (b"220 mail\r\n", "this is no hogpour peer: it begins with b'220 '")],
+)  # fmt: skip
+def test_a_wrong_address_is_said_at_once(run: Run, greeting: bytes, reason: str) -> None:
+    async def main() -> None:
+        async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(greeting)
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(greet, "127.0.0.1", 0)
+        address = "{}:{}".format(*server.sockets[0].getsockname())
+        peer = Peer(address, TOKEN)
+        with pytest.raises(RemoteProtocolError) as raised:
+            await peer.request(Fetch(0, 1), deadline_s=5)
+        assert str(raised.value) == f"{address}: {reason}"
+        await peer.close()
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+def test_who_accepts_and_says_nothing_is_no_connection(run: Run) -> None:
+    async def main() -> None:
+        async def ignore(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(ignore, "127.0.0.1", 0)
+        address = "{}:{}".format(*server.sockets[0].getsockname())
+        peer = Peer(address, TOKEN, connect_s=0.05)
+        with pytest.raises(PeerLost, match=r"no answer to Fetch within 0.3 s: no connection within 0\.05 s$"):
+            await peer.request(Fetch(0, 1), deadline_s=0.3)
+        await peer.close()
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+@pytest.mark.parametrize(("n", "wanted"), [(3, 4), (0, 4), (3, 0)])
+def test_an_answer_of_another_length_fails_its_request_only(run: Run, n: int, wanted: int) -> None:
+    def fetch(request: Fetch, payload: memoryview | None) -> Reply:
+        return Reply(Fetched(0, 1), [memoryview(b"x" * n)])
+
+    async def main() -> None:
+        async with talking({Fetch: fetch}) as (peer, _, lines):
+            into = memoryview(bytearray(wanted))
+            for _ in range(2):
+                with pytest.raises(RemoteProtocolError, match=f": {n} bytes with Fetched; {wanted} are wanted$"):
+                    await peer.request(Fetch(0, 1), into=into, deadline_s=5)
+            assert bytes(into) == bytes(wanted)
+            assert peer.connected
+        assert lines == []
+
+    run(main())
+
+
+def test_ids_start_again_at_one(run: Run) -> None:
+    async def main() -> None:
+        async with talking({Fetch: fetched}) as (peer, _, _):
+            peer._last_id = (1 << 32) - 2
+            for shard in range(3):
+                assert await peer.request(Fetch(shard, 1), deadline_s=5) == Fetched(shard, 1)
+            assert peer._last_id == 2
 
     run(main())

@@ -158,9 +158,10 @@ class Federation:
         self._server = await self._loop.run_in_executor(None, Server, job.algorithm.optimiser)
         live = ready.live.arrays
         if self.first:
-            self._founding = await Founding.found(
-                job, ready, self._server, self._reach, self._notify, resume=resume
-            )
+            stored = await self._loop.run_in_executor(None, Founding.stored, job, ready) if resume else None
+            self._founding = Founding(job, ready, self._server, self._reach, self._notify, stored)
+            for notice in stored.notices if stored is not None else ():
+                self._notify(notice)
             ready, self.before = self._founding.ready, self._founding.before
             self._handlers |= self._founding.coordinator.handlers()
             self._own |= self._founding.coordinator.handlers(local=True)

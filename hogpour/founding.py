@@ -6,94 +6,231 @@ Made from a job and its prepared segments; afterwards ``federation`` treats the 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 
+from hogpour import snapshot
 from hogpour.algos.downpour import Downpour
+from hogpour.checkpoint import TrainingState
 from hogpour.config import Job, job_to_dict
 from hogpour.coordinator import Coordinator, Terms
+from hogpour.errors import ClusterFailed, LayoutError, RequestFailed, ResourceError
 from hogpour.net.requests import Requests
+from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.portions import Blocks
-from hogpour.preparation import Prepared
+from hogpour.preparation import Prepared, check_same
 from hogpour.server import Server
 from hogpour.shards import cut
 from hogpour.stats import Notice
-from hogpour.tickets import Ledger
+from hogpour.tickets import Ledger, LedgerState
 
 __all__ = ["Founding"]
 
 _TICK_S = 0.1
 
+_MOVES = 50
+"""A shard that is being moved is asked for this often, a tick apart."""
+
 
 class Founding:
     """The first node's own business.
 
+    Args:
+        ready: what the run begins with.
+        server: of this node; serves all shards from the beginning.
+        reach: address → who answers there.
+        notify: called with what a person wants to know.
+        stored: the snapshot to go on from.
+
     Attributes:
         coordinator: answers the members.
-        ready: what the run begins with; as given, or as a snapshot says.
-        before: examples that earlier runs of a resumed job used.
+        ready: with the cutting into blocks of the snapshot, where there is one.
+        before: examples that earlier runs used.
     """
 
-    def __init__(self, coordinator: Coordinator, ready: Prepared, before: int) -> None:
-        self.coordinator, self.ready, self.before = coordinator, ready, before
-
-    @classmethod
-    async def found(
-        cls,
+    def __init__(
+        self,
         job: Job,
         ready: Prepared,
         server: Server,
         reach: Callable[[str], Requests],
         notify: Callable[[Notice], None],
-        *,
-        resume: bool,
-    ) -> Founding:
-        """Let ``server`` serve all shards, and make the coordinator."""
-        loop, params = asyncio.get_running_loop(), ready.live.arrays["params"]
+        stored: snapshot.Snapshot | None,
+    ) -> None:
+        self._job, self._reach, self._notify = job, reach, notify
+        self._loop = asyncio.get_running_loop()
+        if stored is not None:
+            ready = replace(ready, block_replicas=stored.state.block_replicas)
+        self.ready = ready
+        params, rows = ready.live.arrays["params"], job.algorithm.optimiser.state
+        self._n = len(ready.examples.arrays["x"])
         bounds = cut(params.size, job.cluster.shard_bytes)
         for shard in range(len(bounds) - 1):
             part = slice(bounds[shard], bounds[shard + 1])
-            server.open(shard, params[part].copy(), start=part.start)
-        blocks = Blocks(len(ready.examples.arrays["x"]), job.batch, ready.block_replicas, job.epochs)
-        ledger = Ledger(blocks, job.seed)
-        algorithm = job.algorithm
-        warm = isinstance(algorithm, Downpour)
+            own, own_rows = params[part].copy(), [np.zeros(part.stop - part.start, np.float32) for _ in rows]
+            clock = 0
+            if stored is not None:
+                by_name = {row.name: array for row, array in zip(rows, own_rows, strict=True)}
+                clock = stored.fill(own, by_name, start=part.start)
+            server.open(shard, own, own_rows, start=part.start, clock=clock)
+        blocks = Blocks(self._n, job.batch, ready.block_replicas, job.epochs)
+        ledger = Ledger(blocks, job.seed, _ledger_state(stored.state, blocks) if stored is not None else LedgerState())
+        self.before = ledger.examples_done
+        warm = job.algorithm if isinstance(job.algorithm, Downpour) else Downpour()
         terms = Terms(
             job=msgspec.json.encode(job_to_dict(job)),
-            base=str(Path(job.base).resolve()),
+            base=os.path.abspath(job.base),
             block_replicas=ready.block_replicas,
             spec=ready.network.spec.fingerprint,
             data=ready.digest,
             lease_s=job.cluster.lease_s,
             give_up_s=job.cluster.give_up_s,
-            warm_start_examples=algorithm.warm_start_examples if warm else 0,
-            warm_start_s=algorithm.warm_start_s if warm else 0.0,
+            warm_start_examples=warm.warm_start_examples,
+            warm_start_s=warm.warm_start_s,
         )
-        coordinator = Coordinator(
-            terms, ledger, bounds=bounds, peers=reach, clock=loop.time, log=lambda line: notify(Notice("member", line))
+        self.coordinator = Coordinator(
+            terms,
+            ledger,
+            bounds=bounds,
+            peers=reach,
+            clock=self._loop.time,
+            log=lambda line: notify(Notice("member", line)),
         )
-        return cls(coordinator, ready, ledger.examples_done)
+        self._meta = snapshot.Meta(
+            job,
+            ready.examples.arrays["x"].shape[1:],
+            ready.network.spec.fingerprint,
+            ready.encoding,
+            bounds,
+            tuple(row.name for row in rows),
+        )
+        self._writer = snapshot.Writer(snapshot.folder_beside(job.save)) if job.save else None
+        self._writing = asyncio.Lock()
+        if stored is not None:
+            self.coordinator.snapshot = str(stored.folder)
+
+    @staticmethod
+    def stored(job: Job, ready: Prepared) -> snapshot.Snapshot:
+        """Return the newest snapshot beside the job's model file. Reads it whole: call it on a thread.
+
+        Raises:
+            LayoutError: there is none that can be used, or it is of another job.
+        """
+        if not job.save:
+            raise LayoutError("--resume: run.model is empty, and snapshots lie beside the model file")
+        stored = snapshot.read(snapshot.folder_beside(job.save))
+        if stored.meta.fingerprint != ready.network.spec.fingerprint:
+            raise LayoutError(f"snapshot {stored.folder}: of a model {stored.meta.fingerprint}, the job's layers make "
+                              f"{ready.network.spec.fingerprint}")  # fmt: skip
+        n = len(ready.examples.arrays["x"])
+        meta, what = stored.meta, f"snapshot {stored.folder}"
+        check_same(what, meta.job, meta.encoding, stored.state.n, job, ready.encoding, n)
+        rows = {row.name for row in job.algorithm.optimiser.state}
+        if set(meta.rows) != rows:
+            raise LayoutError(f"{what}: holds optimiser rows {', '.join(sorted(meta.rows)) or 'none'}; the job's "
+                              f"optimiser needs {', '.join(sorted(rows)) or 'none'}")  # fmt: skip
+        return stored
 
     async def run(self) -> None:
-        """Tick, for ever; ended by the caller."""
-        loop = asyncio.get_running_loop()
-        while True:
-            self.coordinator.tick(loop.time())
-            await asyncio.sleep(_TICK_S)
+        """Tick, and take a snapshot now and then; for ever, ended by the caller."""
+        saved, saving = self._loop.time(), None
+        try:
+            while True:
+                now = self._loop.time()
+                self.coordinator.tick(now)
+                if saving is not None and saving.done():
+                    saving.result()
+                    saving, saved = None, now
+                if saving is None and now - saved >= self._job.save_every_s:
+                    saving = self._loop.create_task(self.snapshot())
+                await asyncio.sleep(_TICK_S)
+        finally:
+            if saving is not None:
+                saving.cancel()
+                await asyncio.wait([saving])
 
     async def alone(self, patience_s: float) -> None:
         """Wait until all other members have left or are declared dead, or for ``patience_s``."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + patience_s
-        while self.coordinator.nodes > 1 and loop.time() < deadline:
+        deadline = self._loop.time() + patience_s
+        while self.coordinator.nodes > 1 and self._loop.time() < deadline:  # noqa: ASYNC110 (members are polled anyway)
             await asyncio.sleep(_TICK_S)
 
     async def snapshot(self) -> None:
-        """Take a snapshot of all shards."""
+        """Write a snapshot of all shards, one after the other, while training goes on.
+
+        A disk that does not take it is spoken of, and no reason to end the run.
+
+        Raises:
+            PeerLost, RequestFailed: a shard cannot be read.
+        """
+        if self._writer is None:
+            return
+        async with self._writing:
+            # Read first: what the ledger calls done is acknowledged, and so in the shards that are read after this.
+            ledger, examples = self.coordinator.ledger.state(), self.coordinator.ledger.examples_done
+            try:
+                await self._on_thread(self._writer.begin, self._meta)
+                clock = 0
+                for shard in range(len(self._meta.bounds) - 1):
+                    clock = max(clock, await self._write(shard))
+                state = TrainingState(
+                    tickets=ledger.next,
+                    pending=tuple((ticket, 0) for ticket in ledger.pending),
+                    steps=clock,
+                    examples=examples,
+                    n=self._n,
+                    block_replicas=self.ready.block_replicas,
+                )
+                folder = await self._on_thread(self._writer.commit, state)
+            except ResourceError as error:
+                self._notify(Notice("warning", str(error)))
+                return
+            except BaseException:
+                self._writer.abandon()
+                raise
+        self.coordinator.snapshot = str(folder)
+
+    async def _write(self, shard: int) -> int:
+        """Bring one shard to the disk; return its clock."""
+        assert self._writer is not None
+        size, vectors = self._meta.bounds[shard + 1] - self._meta.bounds[shard], 1 + len(self._meta.rows)
+        memory = np.empty((vectors, size), np.float32)
+        for _ in range(_MOVES):
+            address = self.coordinator.map.addresses[shard]
+            try:
+                answer = await self._reach(address).request(
+                    Dump(shard, False), into=memoryview(memory).cast("B"), deadline_s=self._job.cluster.give_up_s
+                )
+                break
+            except RequestFailed as error:
+                if error.code != "moved":
+                    raise
+            await asyncio.sleep(_TICK_S)  # it is on its way to somebody else
+        else:
+            raise ClusterFailed(f"shard {shard} was not to be found for a snapshot: it moved {_MOVES} times")
+        assert isinstance(answer, Dumped)
+        await self._on_thread(self._writer.shard, shard, memory[0], list(memory[1:]), answer.clock)
+        return answer.clock
 
     async def close(self) -> None:
         """End what is under way."""
         await self.coordinator.close()
+
+    async def _on_thread(self, work: Callable[..., Any], *arguments: object) -> Any:
+        """Run what waits for the disk; when the caller is cancelled, it still ends before the files are left alone."""
+        running = self._loop.run_in_executor(None, work, *arguments)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait([running])
+            raise
+
+
+def _ledger_state(state: TrainingState, blocks: Blocks) -> LedgerState:
+    """Return where the ledger begins; a run with fewer epochs than before may begin behind its end."""
+    return LedgerState(min(state.tickets, blocks.total), tuple(t for t, _ in state.pending if t < blocks.total))

@@ -30,7 +30,7 @@ from hogpour.shm.control import Control
 from hogpour.shm.layout import Layout
 from hogpour.shm.segment import Segment
 
-__all__ = ["Prepared", "count_replicas", "prepare"]
+__all__ = ["Prepared", "check_same", "count_replicas", "prepare"]
 
 _PARAMS = 5  # first number of the key of the stream that the initial parameters are drawn from
 
@@ -133,11 +133,7 @@ def _resumed(job: Job, network: Network, data: Data, replicas: int) -> tuple[Mod
         raise LayoutError(f"model file {path}: {_first_difference(model.network, network)}")
     if state is None:
         raise LayoutError(f"model file {path}: has no training state: it was exported")
-    if (state.n, model.job.batch) != (len(data.train.x), job.batch):
-        raise LayoutError(f"model file {path}: was trained on {state.n} examples in batches of {model.job.batch}, "
-                          f"the job has {len(data.train.x)} in batches of {job.batch}")  # fmt: skip
-    if differences := list(_differences(model, job, data.encoding)):
-        raise LayoutError(f"model file {path}: was trained with {'; '.join(differences)}")
+    check_same(f"model file {path}", model.job, model.encoding, state.n, job, data.encoding, len(data.train.x))
     stored_rows, wanted_rows = {name.partition(".")[0] for name in state.rows}, {row.name for row in optimiser.state}
     if stored_rows != wanted_rows:
         raise LayoutError(f"model file {path}: holds optimiser rows {', '.join(sorted(stored_rows)) or 'none'}; the "
@@ -147,12 +143,25 @@ def _resumed(job: Job, network: Network, data: Data, replicas: int) -> tuple[Mod
     return model, replace(state, rows=rows)
 
 
-def _differences(model: Model, job: Job, encoding: Encoding) -> Iterator[str]:
+def check_same(what: str, stored: Job, was: Encoding, n_stored: int, job: Job, encoding: Encoding, n: int) -> None:
+    """Raise LayoutError where a run that is to be gone on with was trained on other examples or in another way.
+
+    Args:
+        what: names it, in the error message.
+        stored, was, n_stored: its job, encoding and number of training examples.
+    """
+    if (n_stored, stored.batch) != (n, job.batch):
+        raise LayoutError(f"{what}: was trained on {n_stored} examples in batches of {stored.batch}, "
+                          f"the job has {n} in batches of {job.batch}")  # fmt: skip
+    if differences := list(_differences(stored, was, job, encoding)):
+        raise LayoutError(f"{what}: was trained with {'; '.join(differences)}")
+
+
+def _differences(stored: Job, was: Encoding, job: Job, encoding: Encoding) -> Iterator[str]:
     """Tell what a model was trained with, and what the job says instead, where that decides what is trained."""
-    was = model.encoding
     compared: list[tuple[str, Any, Any]] = [
-        ("seed", model.job.seed, job.seed),
-        ("loss", registry.describe(model.job.loss), registry.describe(job.loss)),
+        ("seed", stored.seed, job.seed),
+        ("loss", registry.describe(stored.loss), registry.describe(job.loss)),
     ]
     compared += [
         (field.name, getattr(was, field.name), getattr(encoding, field.name))

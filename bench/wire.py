@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import Literal
 
 from bench.harness import Report, Table, alternate
 from hogpour.net.connection import Connection
@@ -18,6 +19,8 @@ from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Push, Pushed
 
 __all__ = ["measure"]
+
+COLUMNS = ("what", "bytes", "us", "p10_us", "p90_us", "frames_per_s", "GB_per_s", "copies_us", "times_copies")
 
 PIECE_BYTES = 256 * 1024
 """What a socket gives at once."""
@@ -37,7 +40,7 @@ CASES: list[tuple[str, Message, int, Message, int]] = [
 
 def measure(options: argparse.Namespace) -> Report:
     """Measure every case in turns with the copies of its bytes."""
-    table = Table("round trips", ("what", "bytes", "us", "p10_us", "p90_us", "frames_per_s", "GB_per_s", "copies_us", "times_copies"))  # fmt: skip
+    table = Table("round trips", COLUMNS)
     for what, request, n_request, answer, n_answer in CASES:
         pair = Pair(max(n_request, n_answer))
         n_bytes = pair.round_trip(request, n_request, answer, n_answer)
@@ -62,12 +65,12 @@ class Pair:
 
     def __init__(self, n_bytes: int) -> None:
         self._source, place = memoryview(bytes(n_bytes)), memoryview(bytearray(n_bytes))
-        self._connector, self._acceptor = (
-            Connection(
-                role, b"t" * 16, nonce=role[:1].encode() * 32, payload_limit=1 << 40, place=lambda id, message, n: place[:n]
-            )
-            for role in ("connector", "acceptor")
-        )  # fmt: skip
+
+        def end(role: Literal["connector", "acceptor"]) -> Connection:
+            nonce = role[:1].encode() * 32
+            return Connection(role, b"t" * 16, nonce=nonce, payload_limit=1 << 40, place=lambda id, m, n: place[:n])
+
+        self._connector, self._acceptor = end("connector"), end("acceptor")
         self._id = 0
         while not (self._connector.ready and self._acceptor.ready):
             for end, other in ((self._connector, self._acceptor), (self._acceptor, self._connector)):

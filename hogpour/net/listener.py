@@ -218,7 +218,8 @@ class _Session:
         self.name, self.until = "?", 0.0
         self._listener, self._handlers, self._staging = listener, listener.handlers, listener.staging
         self._places: dict[int, memoryview] = {}  # staging of payloads that are not with a handler yet, by request
-        self._waiting = self._retried = 0  # the request whose payload waits for staging; that was granted some just now
+        self._waiting = False  # a payload has no staging
+        self._granted: memoryview | None = None  # staging for it, that it does not know of yet
         self._unfinished = 0  # requests without an answer that is with the kernel
         self._finishing = self._lost = False
 
@@ -237,22 +238,23 @@ class _Session:
 
     def place(self, id: int, message: Message, n_bytes: int) -> memoryview | None:
         """Return staging for a payload, or None until there is some."""
-        if id in self._places:
-            if self._retried != id:
-                raise RemoteProtocolError(f"sent two requests with the id {id}")
-            return self._places[id]
-        view = self._staging.take(n_bytes, self._granted)
+        view, self._granted = self._granted, None
         if view is None:
-            self._waiting = id
-        else:
+            view = self._staging.take(n_bytes, self._grant)
+        self._waiting = view is None
+        if view is not None:
             self._places[id] = view
         return view
 
-    def _granted(self, view: memoryview) -> None:
-        self._retried, self._waiting = self._waiting, 0
-        self._places[self._retried] = view
-        self.transport.retry_place()
-        self._retried = 0
+    def _grant(self, view: memoryview) -> None:
+        """Read on, but not now: this is called while another request, perhaps an earlier one of this connection, is
+        being answered, and what is answered here would make room for the next, one inside the other."""
+        self._waiting, self._granted = False, view
+        asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if not self._lost:
+            self.transport.retry_place()
 
     def arrived(self, id: int, message: Message, payload: memoryview | None) -> None:
         """Call the handler of a request."""
@@ -291,10 +293,12 @@ class _Session:
         """Give back what a payload was arriving in."""
         self._lost = True
         if self._waiting:
-            self._staging.forget(self._granted)
-        for view in self._places.values():
-            self._staging.give(view)
+            self._staging.forget(self._grant)
+        unused = [*self._places.values(), *([] if self._granted is None else [self._granted])]
         self._places.clear()
+        self._granted = None
+        for view in unused:
+            self._staging.give(view)
         self._listener._gone(self, error)
 
     def finish(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import numpy as np
 import pytest
@@ -186,6 +186,7 @@ def test_lines_are_few_and_the_rest_is_counted() -> None:
 # -- members that do not do their part ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_who_does_not_read_is_not_read_either_and_then_dropped(run: Run) -> None:
     """A thousand requests, whose answers of 1 MB would be a gigabyte: few are taken in, none is kept for long."""
     params, calls, let_go = np.zeros(1 << 18, np.float32), [], []
@@ -328,6 +329,67 @@ async def _still(true: Callable[[], bool]) -> bool:
     for _ in range(20):
         await asyncio.sleep(0.001)
     return true()
+
+
+@pytest.mark.parametrize("limit", [1, 3 * 4096, 1 << 20])
+def test_small_pushes_that_arrive_together_have_memory_of_their_own_and_stay_in_order(run: Run, limit: int) -> None:
+    """They lie in one scratch, and were once all placed in the memory of the first; with little staging some wait for
+    what the others give back, and must not overtake them."""
+
+    async def main() -> None:
+        gate, staging = Gate(), Staging(limit)
+        seen: list[tuple[int, bytes]] = []
+
+        def push(request: Push, payload: memoryview | None) -> Reply:
+            assert payload is not None
+            seen.append((request.sequence, bytes(payload)))
+            return Reply(Pushed(0, 1, 0))
+
+        def waits(request: Push, payload: memoryview | None) -> Reply | Awaitable[Reply]:
+            return push(request, payload) if request.sequence % 3 else gate.push(request, payload)
+
+        async with listening({Push: waits}, staging=staging) as (listener, lines):
+            member, n = await Stranger.prove(listener.address), IN_FLIGHT - 1
+            gate.open.set()
+            for k in range(1, n + 1):
+                frame = member.end.connection.send(Push(0, 1, 0, k, 0, 1, 1.0), k, 20)
+                member.writer.write(frame + bytes([k]) * 20)
+            await member.answers(n)
+            await member.close()
+        assert seen == [(k, bytes([k]) * 20) for k in range(1, n + 1) if k % 3]
+        assert gate.seen == [bytes([k]) * 4 for k in range(3, n + 1, 3)]
+        assert lines == []
+        assert staging.taken_bytes == 0
+
+    run(main())
+
+
+@pytest.mark.slow
+def test_a_long_queue_for_staging_is_not_served_one_inside_the_other(run: Run) -> None:
+    """Each answer makes room for the next one; three hundred of them, nested, would be deeper than Python goes."""
+    answered: list[int] = []
+
+    def push(request: Push, payload: memoryview | None) -> Reply:
+        answered.append(request.sequence)
+        return Reply(Pushed(0, 1, 0))
+
+    async def main() -> None:
+        staging = Staging(4096)
+        blocker = staging.take(4096)
+        assert blocker is not None
+        async with listening({Push: push}, staging=staging) as (listener, lines):
+            members = [await Stranger.prove(listener.address) for _ in range(300)]
+            for k, member in enumerate(members):
+                member.writer.write(member.end.connection.send(Push(0, 1, 0, k, 0, 1, 1.0), 1, 8) + b"12345678")
+                await until(lambda k=k: len(staging._waiting) == k + 1)
+            staging.give(blocker)
+            await until(lambda: len(answered) == 300)
+            assert answered == list(range(300))
+            for member in members:
+                await member.close()
+        assert lines == []
+
+    run(main())
 
 
 def test_who_waits_for_staging_and_goes_holds_up_nobody(run: Run) -> None:

@@ -64,7 +64,7 @@ def test_nobody_there_is_said_after_the_stated_time(run: Run) -> None:
             await peer.request(Fetch(0, 1), deadline_s=0.2)
         assert str(raised.value) == f"{peer.address}: no answer to Fetch within 0.2 s: connection refused"
         assert 0.19 <= asyncio.get_running_loop().time() - began < 5
-        with pytest.raises(PeerLost, match="no answer to Fetch: connection refused$"):
+        with pytest.raises(PeerLost, match="no answer to Fetch: connection refused"):
             await peer.request(Fetch(0, 1), deadline_s=10, retry=False)
         await peer.close()
 
@@ -126,7 +126,7 @@ def test_a_connection_that_breaks_is_made_again_and_the_request_asked_again_if_i
             if retry:
                 assert await peer.request(Fetch(7, 1), deadline_s=5) == Fetched(7, 3)
             else:
-                with pytest.raises(PeerLost, match="no answer to Fetch: closed by the other end$"):
+                with pytest.raises(PeerLost, match="no answer to Fetch: closed by the other end"):
                     await peer.request(Fetch(7, 1), deadline_s=5, retry=False)
                 assert calls == [0, 7]
             assert await peer.request(Fetch(8, 1), deadline_s=5) == Fetched(8, len(calls))

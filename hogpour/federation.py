@@ -381,7 +381,8 @@ class Federation:
 
     def _wake_all(self) -> None:
         for replica in range(self._replicas):
-            self._wake(replica)
+            if self._landing.waits_for(replica):
+                self._wake(replica)
 
     async def _adopt(self, message: Message, payload: memoryview | None) -> Reply:
         """Take a shard over from another server."""

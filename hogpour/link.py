@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Push, Pushed
 from hogpour.shards import ShardMap
 from hogpour.shm.accrual import Sealed, released, sealed
-from hogpour.shm.landing import Landing
+from hogpour.shm.landing import BUFFER, LANDING, Landing
 
 __all__ = ["Link"]
 
@@ -94,7 +95,7 @@ class Link:
     async def land(self) -> None:
         """Fetch all shards and let the replicas know; returns when they are in the live vector."""
         ticks = self._landing.wanted()
-        await asyncio.gather(*(self._fetch(shard) for shard in range(self._map.n_shards)))
+        await asyncio.gather(*(self._fetch(shard, None) for shard in range(self._map.n_shards)))
         self._complete(ticks)
 
     def moved(self) -> None:
@@ -105,22 +106,27 @@ class Link:
             self._again, fetch = True, False
         if not due and not fetch:
             return
-        pushes: list[list[asyncio.Task[int]]] = [[] for _ in due]
-        fetches: list[asyncio.Task[None]] = []
-        loop = asyncio.get_running_loop()
+        pushes: list[list[int | asyncio.Task[int]]] = [[] for _ in due]
+        fetches: list[asyncio.Task[None] | None] = []
         ticks = self._landing.wanted()
         # Tasks begin in this order, and a request is written before its first wait: push before fetch, shard by shard.
         for shard in range(self._map.n_shards):
             for push, parts in zip(due, pushes, strict=True):
                 if push.steps:
-                    parts.append(loop.create_task(self._push(push, shard, self.node)))
+                    parts.append(self._begin_push(push, shard))
             if fetch:
-                fetches.append(loop.create_task(self._fetch(shard)))
+                fetches.append(self._begin_fetch(shard))
         for push, parts in zip(due, pushes, strict=True):
-            self._keep(self._answered(push, parts, self.node))
+            if waiting := [part for part in parts if not isinstance(part, int)]:
+                self._keep(self._answered(push, parts, waiting, self.node))
+            else:
+                self._acknowledge(push, parts)
         if fetch:
-            self._fetching = True
-            self._keep(self._landed(ticks, fetches))
+            if waiting := [part for part in fetches if part is not None]:
+                self._fetching = True
+                self._keep(self._landed(ticks, waiting))
+            else:
+                self._complete(ticks)
 
     async def broken(self) -> None:
         """Wait, without a deadline, until something cannot go on; raises what it was."""
@@ -155,80 +161,122 @@ class Link:
             self._sent[replica] = new[-1].sequence
         return new
 
-    async def _push(self, push: Sealed, shard: int, node: int) -> int:
-        """Push one shard's part of a sealed buffer; return its staleness."""
+    def _begin_push(self, push: Sealed, shard: int) -> int | asyncio.Task[int]:
+        """Push one shard's part of a sealed buffer; where the shard is this node's own and idle, it is done at once."""
         part = self._map.range(shard)
         payload = self._bytes[push.replica][push.buffer][4 * part.start : 4 * part.stop]
-        # One that is not kept any more was before the oldest that is.
+        # Clocks that are not kept any more were before the oldest that are.
         clocks = self._landings.get(push.landing) or self._landings[min(self._landings)]
-        message = Push(
-            shard,
-            node,
-            push.replica,
-            push.sequence,
-            clocks[shard],
-            push.steps,
-            push.scale,
-        )
+        message = Push(shard, self.node, push.replica, push.sequence, clocks[shard], push.steps, push.scale)
+        reply: Awaitable[Reply] | None = None
+        if self._map.addresses[shard] == self._own_address:
+            with suppress(RequestFailed):  # it is refused below once more
+                given = self._own[Push](message, payload)
+                if isinstance(given, Reply):
+                    assert isinstance(given.message, Pushed)
+                    return max(0, given.message.staleness)
+                reply = given
+        return asyncio.get_running_loop().create_task(self._push(message, payload, reply))
+
+    async def _push(self, message: Push, payload: memoryview, reply: Awaitable[Reply] | None) -> int:
+        """Push to whoever serves the shard, wherever it moves meanwhile; return the staleness.
+
+        Args:
+            reply: what this node's own server has promised.
+        """
         while True:
             known = self._map
             try:
-                answer = await self._reach(known.addresses[shard]).request(
-                    message, [payload], deadline_s=self._patience_s
-                )
-                break
+                if reply is not None:
+                    answer = (await reply).message  # no deadline: it is this process that works on it
+                else:
+                    requests = self._reach(known.addresses[message.shard])
+                    answer = await requests.request(message, [payload], deadline_s=self._patience_s)
+                assert isinstance(answer, Pushed)
+                return max(0, answer.staleness)
             except RequestFailed as error:
                 if error.code != "moved":
                     raise
+            reply = None
             await self._follow(known)
-        assert isinstance(answer, Pushed)
-        return max(0, answer.staleness)
 
-    async def _answered(self, push: Sealed, parts: list[asyncio.Task[int]], node: int) -> None:
+    async def _answered(
+        self, push: Sealed, parts: list[int | asyncio.Task[int]], waiting: list[asyncio.Task[int]], node: int
+    ) -> None:
         try:
-            staleness = await _all(parts)
+            staleness = await _all(waiting)
         except RequestFailed as error:
             if error.code != "fenced":
                 raise
-            released(self._words, push)
-            self._wake(push.replica)
+            self._release(push)
             self._fenced(node)
             return
-        if parts:
+        self._acknowledge(push, [part for part in parts if isinstance(part, int)] + staleness)
+
+    def _acknowledge(self, push: Sealed, staleness: list[Any]) -> None:
+        """Every shard has answered a push."""
+        if staleness:
             self.pushes += 1
             self.staleness += sum(staleness) / len(staleness)
-        released(self._words, push)
-        self._wake(push.replica)
+        self._release(push)
         if push.tickets:
             self._done(push.tickets)
+
+    def _release(self, push: Sealed) -> None:
+        released(self._words, push)
+        self._rouse(push.replica, BUFFER)
+
+    def _rouse(self, replica: int, reason: int) -> None:
+        """Wake a replica if that is what it waits for: a ring costs both of them more than a step may take."""
+        if self._landing.waits_for(replica) & reason:
+            self._wake(replica)
 
     # -- fetches
 
     def _wanted(self) -> bool:
         return any(want > self._landing.landed(replica) for replica, want in enumerate(self._landing.wanted()))
 
-    async def _fetch(self, shard: int) -> None:
-        """Bring one shard into the live vector."""
+    def _begin_fetch(self, shard: int) -> asyncio.Task[None] | None:
+        """Bring one shard into the live vector; None where it is there, because this node serves it."""
+        part = self._map.range(shard)
+        if self._map.addresses[shard] == self._own_address and part.stop - part.start <= _INLINE_ELEMENTS:
+            with suppress(RequestFailed):  # it is refused below once more
+                reply = self._own[Fetch](Fetch(shard, self.node), None)
+                if isinstance(reply, Reply):
+                    assert isinstance(reply.message, Fetched)
+                    self._exchange.on_params(self._params[part], np.frombuffer(reply.payload[0], np.float32))
+                    self._clocks[shard] = reply.message.clock
+                    if reply.sent is not None:
+                        reply.sent()
+                    return None
+                return asyncio.get_running_loop().create_task(self._fetch(shard, reply))
+        return asyncio.get_running_loop().create_task(self._fetch(shard, None))
+
+    async def _fetch(self, shard: int, reply: Awaitable[Reply] | None) -> None:
+        """Fetch from whoever serves the shard, wherever it moves meanwhile.
+
+        Args:
+            reply: what this node's own server has promised.
+        """
         message, target = Fetch(shard, self.node), self._params[self._map.range(shard)]
         while True:
             known = self._map
             try:
-                if known.addresses[shard] == self._own_address:
-                    answer = await self._fetch_own(message, target)
+                if reply is not None or known.addresses[shard] == self._own_address:
+                    answer = await self._fetch_own(reply or self._own[Fetch](message, None), target)
                 else:
                     answer = await self._fetch_other(message, target, self._reach(known.addresses[shard]))
                 break
             except RequestFailed as error:
                 if error.code != "moved":
                     raise
+            reply = None
             await self._follow(known)
         assert isinstance(answer, Fetched)
         self._clocks[shard] = answer.clock
 
-    async def _fetch_own(self, message: Fetch, target: npt.NDArray[np.float32]) -> Message:
-        reply = self._own[Fetch](message, None)
-        if not isinstance(reply, Reply):
-            reply = await reply  # no deadline: it is this process that works on it
+    async def _fetch_own(self, given: Reply | Awaitable[Reply], target: npt.NDArray[np.float32]) -> Message:
+        reply = given if isinstance(given, Reply) else await given  # no deadline: this process works on it
         try:
             await self._take(target, reply.payload[0])
         finally:
@@ -267,7 +315,7 @@ class Link:
         self._landings[self._number] = tuple(self._clocks)
         self._landing.land(ticks, self._number)
         for replica in range(len(ticks)):
-            self._wake(replica)
+            self._rouse(replica, LANDING)
         self._landings.pop(self._number - _LANDINGS, None)
 
     # -- both

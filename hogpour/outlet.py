@@ -1,8 +1,8 @@
 """A replica's side of the link: when to seal, when to ask for parameters, when to wait, and where blocks come from.
 
 The replica calls it around every step; everything it says goes through words in shared memory and a ring of the
-node's bell. It waits only where the exchange says so (``algos/exchange/accrue.py``), each time on its own bell and for a
-bounded while, so that it hears a stop and its node's death.
+node's bell. It waits only where the exchange says so (``algos/exchange/accrue.py``), each time on its own bell and for
+a bounded while, so that it hears a stop and its node's death.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from hogpour.algos.exchange.base import Exchange, ReplicaView
 from hogpour.shm import accrual, landing, queue
 from hogpour.shm.accrual import Accrual
-from hogpour.shm.landing import Landing
+from hogpour.shm.landing import BLOCKS, BUFFER, LANDING, Landing
 from hogpour.shm.queue import TicketQueue
 
 __all__ = ["Outlet", "outlet_arrays"]
@@ -69,14 +69,8 @@ class Outlet:
 
     def before_step(self) -> bool:
         """Wait until the next step may be computed; return False where the replica must end."""
-        # Tick k was asked for after step k·n_fetch; it must have landed before step (k+1)·n_fetch is computed.
-        overdue = self._steps + 1 - self._tick_step >= self._exchange.n_fetch
-        if not self._accrual.free or self._landing.held(self._number) or self._behind(overdue):
-            self._landing.count_wait(self._number)
-            while not self._accrual.free or self._landing.held(self._number) or self._behind(overdue):
-                if not self._go_on():
-                    return False
-                self._wait()
+        if self._missing() and not self._await(self._missing):
+            return False
         if not self._view.n_accrued:
             self._accrual.begin(self._landing.number(self._number))
         return True
@@ -97,10 +91,8 @@ class Outlet:
 
     def finish(self, ticket: int) -> bool:
         """Report a finished block with the next push; return False where the replica must end."""
-        while not self._accrual.free:
-            if not self._go_on():
-                return False
-            self._wait()
+        if not self._accrual.free and not self._await(lambda: 0 if self._accrual.free else BUFFER):
+            return False
         if self._accrual.finish(ticket):
             self._seal()
             self._ring()
@@ -112,17 +104,41 @@ class Outlet:
             if self._accrual.waiting:
                 self._seal()  # whoever waits for others has no reason to keep what it has
             self._ring()
-            # Closed is looked at before the queue once more: what was put before the closing is still to be had.
-            if (self.queue.closed and not len(self.queue)) or not self._go_on():
+            if not self._await(self._no_blocks) or (self.queue.closed and not len(self.queue)):
                 return None
-            self._wait()
         return ticket
+
+    def _missing(self) -> int:
+        """Return what the next step must wait for."""
+        # Tick k was asked for after step k·n_fetch; it must have landed before step (k+1)·n_fetch is computed.
+        overdue = self._steps + 1 - self._tick_step >= self._exchange.n_fetch
+        missing = 0 if self._accrual.free else BUFFER
+        if self._landing.landed(self._number) < self._tick - (not overdue):
+            missing |= LANDING
+        return missing | (BLOCKS if self._landing.held(self._number) else 0)
+
+    def _no_blocks(self) -> int:
+        # Closed is looked at before the queue: what was put before the closing is still to be had.
+        if self._landing.held(self._number):
+            return BLOCKS
+        return 0 if self.queue.closed or len(self.queue) else BLOCKS
+
+    def _await(self, missing: Callable[[], int]) -> bool:
+        """Wait until nothing is missing; False where the replica must end."""
+        self._landing.count_wait(self._number)
+        try:
+            while True:
+                self._landing.wait_for(self._number, missing())
+                if not missing():  # once more: what came before the link could see that somebody waits, it did not ring
+                    return True
+                if not self._go_on():
+                    return False
+                self._wait()
+        finally:
+            self._landing.wait_for(self._number, 0)
 
     def _try_take(self, announce: Callable[[int], None]) -> int | None:
         return None if self._landing.held(self._number) else self.queue.take(announce)
-
-    def _behind(self, overdue: bool) -> bool:
-        return self._landing.landed(self._number) < self._tick - (not overdue)
 
     def _seal(self) -> None:
         self._accrual.seal(self._view.lr_scale)

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
+from hogpour.shm.atomics import atomic_store, fetch_add
 from hogpour.shm.layout import LINE_BYTES
 
-__all__ = ["WORDS", "Landing"]
+__all__ = ["BLOCKS", "BUFFER", "LANDING", "WORDS", "Landing"]
+
+BUFFER, LANDING, BLOCKS = 1, 2, 4
+"""What a replica may wait for: its accrual buffer back, a landing, blocks to do or leave to compute."""
 
 WORDS = (2, LINE_BYTES // 8)
 """Shape of the words of one replica, int64: a line written by the replica, one written by the link."""
 
-_WANTED, _WAITS = 0, 1  # of the replica's line
+_WANTED, _WAITS, _REASON = 0, 1, 2  # of the replica's line
 _LANDED, _NUMBER, _HELD = 0, 1, 2  # of the link's line
 
 
@@ -40,6 +45,14 @@ class Landing:
         """Count one time that a replica had to wait for the link."""
         self._words[replica, 0, _WAITS] += 1
 
+    def wait_for(self, replica: int, reasons: int) -> None:
+        """Say what the replica is about to wait for; 0: nothing any more.
+
+        Said before the replica looks for the last time and waits. The link changes words first and looks here then;
+        both sides are sequentially consistent, so that one of the two sees the other and no ring is missed.
+        """
+        landing_store(self._words[replica, 0], _REASON, reasons)
+
     def number(self, replica: int) -> int:
         """Return how many landings there were; what a replica computes next is computed on that one or a later one."""
         return int(self._words[replica, 1, _NUMBER])
@@ -54,6 +67,10 @@ class Landing:
         """Return how many ticks each replica has asked for."""
         ticks: list[int] = self._words[:, 0, _WANTED].tolist()
         return ticks
+
+    def waits_for(self, replica: int) -> int:
+        """Return what a replica waits for, ``BUFFER``, ``LANDING`` or ``BLOCKS``, added up; asked after a change."""
+        return int(fetch_add(self._words[replica, 0], _REASON, 0))  # adding keeps the load behind the change
 
     def landed(self, replica: int) -> int:
         """Return how many ticks of a replica have been served."""
@@ -72,3 +89,8 @@ class Landing:
     def waits(self) -> int:
         """Times that replicas waited for the link."""
         return int(self._words[:, 0, _WAITS].sum())
+
+
+@njit(cache=True, nogil=True)
+def landing_store(words, word, value):  # type: ignore[no-untyped-def]
+    atomic_store(words, word, np.int64(value))

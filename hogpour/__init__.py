@@ -1,16 +1,23 @@
-"""hogpour trains one model with every core of every machine: lock-free SGD on shared memory.
+"""hogpour trains one model with every core of every machine: lock-free SGD on shared memory, federated over TCP.
 
 Reading order of the house, from the ground up:
 
-    errors, spec, registry, config, stats   words: one flat vector, file name → class, the job, snapshots
+    errors, spec, shards, config, stats     words: one flat vector, its cutting, the job, numbers; registry: file → class
     layers/                                 mathematics: tile.py (the micro-kernel), then any layer; sequential.py
     contract, differences                   what every layer and loss is held to, yours too
     algos/                                  decisions: optim/, schedule/, exchange/, then a scheme such as hogwild.py
-    portions, scaling, formats/, data       which examples when; files → arrays
-    shm/                                    layout, segment, params (THE RACE), clocks, control, doorbell, atomics
-    replica, supervisor                     a process that trains; what starts, watches and restarts it
+    portions, tickets, windows, accounts    which examples when, who holds them, which pushes were applied, who did what
+    scaling, formats/, data                 files → arrays
+    shm/                                    layout, segment, params (THE RACE), clocks, control, doorbell, atomics;
+                                            accrual, landing, queue: between a replica and the link
+    net/                                    frame, wire/ (one file a message), connection (no I/O); then the sockets
+    replica, outlet, supervisor             a process that trains; what starts, watches and restarts it
+    link, member                            pushes and fetches; joins, beats, leases
+    server, shard, coordinator, placement   the parameter server; members, portions, which node serves what
+    snapshot, founding, federation          shards on disk; the first node; a node's part in a cluster
     model, checkpoint                       prediction and evaluation; model files
-    preparation, training, node, cli        a run: what it begins with, its life, the async API; the command line
+    preparation, rehearsal, training, node  a run: what it begins with, its life, the async API
+    cli, report, view, status, doctor       the command line and what it prints
 
 Public names are those below, and every layer, loss, optimiser, schedule and scheme by its class name
 (``hogpour.Conv2D``, ``hogpour.Adagrad``, ``hogpour.Hogwild``). They are imported when first used.

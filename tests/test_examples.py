@@ -13,7 +13,7 @@ import pytest
 
 import hogpour as hp
 from hogpour import config, registry
-from hogpour.config import DataConfig, RunConfig
+from hogpour.config import ClusterConfig, DataConfig, RunConfig
 from hogpour.dataset import Data, Dataset
 from hogpour.replica import network_of
 
@@ -115,7 +115,7 @@ def test_the_readmes_job_file_is_one(tmp_path: Path) -> None:
 
 
 def test_the_readme_names_every_key_of_a_job_file() -> None:
-    tables = {"data": fields(DataConfig), "run": fields(RunConfig), "algorithm": fields(hp.Hogwild)}
+    tables = {"data": fields(DataConfig), "run": fields(RunConfig), "algorithm": fields(hp.Downpour), "cluster": fields(ClusterConfig)}
     keys = {f"{table}.{field.name}" for table, found in tables.items() for field in found}
     keys |= {"algorithm.name", "model.layers", "model.loss", "model.input"}
     rows = "\n".join(line.split("|")[1] for line in README.splitlines() if line.startswith("| `"))

@@ -66,7 +66,7 @@ class Federation:
     Attributes:
         address: where this node listens; empty where it does not.
         joined: the job and the rules of the cluster; None on the first node before ``begin``.
-        before: examples that earlier runs of a resumed job used.
+        before: examples that earlier runs of a resumed job used, and others before this node joined.
         failed: gets an exception when the cluster cannot go on.
         ended: done when the cluster has nothing left to do, or stops.
     """
@@ -202,6 +202,9 @@ class Federation:
         self._wake = wake
         self._hold()
         await self._guard(self._link.land())
+        if not self.first:
+            await self._guard(member.beat_once(self._beats, self._heard))
+            self.before = member.beaten.examples if member.beaten is not None else 0
         return ready
 
     # -- training -----------------------------------------------------------------------------------------------------
@@ -231,6 +234,14 @@ class Federation:
         if self._founding is not None:
             return self._founding.coordinator.totals
         return self._own_totals()
+
+    @property
+    def examples(self) -> int:
+        """Examples used in this run by the whole cluster, as far as this node has heard."""
+        if self._founding is not None:
+            return self._founding.coordinator.totals.examples
+        beaten = self._member.beaten if self._member is not None else None
+        return max(0, (beaten.examples if beaten is not None else 0) - self.before)
 
     def cluster(self) -> ClusterProgress:
         """Return what this node knows of the cluster."""

@@ -303,7 +303,8 @@ class Node:
             yield training.meter.progress(
                 asyncio.get_running_loop().time(),
                 training.examples,
-                training.loss,
+                training.learnt.loss,
+                learnt=training.learnt.examples,
                 evaluation=training.evaluation,
                 new_evaluation=new,
                 replicas=self._supervisor.alive,

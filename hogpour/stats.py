@@ -6,22 +6,40 @@ from dataclasses import dataclass
 from typing import Literal
 
 __all__ = [
+    "STALENESS_COUNTS",
+    "ClusterProgress",
     "ClusterState",
     "Evaluation",
     "MemberState",
     "Meter",
     "Notice",
     "Progress",
+    "ShardState",
     "Summary",
     "Totals",
 ]
+
+
+STALENESS_COUNTS = 64
+"""Length of a histogram of staleness: beyond it, how late no longer matters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
     """Something that happened once and that a person wants to know."""
 
-    event: Literal["compiling", "compiled", "replica_died", "replica_restarted", "warning", "diverged"]
+    event: Literal[
+        "compiling",
+        "compiled",
+        "listening",
+        "joined",
+        "member",
+        "replica_died",
+        "replica_restarted",
+        "snapshot",
+        "warning",
+        "diverged",
+    ]
     text: str
     """One line, or a line and a traceback."""
 
@@ -35,6 +53,20 @@ class Evaluation:
     accuracy: float | None
     """Fraction predicted right; None where the targets are values."""
     examples: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterProgress:
+    """A cluster at one moment, as one of its nodes knows it."""
+
+    nodes: int
+    """Members, this one included."""
+    replicas: int
+    """Replica processes on all of them, as of their last heartbeats; of this node where it is not the first."""
+    staleness: float | None
+    """Mean staleness of the pushes so far, in updates; None before the first."""
+    warming: bool
+    """Only one replica of the cluster computes yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +97,8 @@ class Progress:
     """True once for each evaluation."""
     notices: tuple[Notice, ...]
     """What happened since the last snapshot."""
+    cluster: ClusterProgress | None = None
+    """Of the whole cluster; None on a machine alone. On the first node, the numbers above are the cluster's too."""
 
     @property
     def accuracy(self) -> float | None:
@@ -93,6 +127,33 @@ class Summary:
     """Path of the model file; empty: none was written."""
 
 
+@dataclass(frozen=True, slots=True)
+class ShardState:
+    """One shard, as the node that serves it sees it; counts are those of this server, since it has the shard."""
+
+    shard: int
+    """Its number."""
+    start: int
+    """Element of the model's vector that it begins with."""
+    stop: int
+    """Element that it does not reach any more."""
+    clock: int
+    """Updates that are in its parameters, since training began."""
+    pushes: int
+    """Pushes applied."""
+    repeated: int
+    """Pushes not applied because they had been."""
+    steps: int
+    """Gradients in the pushes applied."""
+    origins: int
+    """Replicas that have pushed and whose node is still a member."""
+    staleness: tuple[int, ...]
+    """Element k: pushes applied with staleness k, the element ``STALENESS_COUNTS - 1`` with that or more. Ends with the
+    last count that is not 0."""
+    mean_staleness: float
+    """Of the pushes applied, in updates; 0 before the first one."""
+
+
 class Meter:
     """Turns running totals into rates and differences. Pure: the caller says what time it is.
 
@@ -105,13 +166,13 @@ class Meter:
     def __init__(self, n: int, epochs: int, before: int) -> None:
         self._n, self._epochs, self._before = n, epochs, before
         self._began: float | None = None
-        self._last = (0.0, 0, 0.0)
+        self._last = (0.0, 0, 0.0, 0)
 
     def begin(self, now: float) -> None:
         """Say that the first replica has begun to compute; the first call counts."""
         if self._began is None:
             self._began = now
-            self._last = (now, 0, 0.0)
+            self._last = (now, 0, 0.0, 0)
 
     def seconds(self, now: float) -> float:
         """Return the time since the beginning; 0 before it."""
@@ -132,14 +193,18 @@ class Meter:
         replicas: int,
         computing: int,
         notices: tuple[Notice, ...],
+        cluster: ClusterProgress | None = None,
+        learnt: int | None = None,
     ) -> Progress:
         """Return a snapshot and remember it as the last one.
 
         Args:
-            examples, loss: used in this run so far, and the sum of their losses.
+            examples: used in this run so far.
+            loss: the sum of the losses of ``learnt`` of them; None: of all.
         """
-        then, examples_then, loss_then = self._last
-        self._last = (now, examples, loss)
+        learnt = examples if learnt is None else learnt
+        then, examples_then, loss_then, learnt_then = self._last
+        self._last = (now, examples, loss, learnt)
         new, total = examples - examples_then, self._before + examples
         seconds = self.seconds(now)
         left = self._n * self._epochs - total
@@ -149,13 +214,14 @@ class Meter:
             examples=total,
             seconds=seconds,
             rate=new / (now - then) if now > then else 0.0,
-            loss=(loss - loss_then) / new if new else None,
+            loss=(loss - loss_then) / (learnt - learnt_then) if learnt > learnt_then else None,
             evaluation=evaluation,
             left_s=max(0.0, left * seconds / examples) if examples and seconds else None,
             replicas=replicas,
             computing=computing,
             new_evaluation=new_evaluation,
             notices=notices,
+            cluster=cluster,
         )
 
 
@@ -180,6 +246,15 @@ class Totals:
             self.loss + other.loss,
             self.pushes + other.pushes,
             self.staleness + other.staleness,
+        )
+
+    def __sub__(self, other: Totals) -> Totals:
+        return Totals(
+            self.examples - other.examples,
+            self.right - other.right,
+            self.loss - other.loss,
+            self.pushes - other.pushes,
+            self.staleness - other.staleness,
         )
 
     @property

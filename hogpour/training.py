@@ -118,17 +118,16 @@ class Training:
 
     @property
     def examples(self) -> int:
-        """Examples used in this run: by the whole cluster on its first node, else by this one."""
-        return self.clocks.examples if self._totals is None else self._totals.examples
+        """Examples used in this run, by the whole cluster."""
+        return self.clocks.examples if self._federation is None else self._federation.examples
 
     @property
-    def loss(self) -> float:
-        """Sum of the losses of these examples."""
-        return self.clocks.loss if self._totals is None else self._totals.loss
-
-    @property
-    def _totals(self) -> Totals | None:
-        return self._federation.totals() if self._federation is not None and self._federation.first else None
+    def learnt(self) -> Totals:
+        """What is known of them here: of all on the first node, of this node's own on another one."""
+        clocks = self.clocks
+        if self._federation is None:
+            return Totals(clocks.examples, clocks.right, clocks.loss)
+        return self._federation.totals()
 
     async def run(self) -> None:
         """Train to the end; ``summary`` and ``final`` hold the result.
@@ -340,13 +339,13 @@ class Training:
             await asyncio.to_thread(checkpoint.save, self._job.save, self.final, state)
         if outcome == "diverged":
             self._notify(Notice("diverged", self._say_diverged(written)))
-        examples, evaluation = self.examples, self.evaluation
+        examples, learnt, evaluation = self.examples, self.learnt, self.evaluation
         self.summary = Summary(
             outcome=outcome,
             examples=self._before + examples,
             seconds=seconds,
             rate=examples / seconds if seconds else 0.0,
-            loss=evaluation.loss if evaluation else (self.loss / examples if examples else None),
+            loss=evaluation.loss if evaluation else (learnt.loss / learnt.examples if learnt.examples else None),
             accuracy=evaluation.accuracy if evaluation else None,
             epoch=self.epoch,
             restarts=self._supervisor.restarts,

@@ -89,7 +89,8 @@ def kinds(shard_bytes: int) -> tuple[Kind, ...]:
         Kind("echo, asyncio", echo, ("asyncio",), holds=False),
         Kind("torch RPC", torch, ("auto",), package="torch"),
         Kind("torch RPC, TCP", torch, ("tcp",), package="torch"),
-        Kind("Ray actor", "bench._peers.ray_actor", package="ray", quiet=False),
+        Kind("Ray actor", "bench._peers.ray_actor", operations=("fetch", "push", "fetch_view"), package="ray",
+             quiet=False),
     )
 
 
@@ -133,6 +134,7 @@ def measure(options: argparse.Namespace) -> harness.Report:
             memory.add(**_memory(kind.name, "Adagrad", 2 * largest, _grown_with_state(kind, largest)))
     notes += [
         f"our vector is cut into shards of at most {_size(options.shard_bytes)}, all in flight together",
+        "fetch_view: Ray's read-only view of shared memory; a fetch ends in the caller's own array",
         "both: fetch and push everything at once; twice the payload",
         "of sockets: their fetch; for pushes their push that is not applied, though ours, torch's and Ray's are",
         "torch RPC and Ray move large arrays through shared memory on one machine; torch RPC, TCP is told not to",
@@ -223,7 +225,7 @@ def _calls(n_bytes: int, found: dict[str, Measured]) -> Iterator[dict[str, Any]]
 
 def _rates(n_bytes: int, found: dict[str, Measured]) -> Iterator[dict[str, Any]]:
     goals = {"fetch": "at least 0.7 x sockets", "push": "at least 0.5 x sockets"}
-    for what in ("fetch", "push", "push_bare", "both"):
+    for what in ("fetch", "push", "push_bare", "both", "fetch_view"):
         beside = "fetch" if what == "fetch" else "push_bare"
         sockets = found["sockets"].rate(beside, n_bytes) if "sockets" in found else None
         for name, one in found.items():
@@ -232,10 +234,10 @@ def _rates(n_bytes: int, found: dict[str, Measured]) -> Iterator[dict[str, Any]]
                 continue
             row = {"bytes": _size(n_bytes), "what": what, "contender": name}
             row |= {"GB/s": rate.median, "p10": rate.p10, "p90": rate.p90}
-            if sockets and what != "both":
+            if sockets and what not in ("both", "fetch_view"):
                 row["of_sockets"] = rate.median / sockets.median
-            if name == "ours, uvloop" and n_bytes == 64 << 20:
-                row["goal"] = goals.get(what)
+            if name == "ours, uvloop" and n_bytes == 64 << 20 and what in goals:
+                row["goal"] = goals[what]
             yield row
 
 

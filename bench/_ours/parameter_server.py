@@ -20,7 +20,7 @@ cpu.set_kernel_cache()  # before a kernel is imported
 
 import numpy as np  # noqa: E402
 
-from bench._peers.contender import LR, answer, resident_bytes, server, tell, timed_async  # noqa: E402
+from bench._peers.contender import LR, answer, resident_bytes, server, tell, timed_async, written  # noqa: E402
 from bench._peers.echo import loop_factory  # noqa: E402
 from hogpour.algos.optim.adagrad import Adagrad  # noqa: E402
 from hogpour.algos.optim.sgd import Sgd  # noqa: E402
@@ -51,7 +51,7 @@ def serve(loop_name: str, optimiser: str, shard_bytes: int, n_bytes: int) -> Non
         bounds = cut(n_bytes // 4, shard_bytes)
         sizes = np.diff(bounds)
         for shard, size in enumerate(sizes):
-            there.open(shard, np.zeros(size, np.float32), start=bounds[shard])
+            there.open(shard, written(4 * int(size), 0), start=bounds[shard])
         token = os.urandom(32)
         listener = Listener(there.handlers(), token, staging=Staging(STAGING_BYTES), payload_limit=4 * int(sizes.max()),
                             log=lambda line: print(line, file=sys.stderr))  # fmt: skip
@@ -74,9 +74,9 @@ class Client:
     """
 
     def __init__(self, peer: Peer, bounds: tuple[int, ...]) -> None:
-        self.params = np.zeros(bounds[-1], np.float32)
+        self.params = written(4 * bounds[-1], 0)
         self._peer = peer
-        grad, ranges = np.ones(bounds[-1], np.float32), [slice(*pair) for pair in pairwise(bounds)]
+        grad, ranges = written(4 * bounds[-1], 1), [slice(*pair) for pair in pairwise(bounds)]
         self._into = [memoryview(self.params[r]).cast("B") for r in ranges]
         self._grads = [memoryview(grad[r]).cast("B") for r in ranges]
         self._clocks, self._sequence = [0] * len(ranges), 0

@@ -13,9 +13,7 @@ import struct
 import sys
 from typing import cast
 
-import numpy as np
-
-from bench._peers.contender import answer, resident_bytes, server, tell, timed_async
+from bench._peers.contender import answer, resident_bytes, server, tell, timed_async, written
 
 __all__ = ["SMALL", "loop_factory"]
 
@@ -39,7 +37,7 @@ class Server(asyncio.BufferedProtocol):
 
     def __init__(self, n_bytes: int, gone: asyncio.Future[None]) -> None:
         self._landing = memoryview(bytearray(n_bytes + SMALL))
-        self._answer = memoryview(np.zeros(n_bytes + SMALL, np.uint8))
+        self._answer = memoryview(written(n_bytes + SMALL, 1)).cast("B")
         self._filled, self._gone = 0, gone
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -118,7 +116,7 @@ def measure(loop_name: str, n_bytes: int) -> None:
     """Be the client."""
 
     def frame(up: int, down: int) -> memoryview:
-        whole = memoryview(bytearray(up))
+        whole = memoryview(written(up, 1)).cast("B")
         HEAD.pack_into(whole, 0, up, down)
         return whole
 

@@ -17,7 +17,7 @@ import sys
 import numpy as np
 import numpy.typing as npt
 
-from bench._peers.contender import LR, answer, resident_bytes, server, tell, timed
+from bench._peers.contender import LR, answer, resident_bytes, server, tell, timed, written
 
 __all__: list[str] = []
 
@@ -33,7 +33,7 @@ Vector = npt.NDArray[np.float32]
 def serve(n_bytes: int) -> None:
     """Serve one connection until it is closed."""
     before = resident_bytes()
-    params, landing = np.zeros(n_bytes // 4, np.float32), np.zeros(n_bytes // 4, np.float32)
+    params, landing = written(n_bytes, 0), written(n_bytes, 0)
     scratch, clock = np.empty(PIECE, np.float32), 0
     with socket.create_server(("127.0.0.1", 0)) as listener:
         tell(port=listener.getsockname()[1], server=os.getpid(), before=before)
@@ -79,7 +79,7 @@ def receive(connection: socket.socket, place: memoryview) -> bool:
 
 def measure(n_bytes: int) -> None:
     """Be the client."""
-    params, grad = np.zeros(n_bytes // 4, np.float32), np.ones(n_bytes // 4, np.float32)
+    params, grad = written(n_bytes, 0), written(n_bytes, 1)
     landing, outgoing = memoryview(params).cast("B"), memoryview(grad).cast("B")
     small = memoryview(bytearray(ANSWER.size))
     with (

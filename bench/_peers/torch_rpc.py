@@ -16,7 +16,7 @@ import tempfile
 import torch
 from torch.distributed import rpc
 
-from bench._peers.contender import LR, answer, resident_bytes, server, tell, timed
+from bench._peers.contender import LR, answer, resident_bytes, server, tell, timed, written
 
 __all__ = ["ParameterServer"]
 
@@ -28,7 +28,7 @@ class ParameterServer:
 
     def __init__(self, n_bytes: int) -> None:
         self._before = resident_bytes()
-        self._params = torch.zeros(n_bytes // 4)
+        self._params = torch.from_numpy(written(n_bytes, 0))
 
     def process(self) -> tuple[int, int | None]:
         return os.getpid(), self._before

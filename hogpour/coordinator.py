@@ -277,6 +277,8 @@ class Coordinator:
         if message.want < 0:
             raise RequestFailed("wrong", f"{_named(member)} asks for {message.want} portions")
         self.ledger.finish(member.node, message.done)
+        if self.ledger.finished:
+            self._end("finish", "")  # now, not at the next tick: whoever is told so asks next whether it was all
         if self.command != "run" or member.leaving or self.ledger.finished:
             return Reply(Leased([], True))
         if self.warming and member.node != self._warmer:
@@ -348,9 +350,8 @@ class Coordinator:
         self._log(f"{_named(member)} is gone: silent for {silent_s:.1f} s; {examples} examples are given to others")
 
     def _remove(self, member: Member) -> list[int]:
-        """Forget a member but for what it did, and return the shards that are lost with it."""
+        """Forget a member that holds no ticket, but for what it did. Returns the shards that are lost with it."""
         self._members.leave(member.node)
-        self.ledger.take_back(member.node)
         self._accounts.close(member.node)
         lost = self._placement.gone(member.node)
         self._choose_warmer()

@@ -157,6 +157,7 @@ class Federation:
         # The server's constructor compiles, which may take seconds.
         self._server = await self._loop.run_in_executor(None, Server, job.algorithm.optimiser)
         live = ready.live.arrays
+        self._all_examples = job.epochs * len(ready.examples.arrays["x"])
         if self.first:
             stored = await self._loop.run_in_executor(None, Founding.stored, job, ready) if resume else None
             self._founding = Founding(job, ready, self._server, self._reach, self._notify, stored)
@@ -240,6 +241,8 @@ class Federation:
         """Examples used in this run by the whole cluster, as far as this node has heard."""
         if self._founding is not None:
             return self._founding.coordinator.totals.examples
+        if self.complete:  # the last heartbeats of others may be on their way to the first node still
+            return self._all_examples - self.before
         beaten = self._member.beaten if self._member is not None else None
         return max(0, (beaten.examples if beaten is not None else 0) - self.before)
 
@@ -295,6 +298,7 @@ class Federation:
         if self._founding is not None:
             await self._guard(self._founding.alone(_OTHERS_S))
             await self._guard(self._founding.snapshot())
+        await self._guard(self._relocate())
         await self._guard(self._link.land())
         if self._founding is None:
             await self._guard(self._member.leave())
@@ -350,16 +354,22 @@ class Federation:
             self._spawn(self._relocate())
 
     async def _relocate(self) -> None:
-        """Learn who serves what, and free the shards that others have."""
+        """Learn who serves what, free the shards that others have, and wait no longer for those who have none now."""
         assert self._member is not None
         assert self._server is not None
+        assert self._link is not None
+        before = self._map
         try:
             self._map = await self._member.where()
         finally:
             self._relocating = False
+        self._link.follow(self._map)
         for shard, owner in enumerate(self._map.owners):
             if owner != self._member.node and not self._server.serves(shard):
                 self._server.drop(shard)
+        for address in set(before.addresses) - set(self._map.addresses):
+            if address in self._peers:  # it may have gone, and then nobody there would ever say that a shard has moved
+                await self._peers.pop(address).close()
 
     def _own_totals(self) -> Totals:
         clocks, link = self._clocks, self._link

@@ -434,7 +434,7 @@ class Federation:
                 self.failed.result()
             return task.result()
         except PeerLost as error:
-            raise ClusterFailed(str(error)) from error
+            raise self._failure(error) from error
         finally:
             task.cancel()
 
@@ -449,10 +449,18 @@ class Federation:
         if task.cancelled() or (error := task.exception()) is None or self.failed.done():
             return
         if isinstance(error, HogpourError) and not isinstance(error, ClusterFailed):
-            failure = ClusterFailed(str(error))
+            failure = self._failure(error)
             failure.__cause__ = error
             error = failure
         self.failed.set_exception(error)
+
+    def _failure(self, error: HogpourError) -> ClusterFailed:
+        """Say who it is that does not answer at an address."""
+        for shard, address in enumerate(self._map.addresses if self._link is not None else ()):
+            if isinstance(error, PeerLost) and str(error).startswith(f"{address or self._join}: "):
+                who = f"node {self._map.owners[shard]}, which serves shards," if address else "the first node"
+                return ClusterFailed(f"{who} does not answer: {error}")
+        return ClusterFailed(str(error))
 
     def _log(self, line: str) -> None:
         self._notify(Notice("warning", line))

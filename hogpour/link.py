@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hogpour.algos.exchange.base import Exchange
-from hogpour.errors import RequestFailed
+from hogpour.errors import PeerLost, RequestFailed
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.staging import Staging
 from hogpour.net.wire.base import Message
@@ -128,6 +128,12 @@ class Link:
             else:
                 self._complete(ticks)
 
+    def follow(self, shard_map: ShardMap) -> None:
+        """Take in a map that may be newer. Whoever waits for a server that has no shard any more asks the one that has
+        it as soon as its connection is closed."""
+        if shard_map.epoch > self._map.epoch:
+            self._map = shard_map
+
     async def broken(self) -> None:
         """Wait, without a deadline, until something cannot go on; raises what it was."""
         await asyncio.shield(self._broken)
@@ -196,6 +202,9 @@ class Link:
                 return max(0, answer.staleness)
             except RequestFailed as error:
                 if error.code != "moved":
+                    raise
+            except PeerLost:
+                if self._map.addresses[message.shard] == known.addresses[message.shard]:
                     raise
             reply = None
             await self._follow(known)
@@ -270,6 +279,9 @@ class Link:
             except RequestFailed as error:
                 if error.code != "moved":
                     raise
+            except PeerLost:
+                if self._map.addresses[message.shard] == known.addresses[message.shard]:
+                    raise
             reply = None
             await self._follow(known)
         assert isinstance(answer, Fetched)
@@ -323,9 +335,7 @@ class Link:
     async def _follow(self, known: ShardMap) -> None:
         """Learn where shards are now, since ``known`` is out of date."""
         if self._map is known:
-            newer = await self._relocate(known.epoch)
-            if newer.epoch > self._map.epoch:
-                self._map = newer
+            self.follow(await self._relocate(known.epoch))
 
     async def _stage(self, n_bytes: int) -> memoryview:
         granted: asyncio.Future[memoryview] = asyncio.get_running_loop().create_future()

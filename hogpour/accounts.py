@@ -21,6 +21,9 @@ class Account:
     """What one member says of itself."""
 
     totals: Totals
+    finished: int = 0
+    """Examples of the portions that it has finished. A heartbeat later than that, it says of itself that it used them;
+    one that dies in between does not."""
     replicas: int = 0
     rate: float = 0.0
     """Examples per second of late."""
@@ -64,7 +67,10 @@ class Accounts:
 
     def close(self, node: int) -> None:
         """Keep what a member did, and forget the member."""
-        self._past += self._accounts.pop(node).totals
+        account = self._accounts.pop(node)
+        unsaid = max(0, account.finished - account.totals.examples)
+        self._past += account.totals + Totals(examples=unsaid)
+        self.examples += unsaid
 
     def note(self, node: int, totals: Totals, replicas: int) -> None:
         """Take in what a member says, unless it said that earlier and was overtaken: totals do not shrink."""
@@ -72,6 +78,10 @@ class Accounts:
         if totals.examples >= account.totals.examples and totals.pushes >= account.totals.pushes:
             self.examples += totals.examples - account.totals.examples
             account.totals, account.replicas = totals, replicas
+
+    def finish(self, node: int, examples: int) -> None:
+        """Count portions that a member has finished."""
+        self._accounts[node].finished += examples
 
     def measure(self, now: float) -> None:
         """Turn totals into rates, where it is time; to be called more often than that."""

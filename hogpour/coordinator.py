@@ -276,7 +276,7 @@ class Coordinator:
             raise RequestFailed("wrong", f"{_named(member)} asks for portions and is not ready")
         if message.want < 0:
             raise RequestFailed("wrong", f"{_named(member)} asks for {message.want} portions")
-        self.ledger.finish(member.node, message.done)
+        self._accounts.finish(member.node, self.ledger.finish(member.node, message.done))
         if self.ledger.finished:
             self._end("finish", "")  # now, not at the next tick: whoever is told so asks next whether it was all
         if self.command != "run" or member.leaving or self.ledger.finished:

@@ -121,8 +121,6 @@ class Placement:
         self._went.append(node)
         for server in self._servers.values():
             server.owed.add(node)
-        if (fencing := self._tasks.get(node)) is not None:
-            fencing.cancel()
         if self._move is not None and node in (self._move.source, self._move.taker):
             if _MOVES in self._tasks:
                 self._tasks[_MOVES].cancel()  # nobody will answer it
@@ -201,9 +199,9 @@ class Placement:
                 return _Move(shard, owner, least)
         most = max(load, key=lambda node: (load[node], -node))
         difference = load[most] - load[least]
-        # A move is worth its bytes where it halves the difference at least, or is one of several that do.
+        # A shard may overshoot a little, since sizes differ by a line; but the difference is halved at least.
         useful = [shard for shard in self.shards_of(most) if 4 * sizes[shard] <= 3 * difference]
-        if not self.spreading or not useful:
+        if not useful:
             return None
         return _Move(min(useful, key=lambda shard: (abs(difference - 2 * sizes[shard]), -shard)), most, least)
 

@@ -139,6 +139,9 @@ async def test_an_address_where_a_member_serves_is_refused() -> None:
     assert (await cluster.refused(Join("b", "10.0.0.1:7000")))[0] == "busy"
     assert await cluster.join() == 3
     assert await cluster.join() == 4
+    cluster = Cluster()
+    await cluster.local.request(Join("home", "10.0.0.1:7000"), deadline_s=1.0)
+    assert (await cluster.refused(Join("b", "10.0.0.1:7000")))[0] == "busy"  # though it is not ready yet
 
 
 async def test_a_join_whose_answer_was_lost_leaves_no_ghost() -> None:
@@ -203,9 +206,15 @@ async def test_the_run_finishes_when_every_portion_is_reported() -> None:
     await cluster.tick()
     assert (await cluster.beat(1)).command == "run"
     assert await cluster.lease(node, 1, [], [9]) == Leased([], True)
+    assert (await cluster.beat(1)).command == "finish"  # at once: who was told so asks next whether it was all
+    assert await cluster.lease(1, 1) == Leased([], True)
+
+
+async def test_a_run_that_is_resumed_at_its_end_is_finished() -> None:
+    cluster = Cluster(state=LedgerState(10))
+    await cluster.begin()
     await cluster.tick()
     assert (await cluster.beat(1)).command == "finish"
-    assert await cluster.lease(1, 1) == Leased([], True)
 
 
 async def test_a_run_that_is_stopped_grants_nothing_more_and_still_counts_what_is_done() -> None:
@@ -530,6 +539,30 @@ async def test_another_member_warms_up_when_the_one_that_did_is_gone(clean: bool
     assert await cluster.lease(1, 1) == Leased([0], False)
 
 
+async def test_whoever_is_loading_or_leaves_does_not_warm_up() -> None:
+    cluster = Cluster(warm_start_examples=200)
+    node, leaver, other = await cluster.join("n2:1"), await cluster.join("n3:1"), await cluster.join()
+    await cluster.tick()
+    tasks = [asyncio.ensure_future(cluster.ask(Leave(each))) for each in (leaver, node)]
+    await settle()
+    await cluster.ready(1)  # the home comes late
+    assert await cluster.lease(1, 1) == Leased([], False)
+    assert await cluster.lease(other, 1) == Leased([0], False)
+    await cluster.tick()
+    assert [task.result() for task in tasks] == [Ok(), Ok()]
+    assert await cluster.lease(other, 1, [0]) == Leased([1], False)
+
+
+async def test_the_time_of_a_warm_start_goes_on_where_another_member_takes_it_over() -> None:
+    cluster = Cluster(warm_start_s=5.0)
+    node = await cluster.join()
+    await cluster.live(4.0)
+    await cluster.ask(Leave(node))
+    await cluster.begin()
+    await cluster.live(1.0)
+    assert not cluster.coordinator.warming
+
+
 async def test_the_next_one_to_be_ready_warms_up_when_nobody_was_left() -> None:
     cluster = Cluster(warm_start_examples=200)
     node = await cluster.join()
@@ -577,7 +610,8 @@ async def test_rates_are_measured_over_a_second() -> None:
     state = cluster.coordinator.state(cluster.clock.now)
     assert (state.rate, [member.rate for member in state.members]) == (400.0, [100.0, 300.0])
     await cluster.tick(16)
-    assert cluster.coordinator.state(cluster.clock.now).rate == 0.0
+    state = cluster.coordinator.state(cluster.clock.now)
+    assert (state.rate, [member.rate for member in state.members]) == (0.0, [0.0, 0.0])
 
 
 # -- status

@@ -80,6 +80,22 @@ async def test_shards_are_spread_by_elements_not_by_number() -> None:
     cluster.agrees()
 
 
+@pytest.mark.parametrize(
+    ("sizes", "owners"),
+    [
+        ([100, 100, 600, 400], (1, 1, 2, 1)),  # one move rather than three
+        ([100, 400], (2, 1)),  # as even as the other way round, and cheaper
+        ([100, 100, 100, 110], (1, 1, 2, 2)),  # the second move overshoots by a little
+    ],
+)
+async def test_the_shard_is_moved_that_helps_most(sizes: list[int], owners: tuple[int, ...]) -> None:
+    cluster = Cluster(sizes)
+    cluster.serve(2)
+    await cluster.tick(3)
+    assert cluster.owners == owners
+    assert cluster.placement.map.epoch == 1 + owners.count(2)
+
+
 @pytest.mark.parametrize(("sizes", "moves"), [([100], 0), ([100, 100], 1), ([100, 100, 100], 1), ([160, 64], 1), ([160, 16], 1), ([112, 112, 96], 1)])
 async def test_a_shard_is_moved_only_where_that_helps(sizes: list[int], moves: int) -> None:
     cluster = Cluster(sizes)
@@ -160,6 +176,21 @@ async def test_a_move_whose_answer_was_lost_is_tried_again_as_it_was() -> None:
     cluster.agrees()
 
 
+async def test_a_move_whose_answer_was_lost_is_not_replaced_by_a_better_one() -> None:
+    cluster = Cluster([100, 600])
+    cluster.serve(2)
+    cluster.world["n2:1"].deaf = True
+    await cluster.tick()
+    assert cluster.world["n2:1"].serves == {0}  # and the map does not say so
+    cluster.serve(3)
+    cluster.placement.leave(2)
+    cluster.world["n2:1"].deaf = False
+    await cluster.tick()
+    assert cluster.world["n2:1"].asked == [Adopt(0, "")] * 2
+    assert cluster.owners == (3, 1)
+    cluster.agrees()
+
+
 async def test_a_move_is_tried_once_a_tick() -> None:
     cluster = Cluster(2)
     cluster.serve(2)
@@ -187,6 +218,17 @@ async def test_who_refuses_three_times_is_asked_no_more() -> None:
     cluster.serve(3)
     await cluster.tick()
     assert cluster.owners == (1, 3)
+
+
+async def test_who_says_again_that_it_serves_is_no_other_than_before() -> None:
+    cluster = Cluster(2)
+    cluster.placement.gone(9)
+    cluster.serve(2)
+    cluster.world["n2:1"].refuses = True
+    await cluster.tick(10)
+    cluster.serve(2)
+    await cluster.tick(3)
+    assert cluster.world["n2:1"].asked == [Fence(9)] + [Adopt(1, "")] * 3
 
 
 async def test_the_home_is_asked_for_ever_to_take_what_a_leaver_has() -> None:
@@ -248,7 +290,14 @@ async def test_a_source_that_does_not_answer_is_asked_again_to_go_on() -> None:
     await cluster.tick()
     assert cluster.lines[-1] == "shard 1 is still on its way back to node 2 (n2:1): n2:1: no answer"
     cluster.world["n2:1"].deaf = False
+    cluster.world[""].refuses = cluster.world["n3:1"].refuses = False
+    cluster.world["n2:1"].asked.clear()
     await cluster.tick()
+    assert cluster.world["n2:1"].asked == [Adopt(1, "n2:1")]  # before anybody else is offered it
+    assert cluster.owners == (1, 2)
+    cluster.agrees()
+    await cluster.tick()
+    assert cluster.owners != (1, 2)
     cluster.agrees()
     assert cluster.failures == []
 

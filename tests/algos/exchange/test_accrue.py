@@ -1,0 +1,51 @@
+"""Downpour's client on arrays: one pass over the gradient does what two do, bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hogpour as hp
+from hogpour.algos.exchange.accrue import Accrue, accrue_add
+from hogpour.algos.exchange.base import ReplicaView
+
+
+def gradients(rng: np.random.Generator, n: int) -> list[np.ndarray]:
+    """Three gradients with whole lines of zeros, as inputs that are 0 in a batch leave them."""
+    found = [rng.standard_normal(n).astype(np.float32) for _ in range(3)]
+    for grad in found:
+        grad[: n // 16 * 16].reshape(-1, 16)[rng.random(n // 16) < 0.5] = 0
+    return found
+
+
+@pytest.mark.parametrize("n", [1, 16, 37, 4096])
+@pytest.mark.parametrize("optimiser", [hp.Sgd(0.3), hp.Sgd(0.3, weight_decay=0.1), hp.Adagrad(0.1)], ids=str)
+def test_a_step_is_the_optimisers_and_the_sum_is_that_of_all_gradients(
+    optimiser: Any, n: int, rng: np.random.Generator
+) -> None:
+    start = rng.standard_normal(n).astype(np.float32)
+    expected, sums = start.copy(), np.zeros(n, np.float32)
+    rows = tuple(np.zeros(n, np.float32) for _ in optimiser.state)
+    view = ReplicaView(start.copy(), tuple(row.copy() for row in rows), optimiser, lr_scale=0.7)
+    view.accrued = np.full(n, np.nan, np.float32)  # what an answered push left there means nothing
+    for t, grad in enumerate(gradients(rng, n), 1):
+        optimiser.apply(expected, grad, rows, lr_scale=0.7, t=t)
+        accrue_add(sums, grad)
+        view.t, view.n_accrued = t, t - 1
+        Accrue(4, 4).on_gradient(view, grad)
+    assert view.params.tobytes() == expected.tobytes()
+    np.testing.assert_array_equal(view.accrued, sums)
+
+
+def test_fetched_parameters_overwrite_local_drift(rng: np.random.Generator) -> None:
+    params, fetched = rng.random(40, np.float32), rng.random(40, np.float32)
+    Accrue(1, 1).on_params(params[16:32], fetched[:16])
+    np.testing.assert_array_equal(params[16:32], fetched[:16])
+
+
+@pytest.mark.parametrize("field", ["n_push", "n_fetch", "warm_start_examples", "warm_start_s"])
+def test_numbers_out_of_range_are_refused(field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field} = -1, expected"):
+        hp.Downpour(**{field: -1})

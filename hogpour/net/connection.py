@@ -99,8 +99,8 @@ class Connection:
         """Whether a frame has begun and is not complete."""
         return self._kind is not None or self._end > self._start
 
-    def target(self) -> memoryview:
-        """Return where the next bytes go; never empty."""
+    def target(self, sizehint: int = -1) -> memoryview:
+        """Return where the next bytes go; never empty. An event loop's hint of how many there are changes nothing."""
         if self._rest is not None:
             return self._rest
         if self._skip:
@@ -211,7 +211,9 @@ class Connection:
     def _parse(self) -> None:
         """Understand what is in the scratch, as far as it goes; keep the rest at its front."""
         view, start, end = self._view, self._start, self._end
-        kind, id, n_body, n_payload = self._kind, self._id, self._n_body, self._n_payload
+        kind = self._kind
+        if kind is not None:
+            id, n_body, n_payload = self._id, self._n_body, self._n_payload
         while True:
             if kind is None:
                 if end - start < HEADER_BYTES:
@@ -219,7 +221,13 @@ class Connection:
                         check_beginning(view[start:end])
                     break
                 kind, id, n_body, n_payload = read_header(view, start, self._limit)
-                self._check(kind, id)
+                if not self.ready:
+                    self._check_handshake(kind, id)
+                elif self._connects:
+                    if self._outstanding.get(id) is not kind:
+                        self._check_answer(kind, id)
+                elif kind not in _ANSWERS or id in self._outstanding or not id:
+                    self._refuse_request(kind, id)
                 start += HEADER_BYTES
             if end - start < n_body:
                 self._id, self._n_body, self._n_payload = id, n_body, n_payload
@@ -308,24 +316,23 @@ class Connection:
 
     # What may come, and when.
 
-    def _check(self, kind: type[Message], id: int) -> None:
-        """Raise RemoteProtocolError if a frame of this header may not come now."""
-        if not self.ready:
-            if kind is not self._expects and not (kind is Failed and self._connects):
-                raise RemoteProtocolError(f"sent {kind.__name__} where {self._expects.__name__} was expected")
-            if id:
-                raise RemoteProtocolError(f"sent {kind.__name__} with id {id}; expected 0")
-        elif self._connects:
-            answer = self._outstanding.get(id)
-            if answer is None:
-                raise RemoteProtocolError(f"sent {kind.__name__} for request {id}, which is not outstanding")
-            if kind is not answer and kind is not Failed:
-                raise RemoteProtocolError(f"sent {kind.__name__} where {answer.__name__} was expected")
-        else:
-            if kind not in _ANSWERS:
-                raise RemoteProtocolError(f"sent {kind.__name__}, which is no request")
-            if id in self._outstanding or not id:
-                raise RemoteProtocolError(f"sent {kind.__name__} with id {id}, which is not free")
+    def _check_handshake(self, kind: type[Message], id: int) -> None:
+        if kind is not self._expects and not (kind is Failed and self._connects):
+            raise RemoteProtocolError(f"sent {kind.__name__} where {self._expects.__name__} was expected")
+        if id:
+            raise RemoteProtocolError(f"sent {kind.__name__} with id {id}; expected 0")
+
+    def _check_answer(self, kind: type[Message], id: int) -> None:
+        answer = self._outstanding.get(id)
+        if answer is None:
+            raise RemoteProtocolError(f"sent {kind.__name__} for request {id}, which is not outstanding")
+        if kind is not Failed:
+            raise RemoteProtocolError(f"sent {kind.__name__} where {answer.__name__} was expected")
+
+    def _refuse_request(self, kind: type[Message], id: int) -> NoReturn:
+        if kind not in _ANSWERS:
+            raise RemoteProtocolError(f"sent {kind.__name__}, which is no request")
+        raise RemoteProtocolError(f"sent {kind.__name__} with id {id}, which is not free")
 
     def _shake(self, message: Message) -> None:
         """Do the next step of the handshake."""

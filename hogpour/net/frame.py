@@ -28,7 +28,14 @@ MAGIC = b"HGPR"
 HEADER_BYTES = 24
 
 _HEADER = struct.Struct("<4sBBHIIQ")
+_FAST = struct.Struct("<QIIQ")
 _KINDS = kinds()
+
+# The first eight bytes are the same for all frames of a kind: one look-up tells that magic, kind, flags and reserved
+# are as they must be, and which kind it is.
+_WORDS = {cls: _FAST.unpack(_HEADER.pack(MAGIC, cls.KIND, 0, 0, 0, 0, 0))[0] for cls in _KINDS.values()}
+_BY_WORD = {word: cls for cls, word in _WORDS.items()}
+
 _DECODERS = {cls: msgspec.msgpack.Decoder(cls) for cls in _KINDS.values()}
 _ENCODE = msgspec.msgpack.Encoder().encode
 
@@ -41,14 +48,10 @@ def read_header(
     Raises:
         RemoteProtocolError: no header, an unknown kind, or a length above its limit.
     """
-    magic, number, flags, reserved, id, n_body, n_payload = _HEADER.unpack_from(data, offset)
-    if magic != MAGIC:
-        check_beginning(magic)
-    kind = _KINDS.get(number)
+    word, id, n_body, n_payload = _FAST.unpack_from(data, offset)
+    kind = _BY_WORD.get(word)
     if kind is None:
-        raise RemoteProtocolError(f"sent a message of unknown kind {number}")
-    if flags or reserved:
-        raise RemoteProtocolError(f"sent {kind.__name__} with flags {flags}, {reserved}; expected 0, 0")
+        raise RemoteProtocolError(_why_no_header(data, offset))
     if n_body > kind.BODY_LIMIT:
         raise RemoteProtocolError(f"sent {kind.__name__} of {n_body} bytes; at most {kind.BODY_LIMIT}")
     if n_payload:
@@ -58,6 +61,15 @@ def read_header(
             text = f"sent {kind.__name__} with {n_payload} bytes of payload; at most {payload_limit}"
             raise RemoteProtocolError(text)
     return kind, id, n_body, n_payload
+
+
+def _why_no_header(data: bytes | bytearray | memoryview, offset: int) -> str:
+    magic, number, flags, reserved, *_ = _HEADER.unpack_from(data, offset)
+    check_beginning(magic)
+    kind = _KINDS.get(number)
+    if kind is None:
+        return f"sent a message of unknown kind {number}"
+    return f"sent {kind.__name__} with flags {flags}, {reserved}; expected 0, 0"
 
 
 def check_beginning(data: bytes | bytearray | memoryview) -> None:
@@ -79,7 +91,7 @@ def encode(message: Message, id: int, n_payload: int = 0) -> bytes:
         raise LocalProtocolError(f"{type(message).__name__} of {n_body} bytes; at most {message.BODY_LIMIT}")
     if n_payload and not message.PAYLOAD:
         raise LocalProtocolError(f"{type(message).__name__} with {n_payload} bytes of payload; it has none")
-    return _HEADER.pack(MAGIC, message.KIND, 0, 0, id, n_body, n_payload) + body
+    return _FAST.pack(_WORDS[type(message)], id, n_body, n_payload) + body
 
 
 def decode(kind: type[Message], body: bytes | bytearray | memoryview) -> Message:

@@ -111,6 +111,7 @@ class Peer:
         self._host, self._port = split(address)
         self._token, self._connect_s, self._write_s, self._arrive_s = token, connect_s, write_s, arrive_s
         self._nonce, self._sweep_s = nonce, min(SWEEP_S, write_s, arrive_s)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: dict[int, _Asked] = {}
         self._last_id = 0
         self._link: _Link | None = None  # proven and not broken
@@ -163,7 +164,9 @@ class Peer:
         while id in self._asked:
             id = id + 1 if id < LAST_ID else 1
         self._last_id = id
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()  # once: it asks the kernel for the process id every time
         now = loop.time()
         asked = self._asked[id] = _Asked(message, payload, into, now, deadline_s, retry, loop.create_future())
         try:
@@ -250,11 +253,12 @@ class Peer:
     def _place(self, id: int, message: Message, n_bytes: int) -> memoryview:
         """Say where the payload of an answer goes. One that does not fit fails its request, and no other."""
         asked = self._asked.get(id)
-        if asked is None or asked.future.done():
+        if asked is None:
             return SKIP
         if asked.into is None or asked.into.nbytes != n_bytes:
             del self._asked[id]
-            asked.future.set_exception(self._misfit(asked, message, n_bytes))
+            if not asked.future.done():
+                asked.future.set_exception(self._misfit(asked, message, n_bytes))
             return SKIP
         return asked.into
 

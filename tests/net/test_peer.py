@@ -7,9 +7,11 @@ import asyncio
 import numpy as np
 import pytest
 from ends import TOKEN, Run, listening, octets, talking, until
+from linked import End
 
 from hogpour.errors import PeerLost, RemoteProtocolError
 from hogpour.net.address import split
+from hogpour.net.frame import encode
 from hogpour.net.listener import Listener
 from hogpour.net.peer import Peer
 from hogpour.net.requests import Reply
@@ -360,5 +362,35 @@ def test_ids_start_again_at_one(run: Run) -> None:
             for shard in range(3):
                 assert await peer.request(Fetch(shard, 1), deadline_s=5) == Fetched(shard, 1)
             assert peer._last_id == 2
+
+    run(main())
+
+
+def test_an_answer_to_what_was_not_sent_yet_is_none(run: Run) -> None:
+    """The gradient is still being read by our event loop; whoever asked may not have its memory back."""
+
+    async def main() -> None:
+        async def rogue(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            end = End("acceptor")
+            while not end.connection.ready:
+                end.receive(await reader.read(4096))
+                writer.write(end.sends())
+            await reader.read(1)  # the request has begun to arrive; much of it is not even with the kernel
+            writer.write(encode(Pushed(0, 1, 0), 1))
+            await gone.wait()
+            writer.transport.abort()
+
+        gone = asyncio.Event()
+        server = await asyncio.start_server(rogue, "127.0.0.1", 0, limit=1024)
+        peer = Peer("{}:{}".format(*server.sockets[0].getsockname()), TOKEN)
+        gradient = memoryview(bytearray(64 << 20))
+        try:
+            with pytest.raises(PeerLost, match="no answer to Push: answered Push before it was sent"):
+                await peer.request(Push(0, 1, 0, 1, 0, 1, 1.0), [gradient], deadline_s=5, retry=False)
+        finally:
+            gone.set()
+            await peer.close()
+            server.close()
+            await server.wait_closed()
 
     run(main())

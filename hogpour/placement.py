@@ -239,6 +239,8 @@ class Placement:
     async def _bring_back(self, move: _Move) -> bool:
         """Let the source go on with a shard that it may have given up."""
         source = self._servers[move.source]
+        if move.taker in source.owed:  # a taker that is not as dead as it seems must not fetch the shard after this
+            return False
         try:
             await self._peers(source.address).request(Adopt(move.shard, source.address), deadline_s=_ADOPT_S)
         except PeerLost as error:

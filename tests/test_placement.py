@@ -256,7 +256,7 @@ async def test_a_taker_that_dies_in_the_midst_of_a_move_leaves_the_shard_to_its_
     assert cluster.world[""].kept == (set() if early else {1})
     taker.dead = True
     assert cluster.placement.gone(2) == []
-    await cluster.tick(2)
+    await cluster.tick(3)
     assert cluster.owners == (1, 1)
     assert cluster.world[""].asked == [Fence(2), Adopt(1, "")]
     cluster.agrees()
@@ -264,6 +264,24 @@ async def test_a_taker_that_dies_in_the_midst_of_a_move_leaves_the_shard_to_its_
     cluster.serve(3)
     await cluster.tick(2)  # first it is told of the death
     assert cluster.owners == (1, 3)
+
+
+async def test_a_shard_is_brought_back_when_its_server_has_heard_that_the_taker_is_dead() -> None:
+    """Otherwise the taker, which may live on unheard, could fetch it again from a server that goes on serving it."""
+    cluster = Cluster(2)
+    cluster.serve(2)
+    cluster.world["n2:1"].gate = asyncio.Event()
+    await cluster.tick()
+    cluster.world["n2:1"].dead = True
+    home = cluster.world[""]
+    home.fence_error = RequestFailed("busy", "later")
+    cluster.placement.gone(2)
+    await cluster.tick(4)
+    assert set(home.asked) == {Fence(2)}
+    home.fence_error = None
+    await cluster.tick(2)
+    assert home.asked[-2:] == [Fence(2), Adopt(1, "")]
+    cluster.agrees()
 
 
 async def test_a_shard_that_nobody_has_any_more_fails_the_run() -> None:

@@ -147,7 +147,6 @@ class Writer:
         Raises:
             ResourceError: the disk does not take it, here and below.
         """
-        self.abandon()
         with self._writing():
             self._folder.mkdir(exist_ok=True)
             complete, torn = _numbers(self._folder)

@@ -1,20 +1,33 @@
-"""The parameter server: bits, order, at most once, frozen readers, and what it refuses."""
+"""The parameter server: order, at most once, what is cancelled, what fails, and what it refuses."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pytest
+from serving import (
+    SIZE,
+    Floats,
+    Kernels,
+    Sum,
+    call,
+    fetched,
+    now,
+    ones,
+    push,
+    refused,
+    sent,
+    served,
+    settle,
+    soon,
+    values,
+)
 
 from hogpour import server as server_file
-from hogpour.algos.optim.adagrad import Adagrad
-from hogpour.algos.optim.base import Optimiser, Row
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.errors import RequestFailed
 from hogpour.net.local import Local
@@ -24,56 +37,8 @@ from hogpour.net.wire.dump import Dump, Dumped, Window
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Push, Pushed
 from hogpour.net.wire.status import Fence, Report, Reported
-from hogpour.registry import available
 from hogpour.server import MAX_ORIGINS, MAX_TURNS, Server
-from hogpour.shards import cut
 from hogpour.stats import ShardState
-
-SIZE = 32
-Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Sum(Optimiser):
-    """Adds up what is pushed, and in a row the squares; keeps a list of its calls."""
-
-    state = (Row("squares", per="node"),)
-    lr: float = 1.0
-    calls: list[int] = field(default_factory=list)
-    fail: list[Exception] = field(default_factory=list)
-
-    def apply(self, params, grad, state, *, lr_scale, t):  # type: ignore[no-untyped-def]
-        if self.fail:
-            raise self.fail.pop()
-        self.calls.append(t)
-        params += grad * np.float32(lr_scale)
-        state[0][...] += grad * grad
-
-
-class Kernels:
-    """Stands for the executor of the running loop: a kernel runs when the test says so."""
-
-    def __init__(self) -> None:
-        self.waiting: list[tuple[Callable[[], None], asyncio.Future[None]]] = []
-        self.closed = False
-
-    def run_in_executor(self, executor: None, kernel: Callable[[], None]) -> asyncio.Future[None]:
-        if self.closed:
-            raise RuntimeError("cannot schedule new futures after shutdown")
-        future = asyncio.get_running_loop().create_future()
-        self.waiting.append((kernel, future))
-        return future
-
-    async def finish(self) -> None:
-        """Run the oldest kernel that waits, and let everybody hear of it."""
-        kernel, future = self.waiting.pop(0)
-        try:
-            kernel()
-        except Exception as error:
-            future.set_exception(error)
-        else:
-            future.set_result(None)
-        await settle()
 
 
 @pytest.fixture
@@ -82,127 +47,6 @@ async def kernels(monkeypatch: pytest.MonkeyPatch) -> Kernels:
     fake = Kernels()
     monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", fake.run_in_executor, raising=False)
     return fake
-
-
-async def settle() -> None:
-    """Let everything run that is ready."""
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
-def served(optimiser: Optimiser | None = None, shards: int = 1, *, inline: bool = True, **options: Any) -> Server:
-    """A server of shards of zeros, 0 up to ``shards``."""
-    server = Server(optimiser or Sum(), inline_elements=SIZE if inline else 0, **options)
-    for shard in range(shards):
-        server.open(shard, np.zeros(SIZE, np.float32), start=SIZE * shard)
-    return server
-
-
-def call(server: Server, message: Message, payload: Floats | None = None) -> Reply | Awaitable[Reply]:
-    data = None if payload is None else memoryview(payload).cast("B")
-    return server.handlers()[type(message)](message, data)
-
-
-def now(server: Server, message: Message, payload: Floats | None = None) -> Reply:
-    """The reply of a handler that does not wait."""
-    reply = call(server, message, payload)
-    assert isinstance(reply, Reply)
-    return reply
-
-
-async def soon(server: Server, message: Message, payload: Floats | None = None) -> Reply:
-    """What a task of the listener does with a request."""
-    reply = call(server, message, payload)
-    return reply if isinstance(reply, Reply) else await reply
-
-
-def push(sequence: int = 1, shard: int = 0, *, node: int = 1, replica: int = 0, clock: int = 0, steps: int = 1,
-         scale: float = 1.0) -> Push:  # fmt: skip
-    return Push(shard, node, replica, sequence, clock, steps, scale)
-
-
-def ones(value: float = 1.0) -> Floats:
-    return np.full(SIZE, value, np.float32)
-
-
-def values(reply: Reply, part: int = 0) -> list[float]:
-    """The elements of a payload that are different."""
-    return sorted(set(np.frombuffer(reply.payload[part], np.float32).tolist()))
-
-
-def sent(reply: Reply) -> Reply:
-    assert reply.sent is not None
-    reply.sent()
-    return reply
-
-
-def fetched(server: Server, shard: int = 0) -> tuple[int, list[float]]:
-    """Clock and elements of a shard now."""
-    reply = sent(now(server, Fetch(shard, 1)))
-    assert isinstance(reply.message, Fetched)
-    return reply.message.clock, values(reply)
-
-
-def refused(server: Server, message: Message, payload: Floats | None = None) -> tuple[str, str]:
-    with pytest.raises(RequestFailed) as caught:
-        call(server, message, payload)
-    return caught.value.code, str(caught.value)
-
-
-# -- bits -------------------------------------------------------------------------------------------------------------
-
-
-def largest_of(n: int, shards: int) -> int:
-    """Bytes of a shard so that there are so many."""
-    return next(b for b in range(64, 4 * n + 64, 64) if len(cut(n, b)) - 1 == shards)
-
-
-@pytest.mark.parametrize("inline", [True, False])
-@pytest.mark.parametrize("shards", [1, 2, 3, 7])
-@pytest.mark.parametrize("name", available("optimiser"))
-async def test_a_vector_is_trained_to_the_same_bits_however_it_is_cut(name: str, shards: int, inline: bool) -> None:
-    rng, n = np.random.default_rng(5), 16 * 7 * 3
-    kind = available("optimiser")[name]
-    optimiser = kind(lr=0.1, weight_decay=0.01)
-    start = rng.normal(size=n).astype(np.float32)
-    grads = rng.normal(size=(12, n)).astype(np.float32)
-    grads[:, ::5] = 0
-    scales = np.linspace(1, 0.3, 12)
-
-    expected = start.copy()
-    rows = tuple(np.zeros(n, np.float32) for _ in optimiser.state)
-    for t, (grad, scale) in enumerate(zip(grads, scales), 1):
-        optimiser.apply(expected, grad, rows, lr_scale=float(scale), t=t)
-
-    bounds = cut(n, largest_of(n, shards))
-    server = Server(optimiser, inline_elements=n if inline else 0)
-    for k in range(shards):
-        server.open(k, start[bounds[k] : bounds[k + 1]], start=bounds[k])
-    for t, (grad, scale) in enumerate(zip(grads, scales), 1):
-        order = rng.permutation(shards)  # the shards know nothing of each other
-        await asyncio.gather(*(
-            soon(server, push(t, int(k), scale=float(scale)), grad[bounds[k] : bounds[k + 1]]) for k in order
-        ))  # fmt: skip
-    dumps = [sent(now(server, Dump(k, False))).payload for k in range(shards)]
-    for part, row in enumerate((expected, *rows)):
-        assert b"".join(bytes(dump[part]) for dump in dumps) == row.tobytes()
-    assert server.states()[0].clock == 12
-
-
-def test_a_push_is_scaled_by_its_schedule_and_counted_by_the_clock() -> None:
-    optimiser = Sum()
-    server = served(optimiser)
-    server.open(5, ones(), [ones(2.0)], clock=41)
-    assert now(server, push(1, 5, clock=40, scale=0.5), ones(4.0)).message == Pushed(5, 42, 1)
-    assert optimiser.calls[-1] == 42
-    reply = sent(now(server, Dump(5, False)))
-    assert (values(reply, 0), values(reply, 1)) == ([3.0], [18.0])
-
-
-def test_the_optimiser_is_compiled_before_the_first_push() -> None:
-    optimiser = Sum()
-    Server(optimiser)
-    assert optimiser.calls == [1]
 
 
 # -- at most once -----------------------------------------------------------------------------------------------------
@@ -299,141 +143,6 @@ def test_a_shard_that_somebody_took_is_dropped_and_may_come_back() -> None:
     assert fetched(server) == (3, [9.0])
 
 
-# -- frozen readers ---------------------------------------------------------------------------------------------------
-
-
-def test_a_fetch_is_answered_with_the_live_memory_itself() -> None:
-    params = ones(3.0)
-    server = Server(Sum())
-    server.open(0, params)
-    reply = now(server, Fetch(0, 1))
-    assert reply.payload[0].readonly
-    assert np.shares_memory(np.frombuffer(reply.payload[0], np.float32), params)
-
-
-@pytest.mark.parametrize("request_", [Fetch(0, 1), Dump(0, False)])
-def test_a_slow_reader_gets_the_shard_as_it_was_and_delays_nobody(request_: Message) -> None:
-    server = served()
-    now(server, push(1), ones())
-    slow = now(server, request_)
-    for sequence in (2, 3):
-        now(server, push(sequence), ones())
-    assert fetched(server) == (3, [3.0])
-    assert [values(slow, part) for part in range(len(slow.payload))] == [[1.0]] * len(slow.payload)
-    assert server._copies.used_bytes == 4 * SIZE * len(slow.payload)
-    sent(slow)
-    assert server._copies.used_bytes == 0
-
-
-def test_readers_of_three_clocks_each_see_their_own() -> None:
-    server = served()
-    readers = []
-    for sequence in (1, 2, 3):
-        now(server, push(sequence), ones())
-        readers.append(now(server, Fetch(0, 1)))
-    now(server, push(4), ones())
-    assert [values(reader) for reader in readers] == [[1.0], [2.0], [3.0]]
-    for left, reader in zip((2, 1, 0), readers):
-        sent(reader)
-        assert server._copies.used_bytes == 4 * SIZE * left
-
-
-def test_two_readers_of_one_clock_cost_one_copy_which_is_freed_with_the_last() -> None:
-    server = served()
-    readers = [now(server, Fetch(0, 1)) for _ in range(2)]
-    now(server, push(1), ones())
-    assert server._copies.used_bytes == 4 * SIZE
-    sent(readers[0])
-    assert server._copies.used_bytes == 4 * SIZE
-    sent(readers[1])
-    assert server._copies.used_bytes == 0
-
-
-def test_an_array_that_nobody_reads_is_updated_where_it_is() -> None:
-    params = ones()
-    server = Server(Sum())
-    server.open(0, params)
-    sent(now(server, Fetch(0, 1)))
-    now(server, push(1), ones())
-    assert params[0] == 2.0
-
-
-def test_a_reader_that_is_let_go_twice_is_a_bug() -> None:
-    reply = now(served(), Fetch(0, 1))
-    sent(reply)
-    with pytest.raises(AssertionError, match="twice"):
-        sent(reply)
-
-
-async def test_without_memory_for_a_copy_a_push_waits_for_the_reader_and_others_wait_behind_it() -> None:
-    server = served(shards=2, copies_bytes=4 * SIZE - 1)
-    slow = now(server, Fetch(0, 1))
-    waits = asyncio.ensure_future(soon(server, push(1), ones()))
-    behind = asyncio.ensure_future(soon(server, Fetch(0, 1)))
-    again = asyncio.ensure_future(soon(server, push(2), ones()))
-    await settle()
-    assert not waits.done()
-    assert not behind.done()
-    assert now(server, push(1, 1), ones()).message == Pushed(1, 1, 0)  # another shard goes on
-    assert values(slow) == [0.0]
-    sent(slow)
-    await settle()
-    assert waits.result().message == Pushed(0, 1, 0)
-    assert (behind.result().message, values(behind.result())) == (Fetched(0, 1), [1.0])
-    assert not again.done()  # now that one is read
-    sent(behind.result())
-    await settle()
-    assert again.result().message == Pushed(0, 2, 1)
-    assert fetched(server) == (2, [2.0])
-
-
-async def test_a_copy_of_all_that_a_dump_reads_is_made_or_none() -> None:
-    server = served(copies_bytes=4 * SIZE)
-    slow = now(server, Dump(0, False))
-    waits = asyncio.ensure_future(soon(server, push(1), ones()))
-    await settle()
-    assert (waits.done(), server._copies.used_bytes) == (False, 0)
-    sent(slow)
-    await settle()
-    assert waits.result().message == Pushed(0, 1, 0)
-
-
-async def test_memory_that_the_reader_of_one_shard_frees_is_there_for_another() -> None:
-    server = served(shards=2, copies_bytes=4 * SIZE)
-    readers = [now(server, Fetch(shard, 1)) for shard in (0, 1)]
-    assert now(server, push(1, 0), ones()).message == Pushed(0, 1, 0)
-    waits = asyncio.ensure_future(soon(server, push(1, 1), ones()))
-    await settle()
-    assert not waits.done()
-    sent(readers[0])
-    await settle()
-    assert waits.result().message == Pushed(1, 1, 0)
-    assert (values(readers[1]), server._copies.used_bytes) == ([0.0], 4 * SIZE)
-
-
-async def test_what_is_copied_is_kept_until_it_has_been_copied(kernels: Kernels) -> None:
-    server = served(inline=False)
-    slow = now(server, Fetch(0, 1))
-    update = asyncio.ensure_future(soon(server, push(1), ones()))
-    await settle()
-    sent(slow)  # its array is not free: a thread is about to read it
-    assert server._copies.used_bytes == 4 * SIZE
-    await kernels.finish()
-    assert update.result().message == Pushed(0, 1, 0)
-    assert server._copies.used_bytes == 0
-    assert fetched(server) == (1, [1.0])
-
-
-def test_a_view_of_something_larger_is_copied_and_an_array_is_taken_over() -> None:
-    whole, alone = np.zeros(2 * SIZE, np.float32), ones()
-    server = Server(Sum())
-    server.open(0, whole[:SIZE])
-    server.open(1, alone)
-    for shard in (0, 1):
-        now(server, push(1, shard), ones())
-    assert (whole[0], alone[0]) == (0.0, 2.0)
-
-
 # -- order ------------------------------------------------------------------------------------------------------------
 
 
@@ -488,6 +197,18 @@ async def test_a_request_that_was_queued_earlier_is_not_overtaken_by_one_that_co
     assert isinstance(second, Awaitable)
     assert (await second).message == Dumped(0, 1, [Window(1, 0, 1, 1)])
     assert (await first).message == Pushed(0, 1, 0)
+
+
+async def test_a_repeated_push_is_answered_in_its_turn_too() -> None:
+    server = served(copies_bytes=0)
+    now(server, push(1), ones())
+    slow = now(server, Fetch(0, 1))
+    waits, repeated = call(server, push(2), ones()), call(server, push(1), ones())
+    assert not isinstance(repeated, Reply)
+    sent(slow)
+    assert isinstance(waits, Awaitable)
+    assert (await waits).message == Pushed(0, 2, 1)
+    assert (await repeated).message == Pushed(0, 2, -1)
 
 
 # -- cancellation and failure -----------------------------------------------------------------------------------------
@@ -699,6 +420,21 @@ async def test_no_more_than_so_many_requests_wait_for_a_shard(kernels: Kernels) 
     assert fetched(server)[0] == 1
 
 
+def test_a_shard_is_served_once_and_with_all_of_its_rows() -> None:
+    server = served()
+    with pytest.raises(AssertionError, match="shard 0: is served already"):
+        server.open(0, ones())
+    with pytest.raises(AssertionError, match="shard 0: is dropped while it is served"):
+        server.drop(0)
+    with pytest.raises(AssertionError, match="shard 1: got 2 optimiser rows, expected 1"):
+        server.open(1, ones(), [ones(), ones()])
+    with pytest.raises(AssertionError, match="got float64"):
+        server.open(1, np.ones(SIZE))  # type: ignore[arg-type]
+    with pytest.raises(AssertionError, match=r"expected \(32,\)"):
+        server.open(1, ones(), [np.zeros(SIZE + 1, np.float32)])
+    assert not server.serves(1)
+
+
 # -- what it tells ----------------------------------------------------------------------------------------------------
 
 
@@ -729,9 +465,6 @@ def test_a_report_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -
     assert text.startswith("1 shards take ")
 
 
-# -- in one process and over the wire ---------------------------------------------------------------------------------
-
-
 async def test_a_node_asks_itself_without_a_socket() -> None:
     server = served(Sgd(0.5))
     local = Local(server.handlers())
@@ -740,41 +473,3 @@ async def test_a_node_asks_itself_without_a_socket() -> None:
     assert await local.request(Fetch(0, 1), into=memoryview(params), deadline_s=1.0) == Fetched(0, 1)
     assert params.tolist() == [-0.5] * SIZE
     assert server._shards[0].vectors[0].readers == 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("optimiser", [Sgd(0.1), Adagrad(0.1)])
-async def test_kernels_in_threads_and_slow_readers_never_mix_two_clocks(optimiser: Optimiser) -> None:
-    """Every element of a payload belongs to the same number of updates, while threads update what was fetched."""
-    size, rng = 1 << 16, np.random.default_rng(3)
-    server = Server(optimiser, inline_elements=0, copies_bytes=32 * size)
-    server.open(0, np.zeros(size, np.float32))
-    held: list[tuple[bytes, Reply]] = []
-
-    async def reader() -> None:
-        for _ in range(60):
-            reply = await soon(server, Fetch(0, 1))
-            assert len(values(reply)) == 1
-            held.append((bytes(reply.payload[0]), reply))
-            if len(held) > 3:
-                before, old = held.pop(int(rng.integers(4)))
-                assert bytes(old.payload[0]) == before
-                sent(old)
-            await asyncio.sleep(0)
-
-    async def writer(node: int) -> None:
-        for sequence in range(1, 41):
-            await soon(server, push(sequence, node=node), np.ones(size, np.float32))
-
-    async with asyncio.TaskGroup() as group:
-        for node in (1, 2):
-            group.create_task(writer(node))
-        group.create_task(drain(reader(), held))
-    assert server.states()[0].clock == 80
-    assert server._copies.used_bytes == 0
-
-
-async def drain(reader: Awaitable[None], held: list[tuple[bytes, Reply]]) -> None:
-    await reader
-    for _, reply in held:
-        sent(reply)

@@ -311,6 +311,16 @@ def test_a_manifest_that_was_cut_off_makes_the_older_snapshot_count(folder: Path
     assert said[0].text.startswith(f"snapshot {folder / '2'}: damaged: JSONDecodeError(")
 
 
+def test_a_manifest_with_a_wrong_number_makes_the_older_snapshot_count(folder: Path) -> None:
+    def damage(place: Path) -> None:
+        text = (place / "manifest.json").read_text()
+        assert '"tickets": 17' in text
+        (place / "manifest.json").write_text(text.replace('"tickets": 17', '"tickets": 16'))
+
+    said = damaged_newest(folder, damage)
+    assert said[0].text == f"snapshot {folder / '2'}: manifest.json: damaged: it does not have its own digest; 1 is used"
+
+
 def test_a_snapshot_without_a_manifest_does_not_count(folder: Path) -> None:
     said = damaged_newest(folder, lambda place: (place / "manifest.json").unlink())
     assert said[0].text == f"snapshot {folder / '2'}: was not finished; 1 is used"
@@ -456,15 +466,16 @@ def test_a_manifest_that_cannot_get_its_name_leaves_the_older_snapshot(
     assert (seed_of(read(folder)), write(writer, 3).name) == (1, "2")
 
 
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, MemoryError])
 def test_a_writer_that_is_interrupted_leaves_nothing_half(
-    folder: Path, writer: Writer, monkeypatch: pytest.MonkeyPatch
+    folder: Path, writer: Writer, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
 ) -> None:
     def interrupt(descriptor: int) -> None:
-        raise KeyboardInterrupt
+        raise kind
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", interrupt)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(kind):
             write(writer, 1)
     assert os.listdir(folder) == []
 
@@ -508,6 +519,36 @@ def test_an_older_one_that_cannot_be_removed_fails_nothing_and_is_removed_later(
         assert sorted(os.listdir(folder)) == ["1", "2", "3"]
     write(writer, 4)
     assert sorted(os.listdir(folder)) == ["3", "4"]
+
+
+def test_a_torn_one_that_cannot_be_removed_is_left_alone(
+    folder: Path, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer.begin(META)
+
+    def refuse(*arguments: Any, **more: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        write(Writer(folder), 2)
+    assert (sorted(os.listdir(folder)), seed_of(read(folder))) == (["1", "2"], 2)
+
+
+def test_a_commit_that_cannot_look_for_older_ones_is_one(
+    folder: Path, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params, *rows = vectors(1, SMALL)
+    writer.begin(SMALL)
+    writer.shard(0, params, rows, clock=10)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", refuse)
+        writer.commit(replace(STATE, steps=1))
+    assert seed_of(read(folder)) == 1
 
 
 def test_one_that_is_half_removed_is_not_taken_for_a_damaged_one(

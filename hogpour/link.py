@@ -35,6 +35,9 @@ __all__ = ["Link"]
 _INLINE_ELEMENTS = 1 << 18
 """A copy of so many elements takes 0.1 ms and is made on the event loop; a longer one on a thread."""
 
+_IN_FLIGHT = 8
+"""Pushes and fetches to one server at a time: 32 MB of the default shards, far more than a round trip holds."""
+
 _LANDINGS = 1024
 """Landings whose clocks are remembered: a window of accrual seldom spans more than a few."""
 
@@ -86,6 +89,9 @@ class Link:
         self._landing = Landing(live["landing"])
         self._bytes = [[memoryview(buffer).cast("B") for buffer in buffers] for buffers in live["accrued"]]
         self._sent: dict[int, int] = {}  # replica → highest sequence that was taken up
+        # replica → its pushes by sequence, from the oldest unanswered one on; with their tickets, once answered
+        self._open: dict[int, dict[int, tuple[int, ...] | None]] = {}
+        self._lanes: dict[str, asyncio.Semaphore] = {}  # by address
         self._clocks = [0] * shard_map.n_shards  # of the newest fetch of each shard
         self._landings: dict[int, tuple[int, ...]] = {}  # landing → clocks of its shards
         self._number, self._fetching, self._again = 0, False, False
@@ -100,15 +106,16 @@ class Link:
 
     def moved(self) -> None:
         """Start what is due; called when a replica rang. Cheap where nothing is."""
+        # The wishes first: a replica seals and then asks, so what was asked for by now was sealed before.
+        ticks = self._landing.wanted()
+        fetch = any(tick > self._landing.landed(replica) for replica, tick in enumerate(ticks))
         due = [push for replica in range(len(self._words)) for push in self._new(replica)]
-        fetch = self._wanted()
         if fetch and self._fetching:
             self._again, fetch = True, False
         if not due and not fetch:
             return
         pushes: list[list[int | asyncio.Task[int]]] = [[] for _ in due]
         fetches: list[asyncio.Task[None] | None] = []
-        ticks = self._landing.wanted()
         # Tasks begin in this order, and a request is written before its first wait: push before fetch, shard by shard.
         for shard in range(self._map.n_shards):
             for push, parts in zip(due, pushes, strict=True):
@@ -154,7 +161,7 @@ class Link:
         """Give every sealed buffer back unsent: this incarnation was declared dead, its portions are others' now."""
         for replica in range(len(self._words)):
             for push in self._new(replica):
-                released(self._words, push)
+                self._release(push)
             self._wake(replica)
 
     # -- pushes
@@ -165,6 +172,8 @@ class Link:
         new = [push for push in sealed(self._words, self._tickets, replica) if push.sequence > before]
         if new:
             self._sent[replica] = new[-1].sequence
+        for push in new:
+            self._open.setdefault(replica, {})[push.sequence] = None
         return new
 
     def _begin_push(self, push: Sealed, shard: int) -> int | asyncio.Task[int]:
@@ -197,7 +206,8 @@ class Link:
                     answer = (await reply).message  # no deadline: it is this process that works on it
                 else:
                     requests = self._reach(known.addresses[message.shard])
-                    answer = await requests.request(message, [payload], deadline_s=self._patience_s)
+                    async with self._lane(known.addresses[message.shard]):
+                        answer = await requests.request(message, [payload], deadline_s=self._patience_s)
                 assert isinstance(answer, Pushed)
                 return max(0, answer.staleness)
             except RequestFailed as error:
@@ -228,12 +238,20 @@ class Link:
             self.pushes += 1
             self.staleness += sum(staleness) / len(staleness)
         self._release(push)
-        if push.tickets:
-            self._done(push.tickets)
 
     def _release(self, push: Sealed) -> None:
         released(self._words, push)
         self._rouse(push.replica, BUFFER)
+        # A push names blocks whose gradients may be in the one before it, which may be on its way still: after a lost
+        # connection they overtake each other, and one without gradients waits for nobody.
+        pushes = self._open[push.replica]
+        pushes[push.sequence] = push.tickets
+        for sequence, tickets in list(pushes.items()):
+            if tickets is None:
+                break
+            del pushes[sequence]
+            if tickets:
+                self._done(tickets)
 
     def _rouse(self, replica: int, reason: int) -> None:
         """Wake a replica if that is what it waits for: a ring costs both of them more than a step may take."""
@@ -241,9 +259,6 @@ class Link:
             self._wake(replica)
 
     # -- fetches
-
-    def _wanted(self) -> bool:
-        return any(want > self._landing.landed(replica) for replica, want in enumerate(self._landing.wanted()))
 
     def _begin_fetch(self, shard: int) -> asyncio.Task[None] | None:
         """Bring one shard into the live vector; None where it is there, because this node serves it."""
@@ -274,7 +289,8 @@ class Link:
                 if reply is not None or known.addresses[shard] == self._own_address:
                     answer = await self._fetch_own(reply or self._own[Fetch](message, None), target)
                 else:
-                    answer = await self._fetch_other(message, target, self._reach(known.addresses[shard]))
+                    async with self._lane(known.addresses[shard]):
+                        answer = await self._fetch_other(message, target, self._reach(known.addresses[shard]))
                 break
             except RequestFailed as error:
                 if error.code != "moved":
@@ -336,6 +352,11 @@ class Link:
         """Learn where shards are now, since ``known`` is out of date."""
         if self._map is known:
             self.follow(await self._relocate(known.epoch))
+
+    def _lane(self, address: str) -> asyncio.Semaphore:
+        """Return what bounds the requests in flight to one server, so that the deadline of each is for itself and not
+        for all shards of a large model. First come, first served: a push stays before the fetch of its shard."""
+        return self._lanes.setdefault(address, asyncio.Semaphore(_IN_FLIGHT))
 
     async def _stage(self, n_bytes: int) -> memoryview:
         granted: asyncio.Future[memoryview] = asyncio.get_running_loop().create_future()

@@ -122,8 +122,12 @@ class Server:
         return shard in self._shards and not self._shards[shard].given_up
 
     def reopen(self, shard: int) -> None:
-        """Serve a shard again that was given up, because nobody took it: nothing was pushed to it elsewhere."""
-        self._shards[shard].given_up = False
+        """Serve a shard again that was given up, because nobody took it: nothing was pushed to it elsewhere.
+
+        Raises:
+            RequestFailed: it is not here any more.
+        """
+        self._find(shard).given_up = False
 
     def drop(self, shard: int) -> None:
         """Free a shard that was given up, because somebody has it. Until then it can be dumped again."""
@@ -178,6 +182,8 @@ class Server:
 
     def _dump(self, dump: Dump, payload: memoryview | None) -> Reply | Awaitable[Reply]:
         del payload
+        if dump.node in self._refused:  # it would take a shard that others are to go on serving
+            raise RequestFailed("fenced", f"node {dump.node} is no member any more: it must join again")
         shard = self._find(dump.shard)
         begin = partial(self._begin_dump, shard, dump.give_up)
         return self._in_turn(shard, begin) if shard.turns else begin()

@@ -473,3 +473,14 @@ async def test_a_node_asks_itself_without_a_socket() -> None:
     assert await local.request(Fetch(0, 1), into=memoryview(params), deadline_s=1.0) == Fetched(0, 1)
     assert params.tolist() == [-0.5] * SIZE
     assert server._shards[0].vectors[0].readers == 0
+
+
+def test_a_fenced_node_cannot_take_a_shard_over() -> None:
+    """A taker that was declared dead and still reaches the source took a shard that the source was to go on serving."""
+    server = Server(Sgd(1.0))
+    server.open(0, np.zeros(16, np.float32))
+    now(server, Fence(7))
+    assert refused(server, Dump(0, True, 7)) == ("fenced", "node 7 is no member any more: it must join again")
+    assert server.serves(0)
+    with pytest.raises(RequestFailed, match="shard 5 is not served here"):
+        server.reopen(5)

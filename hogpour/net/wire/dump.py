@@ -16,6 +16,8 @@ class Dump(Message, frozen=True):
     shard: int
     give_up: bool
     """The asker takes the shard over: the server applies what is queued, answers, and from then on says ``moved``."""
+    node: int = 0
+    """Incarnation of the asker, who may be declared dead meanwhile; 0: the coordinator's node, for a snapshot."""
 
 
 class Window(Message, frozen=True):
@@ -51,4 +53,4 @@ class Adopt(Message, frozen=True):
 
     shard: int
     source: str
-    """host:port of the node that serves it now."""
+    """host:port of the node that serves it now; empty: the coordinator's. The asked node's own: go on serving it."""

@@ -13,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -90,7 +92,9 @@ class Federation:
         self._founding: Founding | None = None
         self._clocks: Clocks | None = None
         self._counted = Totals()  # by earlier incarnations of this node
+        self._model = ""  # the first node's model file
         self._relocating = False
+        self._failed_at: float | None = None
         self.address = ""
         self.joined: Joined | None = None
         self.before = 0
@@ -137,8 +141,9 @@ class Federation:
             ConfigError: it names a layer or loss that cannot be imported here.
         """
         assert self.joined is not None
-        tables = msgspec.json.decode(self.joined.job)
-        return replace(job_from(tables, f"the job of {self._join}"), base=self.joined.base, save="")
+        job = job_from(msgspec.json.decode(self.joined.job), f"the job of {self._join}")
+        self._model = job.save
+        return replace(job, base=self.joined.base, save="")
 
     async def begin(self, job: Job, ready: Prepared, wake: Callable[[int], None], resume: bool) -> Prepared:
         """Serve what is to be served, become ready, and fetch the parameters; replicas have no orders yet.
@@ -270,6 +275,21 @@ class Federation:
         beaten = self._member.beaten if self._member is not None else None
         return beaten is not None and beaten.command == "finish"
 
+    @property
+    def repeated(self) -> int:
+        """Examples that were handed out again; on another node than the first, nobody tells."""
+        return self._founding.coordinator.ledger.examples_repeated if self._founding is not None else 0
+
+    @property
+    def rescue(self) -> str:
+        """Name of the file for what this node holds, where the first node, which has one, is gone; else empty."""
+        beaten = self._member.beaten if self._member is not None else None
+        if self.first or not self._model or (beaten is not None and beaten.command == "fail"):
+            return ""
+        assert self._member is not None
+        place = Path(self._model)
+        return f"{place.stem}.node-{self._member.node}{place.suffix}"
+
     # -- the end ------------------------------------------------------------------------------------------------------
 
     async def wind_down(self) -> None:
@@ -287,6 +307,21 @@ class Federation:
 
         Called when all replicas have ended. Raises ClusterFailed where that cannot be done.
         """
+        try:
+            await self._finish()
+        except RequestFailed as error:
+            raise ClusterFailed(str(error)) from error
+
+    async def give_up(self, error: HogpourError) -> None:
+        """Let the others know that this node cannot go on: all end with the first one; another one leaves."""
+        if self._founding is not None:
+            self._founding.coordinator.fail(f"the first node cannot go on: {error}")
+            self._failed_at = self._loop.time()
+        elif not self.failed.done():
+            with suppress(ClusterFailed):  # then the others find out
+                await self.finish()
+
+    async def _finish(self) -> None:
         assert self._link is not None
         assert self._member is not None
         self._leasing.cancel()
@@ -304,7 +339,10 @@ class Federation:
             await self._guard(self._member.leave())
 
     async def close(self) -> None:
-        """End everything at once; nothing is left open."""
+        """End everything at once; nothing is left open. What failed on the first node is told before."""
+        if self._failed_at is not None:
+            assert self._founding is not None
+            await self._founding.told(self._failed_at)
         for task in self._tasks:
             task.cancel()
         if self._tasks:

@@ -160,6 +160,12 @@ class Founding:
         while self.coordinator.nodes > 1 and self._loop.time() < deadline:  # noqa: ASYNC110 (members are polled anyway)
             await asyncio.sleep(_TICK_S)
 
+    async def told(self, since: float) -> None:
+        """Wait until all other members have heard that the run failed at ``since``, if they are alive."""
+        left = since + self._job.cluster.lease_s / 2 - self._loop.time()
+        if self.coordinator.nodes > 1 and left > 0:
+            await asyncio.sleep(left)  # three heartbeats
+
     async def snapshot(self) -> None:
         """Write a snapshot of all shards, one after the other, while training goes on.
 

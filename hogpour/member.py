@@ -29,6 +29,10 @@ _EMPTY_S = 0.05
 """Between two questions of a node that was granted nothing: others hold what is left, and may yet die."""
 
 
+_LEAVE_S = 90.0
+"""Longer than the coordinator waits for shards to be with others, so that it is who says that they are not."""
+
+
 class Member:
     """The membership of one node.
 
@@ -102,8 +106,11 @@ class Member:
             await asyncio.sleep(_EMPTY_S)
 
     async def leave(self) -> None:
-        """Go: portions and shards are given to others. Nobody who has given up the cluster needs this."""
-        await self._ask(Leave(self.node))
+        """Go: portions and shards are given to others. Nobody who has given up the cluster needs this.
+
+        Shards take as long as the network needs for them; that the coordinator lives is known from its heartbeats.
+        """
+        await self._ask(Leave(self.node), _LEAVE_S)
 
     # -- portions
 
@@ -222,9 +229,9 @@ class Member:
             if self._spec:
                 await self.ready(self._spec, self._data)
 
-    async def _ask(self, message: Any) -> Any:
+    async def _ask(self, message: Any, patience_s: float = 0.0) -> Any:
         assert self.joined is not None
         try:
-            return await self._coordinator.request(message, deadline_s=self.joined.give_up_s)
+            return await self._coordinator.request(message, deadline_s=patience_s or self.joined.give_up_s)
         except PeerLost as error:
             raise ClusterFailed(f"the first node, {self._where}, does not answer: {error}") from error

@@ -168,6 +168,8 @@ class TableReporter:
         if summary.restarts:
             times = "once" if summary.restarts == 1 else f"{summary.restarts} times"
             text += f"; replicas restarted {times}"
+        if summary.repeated:
+            text += f"; {summary.repeated:,} examples handed out again"
         self._print(text, "bold" if summary.outcome == "finished" else "yellow")
         if summary.model:
             self._print(f"model: {summary.model}")

@@ -125,6 +125,9 @@ class Summary:
     """Deaths of replicas that were made good."""
     model: str
     """Path of the model file; empty: none was written."""
+    repeated: int = 0
+    """Examples that were handed out again in this run, because a node of the cluster died or left or the run was
+    resumed; at most so many of ``examples`` were used twice. Told by the first node; 0 on the others."""
 
 
 @dataclass(frozen=True, slots=True)

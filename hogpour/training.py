@@ -22,7 +22,7 @@ import numpy as np
 from hogpour import checkpoint
 from hogpour.checkpoint import TrainingState
 from hogpour.config import Job, job_to_dict
-from hogpour.errors import ClusterFailed, HogpourError, ReplicaDied
+from hogpour.errors import ClusterFailed, HogpourError, ReplicaDied, ResourceError
 from hogpour.federation import Federation
 from hogpour.model import Model
 from hogpour.portions import Blocks
@@ -160,6 +160,8 @@ class Training:
                 await self._federation.finish()
         except (ReplicaDied, ClusterFailed) as error:
             failure = error
+            if self._federation is not None:
+                await self._federation.give_up(error)
         finally:
             runner.cancel()
             self._stop_listening()
@@ -169,7 +171,12 @@ class Training:
             outcome = "failed"
         else:  # a stop may have come when nothing was left to do
             outcome = "finished" if self._all_used() else "stopped"
-        await self._finish(outcome)
+        try:
+            await self._finish(outcome)
+        except ResourceError as error:
+            if failure is None:
+                raise
+            self._notify(Notice("warning", str(error)))
         if failure is not None:
             raise failure
 
@@ -334,9 +341,14 @@ class Training:
             state, written = self._state(), True
         if outcome == "diverged":
             state, self.final, written = self._good_state, self._good, self._is_good
-        written = written and bool(self._job.save)
+        path = self._job.save
+        if outcome == "failed" and self._federation is not None:
+            path = path or self._federation.rescue
+        written = written and bool(path)
         if written:
-            await asyncio.to_thread(checkpoint.save, self._job.save, self.final, state)
+            await asyncio.to_thread(checkpoint.save, path, self.final, state)
+        if written and outcome == "failed":
+            self._notify(Notice("warning", f"what this node holds is in {path}"))
         if outcome == "diverged":
             self._notify(Notice("diverged", self._say_diverged(written)))
         examples, learnt, evaluation = self.examples, self.learnt, self.evaluation
@@ -349,7 +361,8 @@ class Training:
             accuracy=evaluation.accuracy if evaluation else None,
             epoch=self.epoch,
             restarts=self._supervisor.restarts,
-            model=self._job.save if written else "",
+            model=path if written else "",
+            repeated=self._federation.repeated if self._federation is not None else 0,
         )
 
     def _take_final(self, outcome: Outcome) -> Outcome:

@@ -96,12 +96,13 @@ class Link:
         self._landings: dict[int, tuple[int, ...]] = {}  # landing → clocks of its shards
         self._number, self._fetching, self._again = 0, False, False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._parts: set[asyncio.Task[Any]] = set()  # that these wait for
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def land(self) -> None:
         """Fetch all shards and let the replicas know; returns when they are in the live vector."""
         ticks = self._landing.wanted()
-        await asyncio.gather(*(self._fetch(shard, None) for shard in range(self._map.n_shards)))
+        await _all([self._start(self._fetch(shard, None)) for shard in range(self._map.n_shards)])
         self._complete(ticks)
 
     def moved(self) -> None:
@@ -152,16 +153,19 @@ class Link:
 
     async def close(self) -> None:
         """End at once what is in flight."""
-        for task in self._tasks:
+        # The parts too: a task that is cancelled before its first step does not end them.
+        tasks: set[asyncio.Task[Any]] = self._tasks | self._parts
+        for task in tasks:
             task.cancel()
-        await self.drain()
+        if tasks:
+            await asyncio.wait(tasks)  # no deadline: what is cancelled ends
         self._broken.cancel()
 
     def drop_pushes(self) -> None:
         """Give every sealed buffer back unsent: this incarnation was declared dead, its portions are others' now."""
         for replica in range(len(self._words)):
             for push in self._new(replica):
-                self._release(push)
+                self._release(push, ())
             self._wake(replica)
 
     # -- pushes
@@ -191,7 +195,7 @@ class Link:
                     assert isinstance(given.message, Pushed)
                     return max(0, given.message.staleness)
                 reply = given
-        return asyncio.get_running_loop().create_task(self._push(message, payload, reply))
+        return self._start(self._push(message, payload, reply))
 
     async def _push(self, message: Push, payload: memoryview, reply: Awaitable[Reply] | None) -> int:
         """Push to whoever serves the shard, wherever it moves meanwhile; return the staleness.
@@ -227,7 +231,7 @@ class Link:
         except RequestFailed as error:
             if error.code != "fenced":
                 raise
-            self._release(push)
+            self._release(push, ())
             self._fenced(node)
             return
         self._acknowledge(push, [part for part in parts if isinstance(part, int)] + staleness)
@@ -237,21 +241,22 @@ class Link:
         if staleness:
             self.pushes += 1
             self.staleness += sum(staleness) / len(staleness)
-        self._release(push)
+        self._release(push, push.tickets)
 
-    def _release(self, push: Sealed) -> None:
+    def _release(self, push: Sealed, tickets: tuple[int, ...]) -> None:
+        """Give a buffer back, and tell which blocks are done."""
         released(self._words, push)
         self._rouse(push.replica, BUFFER)
         # A push names blocks whose gradients may be in the one before it, which may be on its way still: after a lost
         # connection they overtake each other, and one without gradients waits for nobody.
         pushes = self._open[push.replica]
-        pushes[push.sequence] = push.tickets
-        for sequence, tickets in list(pushes.items()):
-            if tickets is None:
+        pushes[push.sequence] = tickets
+        for sequence, done in list(pushes.items()):
+            if done is None:
                 break
             del pushes[sequence]
-            if tickets:
-                self._done(tickets)
+            if done:
+                self._done(done)
 
     def _rouse(self, replica: int, reason: int) -> None:
         """Wake a replica if that is what it waits for: a ring costs both of them more than a step may take."""
@@ -273,8 +278,8 @@ class Link:
                     if reply.sent is not None:
                         reply.sent()
                     return None
-                return asyncio.get_running_loop().create_task(self._fetch(shard, reply))
-        return asyncio.get_running_loop().create_task(self._fetch(shard, None))
+                return self._start(self._fetch(shard, reply))
+        return self._start(self._fetch(shard, None))
 
     async def _fetch(self, shard: int, reply: Awaitable[Reply] | None) -> None:
         """Fetch from whoever serves the shard, wherever it moves meanwhile.
@@ -326,7 +331,12 @@ class Link:
         if target.size <= _INLINE_ELEMENTS:
             self._exchange.on_params(target, source)
         else:
-            await asyncio.get_running_loop().run_in_executor(None, self._exchange.on_params, target, source)
+            copying = asyncio.get_running_loop().run_in_executor(None, self._exchange.on_params, target, source)
+            try:
+                await asyncio.shield(copying)  # no deadline: it is this process that works on it
+            finally:
+                if not copying.done():  # cancelled, but the thread reads on what the caller is about to give back
+                    await asyncio.wait([copying])
 
     async def _landed(self, ticks: list[int], parts: list[asyncio.Task[None]]) -> None:
         try:
@@ -364,12 +374,20 @@ class Link:
         if (place := self._staging.take(n_bytes, later)) is not None:
             return place
         try:
-            return await granted  # no deadline: another fetch of this node holds the memory, and has one
+            # No deadline: another fetch of this node holds the memory, and has one. Shielded: whoever gives memory back
+            # may hand it to a fetch that is cancelled and has not heard of it.
+            return await asyncio.shield(granted)
         except asyncio.CancelledError:
             self._staging.forget(later)
-            if granted.done() and not granted.cancelled():
+            if granted.done():
                 self._staging.give(granted.result())
             raise
+
+    def _start(self, part: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(part)
+        self._parts.add(task)
+        task.add_done_callback(self._parts.discard)
+        return task
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -385,9 +403,13 @@ class Link:
 async def _all(parts: list[Any]) -> list[Any]:
     """Wait for all; when one fails or the caller is cancelled, end the others before that is told."""
     try:
-        return [await part for part in parts]
+        await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)  # no deadline: each has its own
     finally:
         for part in parts:
             part.cancel()
-        if not all(part.done() for part in parts):
-            await asyncio.wait(parts)
+        await asyncio.wait(parts)  # no deadline: what is cancelled ends
+        # Every error is looked at, or Python complains of those that are not.
+        errors = [error for part in parts if not part.cancelled() and (error := part.exception()) is not None]
+    if errors:
+        raise errors[0]
+    return [part.result() for part in parts]

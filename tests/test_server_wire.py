@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from hogpour.net.wire.base import Ok
 from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Pushed
-from hogpour.net.wire.status import Fence
+from hogpour.net.wire.status import Fence, Report
 from hogpour.server import Server
 
 TOKEN = b"of tests, and of nobody else"
@@ -102,7 +103,7 @@ def test_a_peer_that_does_not_read_freezes_what_it_fetched_and_delays_nobody(loo
 
 
 async def not_read() -> None:
-    size = 4 << 20  # more than the kernel takes
+    size = 4 << 20  # more than the kernel takes for one that does not read
     server = Server(Sum(), inline_elements=0)
     server.open(0, np.zeros(size, np.float32))
     listener = Listener(server.handlers(), TOKEN, staging=Staging(64 << 20), payload_limit=1 << 30, log=lambda line: None)
@@ -110,8 +111,11 @@ async def not_read() -> None:
     slow, quick = Peer(listener.address, TOKEN), Peer(listener.address, TOKEN)
     grad, params, read = np.ones(size, np.float32), np.empty(size, np.float32), np.empty(size, np.float32)
     try:
-        await slow.request(Fetch(0, 1), into=memoryview(params), deadline_s=10.0)
+        await slow.request(Report(), deadline_s=10.0)  # connects
         assert slow._link is not None
+        stream = slow._link.transport._stream
+        assert stream is not None
+        stream.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)  # does not grow with what comes
         slow._link.transport.hold(True)
         late = asyncio.ensure_future(slow.request(Fetch(0, 1), into=memoryview(params), deadline_s=10.0))
         while not server._shards[0].vectors[0].readers:  # noqa: ASYNC110  what is waited for has no event

@@ -64,7 +64,8 @@ class Node:
     @cached_property
     def address(self) -> str:
         """Where it listens; waits until it does."""
-        return str(self.until("listening")["text"].rpartition(" ")[2])
+        said = [fields for fields in self.said if fields["event"] == "listening"]
+        return str((said or [self.until("listening")])[0]["text"].rpartition(" ")[2])
 
     @property
     def errors(self) -> str:
@@ -78,13 +79,18 @@ class Node:
         while (fields := self._line(deadline)) is not None:
             if fields["event"] == event and wanted(fields):
                 return fields
-        raise AssertionError(f"{self.name}: no more {event}\n{self._all()}")
+        raise AssertionError(f"{self.name}: no more {event}\n{self.all()}")
 
     def until_text(self, event: str, text: str) -> str:
         return str(self.until(event, lambda fields: text in fields["text"])["text"])
 
+    def said_text(self, event: str) -> str:
+        """The text of the first line of a kind that was said already."""
+        return str(next(fields["text"] for fields in self.said if fields["event"] == event))
+
     def until_training(self) -> Fields:
-        return self.until("progress")
+        """Wait until its own replicas have computed."""
+        return self.until("progress", lambda fields: fields["computing"] > 0)
 
     def end(self, code: int = 0, within_s: float = PATIENCE_S) -> Fields:
         """Wait for the end, whose code must be this one; return the last line that was said."""
@@ -94,9 +100,9 @@ class Node:
         try:
             self.process.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name}: still runs after {within_s:g} s\n{self._all()}") from None
-        assert self.process.returncode == code, f"{self.name}: ended with {self.process.returncode}\n{self._all()}"
-        assert "Traceback" not in self.errors, self._all()
+            raise AssertionError(f"{self.name}: still runs after {within_s:g} s\n{self.all()}") from None
+        assert self.process.returncode == code, f"{self.name}: ended with {self.process.returncode}\n{self.all()}"
+        assert "Traceback" not in self.errors, self.all()
         return self.said[-1] if self.said else {}
 
     def interrupt(self) -> None:
@@ -130,7 +136,7 @@ class Node:
         fd = self.process.stdout.fileno()
         while b"\n" not in self._read:
             if not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise AssertionError(f"{self.name}: silent\n{self._all()}")
+                raise AssertionError(f"{self.name}: silent\n{self.all()}")
             piece = os.read(fd, 1 << 16)
             if not piece:
                 return None
@@ -156,6 +162,10 @@ def nodes(folder: Path) -> Iterator[Callable[..., Node]]:
 
     try:
         yield start
+    except BaseException:
+        for node in started:
+            print(f"-- {node.name}\n{node.all()}")  # noqa: T201 (shown with the failure)
+        raise
     finally:
         for node in started:
             node.close()

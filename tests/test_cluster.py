@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from processes import Node, nodes
+
+from hogpour import checkpoint
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -61,22 +67,30 @@ def _nothing_is_left(start: Start) -> Iterator[None]:
     assert set(os.listdir("/dev/shm")) <= names
 
 
-def first(start: Start, folder: Path, **settings: float) -> Node:
-    """A first node that trains."""
-    node = start(job_file(folder, **settings), "--listen", "127.0.0.1:0")  # type: ignore[arg-type]
-    node.address  # noqa: B018 (waits)
-    node.until_training()
-    return node
-
-
-def joined(start: Start, first: Node, *more: str) -> Node:
-    """A node that joins and computes."""
-    node = start("--join", first.address, *more)
-    node.until("progress", lambda fields: fields["computing"] > 0)
-    return node
-
-
+COMPUTES: tuple[str, ...] = ()
 SERVES = ("--listen", "127.0.0.1:0")
+
+
+def cluster(start: Start, folder: Path, *others: tuple[str, ...], alone: bool = False, **settings: Any) -> list[Node]:
+    """A first node and others, all of which compute; started together, because starting takes longest.
+
+    Args:
+        alone: the first node's replicas stand still as soon as they have begun, so that the others are there in time.
+    """
+    one = start(job_file(folder, **settings), "--listen", "127.0.0.1:0")
+    rest = [start("--join", one.address, *more) for more in others]
+    one.until_training()
+    if alone:
+        for replica in one.replicas:
+            replica.suspend()
+    for node in rest:
+        node.until_training()
+    return [one, *rest]
+
+
+def go_on(node: Node) -> None:
+    for replica in node.replicas:
+        replica.resume()
 
 
 # -- who comes and goes ----------------------------------------------------------------------------------------------------
@@ -84,8 +98,7 @@ SERVES = ("--listen", "127.0.0.1:0")
 
 def test_nodes_leave_cleanly_and_their_shards_move_back(start: Start, tmp_path: Path) -> None:
     """The first node once failed at its end: it asked a server for shards that had long left, with the server."""
-    one = first(start, tmp_path)
-    computing, serving = joined(start, one), joined(start, one, *SERVES)
+    one, computing, serving = cluster(start, tmp_path, COMPUTES, SERVES)
     for node in (computing, serving):
         node.interrupt()
         assert node.end()["outcome"] == "stopped"
@@ -99,8 +112,7 @@ def test_nodes_leave_cleanly_and_their_shards_move_back(start: Start, tmp_path: 
 
 
 def test_ctrl_c_on_the_first_node_ends_all(start: Start, tmp_path: Path) -> None:
-    one = first(start, tmp_path)
-    others = [joined(start, one), joined(start, one, *SERVES)]
+    one, *others = cluster(start, tmp_path, COMPUTES, SERVES)
     one.interrupt()
     for node in (*others, one):
         assert node.end()["outcome"] == "stopped"
@@ -108,18 +120,82 @@ def test_ctrl_c_on_the_first_node_ends_all(start: Start, tmp_path: Path) -> None
 
 def test_a_computing_node_that_is_killed_costs_its_portions_and_no_example(start: Start, tmp_path: Path) -> None:
     epochs, lease_s = 150, 1.0
-    one = first(start, tmp_path, epochs=epochs, lease_s=lease_s)
-    pausing = one.replicas
-    for replica in pausing:  # so that nothing is over before the others are there
-        replica.suspend()
-    killed, kept = joined(start, one), joined(start, one, *SERVES)
+    one, killed, kept = cluster(start, tmp_path, COMPUTES, SERVES, alone=True, epochs=epochs, lease_s=lease_s)
     killed.kill()
     text = one.until_text("member", " is gone: silent for ")
     assert float(text.partition("silent for ")[2].partition(" s;")[0]) <= lease_s + 1.0
-    for replica in pausing:
-        replica.resume()
+    go_on(one)
     end = one.end()
     assert kept.end()["outcome"] == end["outcome"] == "finished"
     assert end["repeated"] > 0
     assert epochs * N_DIGITS <= end["examples"] <= epochs * N_DIGITS + end["repeated"]
     assert end["accuracy"] > 0.9
+
+
+# -- who dies ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_death_of_a_server_ends_all_and_the_run_goes_on_from_the_snapshot(start: Start, tmp_path: Path) -> None:
+    one, serving, computing = cluster(start, tmp_path, SERVES, COMPUTES, save_every_s=0.1)
+    one.until("progress", lambda fields: list(tmp_path.glob("model.snapshot/*/manifest.json")) != [])
+    serving.kill()
+    one.end(1, within_s=10)
+    computing.end(1, within_s=10)
+    said = re.compile(rf"^hogpour: node \d \({serving.address}\) is gone; it served shards \d to \d; "
+                      r"go on with --resume from (model\.snapshot/\d+)\n$")  # fmt: skip
+    for node in (one, computing):
+        match = said.match(node.errors)
+        assert match is not None, node.errors
+    assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == ["model.safetensors"]
+    done = json.loads((tmp_path / match[1] / "manifest.json").read_text())["snapshot"]["training"]["examples"]
+    epochs = done // N_DIGITS + 2
+    again = start(job_file(tmp_path), "--listen", "127.0.0.1:0", "--resume", "--epochs", str(epochs))
+    end = again.end()
+    assert (end["outcome"], end["examples"]) == ("finished", epochs * N_DIGITS)
+
+
+def test_the_death_of_the_first_node_ends_all_and_each_writes_what_it_holds(start: Start, tmp_path: Path) -> None:
+    """They wrote nothing once, and said no more than that nobody answered to a push."""
+    one, *others = cluster(start, tmp_path, COMPUTES, SERVES)
+    one.kill()
+    for node in others:
+        node.end(1, within_s=10)
+        number = node.said_text("joined").rpartition(" ")[2]
+        assert re.match(rf"^hogpour: the first node(, {one.address},)? does not answer: {one.address}: no answer to \w+ "
+                        r"within 2 s: connection refused\n$", node.errors), node.errors  # fmt: skip
+        assert node.said[-1]["event"] == "progress"
+        path = f"model.node-{number}.safetensors"
+        assert f"what this node holds is in {path}" in [fields.get("text") for fields in node.said]
+        model, state = checkpoint.load(str(tmp_path / path))
+        assert np.isfinite(model.params).all()
+        assert state is None
+
+
+def test_replicas_that_are_killed_inside_a_joined_node_start_again_and_no_example_is_lost(
+    start: Start, tmp_path: Path
+) -> None:
+    one, node = cluster(start, tmp_path, COMPUTES, alone=True, epochs=150)
+    for _ in range(2):
+        for replica in node.replicas:
+            replica.kill()
+        node.until("replica_restarted")
+    go_on(one)
+    ends = one.end(), node.end()
+    assert [end["outcome"] for end in ends] == ["finished"] * 2
+    assert (ends[0]["restarts"], ends[1]["restarts"], ends[0]["repeated"]) == (0, 2, 0)
+    assert 150 * N_DIGITS <= ends[0]["examples"] <= 150 * N_DIGITS + 2 * 16
+
+
+def test_a_joined_node_whose_replicas_die_for_good_leaves(start: Start, tmp_path: Path) -> None:
+    """It once fell silent, shards and all, and took the cluster with it."""
+    one, node = cluster(start, tmp_path, SERVES)
+    for death in range(3):
+        if death:
+            node.until("replica_restarted")
+        for replica in node.replicas:
+            replica.kill()
+    node.end(1)
+    assert "replica 0 died 3 times" in node.errors
+    one.until_text("member", " left")
+    one.interrupt()
+    assert one.end()["outcome"] == "stopped"

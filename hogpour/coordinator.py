@@ -24,7 +24,7 @@ import msgspec
 from hogpour.accounts import Accounts
 from hogpour.errors import ConfigError, RequestFailed
 from hogpour.net import address as addresses
-from hogpour.net.membership import Member, Membership
+from hogpour.net.membership import Member, Membership, spoken
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.beat import Beat, Beaten
@@ -233,8 +233,8 @@ class Coordinator:
                 raise RequestFailed("wrong", str(error)) from error
         now, there = self._clock(), self._members.at(message.address)
         if there is not None and (there.ready or there.node == self.home):
-            raise RequestFailed("busy", f"node {there.node} ({there.name}) serves at {message.address} and was heard "
-                                        f"{now - there.heard:.1f} s ago")  # fmt: skip
+            raise RequestFailed("busy", f"node {spoken(there.node)} ({there.name}) serves at {message.address} "
+                                        f"and was heard {now - there.heard:.1f} s ago")  # fmt: skip
         if there is not None:  # its answer was lost, and it asks again; or it was started anew before it was ready
             self._remove(there)
         if self._members.full:
@@ -289,6 +289,8 @@ class Coordinator:
         if self._members.gone(message.node):
             return _OK  # it asks again: the answer was lost
         member = self._known(message.node)
+        if message.reason:
+            self.fail(f"{_named(member)} cannot go on: {message.reason}")
         self.ledger.take_back(member.node)
         if member.node == self.home:
             return _OK  # it goes with its coordinator
@@ -327,8 +329,8 @@ class Coordinator:
         """Return a member, which is alive since it was heard from."""
         member = self._members.beat(node, self._clock())
         if member is None:
-            raise RequestFailed("fenced", f"node {node} is no member of the cluster: it was silent for too long, left, "
-                                          "or never joined")  # fmt: skip
+            raise RequestFailed("fenced", f"node {spoken(node)} is no member of the cluster: it was silent for too "
+                                          "long, left, or never joined")  # fmt: skip
         return member
 
     def _may_go(self, member: Member) -> bool:
@@ -393,4 +395,4 @@ class Coordinator:
 
 
 def _named(member: Member) -> str:
-    return f"node {member.node} ({member.address or member.name})"
+    return f"node {spoken(member.node)} ({member.address or member.name})"

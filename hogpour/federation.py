@@ -21,13 +21,14 @@ from typing import Any
 import msgspec
 
 from hogpour.config import Job, job_from
-from hogpour.errors import ClusterFailed, HogpourError, PeerLost, RequestFailed
+from hogpour.errors import ClusterFailed, ConfigError, HogpourError, PeerLost, RequestFailed
 from hogpour.founding import Founding
 from hogpour.link import Link
 from hogpour.member import Member
 from hogpour.net import address as addresses
 from hogpour.net.listener import Listener
 from hogpour.net.local import Local
+from hogpour.net.membership import spoken
 from hogpour.net.peer import Peer
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.staging import Staging
@@ -84,6 +85,8 @@ class Federation:
         self._local = Local(self._own)
         self._listener: Listener | None = None
         self._peers: dict[str, Peer] = {}
+        self._control: Peer | None = None
+        self._adopting: dict[int, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._alive: Callable[[], int] = lambda: 0
         self._server: Server | None = None
@@ -117,6 +120,8 @@ class Federation:
         """
         if self._listen:
             host, port = addresses.split(self._listen)
+            if self._join and host in ("0.0.0.0", "::"):
+                raise ConfigError(f"--listen {self._listen}: others are told this address; name one that they reach")
             staging = Staging(_STAGING_BYTES)
             self._listener = Listener(
                 self._handlers, self._token, staging=staging, payload_limit=LARGEST_SHARD_BYTES, log=self._log
@@ -125,14 +130,18 @@ class Federation:
             self.address = self._listener.address
             self._notify(Notice("listening", f"listening on {self.address}"))
         if self._join:
-            self._member = Member(self._reach(""), self._name, self.address, self._join)
+            # Apart from the parameters: behind a large push on a slow network, a heartbeat would come too late.
+            self._control = Peer(self._join, self._token)
+            self._member = Member(self._control, self._name, self.address, self._join)
             try:
                 self.joined = await self._member.join(self._join_s)
             except (PeerLost, RequestFailed) as error:
                 raise ClusterFailed(f"--join {self._join}: {error}") from error
-            self._notify(Notice("joined", f"joined {self._join} as node {self.joined.node}"))
-            self._spawn(self._member.beat(self._beats, self._heard))
-            self._spawn(self._member.rejoin(self._join_again))
+            self._notify(Notice("joined", f"joined {self._join} as node {spoken(self.joined.node)}"))
+            self._beating = [
+                self._spawn(self._member.beat(self._beats, self._heard)),
+                self._spawn(self._member.rejoin(self._join_again)),
+            ]
 
     def job(self) -> Job:
         """Return the job of the cluster that was joined.
@@ -288,7 +297,7 @@ class Federation:
             return ""
         assert self._member is not None
         place = Path(self._model)
-        return f"{place.stem}.node-{self._member.node}{place.suffix}"
+        return f"{place.stem}.node-{spoken(self._member.node)}{place.suffix}"
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -302,26 +311,33 @@ class Federation:
         self._queue.close()
         self._wake_all()
 
-    async def finish(self) -> None:
+    async def finish(self, reason: str = "") -> None:
         """Push and report the rest, wait for the others, take the last snapshot, fetch the final parameters, leave.
 
         Called when all replicas have ended. Raises ClusterFailed where that cannot be done.
+
+        Args:
+            reason: why nobody can go on; empty where the others can.
         """
         try:
-            await self._finish()
+            await self._finish(reason)
         except RequestFailed as error:
             raise ClusterFailed(str(error)) from error
 
-    async def give_up(self, error: HogpourError) -> None:
-        """Let the others know that this node cannot go on: all end with the first one; another one leaves."""
+    async def give_up(self, error: HogpourError, everywhere: bool = False) -> None:
+        """Let the others know that this node cannot go on: all end with the first one; another one leaves.
+
+        Args:
+            everywhere: nobody can go on.
+        """
         if self._founding is not None:
             self._founding.coordinator.fail(f"the first node cannot go on: {error}")
             self._failed_at = self._loop.time()
         elif not self.failed.done():
             with suppress(ClusterFailed):  # then the others find out
-                await self.finish()
+                await self.finish(str(error) if everywhere else "")
 
-    async def _finish(self) -> None:
+    async def _finish(self, reason: str) -> None:
         assert self._link is not None
         assert self._member is not None
         self._leasing.cancel()
@@ -336,7 +352,7 @@ class Federation:
         await self._guard(self._relocate())
         await self._guard(self._link.land())
         if self._founding is None:
-            await self._guard(self._member.leave())
+            await self._guard(self._member.leave(reason))
 
     async def close(self) -> None:
         """End everything at once; nothing is left open. What failed on the first node is told before."""
@@ -355,8 +371,11 @@ class Federation:
             await self._founding.close()
         for peer in self._peers.values():
             await peer.close()
+        if self._control is not None:
+            await self._control.close()
         for future in (self.failed, self.ended):
-            future.cancel()
+            if not future.cancel() and not future.cancelled():
+                future.exception()  # whoever could be told was told
 
     # -- small parts --------------------------------------------------------------------------------------------------
 
@@ -430,8 +449,8 @@ class Federation:
     def _join_again(self) -> None:
         """The old incarnation is dead: what it held is others', what it did is counted."""
         assert self._member is not None
-        self._notify(Notice("warning", f"was out of reach for longer than its lease; joined again as node "
-                                       f"{self._member.node}, its unfinished portions are others' now"))  # fmt: skip
+        self._notify(Notice("warning", "was out of reach for longer than its lease; joined again as node "
+                            f"{spoken(self._member.node)}, its unfinished portions are others' now"))  # fmt: skip
         if self._link is not None:
             self._counted = self._counted + self._own_totals()
             self._queue.take_all()
@@ -444,24 +463,34 @@ class Federation:
                 self._wake(replica)
 
     async def _adopt(self, message: Message, payload: memoryview | None) -> Reply:
-        """Take a shard over from another server."""
+        """Take a shard over from another server, or go on serving it."""
         assert isinstance(message, Adopt)
         assert self._server is not None
         del payload
-        if self._server.serves(message.shard):
-            return Reply(Ok())
-        if message.source == ("" if self.first else self.address):  # nobody has taken what this node gave up
-            self._server.reopen(message.shard)
-            return Reply(Ok())
-        part = self._map.range(message.shard)
-        memory = memoryview(bytearray(self._server.dump_bytes(part.stop - part.start)))
+        # One at a time: the request comes again when its connection breaks, and finds the work of the first one done.
+        async with self._adopting.setdefault(message.shard, asyncio.Lock()):
+            if self._server.serves(message.shard):
+                return Reply(Ok())
+            if message.source == ("" if self.first else self.address):  # nobody has taken what this node gave up
+                self._server.reopen(message.shard)
+                return Reply(Ok())
+            await self._bring(message.shard, message.source)
+        return Reply(Ok())
+
+    async def _bring(self, shard: int, source: str) -> None:
+        """Have another server give up a shard, and serve it here."""
+        assert self._server is not None
+        assert self._member is not None
         assert self.joined is not None
-        answer = await self._reach(message.source).request(
-            Dump(message.shard, True), into=memory, deadline_s=self.joined.give_up_s
-        )
+        part = self._map.range(shard)
+        memory = memoryview(bytearray(self._server.dump_bytes(part.stop - part.start)))
+        dump = Dump(shard, True, self._member.node)
+        try:
+            answer = await self._reach(source).request(dump, into=memory, deadline_s=self.joined.give_up_s)
+        except PeerLost as error:
+            raise RequestFailed("busy", f"shard {shard}: {error}") from error
         assert isinstance(answer, Dumped)
         self._server.install(answer, memory, part.start)
-        return Reply(Ok())
 
     async def _guard(self, work: Awaitable[Any]) -> Any:
         """Wait for something, unless the cluster fails meanwhile."""
@@ -496,7 +525,7 @@ class Federation:
         """Say who it is that does not answer at an address."""
         for shard, address in enumerate(self._map.addresses if self._link is not None else ()):
             if isinstance(error, PeerLost) and str(error).startswith(f"{address or self._join}: "):
-                who = f"node {self._map.owners[shard]}, which serves shards," if address else "the first node"
+                who = f"node {spoken(self._map.owners[shard])}, which serves shards," if address else "the first node"
                 return ClusterFailed(f"{who} does not answer: {error}")
         return ClusterFailed(str(error))
 

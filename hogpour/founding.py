@@ -20,6 +20,7 @@ from hogpour.checkpoint import TrainingState
 from hogpour.config import Job, job_to_dict
 from hogpour.coordinator import Coordinator, Terms
 from hogpour.errors import ClusterFailed, LayoutError, RequestFailed, ResourceError
+from hogpour.net.membership import first_node
 from hogpour.net.requests import Requests
 from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.portions import Blocks
@@ -100,6 +101,7 @@ class Founding:
             peers=reach,
             clock=self._loop.time,
             log=lambda line: notify(Notice("member", line)),
+            first_node=first_node(os.urandom(4)),
         )
         self._meta = snapshot.Meta(
             job,

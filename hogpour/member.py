@@ -105,12 +105,15 @@ class Member:
                                     f"{self.joined.give_up_s:g} s there is no newer map")  # fmt: skip
             await asyncio.sleep(_EMPTY_S)
 
-    async def leave(self) -> None:
+    async def leave(self, reason: str = "") -> None:
         """Go: portions and shards are given to others. Nobody who has given up the cluster needs this.
 
         Shards take as long as the network needs for them; that the coordinator lives is known from its heartbeats.
+
+        Args:
+            reason: why nobody can go on; empty where the others can.
         """
-        await self._ask(Leave(self.node), _LEAVE_S)
+        await self._ask(Leave(self.node, reason), _LEAVE_S)
 
     # -- portions
 

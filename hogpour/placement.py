@@ -20,6 +20,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 from hogpour.errors import PeerLost, RequestFailed
+from hogpour.net.membership import spoken
 from hogpour.net.requests import Requests
 from hogpour.net.wire.dump import Adopt
 from hogpour.net.wire.status import Fence
@@ -178,7 +179,7 @@ class Placement:
                 return
             except RequestFailed as error:
                 if not server.complained:
-                    self._log(f"{self._named(server)} does not fence node {node}: {error}")
+                    self._log(f"{self._named(server)} does not fence node {spoken(node)}: {error}")
                 server.complained = True
                 return
             server.owed.discard(node)
@@ -248,13 +249,14 @@ class Placement:
             return False
         except RequestFailed as error:
             self._move = None
-            self._fail(f"shard {move.shard} was lost between {self._named(source)} and node {move.taker}: {error}")
+            where = f"between {self._named(source)} and node {spoken(move.taker)}"
+            self._fail(f"shard {move.shard} was lost {where}: {error}")
             return False
         self._move = None
         return False
 
     def _named(self, server: _Server) -> str:
-        return f"node {server.node}" + (f" ({server.address})" if server.address else "")
+        return f"node {spoken(server.node)}" + (f" ({server.address})" if server.address else "")
 
 
 def listed(shards: list[int]) -> str:

@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from hogpour.algos.optim.base import Optimiser
 from hogpour.errors import RequestFailed
+from hogpour.net.membership import spoken
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.dump import Dump, Dumped, Window
@@ -183,7 +184,7 @@ class Server:
     def _dump(self, dump: Dump, payload: memoryview | None) -> Reply | Awaitable[Reply]:
         del payload
         if dump.node in self._refused:  # it would take a shard that others are to go on serving
-            raise RequestFailed("fenced", f"node {dump.node} is no member any more: it must join again")
+            raise RequestFailed("fenced", f"node {spoken(dump.node)} is no member any more: it must join again")
         shard = self._find(dump.shard)
         begin = partial(self._begin_dump, shard, dump.give_up)
         return self._in_turn(shard, begin) if shard.turns else begin()
@@ -215,7 +216,7 @@ class Server:
             raise _moved(shard.number)
         node, replica = push.node, push.replica
         if node in self._refused:
-            raise RequestFailed("fenced", f"node {node} is no member any more: it must join again")
+            raise RequestFailed("fenced", f"node {spoken(node)} is no member any more: it must join again")
         windows = shard.windows
         if windows.repeats(node, replica, push.sequence):
             shard.count_repeated()

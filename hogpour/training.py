@@ -157,7 +157,10 @@ class Training:
             await runner  # ends with the processes
             if self._federation is not None:
                 self._federation.moved()
-                await self._federation.finish()
+                if self.control.command == DIVERGED:
+                    await self._federation.give_up(HogpourError("the loss is not finite any more"), everywhere=True)
+                else:
+                    await self._federation.finish()
         except (ReplicaDied, ClusterFailed) as error:
             failure = error
             if self._federation is not None:

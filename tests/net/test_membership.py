@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from hogpour.net.membership import MOST_MEMBERS, Membership
+from hogpour.net.membership import MOST_MEMBERS, Membership, first_node, spoken
 
 
 def nodes(members: object) -> list[int]:
@@ -167,3 +167,10 @@ class MembershipMachine(RuleBasedStateMachine):
 TestMembership = MembershipMachine.TestCase
 TestMembership.settings = settings(max_examples=60, stateful_step_count=30)
 TestMembership.pytestmark = [pytest.mark.slow]
+
+
+def test_incarnations_of_two_runs_are_others_and_sound_alike() -> None:
+    first, second = first_node(b"\x00\x00\x00\x01"), first_node(b"\xff\xff\xff\xff")
+    assert first != second
+    assert [spoken(first), spoken(first + 1), spoken(second + 1)] == [1, 2, 2]
+    assert second + 4095 < 2**53  # also a number of JSON

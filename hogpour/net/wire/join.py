@@ -58,5 +58,8 @@ class Leave(Message, frozen=True):
 
     KIND = 33
     ANSWER = "Ok"
+    BODY_LIMIT = 4096
 
     node: int
+    reason: str = ""
+    """Why nobody can go on; empty where the others can."""

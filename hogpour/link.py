@@ -153,12 +153,13 @@ class Link:
 
     async def close(self) -> None:
         """End at once what is in flight."""
-        # The parts too: a task that is cancelled before its first step does not end them.
-        tasks: set[asyncio.Task[Any]] = self._tasks | self._parts
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)  # no deadline: what is cancelled ends
+        await self.drain()
+        for part in self._parts:  # of tasks that were cancelled before their first step; those of others have ended
+            part.cancel()
+        if self._parts:
+            await asyncio.wait(set(self._parts))  # no deadline: what is cancelled ends
         self._broken.cancel()
 
     def drop_pushes(self) -> None:

@@ -145,7 +145,8 @@ class Node:
         self.said.append(json.loads(line))
         return self.said[-1]
 
-    def _all(self) -> str:
+    def all(self) -> str:
+        """What it said, for whoever looks into a failure."""
         progress = [fields for fields in self.said if fields["event"] == "progress"]
         lines = [json.dumps(fields) for fields in self.said if fields["event"] != "progress" or fields in progress[-3:]]
         return "\n".join([*lines, "-- standard error:", self.errors])

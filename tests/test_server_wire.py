@@ -47,10 +47,9 @@ async def over_the_wire(inline: bool) -> None:
     listener = Listener(server.handlers(), TOKEN, staging=Staging(8 << 20), payload_limit=1 << 20, log=lines.append)
     await listener.start("127.0.0.1", 0)
     peers = [Peer(listener.address, TOKEN) for _ in (1, 2)]
-    largest = [0.0, 0.0]
 
     async def pushing(node: int, shard: int) -> None:
-        grad, params = np.full(size, node, np.float32), np.empty(size, np.float32)
+        grad, params, before = np.full(size, node, np.float32), np.empty(size, np.float32), 0.0
         for sequence in range(1, pushes + 1):
             request = push(sequence, shard, node=node)
             pushed, again, got = await asyncio.gather(
@@ -62,8 +61,8 @@ async def over_the_wire(inline: bool) -> None:
             assert isinstance(again, Pushed)
             assert isinstance(got, Fetched)
             assert (pushed.staleness >= 0, again.staleness) == (True, -1)
-            assert params.min() == params.max() >= largest[shard]
-            largest[shard] = float(params[0])
+            assert params.min() == params.max() >= before
+            before = float(params[0])
 
     try:
         async with asyncio.TaskGroup() as group:

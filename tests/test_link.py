@@ -645,6 +645,39 @@ async def test_a_shard_that_moved_here_and_away_again_is_followed_every_time() -
     assert (node.link.pushes, node.landed) == (1, [1])
 
 
+@pytest.mark.parametrize("kind", [Push, Fetch])
+async def test_a_server_that_went_after_its_shard_had_moved_is_asked_no_more(kind: type[Message]) -> None:
+    node = Node(shards=1)
+    await node.land()
+    node.step()
+    await settle()
+    node.link.follow(node.map.moved(0, 2, "z"))
+    for asked in node.open(kind):
+        asked.lost()
+    await settle()
+    assert ([asked.at for asked in node.open(kind)], node.relocations) == (["z"], [])
+    await node.push()
+    await node.fetch(1, 1.0)
+    assert (node.link.pushes, node.landed) == (1, [1])
+
+
+async def test_a_server_has_a_bounded_number_of_requests_to_answer_and_they_keep_their_order() -> None:
+    """The patience of each is for itself: with all shards of a large model in flight, the last one's would be over."""
+    node = Node(shards=6)
+    node.link.follow(ShardMap(2, node.map.bounds, node.map.owners, ("a",) * 6))
+    await node.land()
+    node.step()
+    for answered in range(12):
+        await settle()
+        kinds = [(type(asked.message), asked.message.shard) for asked in node.asked]
+        assert len(kinds) == min(12, 8 + answered)
+        assert kinds == [(kind, shard) for shard in range(6) for kind in (Push, Fetch)][: len(kinds)]
+        asked = node.asked[answered]
+        asked.pushed() if answered % 2 == 0 else asked.fetched(1, 1.0)
+    await settle()
+    assert (node.link.pushes, node.landed) == (1, [1])
+
+
 # -- fences
 
 

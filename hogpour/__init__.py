@@ -2,7 +2,8 @@
 
 Reading order of the house, from the ground up:
 
-    errors, spec, shards, config, stats     words: one flat vector, its cutting, the job, numbers; registry: file → class
+    errors, spec, shards, config, stats     words: one flat vector, its cutting, the job, numbers
+    registry                                file name → class
     layers/                                 mathematics: tile.py (the micro-kernel), then any layer; sequential.py
     contract, differences                   what every layer and loss is held to, yours too
     algos/                                  decisions: optim/, schedule/, exchange/, then a scheme such as hogwild.py
@@ -13,8 +14,10 @@ Reading order of the house, from the ground up:
     net/                                    frame, wire/ (one file a message), connection (no I/O); then the sockets
     replica, outlet, supervisor             a process that trains; what starts, watches and restarts it
     link, member                            pushes and fetches; joins, beats, leases
-    server, shard, coordinator, placement   the parameter server; members, portions, which node serves what
-    snapshot, founding, federation          shards on disk; the first node; a node's part in a cluster
+    server, shard, serving                  the parameter server; taking shards over
+    coordinator, placement                  members and portions; which node serves what
+    snapshot, founding                      shards on disk; the first node's own business
+    standing, federation                    what was done; a node's part in a cluster
     model, checkpoint                       prediction and evaluation; model files
     preparation, rehearsal, training, node  a run: what it begins with, its life, the async API
     cli, report, view, status, doctor       the command line and what it prints

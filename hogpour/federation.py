@@ -29,20 +29,21 @@ from hogpour.net import address as addresses
 from hogpour.net.listener import Listener
 from hogpour.net.local import Local
 from hogpour.net.membership import spoken
+from hogpour.net.neighbours import Neighbours
 from hogpour.net.peer import Peer
-from hogpour.net.requests import Handler, Reply, Requests
+from hogpour.net.requests import Handler, Reply
 from hogpour.net.staging import Staging
-from hogpour.net.wire.base import Message, Ok
+from hogpour.net.wire.base import Message
 from hogpour.net.wire.beat import Beaten
-from hogpour.net.wire.dump import Adopt, Dump, Dumped
 from hogpour.net.wire.join import Join, Joined
 from hogpour.preparation import Prepared
-from hogpour.server import Server
+from hogpour.serving import Serving
 from hogpour.shards import LARGEST_SHARD_BYTES
 from hogpour.shm.clocks import Clocks
 from hogpour.shm.landing import Landing
 from hogpour.shm.queue import TicketQueue
-from hogpour.stats import ClusterProgress, Notice, Totals
+from hogpour.standing import Standing
+from hogpour.stats import Notice
 
 __all__ = ["Federation"]
 
@@ -69,7 +70,7 @@ class Federation:
     Attributes:
         address: where this node listens; empty where it does not.
         joined: the job and the rules of the cluster; None on the first node before ``begin``.
-        before: examples that earlier runs of a resumed job used, and others before this node joined.
+        standing: what was done, as far as this node has heard.
         failed: gets an exception when the cluster cannot go on.
         ended: done when the cluster has nothing left to do, or stops.
     """
@@ -82,25 +83,20 @@ class Federation:
         self._name = f"{os.uname().nodename} process {os.getpid()}"
         self._handlers: dict[type[Message], Handler] = {Join: _not_yet}  # of others' requests
         self._own: dict[type[Message], Handler] = {}  # of this node's to itself
-        self._local = Local(self._own)
+        self._neighbours = Neighbours(Local(self._own), join, token)
         self._listener: Listener | None = None
-        self._peers: dict[str, Peer] = {}
         self._control: Peer | None = None
-        self._adopting: dict[int, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._alive: Callable[[], int] = lambda: 0
-        self._server: Server | None = None
+        self.standing = Standing()
+        self._serving: Serving | None = None
         self._member: Member | None = None
         self._link: Link | None = None
         self._founding: Founding | None = None
-        self._clocks: Clocks | None = None
-        self._counted = Totals()  # by earlier incarnations of this node
         self._model = ""  # the first node's model file
         self._relocating = False
         self._failed_at: float | None = None
         self.address = ""
         self.joined: Joined | None = None
-        self.before = 0
         self.failed: asyncio.Future[None] = self._loop.create_future()
         self.ended: asyncio.Future[None] = self._loop.create_future()
 
@@ -127,7 +123,7 @@ class Federation:
                 self._handlers, self._token, staging=staging, payload_limit=LARGEST_SHARD_BYTES, log=self._log
             )
             await self._listener.start(host, port)
-            self.address = self._listener.address
+            self.address = self._neighbours.address = self._listener.address
             self._notify(Notice("listening", f"listening on {self.address}"))
         if self._join:
             # Apart from the parameters: behind a large push on a slow network, a heartbeat would come too late.
@@ -139,7 +135,7 @@ class Federation:
                 raise ClusterFailed(f"--join {self._join}: {error}") from error
             self._notify(Notice("joined", f"joined {self._join} as node {spoken(self.joined.node)}"))
             self._beating = [
-                self._spawn(self._member.beat(self._beats, self._heard)),
+                self._spawn(self._member.beat(self.standing.beat, self._heard)),
                 self._spawn(self._member.rejoin(self._join_again)),
             ]
 
@@ -169,44 +165,47 @@ class Federation:
             ClusterFailed: the cluster's model or data are not this node's.
         """
         # The server's constructor compiles, which may take seconds.
-        self._server = await self._loop.run_in_executor(None, Server, job.algorithm.optimiser)
+        reach = self._neighbours.reach
+        self._serving = await self._loop.run_in_executor(None, Serving, job.algorithm.optimiser, reach)
         live = ready.live.arrays
-        self._all_examples = job.epochs * len(ready.examples.arrays["x"])
+        self.standing.all_examples = job.epochs * len(ready.examples.arrays["x"])
         if self.first:
             stored = await self._loop.run_in_executor(None, Founding.stored, job, ready) if resume else None
-            self._founding = Founding(job, ready, self._server, self._reach, self._notify, stored)
+            self._founding = Founding(job, ready, self._serving.server, reach, self._notify, stored)
             for notice in stored.notices if stored is not None else ():
                 self._notify(notice)
-            ready, self.before = self._founding.ready, self._founding.before
+            ready, self.standing.before = self._founding.ready, self._founding.before
+            self.standing.coordinator = self._founding.coordinator
             self._handlers |= self._founding.coordinator.handlers()
             self._own |= self._founding.coordinator.handlers(local=True)
-            self._member = Member(self._local, self._name, self.address, self.address)
+            self._member = Member(reach(""), self._name, self.address, self.address)
             self.joined = await self._member.join(self._join_s)
-            self._spawn(self._member.beat(self._beats, self._heard))
+            self._spawn(self._member.beat(self.standing.beat, self._heard))
             self._spawn(self._founding.run())
-        serving: dict[type[Message], Handler] = {**self._server.handlers(), Adopt: self._adopt}
-        self._handlers |= serving
-        self._own |= serving
+        self._handlers |= self._serving.handlers()
+        self._own |= self._serving.handlers()
         member, joined = self._member, self.joined
         assert member is not None
         assert joined is not None
-        self._clocks = Clocks(live["counters"], live["sums"])
+        self.standing.member, self.standing.clocks = member, Clocks(live["counters"], live["sums"])
         self._queue, self._landing = TicketQueue(live["queue"], live["queue_ring"]), Landing(live["landing"])
         self._replicas = len(live["landing"])
+        named = "" if self.first else self.address  # in the shard map
+        self._serving.node, self._serving.address, self._serving.patience_s = member.node, named, joined.give_up_s
         try:
-            await self._guard(member.ready(ready.network.spec.fingerprint, ready.digest))
             shard_map = await self._guard(member.where())
+            self._map = self._serving.map = shard_map
+            await self._guard(member.ready(ready.network.spec.fingerprint, ready.digest))  # now it may be given shards
         except RequestFailed as error:
             raise ClusterFailed(f"--join {self._join}: {error}") from error
-        self._map = shard_map
         self._link = Link(
             live,
             job.algorithm.exchange(),
             shard_map,
             node=member.node,
-            reach=self._reach,
+            reach=reach,
             own=self._own,
-            own_address="" if self.first else self.address or None,
+            own_address=named if self.first or named else None,
             relocate=member.where,
             wake=wake,
             staging=Staging(_STAGING_BYTES),
@@ -214,12 +213,12 @@ class Federation:
             fenced=member.fence,
             patience_s=joined.give_up_s,
         )
-        self._wake = wake
+        self._wake, self.standing.link = wake, self._link
         self._hold()
         await self._guard(self._link.land())
         if not self.first:
-            await self._guard(member.beat_once(self._beats, self._heard))
-            self.before = member.beaten.examples if member.beaten is not None else 0
+            await self._guard(member.beat_once(self.standing.beat, self._heard))
+            self.standing.before = member.beaten.examples if member.beaten is not None else 0
         return ready
 
     # -- training -----------------------------------------------------------------------------------------------------
@@ -232,7 +231,7 @@ class Federation:
         """
         assert self._member is not None
         assert self._link is not None
-        self._alive = alive
+        self.standing.alive = alive
         self._leasing = self._spawn(self._member.lease(self._queue, _STOCK_A_REPLICA * self._replicas, self._wake_all))
         self._spawn(self._link.broken())
 
@@ -243,51 +242,6 @@ class Federation:
         self._link.moved()
         if len(self._queue) < self._replicas:
             self._member.look()
-
-    def totals(self) -> Totals:
-        """Return what was done in this run: on the first node by the whole cluster."""
-        if self._founding is not None:
-            return self._founding.coordinator.totals
-        return self._own_totals()
-
-    @property
-    def examples(self) -> int:
-        """Examples used in this run by the whole cluster, as far as this node has heard."""
-        if self._founding is not None:
-            return self._founding.coordinator.totals.examples
-        if self.complete:  # the last heartbeats of others may be on their way to the first node still
-            return self._all_examples - self.before
-        beaten = self._member.beaten if self._member is not None else None
-        return max(0, (beaten.examples if beaten is not None else 0) - self.before)
-
-    def cluster(self) -> ClusterProgress:
-        """Return what this node knows of the cluster."""
-        beaten = self._member.beaten if self._member is not None else None
-        replicas = self._alive()
-        if self._founding is not None:
-            replicas = sum(m.replicas for m in self._founding.coordinator.state(self._loop.time()).members)
-        return ClusterProgress(
-            nodes=beaten.nodes if beaten is not None else 1,
-            replicas=replicas,
-            staleness=self.totals().mean_staleness,
-            warming=beaten is not None and beaten.warming,
-        )
-
-    @property
-    def stepped(self) -> bool:
-        """Whether the parameters are others than at the beginning of this run."""
-        return self.totals().pushes > 0 or self._own_totals().pushes > 0
-
-    @property
-    def complete(self) -> bool:
-        """Whether every example of every epoch was used."""
-        beaten = self._member.beaten if self._member is not None else None
-        return beaten is not None and beaten.command == "finish"
-
-    @property
-    def repeated(self) -> int:
-        """Examples that were handed out again; on another node than the first, nobody tells."""
-        return self._founding.coordinator.ledger.examples_repeated if self._founding is not None else 0
 
     @property
     def rescue(self) -> str:
@@ -345,7 +299,7 @@ class Federation:
         await self._guard(self._member.report())
         if self._founding is not None:
             self._founding.coordinator.tick(self._loop.time())
-        await self._guard(self._member.beat_once(self._beats, self._heard))
+        await self._guard(self._member.beat_once(self.standing.beat, self._heard))
         if self._founding is not None:
             await self._guard(self._founding.alone(_OTHERS_S))
             await self._guard(self._founding.snapshot())
@@ -369,8 +323,7 @@ class Federation:
             await self._listener.drain(0.5)
         if self._founding is not None:
             await self._founding.close()
-        for peer in self._peers.values():
-            await peer.close()
+        await self._neighbours.close()
         if self._control is not None:
             await self._control.close()
         for future in (self.failed, self.ended):
@@ -378,26 +331,6 @@ class Federation:
                 future.exception()  # whoever could be told was told
 
     # -- small parts --------------------------------------------------------------------------------------------------
-
-    def _reach(self, address: str) -> Requests:
-        """Return who answers at an address of the shard map."""
-        if (self.first and not address) or (address and address == self.address):
-            return self._local
-        address = address or self._join
-        if address not in self._peers:
-            self._peers[address] = Peer(address, self._token)
-        return self._peers[address]
-
-    def _beats(self) -> dict[str, Any]:
-        own = self._own_totals()
-        return {
-            "replicas": self._alive(),
-            "examples": own.examples,
-            "right": own.right,
-            "loss": own.loss,
-            "pushes": own.pushes,
-            "staleness": own.staleness,
-        }
 
     def _heard(self, beaten: Beaten) -> None:
         """Take in what the coordinator answered to a heartbeat."""
@@ -413,7 +346,7 @@ class Federation:
     async def _relocate(self) -> None:
         """Learn who serves what, free the shards that others have, and wait no longer for those who have none now."""
         assert self._member is not None
-        assert self._server is not None
+        assert self._serving is not None
         assert self._link is not None
         before = self._map
         try:
@@ -421,19 +354,9 @@ class Federation:
         finally:
             self._relocating = False
         self._link.follow(self._map)
-        for shard, owner in enumerate(self._map.owners):
-            if owner != self._member.node and not self._server.serves(shard):
-                self._server.drop(shard)
-        for address in set(before.addresses) - set(self._map.addresses):
-            if address in self._peers:  # it may have gone, and then nobody there would ever say that a shard has moved
-                await self._peers.pop(address).close()
-
-    def _own_totals(self) -> Totals:
-        clocks, link = self._clocks, self._link
-        if clocks is None or link is None:
-            return Totals()
-        now = Totals(clocks.examples, clocks.right, clocks.loss, link.pushes, link.staleness)
-        return now - self._counted
+        self._serving.follow(self._map)
+        # They may have gone, and then nobody there would ever say that a shard has moved.
+        await self._neighbours.forget(set(before.addresses) - set(self._map.addresses))
 
     def _hold(self) -> None:
         """In a warm start one replica of the cluster computes: the first one of the first node."""
@@ -451,8 +374,10 @@ class Federation:
         assert self._member is not None
         self._notify(Notice("warning", "was out of reach for longer than its lease; joined again as node "
                             f"{spoken(self._member.node)}, its unfinished portions are others' now"))  # fmt: skip
+        if self._serving is not None:
+            self._serving.node = self._member.node
         if self._link is not None:
-            self._counted = self._counted + self._own_totals()
+            self.standing.begin_again()
             self._queue.take_all()
             self._link.node = self._member.node
             self._link.drop_pushes()
@@ -461,36 +386,6 @@ class Federation:
         for replica in range(self._replicas):
             if self._landing.waits_for(replica):
                 self._wake(replica)
-
-    async def _adopt(self, message: Message, payload: memoryview | None) -> Reply:
-        """Take a shard over from another server, or go on serving it."""
-        assert isinstance(message, Adopt)
-        assert self._server is not None
-        del payload
-        # One at a time: the request comes again when its connection breaks, and finds the work of the first one done.
-        async with self._adopting.setdefault(message.shard, asyncio.Lock()):
-            if self._server.serves(message.shard):
-                return Reply(Ok())
-            if message.source == ("" if self.first else self.address):  # nobody has taken what this node gave up
-                self._server.reopen(message.shard)
-                return Reply(Ok())
-            await self._bring(message.shard, message.source)
-        return Reply(Ok())
-
-    async def _bring(self, shard: int, source: str) -> None:
-        """Have another server give up a shard, and serve it here."""
-        assert self._server is not None
-        assert self._member is not None
-        assert self.joined is not None
-        part = self._map.range(shard)
-        memory = memoryview(bytearray(self._server.dump_bytes(part.stop - part.start)))
-        dump = Dump(shard, True, self._member.node)
-        try:
-            answer = await self._reach(source).request(dump, into=memory, deadline_s=self.joined.give_up_s)
-        except PeerLost as error:
-            raise RequestFailed("busy", f"shard {shard}: {error}") from error
-        assert isinstance(answer, Dumped)
-        self._server.install(answer, memory, part.start)
 
     async def _guard(self, work: Awaitable[Any]) -> Any:
         """Wait for something, unless the cluster fails meanwhile."""

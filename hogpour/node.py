@@ -310,7 +310,7 @@ class Node:
                 replicas=self._supervisor.alive,
                 computing=training.clocks.n_begun,
                 notices=notices,
-                cluster=self._federation.cluster() if self._federation is not None else None,
+                cluster=self._federation.standing.cluster() if self._federation is not None else None,
             )
             if ended:
                 self._told = True

@@ -92,7 +92,7 @@ class Training:
         self._blocks = Blocks(len(ready.examples.arrays["x"]), job.batch, ready.block_replicas, job.epochs)
         self._federation, self._wake_fds = federation, wake_fds
         if federation is not None:
-            self._before = federation.before
+            self._before = federation.standing.before
         else:
             self._before = ready.state.examples if ready.state else 0
         self._first_ticket = ready.state.tickets if ready.state else 0
@@ -119,7 +119,7 @@ class Training:
     @property
     def examples(self) -> int:
         """Examples used in this run, by the whole cluster."""
-        return self.clocks.examples if self._federation is None else self._federation.examples
+        return self.clocks.examples if self._federation is None else self._federation.standing.examples
 
     @property
     def learnt(self) -> Totals:
@@ -127,7 +127,7 @@ class Training:
         clocks = self.clocks
         if self._federation is None:
             return Totals(clocks.examples, clocks.right, clocks.loss)
-        return self._federation.totals()
+        return self._federation.standing.totals()
 
     async def run(self) -> None:
         """Train to the end; ``summary`` and ``final`` hold the result.
@@ -324,7 +324,7 @@ class Training:
 
     def _all_used(self) -> bool:
         if self._federation is not None:
-            return self._federation.complete
+            return self._federation.standing.complete
         state = self._state()
         assert state is not None
         return state.tickets >= self._blocks.total and not state.pending
@@ -336,7 +336,7 @@ class Training:
         seconds = self.meter.seconds(self._loop.time())
         stepped = int(self.clocks.steps.sum()) > self._steps_before
         if self._federation is not None:
-            stepped = self._federation.stepped
+            stepped = self._federation.standing.stepped
         state: TrainingState | None = None
         written = False
         if stepped and outcome != "diverged":
@@ -365,7 +365,7 @@ class Training:
             epoch=self.epoch,
             restarts=self._supervisor.restarts,
             model=path if written else "",
-            repeated=self._federation.repeated if self._federation is not None else 0,
+            repeated=self._federation.standing.repeated if self._federation is not None else 0,
         )
 
     def _take_final(self, outcome: Outcome) -> Outcome:

@@ -15,7 +15,7 @@ FLOORS: list[set[str]] = [
     {"layers", "algos.optim", "algos.schedule", "differences", "contract"},  # 1 mathematics
     {"algos", "portions", "tickets", "windows", "accounts", "net.membership", "shm.layout", "net.address", "net.connection", "net.frame", "net.requests", "net.wire"},  # 2 pure decisions
     {"shm", "net", "formats", "scaling", "dataset", "data", "cpu"},  # 3 ports
-    {"model", "replica", "supervisor", "checkpoint", "preparation", "coordinator", "placement", "server", "shard", "snapshot", "outlet", "link", "member", "rehearsal", "founding", "federation"},  # 4 roles
+    {"model", "replica", "supervisor", "checkpoint", "preparation", "coordinator", "placement", "server", "shard", "snapshot", "outlet", "link", "member", "rehearsal", "founding", "federation", "serving", "standing"},  # 4 roles
     {"training", "node", "report", "status", "view", "doctor", "cli", "__main__", "__init__"},  # 5 the house
 ]
 

@@ -1,0 +1,48 @@
+"""Who answers at an address: this node itself, or a peer that is made when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hogpour.net.peer import Peer
+from hogpour.net.requests import Requests
+
+__all__ = ["Neighbours"]
+
+
+class Neighbours:
+    """The other nodes as one node reaches them, and itself.
+
+    Args:
+        own: answers this node's requests to itself.
+        first: address of the first node, which shard maps do not name; empty: this is the first node.
+        token: of the cluster.
+
+    Attributes:
+        address: where this node listens; empty where it does not.
+    """
+
+    def __init__(self, own: Requests, first: str, token: bytes) -> None:
+        self.address = ""
+        self._own, self._first, self._token = own, first, token
+        self._peers: dict[str, Peer] = {}
+
+    def reach(self, address: str) -> Requests:
+        """Return who answers at an address of the shard map; empty: the first node."""
+        named = address or self._first
+        return self._peer(named) if named and named != self.address else self._own
+
+    async def forget(self, addresses: Iterable[str]) -> None:
+        """Close the connections to these: what waits there fails at once."""
+        for address in addresses:
+            if address in self._peers:
+                await self._peers.pop(address).close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.forget(list(self._peers))
+
+    def _peer(self, address: str) -> Peer:
+        if address not in self._peers:
+            self._peers[address] = Peer(address, self._token)
+        return self._peers[address]

@@ -1,0 +1,81 @@
+"""A node as a server of shards among others: it takes shards over, gives them up, and frees what others have.
+
+Around ``server.Server``, which knows no peers. The coordinator's placement decides what is where.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from hogpour.algos.optim.base import Optimiser
+from hogpour.errors import PeerLost, RequestFailed
+from hogpour.net.requests import Handler, Reply, Requests
+from hogpour.net.wire.base import Message, Ok
+from hogpour.net.wire.dump import Adopt, Dump, Dumped
+from hogpour.server import Server
+from hogpour.shards import ShardMap
+
+__all__ = ["Serving"]
+
+
+class Serving:
+    """The shards of one node.
+
+    Args:
+        optimiser: how pushes are applied. Its kernel is compiled here, which may take seconds.
+        reach: address → who answers there.
+
+    Attributes:
+        server: has the shards.
+        node: incarnation of this node; set when it has joined, and again when it joins again.
+        address: at which the shard map names this node.
+        map: the newest shard map that this node knows.
+        patience_s: how long another server may take to hand a shard over.
+    """
+
+    def __init__(self, optimiser: Optimiser, reach: Callable[[str], Requests]) -> None:
+        self.server = Server(optimiser)
+        self.node, self.address, self.patience_s = 0, "", 7.0
+        self.map: ShardMap | None = None
+        self._reach = reach
+        self._adopting: dict[int, asyncio.Lock] = {}
+
+    def handlers(self) -> dict[type[Message], Handler]:
+        """Return what answers requests for shards."""
+        return {**self.server.handlers(), Adopt: self._adopt}
+
+    def follow(self, shard_map: ShardMap) -> None:
+        """Take in a newer map, and free the shards that others have for certain."""
+        self.map = shard_map
+        for shard, owner in enumerate(shard_map.owners):
+            if owner != self.node and not self.server.serves(shard):
+                self.server.drop(shard)
+
+    async def _adopt(self, message: Message, payload: memoryview | None) -> Reply:
+        """Take a shard over from another server, or go on serving it."""
+        assert isinstance(message, Adopt)
+        del payload
+        # One at a time: the request comes again when its connection breaks, and finds the work of the first one done.
+        async with self._adopting.setdefault(message.shard, asyncio.Lock()):
+            if self.server.serves(message.shard):
+                return Reply(Ok())
+            if message.source == self.address:  # nobody has taken what this node gave up
+                self.server.reopen(message.shard)
+            else:
+                await self._bring(message.shard, message.source)
+        return Reply(Ok())
+
+    async def _bring(self, shard: int, source: str) -> None:
+        """Have another server give up a shard, and serve it here."""
+        if self.map is None or not 0 <= shard < self.map.n_shards:
+            raise RequestFailed("busy", f"shard {shard}: this node does not know the shard map yet")
+        part = self.map.range(shard)
+        memory = memoryview(bytearray(self.server.dump_bytes(part.stop - part.start)))
+        dump = Dump(shard, True, self.node)
+        try:
+            answer = await self._reach(source).request(dump, into=memory, deadline_s=self.patience_s)
+        except PeerLost as error:
+            raise RequestFailed("busy", f"shard {shard}: {error}") from error
+        assert isinstance(answer, Dumped)
+        self.server.install(answer, memory, part.start)

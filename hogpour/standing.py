@@ -1,0 +1,103 @@
+"""How a node and its cluster stand: what was done, by whom, as far as this node has heard.
+
+The first node asks its coordinator; another one counts its own and takes the rest from the answers to its heartbeats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hogpour.coordinator import Coordinator
+from hogpour.link import Link
+from hogpour.member import Member
+from hogpour.shm.clocks import Clocks
+from hogpour.stats import ClusterProgress, Totals
+
+__all__ = ["Standing"]
+
+
+class Standing:
+    """The numbers of one node. Whoever learns of a source of them sets it here.
+
+    Attributes:
+        member: this node's membership.
+        coordinator: on the first node.
+        clocks: of this node's replicas.
+        link: pushes of this node.
+        alive: how many replica processes run here.
+        before: examples that earlier runs of a resumed job used, and others before this node joined.
+        all_examples: that the job uses, in all epochs.
+    """
+
+    def __init__(self) -> None:
+        self.member: Member | None = None
+        self.coordinator: Coordinator | None = None
+        self.clocks: Clocks | None = None
+        self.link: Link | None = None
+        self.alive: Callable[[], int] = lambda: 0
+        self.before = self.all_examples = 0
+        self._counted = Totals()  # by earlier incarnations of this node
+
+    def own(self) -> Totals:
+        """Return what this incarnation of this node did."""
+        clocks, link = self.clocks, self.link
+        if clocks is None or link is None:
+            return Totals()
+        return Totals(clocks.examples, clocks.right, clocks.loss, link.pushes, link.staleness) - self._counted
+
+    def begin_again(self) -> None:
+        """Say that this node is a new incarnation: what it did so far is counted as the old one's."""
+        self._counted += self.own()
+
+    def beat(self) -> dict[str, Any]:
+        """Return the fields of ``Beat``."""
+        own = self.own()
+        return {
+            "replicas": self.alive(),
+            "examples": own.examples,
+            "right": own.right,
+            "loss": own.loss,
+            "pushes": own.pushes,
+            "staleness": own.staleness,
+        }
+
+    def totals(self) -> Totals:
+        """Return what was done in this run: on the first node by the whole cluster."""
+        return self.own() if self.coordinator is None else self.coordinator.totals
+
+    @property
+    def examples(self) -> int:
+        """Examples used in this run by the whole cluster."""
+        if self.coordinator is not None:
+            return self.coordinator.totals.examples
+        if self.complete:  # the last heartbeats of others may be on their way to the first node still
+            return self.all_examples - self.before
+        beaten = self.member.beaten if self.member is not None else None
+        return max(0, (beaten.examples if beaten is not None else 0) - self.before)
+
+    def cluster(self) -> ClusterProgress:
+        """Return what this node knows of the cluster."""
+        beaten = self.member.beaten if self.member is not None else None
+        return ClusterProgress(
+            nodes=beaten.nodes if beaten is not None else 1,
+            replicas=self.alive() if self.coordinator is None else self.coordinator.replicas,
+            staleness=self.totals().mean_staleness,
+            warming=beaten is not None and beaten.warming,
+        )
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the parameters are others than at the beginning of this run."""
+        return self.totals().pushes > 0 or self.own().pushes > 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every example of every epoch was used."""
+        beaten = self.member.beaten if self.member is not None else None
+        return beaten is not None and beaten.command == "finish"
+
+    @property
+    def repeated(self) -> int:
+        """Examples that were handed out again; on another node than the first, nobody tells."""
+        return 0 if self.coordinator is None else self.coordinator.ledger.examples_repeated

@@ -109,6 +109,15 @@ class Node:
         """Press Ctrl+C."""
         self.process.send_signal(signal.SIGINT)
 
+    def pause(self) -> None:
+        """Stop its replicas; the node itself goes on."""
+        for replica in self.replicas:
+            replica.suspend()
+
+    def go_on(self) -> None:
+        for replica in self.replicas:
+            replica.resume()
+
     def kill(self) -> None:
         """``kill -9``, and reap it. Its replicas find out by themselves."""
         replicas = self.replicas

@@ -81,16 +81,10 @@ def cluster(start: Start, folder: Path, *others: tuple[str, ...], alone: bool = 
     rest = [start("--join", one.address, *more) for more in others]
     one.until_training()
     if alone:
-        for replica in one.replicas:
-            replica.suspend()
+        one.pause()
     for node in rest:
         node.until_training()
     return [one, *rest]
-
-
-def go_on(node: Node) -> None:
-    for replica in node.replicas:
-        replica.resume()
 
 
 # -- who comes and goes ----------------------------------------------------------------------------------------------------
@@ -124,7 +118,7 @@ def test_a_computing_node_that_is_killed_costs_its_portions_and_no_example(start
     killed.kill()
     text = one.until_text("member", " is gone: silent for ")
     assert float(text.partition("silent for ")[2].partition(" s;")[0]) <= lease_s + 1.0
-    go_on(one)
+    one.go_on()
     end = one.end()
     assert kept.end()["outcome"] == end["outcome"] == "finished"
     assert end["repeated"] > 0
@@ -179,7 +173,7 @@ def test_replicas_that_are_killed_inside_a_joined_node_start_again_and_no_exampl
         for replica in node.replicas:
             replica.kill()
         node.until("replica_restarted")
-    go_on(one)
+    one.go_on()
     ends = one.end(), node.end()
     assert [end["outcome"] for end in ends] == ["finished"] * 2
     assert (ends[0]["restarts"], ends[1]["restarts"], ends[0]["repeated"]) == (0, 2, 0)

@@ -24,7 +24,7 @@ from hogpour.net.wire import answers
 from hogpour.net.wire.base import Failed, Message
 from hogpour.net.wire.handshake import Challenge, Hello, Proof, Welcome
 
-__all__ = ["SKIP", "Arrived", "Connection", "Place"]
+__all__ = ["SKIP", "Arrived", "Connection", "Ended", "Place"]
 
 NONCE_BYTES = 32
 
@@ -45,6 +45,11 @@ _ANSWERS = answers()
 Arrived = tuple[int, Message, memoryview | None]
 """A whole frame: id, message and payload; a request at the acceptor, an answer at the connector. The payload is what
 ``Place`` returned, filled; None without one or where it was skipped."""
+
+
+class Ended(RemoteProtocolError):
+    """The other end sends no more, in the midst of something. Nobody need have broken a rule: a node that goes, or
+    turns strangers away, closes connections at any byte."""
 
 
 class Connection:
@@ -198,13 +203,13 @@ class Connection:
         """Say that the other end sends no more.
 
         Raises:
-            RemoteProtocolError: it ended inside a frame or before the end of the handshake.
+            Ended: inside a frame or before the end of the handshake.
         """
         if self.inside:
             name = "a header" if self._kind is None else self._kind.__name__
-            raise RemoteProtocolError(f"ended inside {name}")
+            raise Ended(f"ended inside {name}")
         if not self.ready:
-            raise RemoteProtocolError(f"ended before {self._expects.__name__}")
+            raise Ended(f"ended before {self._expects.__name__}")
 
     # What is in the scratch.
 

@@ -14,7 +14,7 @@ from functools import partial
 
 from hogpour.errors import HogpourError, PeerLost, ProtocolError, RemoteProtocolError, RequestFailed
 from hogpour.net.address import split
-from hogpour.net.connection import NONCE_BYTES, SKIP, Connection
+from hogpour.net.connection import NONCE_BYTES, SKIP, Connection, Ended
 from hogpour.net.transport import Transport
 from hogpour.net.wire.base import Failed, Message
 
@@ -322,7 +322,7 @@ class Peer:
             self._cause = _reason(error)
             if isinstance(error, RequestFailed):
                 self._fail_all(partial(RequestFailed, error.code), f"{self.address}: {error}")
-            elif isinstance(error, ProtocolError):
+            elif isinstance(error, ProtocolError) and not isinstance(error, Ended):
                 self._fail_all(RemoteProtocolError, f"{self.address}: {error}")
             self._fail_unrepeated()
 

@@ -319,6 +319,40 @@ def test_a_wrong_address_is_said_at_once(run: Run, greeting: bytes, reason: str)
     run(main())
 
 
+@pytest.mark.parametrize("n_bytes", [0, 10, 50])
+def test_a_connection_that_is_closed_before_the_proof_is_made_again(run: Run, n_bytes: int) -> None:
+    """A node that goes, or that turns away whoever has not proven the token because there are too many, closes with a
+    FIN; the request was failed then as if this were no node of the cluster, and the whole run with it."""
+
+    async def main() -> None:
+        closed = 0
+
+        async def closes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal closed
+            closed += 1
+            end = End("acceptor")
+            end.receive(await reader.read(4096))
+            writer.write(end.sends()[:n_bytes])
+            writer.close()
+
+        server = await asyncio.start_server(closes, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        peer = Peer(f"{host}:{port}", TOKEN)
+        try:
+            with pytest.raises(PeerLost, match=r"no answer to Fetch within 0\.2 s: ended (before|inside) (a header|Challenge)$"):
+                await peer.request(Fetch(0, 1), deadline_s=0.2)
+            assert closed > 1
+            server.close()
+            await server.wait_closed()
+            async with listening({Fetch: fetched}) as (listener, _):
+                peer._port = int(listener.address.rpartition(":")[2])
+                assert await peer.request(Fetch(5, 1), deadline_s=10) == Fetched(5, 1)
+        finally:
+            await peer.close()
+
+    run(main())
+
+
 def test_who_accepts_and_says_nothing_is_no_connection(run: Run) -> None:
     async def main() -> None:
         async def ignore(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

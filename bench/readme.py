@@ -53,7 +53,69 @@ def section() -> str:
         f"doing one step {warm['pytorch']:.1f} s; with an empty kernel cache {cold['ours']:.1f} s. The default job takes "
         f"{job['ours']:.1f} s, with an empty cache {cold_job['ours']:.1f} s.",
     ]
+    for name, told in (("loopback", _loopback), ("downpour", _downpour)):
+        if (RESULTS / f"{name}.json").is_file():
+            lines += ["", *told(_read(name))]
     return "\n".join(lines) + "\n"
+
+
+def _loopback(result: dict[str, Any]) -> list[str]:
+    """Return a table of those that fetch and push, at 1 KiB and at 64 MiB."""
+    calls, rates, _ = (table["rows"] for table in result["tables"])
+    cells = {(row["contender"], row["bytes"], row["what"]): f"{row['p50']:,.0f}" for row in calls}
+    cells |= {(row["contender"], row["bytes"], row["what"]): f"{row['GB/s']:.2f}" for row in rates}
+    columns = [(size, what) for size in ("1 KiB", "64 MiB") for what in ("fetch", "push")]
+    lines = [
+        f"`python -m bench loopback` (commit {result['machine']['commit'][:12]}): a parameter server and its client on this "
+        "machine, beside plain blocking sockets, a bare echo of as many bytes, PyTorch's RPC and a Ray actor. 1 KiB: median "
+        "of a call; 64 MiB: rate of the payload. Pushes are applied, but not by the echo.",
+        "",
+        "| | fetch 1 KiB (µs) | push 1 KiB (µs) | fetch 64 MiB (GB/s) | push 64 MiB (GB/s) |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for contender in dict.fromkeys(row["contender"] for row in calls):
+        lines.append(f"| {contender} | " + " | ".join(cells.get((contender, *column), "–") for column in columns) + " |")
+    return lines
+
+
+def _downpour(result: dict[str, Any]) -> list[str]:
+    """Return what one node costs, a table of one node and two, and how a slow one is borne, beside DDP."""
+    one, two, slowed = (table["rows"] for table in result["tables"])
+    ratios = " and ".join(f"{row['ratio']:.2f}" for row in one)
+    lines = [
+        f"`python -m bench downpour` (commit {result['machine']['commit'][:12]}): MNIST, 784-256-10, batches of 32. On one "
+        f"node, with n_push = n_fetch = 16, Downpour runs at {ratios} of Hogwild's rate (1 and 2 replicas). Two nodes with a "
+        "replica each share this machine's cores with their server and speak over loopback; beside them one node with two "
+        "replicas.",
+        "",
+        "| nodes | optimiser | n_push | n_fetch | images/s | mean staleness | s to 0.96 | accuracy |",
+        "|--:|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in two:
+        cells = [
+            str(row["nodes"]), {"sgd": "SGD", "adagrad": "Adagrad"}[row["optimiser"]],
+            *(str(row.get(key) or "–") for key in ("n_push", "n_fetch")), f"{row['rate']:,.0f}",
+            _number(row.get("staleness"), 1), _number(row.get("s to 0.96"), 2), f"{row['accuracy']:.4f}",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        "The same two nodes, and two processes of PyTorch's DDP over gloo: all alike, and with one of the two five times "
+        "slower.",
+        "",
+        "| | images/s | s to 0.96 | one slow: images/s | of alike | s to 0.96 |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    alike, slow = ([row for row in slowed if (row["slow"] > 1) == wanted] for wanted in (False, True))
+    for quick, late in zip(alike, slow, strict=True):
+        times = [_number(row.get("s to 0.96"), 2) for row in (quick, late)]
+        lines.append(f"| {quick['contender']} | {quick['rate']:,.0f} | {times[0]} | {late['rate']:,.0f} | "
+                     f"{late['of_alike']:.2f} | {times[1]} |")  # fmt: skip
+    return lines
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
 
 
 def measure(options: argparse.Namespace) -> harness.Report:

@@ -1,0 +1,47 @@
+"""The README's section of numbers: what it says of results that are there, and nothing of those that are not."""
+
+from __future__ import annotations
+
+import json
+
+from bench import readme
+
+RESULTS = {
+    "loopback": [
+        [{"bytes": "1 KiB", "what": what, "contender": name, "p50": p50}
+         for name, p50 in (("ours, uvloop", 61.4), ("echo, uvloop", 45.0)) for what in ("fetch", "push")],
+        [{"bytes": "64 MiB", "what": "fetch", "contender": "ours, uvloop", "GB/s": 2.345}],
+        [],
+    ],
+    "downpour": [
+        [{"replicas": 1, "ratio": 0.984}, {"replicas": 2, "ratio": 0.961}],
+        [{"optimiser": "sgd", "nodes": 1, "rate": 230000.0, "s to 0.96": 0.5, "accuracy": 0.9741},
+         {"optimiser": "adagrad", "nodes": 2, "n_push": 4, "n_fetch": 4, "rate": 150000.0, "staleness": 2.84,
+          "s to 0.96": None, "accuracy": 0.95}],
+        [{"contender": "ours", "slow": 1.0, "rate": 200000.0, "s to 0.96": 0.6},
+         {"contender": "ours", "slow": 5.0, "rate": 120000.0, "s to 0.96": 0.9, "of_alike": 0.6}],
+    ],
+}  # fmt: skip
+
+
+def test_the_readme_shows_the_cluster_when_its_results_are_there(tmp_path, monkeypatch):
+    for name in ("hogwild", "kernels", "startup"):
+        (tmp_path / f"{name}.json").write_bytes((readme.RESULTS / f"{name}.json").read_bytes())
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+    before = readme.section()
+    assert "loopback" not in before
+    assert "downpour" not in before
+    for name, rows in RESULTS.items():
+        result = {"machine": {"commit": "0123456789abcdef"}, "tables": [{"rows": table} for table in rows]}
+        (tmp_path / f"{name}.json").write_text(json.dumps(result), "utf-8")
+    section = readme.section()
+    assert section.startswith(before.rstrip("\n"))
+    for line in (
+        "| ours, uvloop | 61 | 61 | 2.35 | – |",
+        "| echo, uvloop | 45 | 45 | – | – |",
+        "| 1 | SGD | – | – | 230,000 | – | 0.50 | 0.9741 |",
+        "| 2 | Adagrad | 4 | 4 | 150,000 | 2.8 | – | 0.9500 |",
+        "| ours | 200,000 | 0.60 | 120,000 | 0.60 | 0.90 |",
+    ):
+        assert f"\n{line}\n" in section
+    assert "at 0.98 and 0.96 of Hogwild's rate" in section

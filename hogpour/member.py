@@ -71,15 +71,15 @@ class Member:
             RequestFailed: the coordinator does not want this node.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + patience_s
+        deadline, left = loop.time() + patience_s, patience_s
         while True:
-            left = deadline - loop.time()
             try:
                 answer = await self._coordinator.request(Join(self._name, self._address), deadline_s=left)
             except RequestFailed as error:
-                if error.code != "busy" or deadline - loop.time() < _BUSY_S:
+                if error.code != "busy" or deadline - loop.time() < 2 * _BUSY_S:
                     raise
                 await asyncio.sleep(_BUSY_S)
+                left = deadline - loop.time()
                 continue
             assert isinstance(answer, Joined)
             self.joined = answer

@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 from processes import Node, nodes
 
+import hogpour as hp
 from hogpour import checkpoint
+from hogpour.config import ClusterConfig, DataConfig
+from hogpour.errors import ClusterFailed, ConfigError, ResourceError
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -29,6 +32,7 @@ layers = [{{layer = "linear", units = 64}}, {{layer = "relu"}}, {{layer = "linea
 name = "downpour"
 n_push = 2
 n_fetch = 2
+warm_start_examples = {warm_start_examples}
 optimiser = {{name = "sgd", lr = 0.05}}
 [run]
 epochs = {epochs}
@@ -46,11 +50,9 @@ FOR_EVER = 1_000_000
 Start = Callable[..., Node]
 
 
-def job_file(
-    folder: Path, epochs: int = FOR_EVER, *, lease_s: float = 1.0, give_up_s: float = 2.0, save_every_s: float = 60.0
-) -> str:
-    text = JOB.format(epochs=epochs, lease_s=lease_s, give_up_s=give_up_s, save_every_s=save_every_s)
-    (folder / "job.toml").write_text(text)
+def job_file(folder: Path, **changes: float) -> str:
+    settings = {"epochs": FOR_EVER, "lease_s": 1.0, "give_up_s": 2.0, "save_every_s": 60.0, "warm_start_examples": 0}
+    (folder / "job.toml").write_text(JOB.format(**settings | changes))
     return "job.toml"
 
 
@@ -193,3 +195,82 @@ def test_a_joined_node_whose_replicas_die_for_good_leaves(start: Start, tmp_path
     one.until_text("member", " left")
     one.interrupt()
     assert one.end()["outcome"] == "stopped"
+
+
+# -- what is refused, and what a cluster of one equals; nodes in this process ----------------------------------------------
+
+
+def job_of(**changes: Any) -> hp.Job:
+    settings = {
+        "data": DataConfig(train="digits"),
+        "model": [hp.Linear(32), hp.Relu(), hp.Linear(10)],
+        "algorithm": hp.Downpour(n_push=1, n_fetch=1, optimiser=hp.Sgd(0.2)),
+        "epochs": 2,
+        "batch": 16,
+        "replicas": 1,
+        **changes,
+    }
+    return hp.Job(**settings)
+
+
+async def trained(job: hp.Job) -> hp.Model:
+    async with hp.Node(job) as node:
+        return await node.model()
+
+
+@pytest.mark.parametrize("optimiser", [hp.Sgd(0.2), hp.Adagrad(0.05)], ids=lambda o: type(o).__name__)
+async def test_one_replica_that_pushes_and_fetches_every_step_equals_sync_sgd_bit_for_bit(
+    optimiser: Any, tmp_path: Path
+) -> None:
+    whole = ClusterConfig()
+    cut = ClusterConfig(shard_bytes=1024)
+    params = []
+    for name, algorithm, cluster in (
+        ("sync", hp.SyncSgd(optimiser=optimiser), whole),
+        ("one", hp.Downpour(n_push=1, n_fetch=1, optimiser=optimiser), whole),
+        ("many", hp.Downpour(n_push=1, n_fetch=1, optimiser=optimiser), cut),
+    ):
+        path = str(tmp_path / f"{name}.safetensors")
+        await trained(job_of(algorithm=algorithm, cluster=cluster, save=path))
+        params.append(checkpoint.load(path)[0].params.tobytes())
+    assert params[1:] == params[:1] * 2
+
+
+async def test_joining_where_nobody_is_ends_after_the_stated_time() -> None:
+    with pytest.raises(ClusterFailed, match=r"^--join 127\.0\.0\.1:1: 127\.0\.0\.1:1: no answer to Join within 0\.2 s: "
+                                            "connection refused$"):  # fmt: skip
+        async with hp.Node(join="127.0.0.1:1", join_s=0.2):
+            pass
+
+
+async def test_a_node_with_another_token_is_refused() -> None:
+    async with hp.Node(job_of(epochs=FOR_EVER), listen="127.0.0.1:0", token=b"the token of these nodes") as first:
+        with pytest.raises(ClusterFailed, match=rf"^--join {first.address}: .*token"):
+            async with hp.Node(join=first.address, token=b"another token, as long"):
+                pass
+        with pytest.raises(ResourceError, match=rf"^{first.address} is in use by process {os.getpid()} \("):
+            async with hp.Node(job_of(), listen=first.address):
+                pass
+
+
+async def test_a_scheme_for_one_machine_is_refused_before_a_port_is_opened() -> None:
+    with pytest.raises(ConfigError, match=r'^--listen: algorithm\.name = "hogwild" trains on one machine; for several'):
+        async with hp.Node(job_of(algorithm=hp.Hogwild()), listen="127.0.0.1:0"):
+            pass
+
+
+def test_in_a_warm_start_only_one_replica_of_the_cluster_computes(start: Start, tmp_path: Path) -> None:
+    job_file(tmp_path, warm_start_examples=40 * N_DIGITS)
+    one = start("job.toml", "--listen", "127.0.0.1:0", "--replicas", "2")
+    other = start("--join", one.address)
+    assert one.until_training()["computing"] == 1
+    one.pause()
+    waiting = [other.until("progress") for _ in range(3)]
+    assert {(fields["computing"], fields["cluster_warming"]) for fields in waiting} == {(0, True)}
+    one.go_on()
+    one.until_text("member", "warm start is over: all replicas compute")
+    assert one.until("progress", lambda fields: fields["computing"] == 2)["examples"] >= 40 * N_DIGITS
+    assert other.until_training()["examples"] >= 40 * N_DIGITS
+    one.interrupt()
+    for node in (one, other):
+        assert node.end()["outcome"] == "stopped"

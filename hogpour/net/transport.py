@@ -141,7 +141,7 @@ class Transport(asyncio.BufferedProtocol):
             payload: contiguous bytes behind it,             n_payload: their number.
         """
         stream, waiting = self._stream, self._waiting
-        if self._ended or stream is None:
+        if self._ended or stream is None or stream.is_closing():  # broken, and we are about to be told
             return True
         if n_payload <= JOINED_BYTES:
             if n_payload:
@@ -240,7 +240,7 @@ class Transport(asyncio.BufferedProtocol):
     def _pump(self) -> None:
         """Write what waits, until the kernel takes no more."""
         waiting, stream = self._waiting, self._stream
-        while waiting and not self._paused and stream is not None:
+        while waiting and not self._paused and stream is not None and not stream.is_closing():
             item = waiting.popleft()
             if callable(item):
                 item()

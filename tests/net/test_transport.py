@@ -25,9 +25,15 @@ class Stream:
         self.room = 1 << 60
         self.done: list[str] = []
         self.protocol: Transport | None = None
+        self.breaks_after, self.broken = 0, False
+
+    def is_closing(self) -> bool:
+        return self.broken
 
     def write(self, data: Any) -> None:
+        assert not self.broken, "asyncio logs a warning for this"
         self.written.append(data)
+        self.broken = len(self.written) == self.breaks_after
         self.room -= len(data)
         if self.room < 0:
             assert self.protocol is not None
@@ -85,6 +91,19 @@ def test_a_small_frame_is_one_write() -> None:
     assert transport.write(b"frame", [payload[:5], payload[5:]], JOINED_BYTES)
     assert stream.written == [b"frame" + b"p" * JOINED_BYTES]
     assert transport.bytes_out == 5 + JOINED_BYTES
+
+
+def test_nothing_is_written_to_a_connection_that_broke_before_that_is_told() -> None:
+    """The event loop tells in its next turn; what was written until then brought lines from asyncio to the terminal."""
+    transport, stream, owner = made(linked()[0])
+    stream.breaks_after = 2
+    assert transport.write(b"frame", [memoryview(bytes(3 * PIECE_BYTES))], 3 * PIECE_BYTES) is False
+    sent: list[str] = []
+    transport.after(lambda: sent.append("first"))
+    assert transport.write(b"another")
+    assert (len(stream.written), sent, owner.heard) == (2, [], [])
+    transport.connection_lost(BrokenPipeError())
+    assert sent == ["first"]
 
 
 def test_a_large_payload_is_not_copied() -> None:

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,10 @@ from hogpour.training import Training
 
 __all__ = ["Node"]
 
+_T = TypeVar("_T")
+
+_STOPPED = "stopped before training began; nothing was written"
+
 
 class Node:
     """Trains a job on this machine. Use once, as ``async with Node(job) as node: async for progress in node: ...``.
@@ -52,6 +56,10 @@ class Node:
         resume: go on from the job's model file; in a cluster, from the snapshot beside it.
         every_s: longest time between two snapshots of the iteration.
         threads: kernel threads of each replica; 0: the cores shared out among the replicas.
+
+    Attributes:
+        tell: called with what a person wants to know before training has begun, when there are no snapshots to iterate
+            over; None: the first one says it.
     """
 
     def __init__(
@@ -76,8 +84,9 @@ class Node:
         self._bells: list[Doorbell] = []
         self._resume, self._every_s, self._threads = resume, every_s, threads
         self._notices: list[Notice] = []
+        self.tell: Callable[[Notice], None] | None = None
         self._news, self._stop_asked = asyncio.Event(), asyncio.Event()
-        self._entered = self._ended = self._told = False
+        self._entered = self._supervised = self._ended = self._told = False
         self._reading: asyncio.Future[Prepared] | None = None
         self._training: Training | None = None
         self._task: asyncio.Task[None] | None = None
@@ -94,28 +103,29 @@ class Node:
             raise HogpourError("a node runs once: make another Node of the same job")
         self._entered = True
         try:
-            job = self._job = await self._found()
+            job = self._job = await self._unless_stopped(self._found())
+            replicas = count_replicas(job)
+            if job.save:
+                checkpoint.check_writable(job.save)
         except BaseException:
             if self._federation is not None:
                 await self._federation.close()
             raise
-        replicas = count_replicas(job)
         if replicas > cpu.cores():
             text = f"run.replicas = {replicas} on {cpu.cores()} cores: replicas will wait for one another's core"
             self._notify(Notice("warning", text))
         threads = self._threads or max(1, cpu.cores() // replicas)
-        if job.save:
-            checkpoint.check_writable(job.save)
         self._bell = Doorbell()
         self._bells = [Doorbell() for _ in range(replicas)] if self._federation is not None else []
         wake_fds = [bell.listen_fd for bell in self._bells]
         self._fds = (anonymous_file(), anonymous_file())
         self._supervisor = Supervisor(replicas, threads, (*self._fds, self._bell.ring_fd, *wake_fds), self._notify)
+        self._supervised = True
         try:
             await self._supervisor.start()
             ready = await self._read(replicas)
             if self._federation is not None:
-                ready = await self._federation.begin(job, ready, self._wake, self._resume)
+                ready = await self._unless_stopped(self._federation.begin(job, ready, self._wake, self._resume))
             self._training = Training(
                 job,
                 ready,
@@ -138,6 +148,22 @@ class Node:
             raise
         self._task = asyncio.create_task(self._run())
         return self
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do what others have to answer to, unless a stop is asked meanwhile."""
+        task, stop = asyncio.ensure_future(work), asyncio.ensure_future(self._stop_asked.wait())
+        try:
+            await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
+            if self._stop_asked.is_set():
+                raise Stopped(_STOPPED)
+            return task.result()
+        finally:
+            stop.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])  # no deadline: a request that is cancelled ends
+            if not task.cancelled():
+                task.exception()  # a stop counts more
 
     async def _found(self) -> Job:
         """Become a part of a cluster, where there is one to be, and return the job."""
@@ -173,7 +199,7 @@ class Node:
         finally:
             stop.cancel()
         if self._stop_asked.is_set():
-            raise Stopped("stopped before training began; nothing was written")
+            raise Stopped(_STOPPED)
         return self._reading.result()
 
     async def __aexit__(
@@ -268,8 +294,8 @@ class Node:
         self._stop_asked.set()
 
     def kill(self) -> None:
-        """Kill the replicas at once."""
-        if self._entered:
+        """Kill the replicas at once, where there are any."""
+        if self._supervised:
             self._supervisor.kill()
 
     @property
@@ -326,6 +352,9 @@ class Node:
         reaping.result()
 
     def _notify(self, notice: Notice) -> None:
+        if self._task is None and self.tell is not None:
+            self.tell(notice)
+            return
         self._notices.append(notice)
         self._news.set()
 

@@ -35,7 +35,7 @@ class Reporter(Protocol):
 
     def progress(self, progress: Progress) -> None: ...
 
-    def notice(self, text: str) -> None: ...
+    def notice(self, notice: Notice) -> None: ...
 
     def finished(self, summary: Summary) -> None: ...
 
@@ -47,6 +47,7 @@ async def run_node(make: Callable[[], Node], reporter: Reporter) -> int:
     """Make a node, let it train, report it, and return the exit code. The first signal stops, the second kills."""
     loop, asked = asyncio.get_running_loop(), 0
     node = make()
+    node.tell = reporter.notice
 
     def on_signal() -> None:
         nonlocal asked
@@ -67,7 +68,7 @@ async def run_node(make: Callable[[], Node], reporter: Reporter) -> int:
             summary = await node.wait()
     except Stopped as stopped:
         reporter.close()
-        reporter.notice(str(stopped))
+        reporter.notice(Notice("warning", str(stopped)))
         _leave(stopped.exit_code)
     finally:
         reporter.close()
@@ -89,7 +90,7 @@ class JsonReporter:
 
     def progress(self, progress: Progress) -> None:
         for notice in progress.notices:
-            _print_json({"event": notice.event, "text": notice.text})
+            self.notice(notice)
         if progress.examples:
             nested = ("notices", "evaluation", "cluster")
             fields = {k: v for k, v in asdict(progress).items() if k not in nested}
@@ -99,8 +100,8 @@ class JsonReporter:
                 fields |= {f"test_{k}": v for k, v in asdict(progress.evaluation).items()}
             _print_json({"event": "progress", **fields})
 
-    def notice(self, text: str) -> None:
-        _print_json({"event": "warning", "text": text})
+    def notice(self, notice: Notice) -> None:
+        _print_json({"event": notice.event, "text": notice.text})
 
     def finished(self, summary: Summary) -> None:
         _print_json({"event": "finished", **asdict(summary)})
@@ -129,7 +130,7 @@ class TableReporter:
 
     def progress(self, progress: Progress) -> None:
         for notice in progress.notices:
-            self._say(notice)
+            self.notice(notice)
         if not progress.examples:
             return
         if self._examples is None:  # a resumed run does not begin with 0; the first rate is that since it began
@@ -153,8 +154,9 @@ class TableReporter:
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._move(progress)
 
-    def notice(self, text: str) -> None:
-        self._print(text, "yellow")
+    def notice(self, notice: Notice) -> None:
+        quiet = notice.event in ("compiling", "compiled", "listening", "joined", "member", "snapshot")
+        self._print(notice.text, "dim" if quiet else "yellow")
 
     def finished(self, summary: Summary) -> None:
         words = "trained" if summary.outcome == "finished" else f"{summary.outcome} after"
@@ -210,14 +212,14 @@ class TableReporter:
         bar = "━" * round(30 * share)
         text = Text(f"{bar:<30}", "cyan")
         left = "" if progress.left_s is None else f", {_duration(progress.left_s)} left"
-        plural = "s" if progress.replicas != 1 else ""
+        replicas, on = progress.replicas, ""
+        if progress.cluster is not None:
+            replicas = progress.cluster.replicas
+            on = f", {progress.cluster.nodes} node" + ("s" if progress.cluster.nodes != 1 else "")
+        plural = "s" if replicas != 1 else ""
         text.append(f" {share:4.0%}  {progress.rate:,.0f}/s, loss {_number(progress.loss)}{left}, "
-                    f"{progress.replicas} replica{plural}", "default")  # fmt: skip
+                    f"{replicas} replica{plural}{on}", "default")  # fmt: skip
         self._live.update(text)
-
-    def _say(self, notice: Notice) -> None:
-        quiet = notice.event in ("compiling", "compiled", "listening", "joined", "member", "snapshot")
-        self._print(notice.text, "dim" if quiet else "yellow")
 
     def _print(self, text: str, style: str = "") -> None:
         self._console.print(text, style=style or None, markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -16,7 +17,8 @@ from processes import Node, nodes
 import hogpour as hp
 from hogpour import checkpoint
 from hogpour.config import ClusterConfig, DataConfig
-from hogpour.errors import ClusterFailed, ConfigError, ResourceError
+from hogpour.errors import ClusterFailed, ConfigError, InputError, ResourceError, Stopped
+from hogpour.stats import Notice
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -274,3 +276,35 @@ def test_in_a_warm_start_only_one_replica_of_the_cluster_computes(start: Start, 
     one.interrupt()
     for node in (one, other):
         assert node.end()["outcome"] == "stopped"
+
+
+async def test_a_stop_while_a_node_joins_ends_at_once() -> None:
+    """Ctrl+C once waited for the whole time of joining, and a second one was a traceback."""
+    node = hp.Node(join="127.0.0.1:1", join_s=60.0)
+    entering = asyncio.ensure_future(node.__aenter__())
+    await asyncio.sleep(0)
+    node.kill()  # there are no replicas yet
+    node.stop()
+    with pytest.raises(Stopped, match=r"^stopped before training began; nothing was written$"):
+        await asyncio.wait_for(entering, 5.0)
+
+
+async def test_what_happens_before_training_is_told_at_once(tmp_path: Path) -> None:
+    """A person saw nothing until the data were read, not even on which port the node listened."""
+    told: list[Notice] = []
+    node = hp.Node(job_of(data=DataConfig(train="nothing.npz"), save=str(tmp_path / "m")), listen="127.0.0.1:0")
+    node.tell = told.append
+    with pytest.raises(InputError, match="no such file"):
+        async with node:
+            pass
+    assert [notice.event for notice in told] == ["listening"]
+
+
+async def test_a_node_that_cannot_write_its_model_file_closes_its_port() -> None:
+    address = "127.0.0.1:0"
+    for _ in range(2):
+        node = hp.Node(job_of(save="/nowhere/m.safetensors"), listen=address)
+        with pytest.raises(InputError, match="there is no folder /nowhere"):
+            async with node:
+                pass
+        address = node.address

@@ -287,6 +287,9 @@ class Record:
     def progress(self, progress: Progress) -> None:
         self.told.append(progress)
 
+    def notice(self, notice: Notice) -> None:
+        self.told.append(notice)
+
     def finished(self, summary: Summary) -> None:
         self.told.append(summary)
 

@@ -7,7 +7,7 @@ first node, whose coordinator is reached without a socket.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from hogpour.errors import ClusterFailed, PeerLost, RequestFailed
@@ -52,8 +52,10 @@ class Member:
         self._spec, self._data = "", ""
         self._held: set[int] = set()
         self._done: set[int] = set()
+        self._queued: Container[int] = ()
         self._wish = asyncio.Event()
         self._fenced = asyncio.Event()
+        self._leaving = False
         self.joined: Joined | None = None
         self.beaten: Beaten | None = None
 
@@ -88,7 +90,13 @@ class Member:
     async def ready(self, spec: str, data: str) -> None:
         """Say that this node can compute. Raises RequestFailed where its model or its data are others."""
         self._spec, self._data = spec, data
-        await self._ask(Ready(self.node, spec, data))
+        node = self.node
+        try:
+            await self._ask(Ready(node, spec, data))
+        except RequestFailed as error:
+            if error.code != "fenced":
+                raise
+            self.fence(node)  # whoever joins again says this again
 
     async def where(self, older_than: int = -1) -> ShardMap:
         """Return the shard map, waiting until there is one of a later epoch than ``older_than``."""
@@ -113,13 +121,16 @@ class Member:
         Args:
             reason: why nobody can go on; empty where the others can.
         """
+        self._leaving = True
         await self._ask(Leave(self.node, reason), _LEAVE_S)
 
     # -- portions
 
     def finished(self, tickets: tuple[int, ...]) -> None:
         """Note blocks whose every gradient is acknowledged; they are reported with the next lease."""
-        mine = self._held.intersection(tickets)
+        # What is still in the queue was held by an earlier incarnation of this node too, and some replica has ended it
+        # for that one; pushes of it may have been refused. It is done when it is done again.
+        mine = {ticket for ticket in self._held.intersection(tickets) if ticket not in self._queued}
         self._held -= mine
         self._done |= mine
         if mine:
@@ -131,7 +142,8 @@ class Member:
 
     def fence(self, node: int) -> None:
         """Say that incarnation ``node`` of this node was declared dead."""
-        if node == self.node:  # news of an earlier one comes late
+        # News of an earlier one comes late; and whoever leaves is no member soon, as it has asked for.
+        if node == self.node and not self._leaving:
             self._fenced.set()
 
     async def lease(self, queue: TicketQueue, stock: int, wake: Callable[[], None]) -> None:
@@ -141,6 +153,7 @@ class Member:
             stock: tickets that the queue should hold.
             wake: called when there is something to take, or there will not be.
         """
+        self._queued = queue
         while True:
             self._wish.clear()
             want = max(0, min(stock, ROOM) - len(queue))
@@ -229,6 +242,7 @@ class Member:
             self._done.clear()
             self._fenced.clear()
             again()
+            self._wish.set()  # the queue was emptied, perhaps
             if self._spec:
                 await self.ready(self._spec, self._data)
 

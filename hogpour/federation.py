@@ -129,6 +129,7 @@ class Federation:
             # Apart from the parameters: behind a large push on a slow network, a heartbeat would come too late.
             self._control = Peer(self._join, self._token)
             self._member = Member(self._control, self._name, self.address, self._join)
+            self._notify(Notice("joining", f"joining {self._join}"))
             try:
                 self.joined = await self._member.join(self._join_s)
             except (PeerLost, RequestFailed) as error:

@@ -155,7 +155,7 @@ class TableReporter:
             self._move(progress)
 
     def notice(self, notice: Notice) -> None:
-        quiet = notice.event in ("compiling", "compiled", "listening", "joined", "member", "snapshot")
+        quiet = notice.event in ("compiling", "compiled", "listening", "joining", "joined", "member", "snapshot")
         self._print(notice.text, "dim" if quiet else "yellow")
 
     def finished(self, summary: Summary) -> None:

@@ -32,6 +32,7 @@ class Notice:
         "compiling",
         "compiled",
         "listening",
+        "joining",
         "joined",
         "member",
         "replica_died",

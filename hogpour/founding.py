@@ -111,6 +111,9 @@ class Founding:
             bounds,
             tuple(row.name for row in rows),
         )
+        if warm.n_push > 2 * warm.n_fetch:
+            notify(Notice("warning", f"n_push = {warm.n_push} is well above n_fetch = {warm.n_fetch}: a push then acts "
+                          f"like one step at up to {warm.n_push} times the learning rate"))  # fmt: skip
         self._writer = snapshot.Writer(snapshot.folder_beside(job.save)) if job.save else None
         self._writing = asyncio.Lock()
         if stored is not None:

@@ -240,10 +240,10 @@ async def test_one_replica_that_pushes_and_fetches_every_step_equals_sync_sgd_bi
 
 async def test_joining_where_nobody_is_ends_after_the_stated_time() -> None:
     told: list[Notice] = []
+    node = hp.Node(join="127.0.0.1:1", join_s=0.2)
+    node.tell = told.append
     with pytest.raises(ClusterFailed, match=r"^--join 127\.0\.0\.1:1: 127\.0\.0\.1:1: no answer to Join within 0\.2 s: "
                                             "connection refused$"):  # fmt: skip
-        node = hp.Node(join="127.0.0.1:1", join_s=0.2)
-        node.tell = told.append
         async with node:
             pass
     assert told == [Notice("joining", "joining 127.0.0.1:1")]

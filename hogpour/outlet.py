@@ -66,6 +66,9 @@ class Outlet:
         self._tick = self._landing.wanted()[number]
         self._tick_step = steps
         self._refresh()
+        if self._accrual.full:  # the predecessor was killed before it sealed
+            self._seal()
+            self._ring()
 
     def before_step(self) -> bool:
         """Wait until the next step may be computed; return False where the replica must end."""
@@ -75,10 +78,14 @@ class Outlet:
             self._accrual.begin(self._landing.number(self._number))
         return True
 
+    def accrued(self) -> None:
+        """Count the gradient that the exchange has just accrued. Before the clock does: a kill between the two has the
+        batch used twice, and the other way round it would be counted as used and pushed by nobody."""
+        self._view.n_accrued = self._accrual.added(self._view.lr_scale)
+
     def after_step(self) -> None:
-        """Count the gradient that the exchange has just accrued; seal and ask where it is time."""
+        """Seal and ask where it is time, after a gradient was accrued and counted."""
         self._steps += 1
-        self._view.n_accrued = self._accrual.added()
         due = self._view.n_accrued >= self._exchange.n_push
         if due:
             self._seal()
@@ -93,7 +100,8 @@ class Outlet:
         """Report a finished block with the next push; return False where the replica must end."""
         if not self._accrual.free and not self._await(lambda: 0 if self._accrual.free else BUFFER):
             return False
-        if self._accrual.finish(ticket):
+        self._accrual.finish(ticket)
+        if self._accrual.full:
             self._seal()
             self._ring()
         return True
@@ -141,7 +149,7 @@ class Outlet:
         return None if self._landing.held(self._number) else self.queue.take(announce)
 
     def _seal(self) -> None:
-        self._accrual.seal(self._view.lr_scale)
+        self._accrual.seal()
         self._refresh()
 
     def _refresh(self) -> None:

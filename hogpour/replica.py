@@ -261,6 +261,8 @@ class Replica:
             return False
         workspace.backward()
         self._exchange.on_gradient(self._view, self._grad)
+        if self._outlet is not None:
+            self._outlet.accrued()
         self._view.t = self._clocks.record(self._number, batch, loss, right) + 1
         if self._outlet is not None:
             self._outlet.after_step()

@@ -99,10 +99,10 @@ class Node:
         accrual.begin(self.landing.number(replica))
         accrual.buffer[:] = value
         for _ in range(steps):
-            accrual.added()
+            accrual.added(scale)
         for ticket in tickets:
             accrual.finish(ticket)
-        accrual.seal(scale)
+        accrual.seal()
 
     def step(self, replica: int = 0, value: float = 1.0, **more: Any) -> None:
         """What a replica does with n_push = n_fetch = 1."""
@@ -247,8 +247,8 @@ async def test_each_shard_is_sent_its_own_part_of_the_sum() -> None:
     accrual = node.accruals[0]
     accrual.begin(1)
     accrual.buffer[:] = np.arange(3 * SIZE)
-    accrual.added()
-    accrual.seal(1.0)
+    accrual.added(1.0)
+    accrual.seal()
     node.link.moved()
     await settle()
     assert b"".join(asked.bytes for asked in node.asked) == np.arange(3 * SIZE, dtype=np.float32).tobytes()
@@ -477,8 +477,8 @@ async def test_a_push_names_the_clock_of_the_landing_that_its_first_gradient_was
     for clock, asked in zip((20, 30), node.open(Fetch)):
         asked.fetched(clock, 0.0)
     await settle()
-    accrual.added()
-    accrual.seal(1.0)
+    accrual.added(1.0)
+    accrual.seal()
     node.seal()
     node.link.moved()
     await settle()
@@ -497,8 +497,8 @@ async def test_of_a_landing_that_is_long_past_the_oldest_clock_is_named_that_is_
         await settle()
         await node.fetch(clock, 0.0)
     assert len(node.link._landings) == 2
-    node.accruals[0].added()
-    node.accruals[0].seal(1.0)
+    node.accruals[0].added(1.0)
+    node.accruals[0].seal()
     node.link.moved()
     await settle()
     assert node.open(Push)[0].message.clock == 3

@@ -165,3 +165,54 @@ def test_a_successor_finishes_the_block_and_the_window(alive_for: int) -> None:
     link.deliver()
     assert sum(push.steps for push in link.pushes) == 39
     assert sorted({t for push in link.pushes for t in push.tickets}) == list(range(Blocks(203, 16, 1, 3).total))
+
+
+def test_a_batch_is_accrued_before_it_is_counted_as_used() -> None:
+    """A replica that was killed between the two had counted a batch whose gradient nobody ever pushed."""
+    job = job_of(algorithm=hp.Downpour(optimiser=hp.Sgd(0.1), n_push=5, n_fetch=5))
+    x, y = digits(203)
+    network = network_of(job, x.shape[1:])
+    layout = live_layout(network, job.algorithm.optimiser, 1, 0, True)
+    live = layout.views(bytearray(layout.size))
+    link = FakeLink(live, job.algorithm.optimiser, 1)
+    link.lease(list(range(Blocks(len(x), job.batch, 1, job.epochs).total)))
+
+    class Killed(Exception):
+        pass
+
+    class Mortal(Replica):
+        def step(self, *arguments: Any) -> bool:
+            record, steps = self._clocks.record, int(self._clocks.steps.sum())
+
+            def die(*counts: Any) -> int:
+                if steps == 6:
+                    raise Killed
+                return record(*counts)
+
+            self._clocks.record = die  # type: ignore[method-assign]
+            try:
+                return super().step(*arguments)
+            finally:
+                del self._clocks.record
+
+    with pytest.raises(Killed):
+        Mortal(job, network, live, x, y, 0, block_replicas=1, wait=link.deliver).run()
+    Replica(job, network, live, x, y, 0, block_replicas=1, wait=link.deliver).run()
+    link.deliver()
+    assert sum(push.steps for push in link.pushes) == 40  # 39, and one twice
+
+
+def test_a_successor_pushes_at_the_rate_of_what_was_accrued() -> None:
+    """It sealed the window of its predecessor with the scale that a view has before its first block: 1."""
+    job = job_of(algorithm=hp.Downpour(optimiser=hp.Sgd(0.1), n_push=100, n_fetch=1, schedule=hp.Step(every=1, factor=0.25)))
+    x, y = digits(16)
+    network = network_of(job, x.shape[1:])
+    layout = live_layout(network, job.algorithm.optimiser, 1, 0, True)
+    live = layout.views(bytearray(layout.size))
+    link = FakeLink(live, job.algorithm.optimiser, 1)
+    link.queue.put([1])  # of the second epoch
+    Replica(job, network, live, x, y, 0, block_replicas=1, wait=link.deliver, alive=lambda: not live["counters"][0, 0]).run()
+    assert not link.pushes
+    Replica(job, network, live, x, y, 0, block_replicas=1, wait=link.deliver, alive=lambda: not link.pushes).run()
+    link.deliver()
+    assert [push.scale for push in link.pushes] == [0.25]

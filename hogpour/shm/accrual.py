@@ -32,7 +32,7 @@ TICKETS = 64
 WORDS = (1 + BUFFERS, LINE_BYTES // 8)
 """Shape of the words of one replica, int64: a line of its own, then a line for each buffer."""
 
-_ACTIVE, _COUNT, _SEQUENCE, _LANDING = range(4)  # of the replica's line
+_ACTIVE, _COUNT, _SEQUENCE, _LANDING, _NEWEST_SCALE = range(5)  # of the replica's line
 _STATE, _SEALED_COUNT, _SEALED_LANDING, _SCALE, _N_TICKETS = range(5)  # of a buffer's line
 
 
@@ -89,31 +89,41 @@ class Accrual:
 
     @property
     def waiting(self) -> bool:
-        """Whether there is anything to seal."""
-        return bool(self._own[_COUNT] or self._lines[self._own[_ACTIVE], _N_TICKETS])
+        """Whether there is anything to seal. What lies in a buffer that is not ``free`` is another push's."""
+        return self.free and bool(self._own[_COUNT] or self._lines[self._own[_ACTIVE], _N_TICKETS])
+
+    @property
+    def full(self) -> bool:
+        """Whether the window can take no further ticket, and must be sealed."""
+        return self.free and self._lines[self._own[_ACTIVE], _N_TICKETS] == TICKETS
 
     def begin(self, landing: int) -> None:
         """Say on which landing the first gradient of the window is computed; before that gradient."""
         self._own[_LANDING] = landing
 
-    def added(self) -> int:
-        """Count one gradient that was added to ``buffer``; return how many it holds."""
+    def added(self, scale: float) -> int:
+        """Count one gradient that was added to ``buffer``; return how many it holds.
+
+        Args:
+            scale: factor of the learning-rate schedule; that of the newest gradient is the push's.
+        """
+        self._own[_NEWEST_SCALE] = np.float64(scale).view(np.int64)
         self._own[_COUNT] += 1
         return int(self._own[_COUNT])
 
-    def finish(self, ticket: int) -> bool:
-        """Note a finished block; return whether the window is full of them and must be sealed."""
+    def finish(self, ticket: int) -> None:
+        """Note a finished block. Not where the window is ``full``."""
         line = self._lines[self._own[_ACTIVE]]
         count = int(line[_N_TICKETS])
         self._tickets[self._own[_ACTIVE], count] = ticket
         line[_N_TICKETS] = count + 1
-        return count + 1 == TICKETS
 
-    def seal(self, scale: float) -> None:
+    def seal(self) -> None:
         """Give the active buffer to the link and go on with the other one, once that is ``free``."""
+        assert self.free, "a buffer was sealed that the link still sends"
         line = self._lines[self._own[_ACTIVE]]
         line[_SEALED_COUNT], line[_SEALED_LANDING] = self._own[_COUNT], self._own[_LANDING]
-        line[_SCALE] = np.float64(scale).view(np.int64)
+        line[_SCALE] = self._own[_NEWEST_SCALE]
         word = (1 + int(self._own[_ACTIVE])) * WORDS[1] + _STATE
         accrual_store(self._flat, word, self._own[_SEQUENCE])  # the last store: whoever sees it sees all of the above
         self._switch()

@@ -48,27 +48,27 @@ def mortal_store() -> None:
         raise Killed
 
 
-def add(replica: Accrual, value: float) -> None:
+def add(replica: Accrual, value: float, scale: float = 1.0) -> None:
     if not replica.count:
         replica.begin(7)
         replica.buffer[:] = 0
     replica.buffer[:] += np.float32(value)
-    replica.added()
+    replica.added(scale)
 
 
 def test_a_sealed_buffer_stays_as_it_is_while_the_other_one_fills() -> None:
     memory = Memory()
     replica = memory.replica()
     add(replica, 1)
-    add(replica, 2)
+    add(replica, 2, 0.5)
     replica.finish(5)
-    replica.seal(0.5)
+    replica.seal()
     add(replica, 9)
     (push,) = memory.sealed()
     assert push == accrual.Sealed(0, 0, 1, 2, 7, 0.5, (5,))
     assert memory.buffers[push.buffer].tolist() == [3] * 16
     assert replica.free
-    replica.seal(1.0)
+    replica.seal()
     assert not replica.free
     assert [push.sequence for push in memory.sealed()] == [1, 2]
     released(memory.words, push)
@@ -79,7 +79,10 @@ def test_a_sealed_buffer_stays_as_it_is_while_the_other_one_fills() -> None:
 def test_a_window_that_is_full_of_tickets_says_so() -> None:
     replica = Memory().replica()
     assert not replica.waiting
-    assert [replica.finish(ticket) for ticket in range(accrual.TICKETS)] == [False] * (accrual.TICKETS - 1) + [True]
+    for ticket in range(accrual.TICKETS):
+        assert not replica.full
+        replica.finish(ticket)
+    assert replica.full
     assert replica.waiting
 
 
@@ -89,7 +92,7 @@ def test_a_successor_goes_on_in_the_unsealed_buffer() -> None:
     successor = memory.replica()
     assert successor.count == 1
     add(successor, 1)
-    successor.seal(1.0)
+    successor.seal()
     assert memory.buffers[memory.sealed()[0].buffer].tolist() == [2] * 16
 
 
@@ -120,7 +123,7 @@ def test_a_kill_at_any_store_of_sealing_neither_loses_nor_doubles_a_push(
 
     Mortal.left = stores
     try:
-        replica.seal(1.0)
+        replica.seal()
         died = False
     except Killed:
         died = True
@@ -130,9 +133,9 @@ def test_a_kill_at_any_store_of_sealing_neither_loses_nor_doubles_a_push(
         link()
     successor = memory.replica()
     if successor.count:  # it was not sealed yet
-        successor.seal(1.0)
+        successor.seal()
     add(successor, 10)
-    successor.seal(1.0)
+    successor.seal()
     link()
     assert pushes == [(1, 1, 1.0), (2, 1, 10.0)]
 
@@ -180,3 +183,20 @@ def test_whoever_loses_a_ticket_takes_its_announcement_back() -> None:
 
     assert tickets.take(announce) is None
     assert announced == [4, -1]
+
+
+def test_what_is_in_a_buffer_that_the_link_sends_is_nobodys_to_seal() -> None:
+    """A replica that waited for blocks sealed such a buffer once more: its push lost its gradients, or its memory was
+    written while it was on the wire, and the answer to it undid a later sealing."""
+    memory = Memory()
+    replica = memory.replica()
+    for value in (1, 2):
+        add(replica, value)
+        replica.finish(value)
+        replica.seal()
+    assert not replica.free
+    assert not replica.waiting
+    assert not replica.full
+    with pytest.raises(AssertionError, match="that the link still sends"):
+        replica.seal()
+    assert [(push.sequence, push.steps, push.tickets) for push in memory.sealed()] == [(1, 1, (1,)), (2, 1, (2,))]

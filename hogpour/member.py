@@ -153,10 +153,10 @@ class Member:
             stock: tickets that the queue should hold.
             wake: called when there is something to take, or there will not be.
         """
-        self._queued = queue
+        self._queued, stock = queue, min(stock, ROOM)  # of a node with very many replicas
         while True:
             self._wish.clear()
-            want = max(0, min(stock, ROOM) - len(queue))
+            want = max(0, stock - len(queue))
             if want > stock // 2 or self._done:
                 leased = await self._lease(want)
                 if leased is not None:

@@ -252,7 +252,10 @@ class Placement:
             where = f"between {self._named(source)} and node {spoken(move.taker)}"
             self._fail(f"shard {move.shard} was lost {where}: {error}")
             return False
+        # Where it was, but by a new map: whoever was refused meanwhile waits for one.
+        self.map = self.map.moved(move.shard, source.node, source.address)
         self._move = None
+        self.wake()
         return False
 
     def _named(self, server: _Server) -> str:

@@ -284,6 +284,20 @@ async def test_a_shard_is_brought_back_when_its_server_has_heard_that_the_taker_
     cluster.agrees()
 
 
+async def test_a_shard_that_came_back_has_a_map_of_its_own() -> None:
+    """A node whose push was refused while the shard was given up waits for a map of a later epoch. None came when the
+    shard was where it had been, and after 10 s that node gave up the cluster."""
+    cluster = Cluster(2)
+    cluster.serve(2)
+    cluster.world["n2:1"].gate = asyncio.Event()
+    await cluster.tick()
+    cluster.placement.gone(2)
+    changed = asyncio.ensure_future(cluster.placement.changed())
+    await cluster.tick(3)
+    assert (cluster.owners, cluster.placement.map.epoch, changed.done()) == ((1, 1), 2, True)
+    cluster.agrees()
+
+
 async def test_a_shard_that_nobody_has_any_more_fails_the_run() -> None:
     cluster = Cluster(2)
     cluster.serve(2)

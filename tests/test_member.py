@@ -409,6 +409,7 @@ def test_what_was_done_before_the_fence_and_not_reported_is_others(run: Any) -> 
             await node.silent(LEASE_S + 1.0)
             await asyncio.sleep(0.5)
             assert (node.member.node, node.ledger.done) == (3, 0)
+            assert [m.done for m in node.wire.of(Lease) if m.node == 3] == [[]]
             assert node.ledger.examples_repeated == 40
 
     run(main())

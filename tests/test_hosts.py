@@ -17,7 +17,7 @@ from processes import Node, nodes
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 N_MNIST = 60_000
-EPOCHS = 4
+EPOCHS = 8
 
 JOB = """
 [data]
@@ -124,13 +124,15 @@ def test_mnist_on_three_hosts_survives_a_death_and_a_cut_cable(hosts: Hosts, sha
         cut.go_on()
         hosts.cut(3)
         began = one.until_training()["seconds"]
-        gone = [one.until_text("member", " is gone: silent for ") for _ in range(2)]
         late = joined(2)  # in the middle
+        gone = [one.until_text("member", " is gone: silent for ") for _ in range(2)]
         one.until("progress", lambda fields: fields["seconds"] >= began + 5)  # its own clock: 5 s of a cut cable
         hosts.mend(3)
         cut.until_text("warning", "joined again as node ")
+        cut.pause()
         late.until_training()
-        one.go_on()
+        for node in (one, cut):
+            node.go_on()
         end = one.end()
         assert [node.end()["outcome"] for node in (cut, late)] == ["finished"] * 2
     assert end["outcome"] == "finished"

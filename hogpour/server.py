@@ -183,10 +183,8 @@ class Server:
 
     def _dump(self, dump: Dump, payload: memoryview | None) -> Reply | Awaitable[Reply]:
         del payload
-        if dump.node in self._refused:  # it would take a shard that others are to go on serving
-            raise RequestFailed("fenced", f"node {spoken(dump.node)} is no member any more: it must join again")
         shard = self._find(dump.shard)
-        begin = partial(self._begin_dump, shard, dump.give_up)
+        begin = partial(self._begin_dump, shard, dump)
         return self._in_turn(shard, begin) if shard.turns else begin()
 
     def _fence(self, fence: Fence, payload: memoryview | None) -> Reply:
@@ -242,10 +240,12 @@ class Server:
             raise _moved(shard.number)
         return self._frozen(Fetched(shard.number, shard.clock), shard.vectors[:1])
 
-    def _begin_dump(self, shard: Shard, give_up: bool) -> Reply:
-        if shard.given_up and not give_up:  # but whoever takes it over may ask again: the first answer may be lost
+    def _begin_dump(self, shard: Shard, dump: Dump) -> Reply:
+        if dump.node in self._refused:  # it would take a shard that others are to go on serving
+            raise RequestFailed("fenced", f"node {spoken(dump.node)} is no member any more: it must join again")
+        if shard.given_up and not dump.give_up:  # but the taker may ask again: the first answer may be lost
             raise _moved(shard.number)
-        shard.given_up = give_up
+        shard.given_up = dump.give_up
         return self._frozen(Dumped(shard.number, shard.clock, list(shard.windows)), shard.vectors[:])
 
     def _frozen(self, message: Message, vectors: list[Vector]) -> Reply:

@@ -484,3 +484,17 @@ def test_a_fenced_node_cannot_take_a_shard_over() -> None:
     assert server.serves(0)
     with pytest.raises(RequestFailed, match="shard 5 is not served here"):
         server.reopen(5)
+
+
+async def test_a_taker_that_is_fenced_while_it_waits_its_turn_does_not_get_the_shard(kernels: Kernels) -> None:
+    """The source was told to go on, did, and then gave the shard up to a dead node when the turn came."""
+    server = served(inline=False)
+    first = asyncio.ensure_future(soon(server, push(1), ones()))
+    dump = asyncio.ensure_future(soon(server, Dump(0, True, 7)))
+    await settle()
+    server.forget(7)
+    await kernels.finish()
+    assert first.result().message == Pushed(0, 1, 0)
+    with pytest.raises(RequestFailed, match="node 7 is no member"):
+        await dump
+    assert server.serves(0)

@@ -33,6 +33,7 @@ from hogpour.net.neighbours import Neighbours
 from hogpour.net.peer import Peer
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.staging import Staging
+from hogpour.net.token import check_address
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.beat import Beaten
 from hogpour.net.wire.join import Join, Joined
@@ -53,6 +54,9 @@ _STAGING_BYTES = 32 << 20
 _STOCK_A_REPLICA = 2
 """Tickets kept ready for each replica: a round trip to the coordinator may take as long as a block."""
 
+_LEAVE_S = 1.0
+"""For the leave of a node that cannot go on; one whose first node is gone waits in vain."""
+
 _OTHERS_S = 10.0
 """How long the first node waits at the end for the others to take their leave, at most."""
 
@@ -64,6 +68,7 @@ class Federation:
         listen: host:port; empty: no port is opened.
         join: host:port of the first node; empty: this one is.
         token: of the cluster.
+        insecure: other machines may connect although there is no token.
         join_s: how long the first node may take to answer at the beginning.
         notify: called with what a person wants to know.
 
@@ -76,8 +81,16 @@ class Federation:
     """
 
     def __init__(
-        self, *, listen: str, join: str, token: bytes, join_s: float, notify: Callable[[Notice], None]
+        self,
+        *,
+        listen: str,
+        join: str,
+        token: bytes,
+        insecure: bool,
+        join_s: float,
+        notify: Callable[[Notice], None],
     ) -> None:
+        self._insecure = insecure
         self._listen, self._join, self._token, self._join_s, self._notify = listen, join, token, join_s, notify
         self._loop = asyncio.get_running_loop()
         self._name = f"{os.uname().nodename} process {os.getpid()}"
@@ -93,7 +106,8 @@ class Federation:
         self._link: Link | None = None
         self._founding: Founding | None = None
         self._model = ""  # the first node's model file
-        self._relocating = False
+        self._leasing: asyncio.Task[None] | None = None
+        self._relocating = self._left = False
         self._failed_at: float | None = None
         self.address = ""
         self.joined: Joined | None = None
@@ -116,6 +130,7 @@ class Federation:
         """
         if self._listen:
             host, port = addresses.split(self._listen)
+            check_address(host, bool(self._token), self._insecure)
             if self._join and host in ("0.0.0.0", "::"):
                 raise ConfigError(f"--listen {self._listen}: others are told this address; name one that they reach")
             staging = Staging(_STAGING_BYTES)
@@ -236,6 +251,10 @@ class Federation:
         self._leasing = self._spawn(self._member.lease(self._queue, _STOCK_A_REPLICA * self._replicas, self._wake_all))
         self._spawn(self._link.broken())
 
+    def waits(self, replica: int) -> bool:
+        """Whether a replica waits for the link, for parameters or for blocks."""
+        return bool(self._landing.waits_for(replica))
+
     def moved(self) -> None:
         """Look at what the replicas sealed, finished and ask for; called when one rang."""
         assert self._link is not None
@@ -261,7 +280,8 @@ class Federation:
         if self._founding is not None:
             self._founding.coordinator.tick(self._loop.time())  # it may be finished, since a moment ago
             self._founding.coordinator.stop("the first node was asked to stop")
-        self._leasing.cancel()
+        if self._leasing is not None:
+            self._leasing.cancel()
         self._queue.take_all()
         self._queue.close()
         self._wake_all()
@@ -295,7 +315,8 @@ class Federation:
     async def _finish(self, reason: str) -> None:
         assert self._link is not None
         assert self._member is not None
-        self._leasing.cancel()
+        if self._leasing is not None:
+            self._leasing.cancel()
         await self._guard(self._link.drain())
         await self._guard(self._member.report())
         if self._founding is not None:
@@ -308,12 +329,18 @@ class Federation:
         await self._guard(self._link.land())
         if self._founding is None:
             await self._guard(self._member.leave(reason))
+            self._left = True
 
     async def close(self) -> None:
         """End everything at once; nothing is left open. What failed on the first node is told before."""
         if self._failed_at is not None:
             assert self._founding is not None
             await self._founding.told(self._failed_at)
+        if self._join and self.joined is not None and not self._left:
+            with suppress(HogpourError, TimeoutError):  # then it is missed when its lease ends
+                async with asyncio.timeout(_LEAVE_S):
+                    assert self._member is not None
+                    await self._member.leave()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -349,11 +376,14 @@ class Federation:
         assert self._member is not None
         assert self._serving is not None
         assert self._link is not None
-        before = self._map
         try:
-            self._map = await self._member.where()
+            shard_map = await self._member.where()
         finally:
             self._relocating = False
+        before = self._map
+        if shard_map.epoch <= before.epoch:  # another one of these was faster
+            return
+        self._map = shard_map
         self._link.follow(self._map)
         self._serving.follow(self._map)
         # They may have gone, and then nobody there would ever say that a shard has moved.

@@ -46,7 +46,10 @@ class Serving:
         return {**self.server.handlers(), Adopt: self._adopt}
 
     def follow(self, shard_map: ShardMap) -> None:
-        """Take in a newer map, and free the shards that others have for certain."""
+        """Take in a map, and free the shards that others have for certain; one that is not newer says nothing of that:
+        a shard may have come since, and be on its way to somebody else."""
+        if self.map is not None and shard_map.epoch <= self.map.epoch:
+            return
         self.map = shard_map
         for shard, owner in enumerate(shard_map.owners):
             if owner != self.node and not self.server.serves(shard):

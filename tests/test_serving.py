@@ -1,0 +1,56 @@
+"""One node as a server among others: what it takes over, gives up and frees. The other server is in this process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from serving import SIZE, Sum, now, ones, push, refused
+
+from hogpour.net.local import Local
+from hogpour.net.wire.base import Message
+from hogpour.net.wire.dump import Adopt, Dump
+from hogpour.serving import Serving
+from hogpour.shards import ShardMap
+
+HERE, THERE = 1, 2
+MAP = ShardMap(1, (0, SIZE), (THERE,), ("there:1",))
+
+
+def nobody(address: str) -> Any:
+    raise AssertionError(f"{address} was asked")
+
+
+def source() -> Serving:
+    """A node that serves shard 0."""
+    serving = Serving(Sum(), nobody)
+    serving.node, serving.address, serving.map = THERE, "there:1", MAP
+    serving.server.open(0, np.zeros(SIZE, np.float32))
+    return serving
+
+
+async def adopt(serving: Serving, of: str = "there:1") -> Message:
+    return await Local(serving.handlers()).request(Adopt(0, of), deadline_s=1.0)
+
+
+async def test_a_shard_is_taken_over_and_freed_where_it_was_when_the_map_says_so() -> None:
+    there = source()
+    here = Serving(Sum(), {"there:1": Local(there.handlers())}.__getitem__)
+    here.node, here.address, here.map = HERE, "here:1", MAP
+    now(there.server, push(1), ones())
+    await adopt(here)
+    await adopt(here)  # the answer was lost
+    assert (here.server.serves(0), there.server.serves(0)) == (True, False)
+    there.follow(MAP.moved(0, HERE, "here:1"))
+    assert refused(there.server, Dump(0, True)) == ("moved", "shard 0 is not served here")
+    assert now(here.server, push(2), ones()).message.clock == 2
+
+
+async def test_a_map_that_is_not_newer_frees_nothing() -> None:
+    """A shard that had come and was being given up to the next one was freed, and lost where that one asked again."""
+    there = source()
+    there.map = MAP.moved(0, THERE, "there:1")
+    now(there.server, Dump(0, True))
+    there.follow(ShardMap(1, (0, SIZE), (HERE,), ("here:1",)))
+    await adopt(there)  # nobody took it
+    assert there.server.serves(0)

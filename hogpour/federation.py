@@ -207,7 +207,7 @@ class Federation:
         self._queue, self._landing = TicketQueue(live["queue"], live["queue_ring"]), Landing(live["landing"])
         self._replicas = len(live["landing"])
         named = "" if self.first else self.address  # in the shard map
-        self._serving.node, self._serving.address, self._serving.patience_s = member.node, named, joined.give_up_s
+        self._serving.node, self._serving.address = member.node, named
         try:
             shard_map = await self._guard(member.where())
             self._map = self._serving.map = shard_map

@@ -29,6 +29,10 @@ _EMPTY_S = 0.05
 """Between two questions of a node that was granted nothing: others hold what is left, and may yet die."""
 
 
+_MOVE_S = 60.0
+"""How long a shard may be with nobody: as long as the coordinator waits for the taker, and twice as long as the taker
+waits for the source, so that there is time to let the source go on."""
+
 _LEAVE_S = 90.0
 """Longer than the coordinator waits for shards to be with others, so that it is who says that they are not."""
 
@@ -99,10 +103,17 @@ class Member:
             self.fence(node)  # whoever joins again says this again
 
     async def where(self, older_than: int = -1) -> ShardMap:
-        """Return the shard map, waiting until there is one of a later epoch than ``older_than``."""
+        """Return the shard map, waiting until there is one of a later epoch than ``older_than``.
+
+        A shard that is given up is with nobody until it is moved, which takes as long as the network needs for it; that
+        the coordinator lives is known from its answers.
+
+        Raises:
+            ClusterFailed: the coordinator is gone, or lets a shard be with nobody for too long.
+        """
         assert self.joined is not None
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.joined.give_up_s
+        deadline = loop.time() + _MOVE_S
         while True:
             answer = await self._ask(Where())
             assert isinstance(answer, Map)
@@ -110,7 +121,7 @@ class Member:
                 return ShardMap(answer.epoch, tuple(answer.bounds), tuple(answer.owners), tuple(answer.addresses))
             if loop.time() > deadline:
                 raise ClusterFailed(f"a shard is not where the map of epoch {older_than} says, and after "
-                                    f"{self.joined.give_up_s:g} s there is no newer map")  # fmt: skip
+                                    f"{_MOVE_S:g} s there is no newer map")  # fmt: skip
             await asyncio.sleep(_EMPTY_S)
 
     async def leave(self, reason: str = "") -> None:

@@ -29,7 +29,8 @@ from hogpour.shards import ShardMap
 __all__ = ["Placement", "listed"]
 
 _ADOPT_S = 60.0
-"""For one shard. A taker that dies is noticed by its lease, long before."""
+"""For one shard: longer than the taker waits for the source (``serving``), so that it is who says that it failed. A
+taker that dies is noticed by its lease, long before."""
 
 _FENCE_S = 1.0
 

@@ -18,6 +18,11 @@ from hogpour.shards import ShardMap
 
 __all__ = ["Serving"]
 
+_BRING_S = 30.0
+"""How long another server may take to hand a shard over. The coordinator waits twice as long for the taker
+(``placement``), and whoever is refused the shard meanwhile as long for a newer map (``member``): so it is the taker who
+gives up first and says so, and the source is asked to go on while the others still wait."""
+
 
 class Serving:
     """The shards of one node.
@@ -31,12 +36,11 @@ class Serving:
         node: incarnation of this node; set when it has joined, and again when it joins again.
         address: at which the shard map names this node.
         map: the newest shard map that this node knows.
-        patience_s: how long another server may take to hand a shard over.
     """
 
     def __init__(self, optimiser: Optimiser, reach: Callable[[str], Requests]) -> None:
         self.server = Server(optimiser)
-        self.node, self.address, self.patience_s = 0, "", 7.0
+        self.node, self.address = 0, ""
         self.map: ShardMap | None = None
         self._reach = reach
         self._adopting: dict[int, asyncio.Lock] = {}
@@ -77,7 +81,7 @@ class Serving:
         memory = memoryview(bytearray(self.server.dump_bytes(part.stop - part.start)))
         dump = Dump(shard, True, self.node)
         try:
-            answer = await self._reach(source).request(dump, into=memory, deadline_s=self.patience_s)
+            answer = await self._reach(source).request(dump, into=memory, deadline_s=_BRING_S)
         except PeerLost as error:
             raise RequestFailed("busy", f"shard {shard}: {error}") from error
         assert isinstance(answer, Dumped)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from serving import SIZE, Sum, now, ones, push, refused
 
+from hogpour.errors import PeerLost, RequestFailed
 from hogpour.net.local import Local
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.dump import Adopt, Dump
@@ -54,3 +56,21 @@ async def test_a_map_that_is_not_newer_frees_nothing() -> None:
     there.follow(ShardMap(1, (0, SIZE), (HERE,), ("here:1",)))
     await adopt(there)  # nobody took it
     assert there.server.serves(0)
+
+
+async def test_a_source_that_does_not_answer_is_waited_for_less_than_the_others_wait_for_the_taker() -> None:
+    """Whoever pushes and the coordinator wait for a minute; the taker must have said by then that it failed."""
+    deadlines: list[float] = []
+
+    class Silent:
+        async def request(self, message: Message, *, deadline_s: float, **options: Any) -> Message:
+            assert message == Dump(0, True, HERE)
+            deadlines.append(deadline_s)
+            raise PeerLost("there:1: no answer")
+
+    here = Serving(Sum(), lambda address: Silent())
+    here.node, here.address, here.map = HERE, "here:1", MAP
+    with pytest.raises(RequestFailed, match=r"^shard 0: there:1: no answer$") as caught:
+        await adopt(here)
+    assert caught.value.code == "busy"
+    assert deadlines == [30.0]

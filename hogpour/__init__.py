@@ -31,12 +31,13 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["Dataset", "HogpourError", "Job", "Model", "Node", "Sequential", "arrays", "check_layer", "check_loss",
-           "load"]  # fmt: skip
+__all__ = ["ClusterConfig", "Dataset", "HogpourError", "Job", "Model", "Node", "Sequential", "arrays", "check_layer",
+           "check_loss", "load"]  # fmt: skip
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ClusterConfig": "config",
     "Dataset": "data",
     "HogpourError": "errors",
     "Job": "config",

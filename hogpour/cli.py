@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python -m hogpour node job.toml --epochs 3\n"
         "example: python -m hogpour node job.toml --listen 127.0.0.1:7000    (the first node of a cluster)\n"
         "         python -m hogpour node --join 127.0.0.1:7000               (another one; gets the job from there)\n"
-        "Ctrl+C stops within 2 s and keeps the model; a second one kills.",
+        "Ctrl+C stops and keeps the model, within 2 s where a node is alone; a second one kills.",
         formatter_class=raw,
     )
     node.add_argument("job", nargs="?", help="job file (TOML)")
@@ -131,6 +131,7 @@ def _node(options: argparse.Namespace) -> int:
     cluster: dict[str, Any] = {}
     if options.listen or options.join:
         cluster = {"listen": options.listen, "join": options.join, "token": _token(options)}
+        cluster["insecure"] = options.insecure
     if options.data is not None and not options.join:
         raise InputError("--data: goes with --join; a job file says where its data are")
 

@@ -178,6 +178,11 @@ class Coordinator:
         return self._accounts.replicas
 
     @property
+    def able(self) -> int:
+        """Members that have the data and the model, the home included."""
+        return sum(member.ready for member in self._members)
+
+    @property
     def next_node(self) -> int:
         """Number that no incarnation has had yet."""
         return self._members.next

@@ -160,9 +160,9 @@ class Founding:
                 await asyncio.wait([saving])
 
     async def alone(self, patience_s: float) -> None:
-        """Wait until all other members have left or are declared dead, or for ``patience_s``."""
+        """Wait until all other members that could compute have left or are declared dead, or for ``patience_s``."""
         deadline = self._loop.time() + patience_s
-        while self.coordinator.nodes > 1 and self._loop.time() < deadline:  # noqa: ASYNC110 (members are polled anyway)
+        while self.coordinator.able > 1 and self._loop.time() < deadline:  # noqa: ASYNC110 (members are polled anyway)
             await asyncio.sleep(_TICK_S)
 
     async def told(self, since: float) -> None:

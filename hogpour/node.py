@@ -48,8 +48,8 @@ class Node:
         job: what to train. None where another node is joined: the job comes from there.
         listen: host:port, port 0 for any. The first node of a cluster; with ``join``: serve shards as well.
         join: host:port of the first node of a cluster.
-        token: what every node of the cluster must know; empty: nothing is asked, which only suits an address that
-            nobody else can reach.
+        token: what every node of the cluster must know; empty: nothing is asked.
+        insecure: listen where other machines can connect, although there is no token.
         changes: fields of the job that the first node has said and that are others here: ``data``, ``base``,
             ``replicas``, ``save``.
         join_s: seconds within which the first node must answer.
@@ -69,6 +69,7 @@ class Node:
         listen: str = "",
         join: str = "",
         token: bytes = b"",
+        insecure: bool = False,
         changes: Mapping[str, Any] | None = None,
         join_s: float = 10.0,
         resume: bool = False,
@@ -79,7 +80,7 @@ class Node:
             raise ConfigError("a node takes a job, or the address of a cluster to join, which has one; not both")
         self._job = job
         self._listen, self._join, self._token, self._join_s = listen, join, token, join_s
-        self._changes = dict(changes or {})
+        self._insecure, self._changes = insecure, dict(changes or {})
         self._federation: Federation | None = None
         self._bells: list[Doorbell] = []
         self._resume, self._every_s, self._threads = resume, every_s, threads
@@ -174,7 +175,12 @@ class Node:
                                   '"downpour"')  # fmt: skip
             return self._job
         self._federation = Federation(
-            listen=self._listen, join=self._join, token=self._token, join_s=self._join_s, notify=self._notify
+            listen=self._listen,
+            join=self._join,
+            token=self._token,
+            insecure=self._insecure,
+            join_s=self._join_s,
+            notify=self._notify,
         )
         await self._federation.open()
         if self._job is not None:
@@ -193,11 +199,15 @@ class Node:
             None, prepare, self.job, replicas, self._resume, self._fds, block_replicas
         )
         stop = asyncio.ensure_future(self._stop_asked.wait())
+        failed = [self._federation.failed] if self._federation is not None else []
         try:
             # asyncio.wait does not cancel what it waits for: the thread goes on, and its descriptors must stay open.
-            await asyncio.wait([self._reading, stop], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([self._reading, stop, *failed], return_when=asyncio.FIRST_COMPLETED)
         finally:
             stop.cancel()
+        for failure in failed:
+            if failure.done():
+                failure.result()
         if self._stop_asked.is_set():
             raise Stopped(_STOPPED)
         return self._reading.result()

@@ -139,7 +139,17 @@ class Training:
         """
         outcome: Outcome
         failure: ReplicaDied | ClusterFailed | None = None
-        if not await self._compile():
+        fed = self._federation
+        try:
+            compiled = await self._compile()
+            if not compiled and fed is not None:  # others may train already, and this node may serve shards
+                await fed.wind_down()
+                await fed.finish()
+        except HogpourError as error:
+            if fed is not None:
+                await fed.give_up(error)
+            raise
+        if not compiled:
             await self._finish("stopped")
             return
         if self._federation is not None:
@@ -190,12 +200,14 @@ class Training:
         began = self._loop.time()
         stop = asyncio.ensure_future(self._stop_asked.wait())
         self.working = self._loop.run_in_executor(None, rehearse, self._job, self._ready, self._threads)
+        fed = self._federation
+        awaited = [self.working, stop, *([fed.failed, fed.ended] if fed is not None else [])]
         try:
-            await asyncio.wait([self.working, stop], timeout=_SILENT_COMPILE_S, return_when=asyncio.FIRST_COMPLETED)
-            if not self.working.done() and not stop.done():
+            await asyncio.wait(awaited, timeout=_SILENT_COMPILE_S, return_when=asyncio.FIRST_COMPLETED)
+            if not any(one.done() for one in awaited):
                 text = "compiling the kernels of this model; they are kept, and the next run starts at once"
                 self._notify(Notice("compiling", text))
-                await asyncio.wait([self.working, stop], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
                 if self.working.done():
                     self._notify(Notice("compiled", f"compiled in {self._loop.time() - began:.1f} s"))
         finally:
@@ -279,11 +291,12 @@ class Training:
 
     def _look_for_stalled(self, now: float) -> None:
         """Speak once of a replica that lives but makes no step: stopped by a signal, or starved."""
-        if self._federation is not None or self.control.tickets_taken >= self._blocks.total:
-            return  # a replica of a cluster may wait for others
+        fed = self._federation
+        if fed is None and self.control.tickets_taken >= self._blocks.total:
+            return
         for replica, steps in enumerate(self.clocks.steps.tolist()):
             seen, since = self._moves.get(replica, (-1, now))
-            if steps != seen:
+            if steps != seen or (fed is not None and fed.waits(replica)):
                 self._moves[replica] = (steps, now)
             elif steps and _STALLED_S <= now - since < np.inf:
                 self._moves[replica] = (steps, np.inf)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from processes import Node, nodes
 
 import hogpour as hp
-from hogpour import checkpoint
+from hogpour import checkpoint, training
 from hogpour.config import ClusterConfig, DataConfig
 from hogpour.errors import ClusterFailed, ConfigError, InputError, ResourceError, Stopped
 from hogpour.stats import Notice
@@ -312,3 +313,55 @@ async def test_a_node_that_cannot_write_its_model_file_closes_its_port() -> None
             async with node:
                 pass
         address = node.address
+
+
+# -- who is stopped before training begins -----------------------------------------------------------------------------
+
+
+async def until(node: hp.Node, event: str, text: str = "") -> None:
+    """Follow a node until it has said something."""
+    async for progress in node:
+        if any(notice.event == event and text in notice.text for notice in progress.notices):
+            return
+    raise AssertionError(f"it ended without having said {event} {text}")
+
+
+async def test_a_server_that_is_stopped_while_it_compiles_gives_its_shards_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It went without a word, and took a part of the model with it: the run failed."""
+    token, compiling, rehearse = b"the token of these nodes", threading.Event(), training.rehearse
+    job = job_of(epochs=FOR_EVER, cluster=ClusterConfig(lease_s=1.0, give_up_s=5.0, shard_bytes=1024))
+    async with hp.Node(job, listen="127.0.0.1:0", token=token, every_s=0.05) as first:
+        monkeypatch.setattr(training, "rehearse", lambda *_: compiling.wait(30))
+        try:
+            async with hp.Node(join=first.address, listen="127.0.0.1:0", token=token, every_s=0.05) as second:
+                second.stop()
+                assert (await second.wait()).outcome == "stopped"
+        finally:
+            compiling.set()
+        monkeypatch.setattr(training, "rehearse", rehearse)
+        await until(first, "member", "left")
+        first.stop()
+        assert (await first.wait()).outcome == "stopped"
+
+
+async def test_a_first_node_that_is_stopped_while_it_compiles_keeps_what_others_trained(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It wrote the initial parameters over the model, and told nobody."""
+    token, compiling, rehearse = b"the token of these nodes", threading.Event(), training.rehearse
+    job = job_of(epochs=FOR_EVER, save=str(tmp_path / "m.safetensors"))
+    monkeypatch.setattr(training, "rehearse", lambda *_: compiling.wait(30))
+    async with hp.Node(job, listen="127.0.0.1:0", token=token, every_s=0.05) as first:
+        monkeypatch.setattr(training, "rehearse", rehearse)
+        async with hp.Node(join=first.address, token=token, every_s=0.05) as second:
+            async for progress in second:
+                if progress.examples > 3000:
+                    break
+            first.stop()
+            assert (await second.wait()).outcome == "stopped"
+            trained = second.parameters()
+        assert (await first.wait()).outcome == "stopped"
+        compiling.set()
+    stored = checkpoint.load(str(tmp_path / "m.safetensors"))[0]
+    np.testing.assert_array_equal(stored.params, trained)
+    assert os.listdir(tmp_path / "m.snapshot")

@@ -186,10 +186,8 @@ class Federation:
         live = ready.live.arrays
         self.standing.all_examples = job.epochs * len(ready.examples.arrays["x"])
         if self.first:
-            stored = await self._loop.run_in_executor(None, Founding.stored, job, ready) if resume else None
-            self._founding = Founding(job, ready, self._serving.server, reach, self._notify, stored)
-            for notice in stored.notices if stored is not None else ():
-                self._notify(notice)
+            origin = await self._loop.run_in_executor(None, Founding.origin, job, ready, resume)
+            self._founding = Founding(job, ready, origin, self._serving.server, reach, self._notify)
             ready, self.standing.before = self._founding.ready, self._founding.before
             self.standing.coordinator = self._founding.coordinator
             self._handlers |= self._founding.coordinator.handlers()

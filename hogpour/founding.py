@@ -8,18 +8,20 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from hogpour import snapshot
 from hogpour.algos.downpour import Downpour
 from hogpour.checkpoint import TrainingState
 from hogpour.config import Job, job_to_dict
 from hogpour.coordinator import Coordinator, Terms
-from hogpour.errors import ClusterFailed, LayoutError, RequestFailed, ResourceError
+from hogpour.errors import ClusterFailed, LayoutError, PeerLost, RequestFailed, ResourceError
 from hogpour.net.membership import first_node
 from hogpour.net.requests import Requests
 from hogpour.net.wire.dump import Dump, Dumped
@@ -27,15 +29,30 @@ from hogpour.portions import Blocks
 from hogpour.preparation import Prepared, check_same
 from hogpour.server import Server
 from hogpour.shards import cut
+from hogpour.shm.params import params_finite
 from hogpour.stats import Notice
 from hogpour.tickets import Ledger, LedgerState
 
-__all__ = ["Founding"]
+__all__ = ["Founding", "Origin"]
 
 _TICK_S = 0.1
 
-_MOVES = 50
-"""A shard that is being moved is asked for this often, a tick apart."""
+_MOVE_S = 60.0
+"""How long a shard that is wanted for a snapshot may be with nobody, as for those who push (``member``)."""
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the shards begin with."""
+
+    stored: snapshot.Snapshot | None
+    """Where the run goes on; None: it is a new one."""
+    bounds: tuple[int, ...]
+    """(shards + 1,) of the shards in the vector."""
+    shards: tuple[tuple[Floats, list[Floats], int], ...]
+    """Parameters, optimiser rows and clock of each."""
 
 
 class Founding:
@@ -43,10 +60,10 @@ class Founding:
 
     Args:
         ready: what the run begins with.
+        origin: from ``Founding.origin``; its vectors belong to the server from now on.
         server: of this node; serves all shards from the beginning.
         reach: address → who answers there.
         notify: called with what a person wants to know.
-        stored: the snapshot to go on from.
 
     Attributes:
         coordinator: answers the members.
@@ -58,27 +75,20 @@ class Founding:
         self,
         job: Job,
         ready: Prepared,
+        origin: Origin,
         server: Server,
         reach: Callable[[str], Requests],
         notify: Callable[[Notice], None],
-        stored: snapshot.Snapshot | None,
     ) -> None:
         self._job, self._reach, self._notify = job, reach, notify
         self._loop = asyncio.get_running_loop()
+        stored, bounds = origin.stored, origin.bounds
         if stored is not None:
             ready = replace(ready, block_replicas=stored.state.block_replicas)
         self.ready = ready
-        params, rows = ready.live.arrays["params"], job.algorithm.optimiser.state
         self._n = len(ready.examples.arrays["x"])
-        bounds = cut(params.size, job.cluster.shard_bytes)
-        for shard in range(len(bounds) - 1):
-            part = slice(bounds[shard], bounds[shard + 1])
-            own, own_rows = params[part].copy(), [np.zeros(part.stop - part.start, np.float32) for _ in rows]
-            clock = 0
-            if stored is not None:
-                by_name = {row.name: array for row, array in zip(rows, own_rows, strict=True)}
-                clock = stored.fill(own, by_name, start=part.start)
-            server.open(shard, own, own_rows, start=part.start, clock=clock)
+        for shard, (params, rows, clock) in enumerate(origin.shards):
+            server.open(shard, params, rows, start=bounds[shard], clock=clock)
         blocks = Blocks(self._n, job.batch, ready.block_replicas, job.epochs)
         ledger = Ledger(blocks, job.seed, _ledger_state(stored.state, blocks) if stored is not None else LedgerState())
         self.before = ledger.examples_done
@@ -109,23 +119,47 @@ class Founding:
             ready.network.spec.fingerprint,
             ready.encoding,
             bounds,
-            tuple(row.name for row in rows),
+            tuple(row.name for row in job.algorithm.optimiser.state),
         )
         if warm.n_push > 2 * warm.n_fetch:
             notify(Notice("warning", f"n_push = {warm.n_push} is well above n_fetch = {warm.n_fetch}: a push then acts "
                           f"like one step at up to {warm.n_push} times the learning rate"))  # fmt: skip
         self._writer = snapshot.Writer(snapshot.folder_beside(job.save)) if job.save else None
         self._writing = asyncio.Lock()
+        # Examples and clocks of the newest snapshot, or of the beginning, which needs none.
+        self._newest = (self.before, [clock for _, _, clock in origin.shards])
+        self._fresh, self._finite = stored is None, True
         if stored is not None:
             self.coordinator.snapshot = str(stored.folder)
+            for notice in stored.notices:
+                notify(notice)
+            notify(Notice("snapshot", f"going on from snapshot {stored.folder}: epoch {self.before / self._n:.2f}, "
+                          f"{self.before:,} examples"))  # fmt: skip
 
     @staticmethod
-    def stored(job: Job, ready: Prepared) -> snapshot.Snapshot:
-        """Return the newest snapshot beside the job's model file. Reads it whole: call it on a thread.
+    def origin(job: Job, ready: Prepared, resume: bool) -> Origin:
+        """Return what the shards of a run begin with. Copies the whole model or reads it: call it on a thread.
+
+        Args:
+            resume: go on from the newest snapshot beside the job's model file.
 
         Raises:
             LayoutError: there is none that can be used, or it is of another job.
         """
+        stored = Founding._stored(job, ready) if resume else None
+        params, names = ready.live.arrays["params"], [row.name for row in job.algorithm.optimiser.state]
+        bounds = cut(params.size, job.cluster.shard_bytes)
+        shards: list[tuple[Floats, list[Floats], int]] = []
+        for start, stop in pairwise(bounds):
+            own, rows, clock = params[start:stop].copy(), [np.zeros(stop - start, np.float32) for _ in names], 0
+            if stored is not None:
+                clock = stored.fill(own, dict(zip(names, rows, strict=True)), start=start)
+            shards.append((own, rows, clock))
+        return Origin(stored, bounds, tuple(shards))
+
+    @staticmethod
+    def _stored(job: Job, ready: Prepared) -> snapshot.Snapshot:
+        """Return the newest snapshot, checked."""
         if not job.save:
             raise LayoutError("--resume: run.model is empty, and snapshots lie beside the model file")
         stored = snapshot.read(snapshot.folder_beside(job.save))
@@ -142,7 +176,11 @@ class Founding:
         return stored
 
     async def run(self) -> None:
-        """Tick, and take a snapshot now and then; for ever, ended by the caller."""
+        """Tick, and take a snapshot now and then; for ever, ended by the caller.
+
+        The first one of a new run is due as soon as there is something in it: whoever resumes must not go on from what
+        an earlier run left beside the model file.
+        """
         saved, saving = self._loop.time(), None
         try:
             while True:
@@ -151,7 +189,9 @@ class Founding:
                 if saving is not None and saving.done():
                     saving.result()
                     saving, saved = None, now
-                if saving is None and now - saved >= self._job.save_every_s:
+                first = self._fresh and self.coordinator.totals.pushes > 0
+                if saving is None and (first or now - saved >= self._job.save_every_s):
+                    self._fresh = False
                     saving = self._loop.create_task(self.snapshot())
                 await asyncio.sleep(_TICK_S)
         finally:
@@ -174,7 +214,8 @@ class Founding:
     async def snapshot(self) -> None:
         """Write a snapshot of all shards, one after the other, while training goes on.
 
-        A disk that does not take it is spoken of, and no reason to end the run.
+        A disk that does not take it, or numbers that are not finite, are spoken of, and no reason to end the run. None
+        is kept that says the same as the one before: that would only push out an older one.
 
         Raises:
             PeerLost, RequestFailed: a shard cannot be read.
@@ -186,13 +227,14 @@ class Founding:
             ledger, examples = self.coordinator.ledger.state(), self.coordinator.ledger.examples_done
             try:
                 await self._on_thread(self._writer.begin, self._meta)
-                clock = 0
-                for shard in range(len(self._meta.bounds) - 1):
-                    clock = max(clock, await self._write(shard))
+                clocks = await self._write_all()
+                if clocks is None or (examples, clocks) == self._newest:
+                    await self._on_thread(self._writer.abandon)
+                    return
                 state = TrainingState(
                     tickets=ledger.next,
                     pending=tuple((ticket, 0) for ticket in ledger.pending),
-                    steps=clock,
+                    steps=max(clocks),
                     examples=examples,
                     n=self._n,
                     block_replicas=self.ready.block_replicas,
@@ -204,14 +246,26 @@ class Founding:
             except BaseException:
                 self._writer.abandon()
                 raise
+            self._newest = (examples, clocks)
         self.coordinator.snapshot = str(folder)
 
-    async def _write(self, shard: int) -> int:
-        """Bring one shard to the disk; return its clock."""
+    async def _write_all(self) -> list[int] | None:
+        """Bring all shards to the disk; return their clocks, or None where one is of no use."""
+        clocks = []
+        for shard in range(len(self._meta.bounds) - 1):
+            clock = await self._write(shard)
+            if clock is None:
+                return None
+            clocks.append(clock)
+        return clocks
+
+    async def _write(self, shard: int) -> int | None:
+        """Bring one shard to the disk; return its clock, or None where it holds what no run can go on from."""
         assert self._writer is not None
         size, vectors = self._meta.bounds[shard + 1] - self._meta.bounds[shard], 1 + len(self._meta.rows)
         memory = np.empty((vectors, size), np.float32)
-        for _ in range(_MOVES):
+        deadline = self._loop.time() + _MOVE_S
+        while True:
             address = self.coordinator.map.addresses[shard]
             try:
                 answer = await self._reach(address).request(
@@ -221,10 +275,20 @@ class Founding:
             except RequestFailed as error:
                 if error.code != "moved":
                     raise
+                if self._loop.time() > deadline:
+                    text = f"shard {shard} was not to be found for a snapshot within {_MOVE_S:g} s"
+                    raise ClusterFailed(text) from error
+            except PeerLost:
+                if self.coordinator.map.addresses[shard] == address:
+                    raise
             await asyncio.sleep(_TICK_S)  # it is on its way to somebody else
-        else:
-            raise ClusterFailed(f"shard {shard} was not to be found for a snapshot: it moved {_MOVES} times")
         assert isinstance(answer, Dumped)
+        if not await self._on_thread(params_finite, memory.reshape(-1)):
+            if self._finite:
+                self._notify(Notice("warning", f"shard {shard} holds numbers that are not finite: no snapshot is "
+                                    "written of them, the older ones are kept"))  # fmt: skip
+            self._finite = False
+            return None
         await self._on_thread(self._writer.shard, shard, memory[0], list(memory[1:]), answer.clock)
         return answer.clock
 

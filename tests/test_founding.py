@@ -1,0 +1,228 @@
+"""What the first node does besides: where shards begin, which snapshots are written, and which are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hogpour as hp
+from hogpour import founding as founding_file
+from hogpour import snapshot
+from hogpour.config import ClusterConfig
+from hogpour.errors import ClusterFailed, PeerLost, RequestFailed
+from hogpour.founding import Founding
+from hogpour.net.local import Local
+from hogpour.net.requests import Handler
+from hogpour.net.wire.base import Message
+from hogpour.net.wire.beat import Beat
+from hogpour.net.wire.push import Push
+from hogpour.preparation import Prepared, prepare
+from hogpour.server import Server
+from hogpour.shm.segment import anonymous_file
+from hogpour.stats import Notice
+
+N = 20
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> hp.Job:
+    x = np.random.default_rng(0).normal(size=(N, 8))
+    return hp.Job(
+        data=hp.arrays(x, np.arange(N) % 3, validation=0),
+        model=[hp.Linear(3)],
+        algorithm=hp.Downpour(n_push=1, n_fetch=1, optimiser=hp.Adagrad(0.1)),
+        batch=4,
+        save=str(tmp_path / "m.safetensors"),
+        cluster=ClusterConfig(shard_bytes=64),
+    )
+
+
+@pytest.fixture
+def ready(job: hp.Job) -> Iterator[Prepared]:
+    ready = prepare(job, 1, False, (anonymous_file(), anonymous_file()))
+    yield ready
+    ready.live.close()
+    ready.examples.close()
+
+
+class First:
+    """A first node that trains when the test pushes."""
+
+    def __init__(self, job: hp.Job, ready: Prepared, *, resume: bool = False) -> None:
+        self.server, self.pushed = Server(job.algorithm.optimiser), 0
+        self.told: list[Notice] = []
+        self.handlers: dict[type[Message], Handler] = dict(self.server.handlers())
+        origin = Founding.origin(job, ready, resume)
+        self.founding = Founding(job, ready, origin, self.server, self.reach, self.told.append)
+        self.folder = snapshot.folder_beside(job.save)
+
+    def reach(self, address: str) -> Local:
+        return Local(self.handlers)
+
+    def push(self, value: float = 1.0) -> None:
+        self.pushed += 1
+        for state in self.server.states():
+            grad = np.full(state.stop - state.start, value, np.float32)
+            self.server.handlers()[Push](Push(state.shard, 1, 0, self.pushed, 0, 1, 1.0), memoryview(grad).cast("B"))
+
+    def beat(self, pushes: int) -> None:
+        coordinator = self.founding.coordinator
+        beat = Beat(coordinator.home, 1, examples=4 * pushes, right=0, loss=0.0, pushes=pushes, staleness=0.0)
+        coordinator.handlers(local=True)[Beat](beat, None)
+
+    async def snapshot(self) -> list[int]:
+        """Take one, and return which there are."""
+        await self.founding.snapshot()
+        return self.kept
+
+    @property
+    def kept(self) -> list[int]:
+        return sorted(int(path.parent.name) for path in self.folder.glob("*/manifest.json"))
+
+    @property
+    def texts(self) -> list[str]:
+        return [notice.text for notice in self.told]
+
+
+async def test_a_run_goes_on_from_the_shards_of_its_snapshot_and_says_so(job: hp.Job, ready: Prepared) -> None:
+    one = First(job, ready)
+    one.push()
+    assert await one.snapshot() == [1]
+    again = First(job, ready, resume=True)
+    assert again.told == [Notice("snapshot", f"going on from snapshot {one.folder / '1'}: epoch 0.00, 0 examples")]
+    assert [state.clock for state in again.server.states()] == [1, 1, 1]
+    for shard in range(3):
+        vectors = [server._shards[shard].vectors for server in (one.server, again.server)]
+        assert [bytes(v.payload) for v in vectors[0]] == [bytes(v.payload) for v in vectors[1]]
+
+
+async def test_a_snapshot_like_the_one_before_pushes_no_older_one_out(job: hp.Job, ready: Prepared) -> None:
+    """A new run that was stopped before its first step once wrote two, or as many as it had time for, and those of the
+    run before were gone."""
+    one = First(job, ready)
+    assert await one.snapshot() == []
+    for kept in ([1], [1, 2]):
+        one.push()
+        assert await one.snapshot() == await one.snapshot() == kept
+    for resume in (False, True):
+        another = First(job, ready, resume=resume)
+        assert await another.snapshot() == [1, 2]
+        assert sorted(path.name for path in one.folder.iterdir()) == ["1", "2"]
+
+
+async def test_numbers_that_are_not_finite_are_no_snapshot_and_spoken_of_once(job: hp.Job, ready: Prepared) -> None:
+    """Two of them once replaced all that a run could have gone on from."""
+    one = First(job, ready)
+    one.push()
+    assert await one.snapshot() == [1]
+    one.push(np.nan)
+    for _ in range(3):
+        assert await one.snapshot() == [1]
+    assert one.texts == ["shard 0 holds numbers that are not finite: no snapshot is written of them, the older "
+                         "ones are kept"]  # fmt: skip
+    assert one.founding.coordinator.snapshot == str(one.folder / "1")
+    assert [path.name for path in one.folder.iterdir()] == ["1"]
+
+
+async def test_a_row_of_the_optimiser_must_be_finite_too(job: hp.Job, ready: Prepared) -> None:
+    one = First(job, ready)
+    one.push()
+    one.server._shards[1].rows[0][-1] = np.inf
+    assert await one.snapshot() == []
+    assert one.texts[0].startswith("shard 1 holds numbers")
+
+
+async def test_the_first_snapshot_of_a_new_run_is_taken_when_there_is_something_in_it(
+    job: hp.Job, ready: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before the first one was due, a new run left those of an earlier one, and whoever resumed it went on from
+    there."""
+    monkeypatch.setattr(founding_file, "_TICK_S", 0.001)
+    old = First(job, ready)
+    old.push()
+    assert await old.snapshot() == [1]
+    one, again = First(job, ready), First(job, ready, resume=True)
+    running = [asyncio.ensure_future(first.founding.run()) for first in (one, again)]
+    await asyncio.sleep(0.01)
+    assert one.kept == [1]
+    for first in (again, one):
+        first.push()
+        first.beat(pushes=1)
+    async with asyncio.timeout(5.0):
+        while one.kept != [1, 2]:  # noqa: ASYNC110 (it comes from a thread)
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(0.01)
+    assert one.kept == [1, 2], "the run that goes on waits until one is due"
+    for task, first in zip(running, (one, again), strict=True):
+        task.cancel()
+        await asyncio.wait([task])
+        await first.founding.close()
+
+
+class Moving:
+    """Stands for whoever serves at an address: refuses what a shard's server does that has given it up, or is gone."""
+
+    def __init__(self, first: First, errors: list[Exception]) -> None:
+        self.first, self.errors = first, errors
+
+    def reach(self, address: str) -> Any:
+        return self
+
+    async def request(self, message: Message, **options: Any) -> Message:
+        if self.errors:
+            error = self.errors.pop()
+            if isinstance(error, PeerLost):
+                placement = self.first.founding.coordinator._placement
+                placement.map = placement.map.moved(0, 1, "b:1")
+            raise error
+        return await Local(self.first.handlers).request(message, **options)
+
+
+@pytest.mark.parametrize("error", [RequestFailed("moved", "not here"), PeerLost("a:1: gone")], ids=["moved", "gone"])
+async def test_a_shard_that_moves_slowly_is_waited_for(
+    job: hp.Job, ready: Prepared, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """After 5 s the run had failed, because of a snapshot."""
+    monkeypatch.setattr(founding_file, "_TICK_S", 0.0)
+    one = First(job, ready)
+    one.push()
+    moving = Moving(one, [error] * (100 if isinstance(error, RequestFailed) else 1))
+    one.founding._reach = moving.reach
+    assert await one.snapshot() == [1]
+
+
+async def test_a_shard_that_is_nowhere_fails_the_run(
+    job: hp.Job, ready: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(founding_file, "_TICK_S", 0.0)
+    monkeypatch.setattr(founding_file, "_MOVE_S", 0.01)
+    one = First(job, ready)
+    one.server._shards.clear()
+    with pytest.raises(ClusterFailed, match=r"^shard 0 was not to be found for a snapshot within 0\.01 s$"):
+        await one.snapshot()
+    assert list(one.folder.iterdir()) == []
+
+
+async def test_snapshots_are_read_on_a_thread(job: hp.Job, ready: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every shard file was read and digested on the event loop, and nobody was answered meanwhile."""
+    threads: list[threading.Thread] = []
+    fill = snapshot.Snapshot.fill
+
+    def watched(self: snapshot.Snapshot, *args: Any, **options: Any) -> int:
+        threads.append(threading.current_thread())
+        return fill(self, *args, **options)
+
+    monkeypatch.setattr(snapshot.Snapshot, "fill", watched)
+    one = replace(job, epochs=1)
+    for resume in (False, True):
+        async with hp.Node(one, resume=resume) as node:
+            await node.wait()
+    assert len(threads) == 3
+    assert threading.main_thread() not in threads

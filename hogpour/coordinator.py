@@ -61,9 +61,9 @@ class Terms:
     """Fingerprint of the model; whoever has another one cannot be a member."""
     data: str
     """Digest of the training examples; the same."""
-    lease_s: float = 3.0
+    lease_s: float
     """A member that was silent for so long is dead."""
-    give_up_s: float = 10.0
+    give_up_s: float
     """A member that the coordinator did not answer for so long ends."""
     warm_start_examples: int = 0
     """Only one replica of the cluster computes until so many examples were used; 0: not decided by examples."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -155,16 +155,20 @@ class Federation:
                 self._spawn(self._member.rejoin(self._join_again)),
             ]
 
-    def job(self) -> Job:
-        """Return the job of the cluster that was joined.
+    def job(self, changes: Mapping[str, Any]) -> Job:
+        """Return the job of the cluster that was joined, with what is another here.
 
         Raises:
-            ConfigError: it names a layer or loss that cannot be imported here.
+            ConfigError: it names a layer or loss that cannot be imported here, or its data have no name.
         """
         assert self.joined is not None
-        job = job_from(msgspec.json.decode(self.joined.job), f"the job of {self._join}")
+        tables = msgspec.json.decode(self.joined.job)
+        if not tables.get("data") and "data" not in changes:  # they were given loaded
+            raise ConfigError(f"--join {self._join}: the first node's data have no name here; give "
+                              "changes={'data': ...} to Node(join=...)")  # fmt: skip
+        job = job_from(tables, f"the job of {self._join}")
         self._model = job.save
-        return replace(job, base=self.joined.base, save="")
+        return replace(job, **{"base": self.joined.base, "save": "", **changes})
 
     async def begin(self, job: Job, ready: Prepared, wake: Callable[[int], None], resume: bool) -> Prepared:
         """Serve what is to be served, become ready, and fetch the parameters; replicas have no orders yet.

@@ -14,7 +14,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -185,7 +184,7 @@ class Node:
         await self._federation.open()
         if self._job is not None:
             return self._job
-        return replace(self._federation.job(), **self._changes)
+        return self._federation.job(self._changes)
 
     def _wake(self, replica: int) -> None:
         ring(self._bells[replica].ring_fd)

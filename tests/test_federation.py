@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
+import numpy as np
+import pytest
+
+import hogpour as hp
+from hogpour.config import job_to_dict
+from hogpour.errors import ConfigError
 from hogpour.federation import Federation
+from hogpour.net.wire.join import Joined
 from hogpour.shards import ShardMap
 
 MAP = ShardMap(1, (0, 64), (1,), ("",))
@@ -13,7 +21,7 @@ MAP = ShardMap(1, (0, 64), (1,), ("",))
 
 def joining() -> Federation:
     """A node that joins others and has not yet begun to."""
-    return Federation(listen="", join="first:7000", token=b"", join_s=1.0, notify=lambda notice: None)
+    return Federation(listen="", join="first:7000", token=b"", insecure=False, join_s=1.0, notify=lambda notice: None)
 
 
 class Maps:
@@ -45,5 +53,28 @@ async def test_a_map_that_is_overtaken_by_a_newer_one_is_not_followed() -> None:
     maps.asked[0].set_result(second)
     await both[0]
     assert (federation._map, maps.followed) == (third, [3, 3])
-    federation._link = None
-    await federation.close()
+
+
+def joined(data: dict[str, Any]) -> Federation:
+    federation = joining()
+    tables = job_to_dict(hp.Job(data="their.npz", model=[hp.Linear(3)], algorithm="downpour", save="their.safetensors"))
+    federation.joined = Joined(2, json.dumps(tables | {"data": data}).encode(), "/theirs", 1, 3.0, 7.0)
+    return federation
+
+
+async def test_the_job_of_others_is_theirs_but_for_what_is_another_here() -> None:
+    federation = joined({"train": "their.npz"})
+    job = federation.job({})
+    assert (job.data.train, job.base, job.save) == ("their.npz", "/theirs", "")
+    job = federation.job({"base": "/ours", "save": "our.safetensors", "replicas": 3})
+    assert (job.data.train, job.base, job.save, job.replicas) == ("their.npz", "/ours", "our.safetensors", 3)
+
+
+async def test_data_that_have_no_name_must_be_given() -> None:
+    """The node read "digits", and was told that it had other data."""
+    federation = joined({})
+    with pytest.raises(ConfigError, match=r"^--join first:7000: the first node's data have no name here; give "
+                                          r"changes=\{'data': \.\.\.\} to Node\(join=\.\.\.\)$"):  # fmt: skip
+        federation.job({"base": "/ours"})
+    own = hp.arrays(np.zeros((20, 8)), np.arange(20) % 3, validation=0)
+    assert federation.job({"data": own}).data is own

@@ -37,8 +37,16 @@ class Cluster:
         self.lines: list[str] = []
         self.ledger = Ledger(Blocks(n=1000, batch=100, replicas=1, epochs=1), 0, state or LedgerState())
         self.coordinator = Coordinator(
-            Terms(job=b"{}", base="/base", block_replicas=3, spec="model-a", data="data-a", lease_s=LEASE_S,
-                  give_up_s=10.0, **terms),  # fmt: skip
+            Terms(
+                job=b"{}",
+                base="/base",
+                block_replicas=3,
+                spec="model-a",
+                data="data-a",
+                lease_s=LEASE_S,
+                give_up_s=10.0,
+                **terms,
+            ),
             self.ledger,
             bounds=tuple(100 * k for k in range(shards + 1)),
             peers=self.world.__getitem__,

@@ -207,7 +207,7 @@ class Coordinator:
             members=tuple(self._member_state(member, now, shards[member.node]) for member in self._members),
             epoch=self.map.epoch,
             bounds=self.map.bounds,
-            owners=self.map.owners,
+            owners=tuple(spoken(owner) for owner in self.map.owners),
             tickets_done=self.ledger.done,
             tickets_leased=self.ledger.leased,
             tickets_free=self.ledger.free,
@@ -386,7 +386,7 @@ class Coordinator:
     def _member_state(self, member: Member, now: float, shards: int) -> MemberState:
         account = self._accounts[member.node]
         return MemberState(
-            node=member.node,
+            node=spoken(member.node),
             name=member.name,
             address=member.address,
             phase="leaving" if member.leaving else "ready" if member.ready else "loading",

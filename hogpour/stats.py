@@ -272,7 +272,7 @@ class MemberState:
     """One member of a cluster."""
 
     node: int
-    """Its incarnation."""
+    """Its incarnation, as people hear of it."""
     name: str
     address: str
     """host:port on which it serves shards; empty: it serves none, or nobody told on which."""

@@ -14,7 +14,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hogpour.net.membership import spoken
 from hogpour.placement import listed
 from hogpour.stats import STALENESS_COUNTS, ClusterState, ShardState
 
@@ -77,7 +76,7 @@ def drawn(address: str, view: View, most: int) -> RenderableType:
     if unsaid:
         parts.append(Text(f"… and {unsaid:,} more", "dim"))
     for silent in view.silent:
-        where = f"node {spoken(silent.node)} ({silent.address})" if silent.address else f"node {spoken(silent.node)}"
+        where = f"node {silent.node} ({silent.address})" if silent.address else f"node {silent.node}"
         numbers = listed(view.shards_of(silent.node))
         parts.append(Text(printable(f"{where} serves {numbers} and does not answer: {silent.reason}"), "yellow"))
     return Group(*parts, "", *_staleness_lines(view))
@@ -108,7 +107,7 @@ def _member_table(cluster: ClusterState) -> Table:
     table = _table("node", "name", "address", "phase", "replicas", "shards", "examples", "rate/s", "silent", "portions")
     for member in cluster.members:
         table.add_row(
-            str(spoken(member.node)),
+            str(member.node),
             Text(printable(member.name) or "-"),
             Text(printable(member.address) or "-"),
             Text(member.phase, "" if member.phase == "ready" else "yellow"),
@@ -159,7 +158,7 @@ def _shard_table(view: View, most: int) -> tuple[Table, int]:
         if (state := row.state) is not None:
             cells = [f"{state.clock:,}", f"{state.pushes:,}", f"{state.repeated:,}", f"{state.mean_staleness:.2f}"]
             cells += [_late(quantile(state.staleness, 0.9)), _late(quantile(state.staleness, 1.0))]
-        table.add_row(name, str(spoken(row.node)), f"{elements:,}", *cells)
+        table.add_row(name, str(row.node), f"{elements:,}", *cells)
     return table, sum(row.last - row.first + 1 for row in rows[most:])
 
 

@@ -82,7 +82,7 @@ class Coordinator:
         peers: whom to ask at an address; empty: this node itself.
         clock: the time, the same that ``tick`` is called with.
         log: told what happened, a line each time.
-        first_node: number of the home's incarnation; a resumed run does well to begin with the ``next_node`` of before.
+        first_node: number of the home's incarnation; see ``membership.first_node``.
 
     Attributes:
         home: incarnation of the coordinator's own node. It lives as long as the coordinator.
@@ -181,11 +181,6 @@ class Coordinator:
     def able(self) -> int:
         """Members that have the data and the model, the home included."""
         return sum(member.ready for member in self._members)
-
-    @property
-    def next_node(self) -> int:
-        """Number that no incarnation has had yet."""
-        return self._members.next
 
     @property
     def totals(self) -> Totals:

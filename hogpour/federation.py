@@ -150,10 +150,8 @@ class Federation:
             except (PeerLost, RequestFailed) as error:
                 raise ClusterFailed(f"--join {self._join}: {error}") from error
             self._notify(Notice("joined", f"joined {self._join} as node {spoken(self.joined.node)}"))
-            self._beating = [
-                self._spawn(self._member.beat(self.standing.beat, self._heard)),
-                self._spawn(self._member.rejoin(self._join_again)),
-            ]
+            self._spawn(self._member.beat(self.standing.beat, self._heard))
+            self._spawn(self._member.rejoin(self._join_again))
 
     def job(self, changes: Mapping[str, Any]) -> Job:
         """Return the job of the cluster that was joined, with what is another here.

@@ -133,7 +133,6 @@ class Outlet:
 
     def _await(self, missing: Callable[[], int]) -> bool:
         """Wait until nothing is missing; False where the replica must end."""
-        self._landing.count_wait(self._number)
         try:
             while True:
                 self._landing.wait_for(self._number, missing())

@@ -111,7 +111,7 @@ async def test_a_member_gets_a_number_and_the_terms() -> None:
     assert (await cluster.ask(Join("a", ""))).node == 3
     await cluster.begin()
     assert cluster.coordinator.nodes == 3
-    assert cluster.coordinator.next_node == 4
+    assert cluster.coordinator._members.next == 4
     assert cluster.lines == ["node 2 (a) joined", "node 3 (a) joined"]
 
 
@@ -699,7 +699,7 @@ class ClusterMachine(RuleBasedStateMachine):
 
     @rule(serves=st.booleans())
     def join(self, serves: bool) -> None:
-        address = f"n{self.cluster.coordinator.next_node}:1" if serves else ""
+        address = f"n{self.cluster.coordinator._members.next}:1" if serves else ""
         node = self.run(self.cluster.join(address))
         self.held[node] = set()
         if serves:

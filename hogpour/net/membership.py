@@ -60,8 +60,7 @@ class Membership:
 
     Args:
         lease_s: a member that was silent for so long is dead. At least twice the time between two heartbeats.
-        first: number of the first incarnation; a cluster that is started again does well to go on where it was, since
-            a member of before may still be alive and call.
+        first: number of the first incarnation; see ``first_node``.
 
     Attributes:
         next: number of the next incarnation.

@@ -21,7 +21,7 @@ BUFFER, LANDING, BLOCKS = 1, 2, 4
 WORDS = (2, LINE_BYTES // 8)
 """Shape of the words of one replica, int64: a line written by the replica, one written by the link."""
 
-_WANTED, _WAITS, _REASON = 0, 1, 2  # of the replica's line
+_WANTED, _REASON = 0, 1  # of the replica's line
 _LANDED, _NUMBER, _HELD = 0, 1, 2  # of the link's line
 
 
@@ -40,10 +40,6 @@ class Landing:
     def want(self, replica: int) -> None:
         """Ask for fresh parameters."""
         self._words[replica, 0, _WANTED] += 1
-
-    def count_wait(self, replica: int) -> None:
-        """Count one time that a replica had to wait for the link."""
-        self._words[replica, 0, _WAITS] += 1
 
     def wait_for(self, replica: int, reasons: int) -> None:
         """Say what the replica is about to wait for; 0: nothing any more.
@@ -84,11 +80,6 @@ class Landing:
     def hold(self, replica: int, held: bool) -> None:
         """Let a replica compute, or not yet."""
         self._words[replica, 1, _HELD] = held
-
-    @property
-    def waits(self) -> int:
-        """Times that replicas waited for the link."""
-        return int(self._words[:, 0, _WAITS].sum())
 
 
 @njit(cache=True, nogil=True)

@@ -149,8 +149,6 @@ def test_a_wish_is_served_by_a_landing_that_began_after_it() -> None:
     assert not words.held(0)
     words.hold(0, True)
     assert words.held(0)
-    words.count_wait(0)
-    assert words.waits == 1
 
 
 def test_every_ticket_is_taken_once_and_announced_before() -> None:

@@ -1,13 +1,14 @@
 """A replica's side of the link: when to seal, when to ask for parameters, when to wait, and where blocks come from.
 
 The replica calls it around every step; everything it says goes through words in shared memory and a ring of the
-node's bell. It waits only where the exchange says so (``algos/exchange/accrue.py``), each time on its own bell and for
-a bounded while, so that it hears a stop and its node's death.
+node's bell. It waits only where the exchange says so (``algos/exchange/accrue.py``). Waiting is a ``yield``: whoever
+runs the replica waits then, for its bell and a bounded while, so that a stop and the node's death are heard.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,16 @@ from hogpour.shm.accrual import Accrual
 from hogpour.shm.landing import BLOCKS, BUFFER, LANDING, Landing
 from hogpour.shm.queue import TicketQueue
 
-__all__ = ["Outlet", "outlet_arrays"]
+__all__ = ["Moment", "Outlet", "outlet_arrays"]
+
+
+class Moment(Enum):
+    """Where a replica stands when it yields."""
+
+    COMPUTED = 1
+    """The gradient of a batch is there, and nothing else has changed: where time is made up, it passes here."""
+    WAITING = 2
+    """It has nothing to do until its bell rings."""
 
 
 def outlet_arrays(n: int, replicas: int) -> Iterable[tuple[str, tuple[int, ...], npt.DTypeLike]]:
@@ -41,7 +51,6 @@ class Outlet:
         steps: that this replica has done before, by a predecessor.
         view: shown to the exchange; its ``accrued`` is kept up to date here.
         ring: wakes the node's link.
-        wait: returns when the replica's bell rang, or after a while.
         go_on: False ends every wait.
     """
 
@@ -54,11 +63,10 @@ class Outlet:
         *,
         steps: int,
         ring: Callable[[], None],
-        wait: Callable[[], None],
         go_on: Callable[[], bool],
     ) -> None:
         self._number, self._exchange, self._view, self._steps = number, exchange, view, steps
-        self._ring, self._wait, self._go_on = ring, wait, go_on
+        self._ring, self._go_on = ring, go_on
         self._accrual = Accrual(live["accrual"][number], live["accrual_tickets"][number], live["accrued"][number])
         self._landing = Landing(live["landing"])
         self.queue = TicketQueue(live["queue"], live["queue_ring"])
@@ -70,9 +78,9 @@ class Outlet:
             self._seal()
             self._ring()
 
-    def before_step(self) -> bool:
+    def before_step(self) -> Generator[Moment, None, bool]:
         """Wait until the next step may be computed; return False where the replica must end."""
-        if self._missing() and not self._await(self._missing):
+        if self._missing() and not (yield from self._await(self._missing)):
             return False
         if not self._view.n_accrued:
             self._accrual.begin(self._landing.number(self._number))
@@ -96,9 +104,9 @@ class Outlet:
         if due:
             self._ring()
 
-    def finish(self, ticket: int) -> bool:
+    def finish(self, ticket: int) -> Generator[Moment, None, bool]:
         """Report a finished block with the next push; return False where the replica must end."""
-        if not self._accrual.free and not self._await(lambda: 0 if self._accrual.free else BUFFER):
+        if not self._accrual.free and not (yield from self._await(lambda: 0 if self._accrual.free else BUFFER)):
             return False
         self._accrual.finish(ticket)
         if self._accrual.full:
@@ -106,13 +114,13 @@ class Outlet:
             self._ring()
         return True
 
-    def take(self, announce: Callable[[int], None]) -> int | None:
+    def take(self, announce: Callable[[int], None]) -> Generator[Moment, None, int | None]:
         """Take the next block of this node, waiting for one; None where there will be none, or the replica must end."""
         while (ticket := self._try_take(announce)) is None:
             if self._accrual.waiting:
                 self._seal()  # whoever waits for others has no reason to keep what it has
             self._ring()
-            if not self._await(self._no_blocks) or (self.queue.closed and not len(self.queue)):
+            if not (yield from self._await(self._no_blocks)) or (self.queue.closed and not len(self.queue)):
                 return None
         return ticket
 
@@ -131,7 +139,7 @@ class Outlet:
             return BLOCKS
         return 0 if self.queue.closed or len(self.queue) else BLOCKS
 
-    def _await(self, missing: Callable[[], int]) -> bool:
+    def _await(self, missing: Callable[[], int]) -> Generator[Moment, None, bool]:
         """Wait until nothing is missing; False where the replica must end."""
         try:
             while True:
@@ -140,7 +148,7 @@ class Outlet:
                     return True
                 if not self._go_on():
                     return False
-                self._wait()
+                yield Moment.WAITING
         finally:
             self._landing.wait_for(self._number, 0)
 

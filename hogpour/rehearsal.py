@@ -36,7 +36,8 @@ def rehearse(job: Job, ready: Prepared, threads: int) -> None:
         x, y = ready.examples.arrays["x"], ready.examples.arrays["y"]
         few = min(len(x), job.batch)
         replica = Replica(job, ready.network, live, x[:few], y[:few], 0, block_replicas=1, threads=threads)
-        replica.step(np.arange(few), 0, few, 0)
+        if replica.compute(np.arange(few), 0, few, 0):
+            replica.use(few)
         if job.algorithm.federated:
             exchange, grad = job.algorithm.exchange(), np.zeros_like(live["params"])
             rows = optimiser_rows(live, job.algorithm.optimiser, 0)

@@ -1,6 +1,7 @@
 """A replica: block of examples → batch → gradient → exchange, until no block is left. Also the process around it.
 
-``Replica`` is the loop alone, on arrays that somebody else owns: tests run it in their own process. ``main`` is what a
+``Replica`` is the loop alone, on arrays that somebody else owns: tests run it in their own process, the simulator runs
+hundreds of them, and lets time pass where one yields (``moments``). ``main`` is what a
 replica process executes (``python -m hogpour.replica``): it reads its orders from standard input, maps the segments
 that it inherited and runs the loop. Between two steps it looks at the control words and at its parent, so that it stops
 within a step of being told to, or of its node's death. In a cluster an ``Outlet`` stands between the loop and the
@@ -14,7 +15,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import msgspec
@@ -26,7 +27,7 @@ from hogpour.algos.optim.base import Optimiser
 from hogpour.config import Job, job_from
 from hogpour.layers.batch import gather_labels, gather_rows
 from hogpour.layers.sequential import Network, Sequential, Workspace
-from hogpour.outlet import Outlet, outlet_arrays
+from hogpour.outlet import Moment, Outlet, outlet_arrays
 from hogpour.portions import Blocks, example_order
 from hogpour.shm.clocks import COUNTERS, SUMS, Clocks
 from hogpour.shm.control import RUN, WORDS, Control
@@ -116,6 +117,7 @@ class Replica:
         alive: called between steps; False ends the loop.
         on_block: called after every block; wakes the node.
         wait: in a cluster: returns when the link rang this replica's bell, or after a while.
+        clock: seconds, on a clock that all processes of the machine share.
     """
 
     def __init__(
@@ -132,9 +134,10 @@ class Replica:
         alive: Callable[[], bool] = lambda: True,
         on_block: Callable[[], None] = lambda: None,
         wait: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._job, self._network, self._number, self._threads = job, network, number, threads
-        self._alive, self._on_block = alive, on_block
+        self._alive, self._on_block, self._wait, self._clock = alive, on_block, wait, clock
         self._rows, self._targets = x.reshape(len(x), -1), y
         self._control = Control(live["control"])
         self._clocks = Clocks(live["counters"], live["sums"])
@@ -153,19 +156,23 @@ class Replica:
                 self._view,
                 steps=int(self._clocks.steps[number]),
                 ring=on_block,
-                wait=wait,
                 go_on=self._go_on,
             )
         self._order = np.empty(self._blocks.block_size, np.int64)
         self._epoch, self._epoch_order = -1, np.empty(0, np.int64)
         self._philox = np.random.Philox(0)
         self._begun = False
-        self._random = any(stage.layer.random for stage in network.stages)
-        self._grad = network.spec.zeros()
+        self._allocate()
+
+    def _allocate(self) -> None:
+        """Take the memory that steps need, once."""
+        n, batch = len(self._rows), self._job.batch
+        self._random = any(stage.layer.random for stage in self._network.stages)
+        self._grad = self._network.spec.zeros()
+        self._loss, self._right = 0.0, 0  # of the gradient
         self._workspaces: dict[int, tuple[Workspace, npt.NDArray[Any]]] = {}
-        tail = len(x) % job.batch
-        for batch in {min(job.batch, len(x)), tail} - {0}:
-            self._workspaces[batch] = self._workspace(batch)
+        for size in {min(batch, n), n % batch} - {0}:
+            self._workspaces[size] = self._workspace(size)
 
     def _workspace(self, batch: int) -> tuple[Workspace, npt.NDArray[Any]]:
         rng = np.random.Generator(self._philox)
@@ -178,13 +185,19 @@ class Replica:
 
     def run(self) -> None:
         """Train until no block is left, somebody says stop, or the loss is not finite."""
+        for moment in self.moments():
+            if moment is Moment.WAITING:
+                self._wait()
+
+    def moments(self) -> Generator[Moment, None, None]:
+        """Train as ``run`` does; whoever takes the moments decides what passes between them."""
         if self._outlet is not None:
-            self._run_leased(self._outlet)
+            yield from self._leased(self._outlet)
             return
         begun = self._clocks.unfinished(self._number)
         # A predecessor may have announced a block and died before it took it: then that block is still to be had.
         taken = min(self._control.tickets_taken, self._blocks.total)
-        if begun and begun[0] < taken and not self._block(*begun):
+        if begun and begun[0] < taken and not (yield from self._block(*begun)):
             return
         for k in range(self._number, len(self._pending), self._replicas):
             ticket, position = map(int, self._pending[k])
@@ -192,19 +205,20 @@ class Replica:
                 continue
             self._clocks.begin_block(self._number, ticket, position)
             self._pending[k] = -1  # from here on the clock alone says that it is under way
-            if not self._block(ticket, position):
+            if not (yield from self._block(ticket, position)):
                 return
         while (ticket := self._control.take_ticket(self._announce)) < self._blocks.total:
-            if not self._block(ticket, 0):
+            if not (yield from self._block(ticket, 0)):
                 return
         self._clocks.end_block(self._number)
 
-    def _run_leased(self, outlet: Outlet) -> None:
+    def _leased(self, outlet: Outlet) -> Generator[Moment, None, None]:
         begun = self._clocks.unfinished(self._number)
-        if begun and begun[0] not in outlet.queue and not self._block(*begun):  # else announced, but never taken
+        announced = begun is not None and begun[0] in outlet.queue  # and never taken
+        if begun and not announced and not (yield from self._block(*begun)):
             return
-        while (ticket := outlet.take(self._announce)) is not None:
-            if not self._block(ticket, 0):
+        while (ticket := (yield from outlet.take(self._announce))) is not None:
+            if not (yield from self._block(ticket, 0)):
                 return
         self._clocks.end_block(self._number)
 
@@ -214,7 +228,7 @@ class Replica:
     def _announce(self, ticket: int) -> None:
         self._clocks.begin_block(self._number, ticket)
 
-    def _block(self, ticket: int, position: int) -> bool:
+    def _block(self, ticket: int, position: int) -> Generator[Moment, None, bool]:
         """Train on one block from ``position`` on; return whether to take another."""
         self._clocks.begin_block(self._number, ticket, position)
         epoch, rank = self._blocks.place(ticket)
@@ -227,24 +241,29 @@ class Replica:
             if not self._go_on():
                 return False
             batch = min(self._job.batch, stop - start - position)
-            if self._outlet is not None and not self._outlet.before_step():
+            if self._outlet is not None and not (yield from self._outlet.before_step()):
                 return False
-            if not self.step(order, position, batch, ticket):
+            if not self.compute(order, position, batch, ticket):
                 return False
+            yield Moment.COMPUTED
+            self.use(batch)
             position += batch
             if not self._begun:
                 self._begun = True
-                self._clocks.begin(self._number, time.monotonic())
-        if self._outlet is not None and not self._outlet.finish(ticket):
+                self._clocks.begin(self._number, self._clock())
+        if self._outlet is not None and not (yield from self._outlet.finish(ticket)):
             return False
         self._clocks.end_block(self._number)
         self._on_block()
         return True
 
-    def step(self, order: npt.NDArray[np.int64], position: int, batch: int, ticket: int) -> bool:
-        """Do one minibatch: the examples order[position : position + batch]; return False where the loss is not finite.
+    def compute(self, order: npt.NDArray[np.int64], position: int, batch: int, ticket: int) -> bool:
+        """Compute the gradient of one minibatch: the examples order[position : position + batch].
 
-        Nothing is allocated here.
+        Nothing is allocated here or in ``use``, which comes next.
+
+        Returns:
+            False where the loss is not finite; then the run has diverged.
         """
         workspace, target = self._workspaces[batch]
         gather_rows(self._rows, order, position, workspace.x.reshape(-1, batch))
@@ -255,18 +274,21 @@ class Replica:
         if self._random:
             self._seed_step(ticket, position)
         workspace.forward()
-        loss, right = self._job.loss.apply(workspace.scores, target, workspace.d_scores)
-        if not np.isfinite(loss):
+        self._loss, self._right = self._job.loss.apply(workspace.scores, target, workspace.d_scores)
+        if not np.isfinite(self._loss):
             self._control.diverge()
             return False
         workspace.backward()
+        return True
+
+    def use(self, batch: int) -> None:
+        """Hand the gradient of ``batch`` examples to the exchange, and count the step."""
         self._exchange.on_gradient(self._view, self._grad)
         if self._outlet is not None:
             self._outlet.accrued()
-        self._view.t = self._clocks.record(self._number, batch, loss, right) + 1
+        self._view.t = self._clocks.record(self._number, batch, self._loss, self._right) + 1
         if self._outlet is not None:
             self._outlet.after_step()
-        return True
 
     def _seed_step(self, ticket: int, position: int) -> None:
         # A function of the step, not of the steps before it, so that a run that was stopped and resumed in the middle

@@ -103,10 +103,10 @@ def test_a_replica_computes_no_further_than_its_fetches_allow() -> None:
     seen: list[tuple[int, int]] = []
 
     class Watched(Replica):
-        def step(self, *arguments: Any) -> bool:
+        def compute(self, *arguments: Any) -> bool:
             landing = Landing(self.landing_words)
             seen.append((len(seen) + 1, landing.landed(0)))
-            return super().step(*arguments)
+            return super().compute(*arguments)
 
         def __init__(self, job: Any, network: Any, live: Any, *more: Any, **named: Any) -> None:
             self.landing_words = live["landing"]
@@ -181,7 +181,7 @@ def test_a_batch_is_accrued_before_it_is_counted_as_used() -> None:
         pass
 
     class Mortal(Replica):
-        def step(self, *arguments: Any) -> bool:
+        def use(self, *arguments: Any) -> None:
             record, steps = self._clocks.record, int(self._clocks.steps.sum())
 
             def die(*counts: Any) -> int:
@@ -191,7 +191,7 @@ def test_a_batch_is_accrued_before_it_is_counted_as_used() -> None:
 
             self._clocks.record = die  # type: ignore[method-assign]
             try:
-                return super().step(*arguments)
+                super().use(*arguments)
             finally:
                 del self._clocks.record
 

@@ -86,9 +86,9 @@ def test_every_example_is_used_once_an_epoch_by_two_replicas_in_turn() -> None:
     used = np.zeros(len(x), int)
 
     class Counting(Replica):
-        def step(self, order: np.ndarray, position: int, batch: int, ticket: int) -> bool:
+        def compute(self, order: np.ndarray, position: int, batch: int, ticket: int) -> bool:
             np.add.at(used, order[position : position + batch], 1)
-            return super().step(order, position, batch, ticket)
+            return super().compute(order, position, batch, ticket)
 
     turns = iter([True] * 5)
     first = Counting(job, network_of(job, x.shape[1:]), live, x, y, 0, block_replicas=2,
@@ -188,14 +188,17 @@ def test_a_step_allocates_nothing() -> None:
     live = live_of(job, x.shape[1:])
     replica = replica_of(job, live, x, y)
     order = np.arange(64)
-    replica.step(order, 0, 16, 0)
+    assert replica.compute(order, 0, 16, 0)
+    replica.use(16)
     tracemalloc.start()
     try:
-        replica.step(order, 16, 16, 0)
+        replica.compute(order, 16, 16, 0)
+        replica.use(16)
         tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
         for step in range(3):
-            replica.step(order, 16 * step, 16, 0)
+            replica.compute(order, 16 * step, 16, 0)
+            replica.use(16)
         taken = tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()

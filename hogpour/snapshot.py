@@ -21,9 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -36,6 +34,7 @@ import numpy.typing as npt
 from hogpour.checkpoint import TrainingState
 from hogpour.config import Job, job_from, job_to_dict
 from hogpour.data import Encoding
+from hogpour.disk import REAL, Disk
 from hogpour.errors import InputError, LayoutError, ResourceError
 from hogpour.replica import network_of
 from hogpour.stats import Notice
@@ -82,6 +81,8 @@ class Snapshot:
     """Why it is not the newest one, if it is not."""
     digests: Mapping[str, str] = field(repr=False)
     """Of each file, by name."""
+    disk: Disk = field(default=REAL, repr=False)
+    """Where the folder is."""
 
     def fill(self, params: Floats, rows: Mapping[str, Floats], *, start: int = 0) -> int:
         """Read a range of the vector, however it was cut when it was written. Takes the memory of one shard besides.
@@ -115,7 +116,7 @@ class Snapshot:
     def _shard(self, k: int) -> Mapping[str, Floats]:
         name, size = _shard_name(k), self.meta.bounds[k + 1] - self.meta.bounds[k]
         with _named(f"snapshot {self.folder}"):
-            tensors = _tensors(self.folder, name, self.digests)
+            tensors = _tensors(self.disk, self.folder, name, self.digests)
             for tensor in (_PARAMS, *(_ROW + row for row in self.meta.rows)):
                 found = tensors.get(tensor)
                 if found is None or found.shape != (size,) or found.dtype != np.float32:
@@ -132,10 +133,11 @@ class Writer:
 
     Args:
         folder: of ``folder_beside``; made when it is needed.
+        disk: where it is.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, disk: Disk = REAL) -> None:
+        self._folder, self._disk = folder, disk
         self._place: Path | None = None
         self._meta: Meta | None = None
         self._digests: dict[str, str] = {}
@@ -148,12 +150,12 @@ class Writer:
             ResourceError: the disk does not take it, here and below.
         """
         with self._writing():
-            self._folder.mkdir(exist_ok=True)
-            complete, torn = _numbers(self._folder)
+            self._disk.make_folder(self._folder, exist_ok=True)
+            complete, torn = _numbers(self._disk, self._folder)
             for number in torn:
-                _remove(self._folder / str(number))
+                _remove(self._disk, self._folder / str(number))
             self._place = self._folder / str(max(complete + torn, default=0) + 1)
-            self._place.mkdir()
+            self._disk.make_folder(self._place)
             self._meta, self._digests, self._clocks = meta, {}, {}
             if scaling := meta.encoding.scaling.to_tensors():
                 self._save(_SCALING, scaling)
@@ -205,21 +207,25 @@ class Writer:
         text = _canonical(words)
         with self._writing():
             beside = place / f"{_MANIFEST}.tmp"
-            _write(beside, json.dumps({"digest": _digest(text), "snapshot": words}).encode())
-            _sync(place)  # the names of the shards are on the disk before that of the manifest
-            os.replace(beside, place / _MANIFEST)
-            _sync(place)
-            _sync(self._folder)
+            self._disk.write(beside, json.dumps({"digest": _digest(text), "snapshot": words}).encode())
+            self._disk.sync(place)  # the names of the shards are on the disk before that of the manifest
+            self._disk.rename(beside, place / _MANIFEST)
+            self._disk.sync(place)
+            self._disk.sync(self._folder)
+            self._disk.sync(self._folder.parent)  # the folder was made by this run, or one that did not come this far
         self._place = self._meta = None
         with suppress(OSError):  # the snapshot is there; what cannot be removed now is tried again after the next one
-            for number in _numbers(self._folder)[0][:-KEPT]:
-                _remove(self._folder / str(number))
+            complete = _numbers(self._disk, self._folder)[0]
+            for number in complete[-KEPT:-1]:  # whoever wrote it may have been killed between its rename and its sync
+                self._disk.sync(self._folder / str(number))
+            for number in complete[:-KEPT]:
+                _remove(self._disk, self._folder / str(number))
         return place
 
     def abandon(self) -> None:
         """Remove the snapshot that is being written, if there is one."""
         if self._place is not None:
-            _remove(self._place)
+            _remove(self._disk, self._place)
         self._place = self._meta = None
 
     @contextmanager
@@ -237,7 +243,7 @@ class Writer:
 
         assert self._place is not None
         data = save({key: np.ascontiguousarray(tensor) for key, tensor in tensors.items()})
-        _write(self._place / name, data)
+        self._disk.write(self._place / name, data)
         self._digests[name] = _digest(data)
 
 
@@ -247,18 +253,18 @@ def folder_beside(model: str) -> Path:
     return place.with_name(place.name.removesuffix(".safetensors") + ".snapshot")
 
 
-def read(folder: Path) -> Snapshot:
+def read(folder: Path, disk: Disk = REAL) -> Snapshot:
     """Return the newest snapshot that is complete and undamaged. Reads every byte of it once, for the digests.
 
     Raises:
         LayoutError: there is none.
     """
     with _named(f"snapshot {folder}"):
-        complete, torn = _numbers(folder)
+        complete, torn = _numbers(disk, folder)
     notices = {number: "was not finished" for number in torn}
     for number in reversed(complete):
         try:
-            snapshot = _read(folder / str(number))
+            snapshot = _read(disk, folder / str(number))
         except InputError as error:
             notices[number] = str(error)
             continue
@@ -268,10 +274,10 @@ def read(folder: Path) -> Snapshot:
     raise LayoutError(f"snapshot {folder}: none is there that can be used" + (f": {why}" if why else ""))
 
 
-def _read(place: Path) -> Snapshot:
+def _read(disk: Disk, place: Path) -> Snapshot:
     """Check everything: the manifest against itself and the job's network, the files against the manifest."""
     with _named(""):
-        told = json.loads((place / _MANIFEST).read_bytes())
+        told = json.loads(disk.read(place / _MANIFEST))
         words = told["snapshot"]
         if told["digest"] != _digest(_canonical(words)):
             raise LayoutError(f"{_MANIFEST}: damaged: it does not have its own digest")
@@ -287,10 +293,8 @@ def _read(place: Path) -> Snapshot:
             raise LayoutError(f"its shards hold {bounds[-1]} elements, its layers make {spec.n}")
         digests = words["digests"]
         for name in (*map(_shard_name, range(len(bounds) - 1)), *([_SCALING] if _SCALING in digests else [])):
-            with open(place / name, "rb") as file:
-                if hashlib.file_digest(file, _hash).hexdigest() != digests[name]:
-                    raise LayoutError(f"{name}: damaged: it does not have the digest that was written")
-        scaling = _tensors(place, _SCALING, digests) if _SCALING in digests else {}
+            _whole(disk, place, name, digests)
+        scaling = _tensors(disk, place, _SCALING, digests) if _SCALING in digests else {}
         encoding = Encoding.from_dict(words["encoding"], scaling)
         meta = Meta(job, shape, spec.fingerprint, encoding, bounds, tuple(words["rows"]))
         training = words["training"]
@@ -298,7 +302,7 @@ def _read(place: Path) -> Snapshot:
             pending=tuple((int(ticket), int(examples)) for ticket, examples in training["pending"]),
             **{name: int(training[name]) for name in _COUNTS},
         )
-        return Snapshot(place, meta, tuple(words["clocks"]), state, (), digests)
+        return Snapshot(place, meta, tuple(words["clocks"]), state, (), digests, disk)
 
 
 @contextmanager
@@ -317,56 +321,44 @@ def _named(source: str) -> Iterator[None]:
         raise LayoutError(f"{begin}damaged: {error!r}") from error
 
 
-def _tensors(place: Path, name: str, digests: Mapping[str, str]) -> dict[str, Floats]:
-    """Read a file whole; refuse it if it is not the one that was written."""
+def _tensors(disk: Disk, place: Path, name: str, digests: Mapping[str, str]) -> dict[str, Floats]:
     from safetensors.numpy import load
 
-    data = (place / name).read_bytes()
+    return load(_whole(disk, place, name, digests))
+
+
+def _whole(disk: Disk, place: Path, name: str, digests: Mapping[str, str]) -> bytes:
+    """Read a file whole; refuse it if it is not the one that was written."""
+    data = disk.read(place / name)
     if _digest(data) != digests[name]:
         raise LayoutError(f"{name}: damaged: it does not have the digest that was written")
-    return load(data)
+    return data
 
 
-def _numbers(folder: Path) -> tuple[list[int], list[int]]:
+def _numbers(disk: Disk, folder: Path) -> tuple[list[int], list[int]]:
     """Return the numbers of complete and of torn snapshots, each in the order of writing."""
     try:
-        found = sorted(int(path.name) for path in folder.iterdir() if re.fullmatch("[1-9][0-9]*", path.name))
+        found = sorted(int(name) for name in disk.names(folder) if re.fullmatch("[1-9][0-9]*", name))
     except FileNotFoundError:
         return [], []
-    complete = [number for number in found if (folder / str(number) / _MANIFEST).exists()]
+    complete = [number for number in found if disk.exists(folder / str(number) / _MANIFEST)]
     return complete, [number for number in found if number not in complete]
 
 
-def _remove(place: Path) -> None:
+def _remove(disk: Disk, place: Path) -> None:
     """Remove a snapshot, the manifest first: half removed, it is torn and not damaged. What stays is tried again."""
-    with suppress(OSError):
-        (place / _MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(place, ignore_errors=True)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        with suppress(OSError):
+            disk.remove(place / _MANIFEST)
+            disk.sync(place)  # always: it may have been removed, and not synced, by one that was killed then
+    finally:  # also when somebody loses patience with the sync
+        with suppress(OSError):
+            disk.remove_folder(place)
 
 
 def _canonical(words: Mapping[str, Any]) -> bytes:
     """Return the same bytes before words are written and after they are read."""
     return json.dumps(json.loads(json.dumps(words)), sort_keys=True).encode()
-
-
-def _hash() -> hashlib.blake2b:
-    return hashlib.blake2b(digest_size=32)
 
 
 def _digest(data: bytes) -> str:

@@ -25,6 +25,7 @@ from hogpour import snapshot as snapshot_file
 from hogpour.checkpoint import TrainingState
 from hogpour.config import DataConfig, job_to_dict
 from hogpour.data import Encoding, Scaling
+from hogpour.disk import REAL
 from hogpour.errors import LayoutError, ResourceError
 from hogpour.replica import network_of
 from hogpour.shards import cut
@@ -234,7 +235,7 @@ def test_a_writer_killed_at_any_line_leaves_a_whole_snapshot(folder: Path, monke
     while not survived:
         if not newest or newest[-1] == 3:
             for path in folder.iterdir() if newest else ():
-                snapshot_file._remove(path)
+                snapshot_file._remove(REAL, path)
             write(Writer(folder), 1, SMALL)
             write(Writer(folder), 2, SMALL)
         survived = killed_at(len(newest), folder)
@@ -438,7 +439,7 @@ def test_a_full_disk_is_told_at_whatever_write_and_leaves_the_older_snapshot(
 
     monkeypatch.setattr(os, "fsync", full)
     writer = Writer(folder)
-    for count in range(SHARDS + 2 + 3):  # each file, and three times a folder
+    for count in range(SHARDS + 2 + 4):  # each file, and four times a folder
         left = count
         with pytest.raises(ResourceError) as caught:
             write(writer, 2)
@@ -494,12 +495,12 @@ def test_everything_is_on_the_disk_before_the_manifest_has_its_name_and_only_the
 
     monkeypatch.setattr(os, "fsync", lambda fd: (say("sync", os.readlink(f"/proc/self/fd/{fd}")), fsync(fd)))
     monkeypatch.setattr(os, "replace", lambda a, b: (say("rename", b), replace_(a, b)))
-    monkeypatch.setattr(snapshot_file, "_remove", lambda place: (say("remove", place), remove(place)))
+    monkeypatch.setattr(snapshot_file, "_remove", lambda disk, place: (say("remove", place), remove(disk, place)))
     write(writer, 3)
     shards = [f"sync 3/shard-{k:05d}.safetensors" for k in range(SHARDS)]
     assert said == [
         "sync 3/scaling.safetensors", *shards, "sync 3/manifest.json.tmp", "sync 3", "rename 3/manifest.json", "sync 3",
-        "sync .", "remove 1",
+        "sync .", "sync ..", "sync 2", "remove 1", "sync 1",
     ]  # fmt: skip
 
 

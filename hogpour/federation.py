@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from hogpour.config import Job, job_from
+from hogpour.disk import REAL, Disk
 from hogpour.errors import ClusterFailed, ConfigError, HogpourError, PeerLost, RequestFailed
 from hogpour.founding import Founding
 from hogpour.link import Link
@@ -28,7 +29,7 @@ from hogpour.member import Member
 from hogpour.net import address as addresses
 from hogpour.net.listener import Listener
 from hogpour.net.local import Local
-from hogpour.net.membership import spoken
+from hogpour.net.membership import MOST_MEMBERS, spoken
 from hogpour.net.neighbours import Neighbours
 from hogpour.net.peer import Peer
 from hogpour.net.requests import Handler, Reply
@@ -57,6 +58,9 @@ _STOCK_A_REPLICA = 2
 _LEAVE_S = 1.0
 """For the leave of a node that cannot go on; one whose first node is gone waits in vain."""
 
+_CONNECTIONS = 2 * MOST_MEMBERS + 64
+"""To one node: every member has one for its heartbeats and one for parameters; and somebody may ask for the status."""
+
 _OTHERS_S = 10.0
 """How long the first node waits at the end for the others to take their leave, at most."""
 
@@ -71,6 +75,9 @@ class Federation:
         insecure: other machines may connect although there is no token.
         join_s: how long the first node may take to answer at the beginning.
         notify: called with what a person wants to know.
+        name: of this node, for people; empty: the host's and the process's.
+        entropy: source of random bytes, for the proofs of the token and the number of the first incarnation.
+        disk: where snapshots are.
 
     Attributes:
         address: where this node listens; empty where it does not.
@@ -89,17 +96,20 @@ class Federation:
         insecure: bool,
         join_s: float,
         notify: Callable[[Notice], None],
+        name: str = "",
+        entropy: Callable[[int], bytes] = os.urandom,
+        disk: Disk = REAL,
     ) -> None:
-        self._insecure = insecure
+        self._insecure, self._entropy, self._disk = insecure, entropy, disk
         self._listen, self._join, self._token, self._join_s, self._notify = listen, join, token, join_s, notify
         self._loop = asyncio.get_running_loop()
-        self._name = f"{os.uname().nodename} process {os.getpid()}"
+        self._name = name or f"{os.uname().nodename} process {os.getpid()}"
         self._handlers: dict[type[Message], Handler] = {Join: _not_yet}  # of others' requests
         self._own: dict[type[Message], Handler] = {}  # of this node's to itself
-        self._neighbours = Neighbours(Local(self._own), join, token)
+        self._neighbours = Neighbours(Local(self._own), join, token, entropy)
         self._listener: Listener | None = None
         self._control: Peer | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # in the order of their beginning
         self.standing = Standing()
         self._serving: Serving | None = None
         self._member: Member | None = None
@@ -135,14 +145,20 @@ class Federation:
                 raise ConfigError(f"--listen {self._listen}: others are told this address; name one that they reach")
             staging = Staging(_STAGING_BYTES)
             self._listener = Listener(
-                self._handlers, self._token, staging=staging, payload_limit=LARGEST_SHARD_BYTES, log=self._log
+                self._handlers,
+                self._token,
+                staging=staging,
+                payload_limit=LARGEST_SHARD_BYTES,
+                log=self._log,
+                max_connections=_CONNECTIONS,
+                nonce=self._entropy,
             )
             await self._listener.start(host, port)
             self.address = self._neighbours.address = self._listener.address
             self._notify(Notice("listening", f"listening on {self.address}"))
         if self._join:
             # Apart from the parameters: behind a large push on a slow network, a heartbeat would come too late.
-            self._control = Peer(self._join, self._token)
+            self._control = Peer(self._join, self._token, nonce=self._entropy)
             self._member = Member(self._control, self._name, self.address, self._join)
             self._notify(Notice("joining", f"joining {self._join}"))
             try:
@@ -188,8 +204,10 @@ class Federation:
         live = ready.live.arrays
         self.standing.all_examples = job.epochs * len(ready.examples.arrays["x"])
         if self.first:
-            origin = await self._loop.run_in_executor(None, Founding.origin, job, ready, resume)
-            self._founding = Founding(job, ready, origin, self._serving.server, reach, self._notify)
+            origin = await self._loop.run_in_executor(None, Founding.origin, job, ready, resume, self._disk)
+            self._founding = Founding(
+                job, ready, origin, self._serving.server, reach, self._notify, entropy=self._entropy, disk=self._disk
+            )
             ready, self.standing.before = self._founding.ready, self._founding.before
             self.standing.coordinator = self._founding.coordinator
             self._handlers |= self._founding.coordinator.handlers()
@@ -387,7 +405,7 @@ class Federation:
         self._link.follow(self._map)
         self._serving.follow(self._map)
         # They may have gone, and then nobody there would ever say that a shard has moved.
-        await self._neighbours.forget(set(before.addresses) - set(self._map.addresses))
+        await self._neighbours.forget(dict.fromkeys(a for a in before.addresses if a not in self._map.addresses))
 
     def _hold(self) -> None:
         """In a warm start one replica of the cluster computes: the first one of the first node."""
@@ -433,12 +451,12 @@ class Federation:
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = self._loop.create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._done)
         return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if task.cancelled() or (error := task.exception()) is None or self.failed.done():
             return
         if isinstance(error, HogpourError) and not isinstance(error, ClusterFailed):

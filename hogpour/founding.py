@@ -21,6 +21,7 @@ from hogpour.algos.downpour import Downpour
 from hogpour.checkpoint import TrainingState
 from hogpour.config import Job, job_to_dict
 from hogpour.coordinator import Coordinator, Terms
+from hogpour.disk import REAL, Disk
 from hogpour.errors import ClusterFailed, LayoutError, PeerLost, RequestFailed, ResourceError
 from hogpour.net.membership import first_node
 from hogpour.net.requests import Requests
@@ -64,6 +65,8 @@ class Founding:
         server: of this node; serves all shards from the beginning.
         reach: address → who answers there.
         notify: called with what a person wants to know.
+        entropy: source of random bytes.
+        disk: where snapshots are.
 
     Attributes:
         coordinator: answers the members.
@@ -79,6 +82,9 @@ class Founding:
         server: Server,
         reach: Callable[[str], Requests],
         notify: Callable[[Notice], None],
+        *,
+        entropy: Callable[[int], bytes] = os.urandom,
+        disk: Disk = REAL,
     ) -> None:
         self._job, self._reach, self._notify = job, reach, notify
         self._loop = asyncio.get_running_loop()
@@ -111,7 +117,7 @@ class Founding:
             peers=reach,
             clock=self._loop.time,
             log=lambda line: notify(Notice("member", line)),
-            first_node=first_node(os.urandom(4)),
+            first_node=first_node(entropy(4)),
         )
         self._meta = snapshot.Meta(
             job,
@@ -124,7 +130,7 @@ class Founding:
         if warm.n_push > 2 * warm.n_fetch:
             notify(Notice("warning", f"n_push = {warm.n_push} is well above n_fetch = {warm.n_fetch}: a push then acts "
                           f"like one step at up to {warm.n_push} times the learning rate"))  # fmt: skip
-        self._writer = snapshot.Writer(snapshot.folder_beside(job.save)) if job.save else None
+        self._writer = snapshot.Writer(snapshot.folder_beside(job.save), disk) if job.save else None
         self._writing = asyncio.Lock()
         # Examples and clocks of the newest snapshot, or of the beginning, which needs none.
         self._newest = (self.before, [clock for _, _, clock in origin.shards])
@@ -137,7 +143,7 @@ class Founding:
                           f"{self.before:,} examples"))  # fmt: skip
 
     @staticmethod
-    def origin(job: Job, ready: Prepared, resume: bool) -> Origin:
+    def origin(job: Job, ready: Prepared, resume: bool, disk: Disk = REAL) -> Origin:
         """Return what the shards of a run begin with. Copies the whole model or reads it: call it on a thread.
 
         Args:
@@ -146,7 +152,7 @@ class Founding:
         Raises:
             LayoutError: there is none that can be used, or it is of another job.
         """
-        stored = Founding._stored(job, ready) if resume else None
+        stored = Founding._stored(job, ready, disk) if resume else None
         params, names = ready.live.arrays["params"], [row.name for row in job.algorithm.optimiser.state]
         bounds = cut(params.size, job.cluster.shard_bytes)
         shards: list[tuple[Floats, list[Floats], int]] = []
@@ -158,11 +164,11 @@ class Founding:
         return Origin(stored, bounds, tuple(shards))
 
     @staticmethod
-    def _stored(job: Job, ready: Prepared) -> snapshot.Snapshot:
+    def _stored(job: Job, ready: Prepared, disk: Disk) -> snapshot.Snapshot:
         """Return the newest snapshot, checked."""
         if not job.save:
             raise LayoutError("--resume: run.model is empty, and snapshots lie beside the model file")
-        stored = snapshot.read(snapshot.folder_beside(job.save))
+        stored = snapshot.read(snapshot.folder_beside(job.save), disk)
         if stored.meta.fingerprint != ready.network.spec.fingerprint:
             raise LayoutError(f"snapshot {stored.folder}: of a model {stored.meta.fingerprint}, the job's layers make "
                               f"{ready.network.spec.fingerprint}")  # fmt: skip

@@ -95,8 +95,8 @@ class Link:
         self._clocks = [0] * shard_map.n_shards  # of the newest fetch of each shard
         self._landings: dict[int, tuple[int, ...]] = {}  # landing → clocks of its shards
         self._number, self._fetching, self._again = 0, False, False
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._parts: set[asyncio.Task[Any]] = set()  # that these wait for
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in the order of their beginning
+        self._parts: dict[asyncio.Task[Any], None] = {}  # that these wait for
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def land(self) -> None:
@@ -149,7 +149,7 @@ class Link:
     async def drain(self) -> None:
         """Wait until everything that was started is answered; each part has a deadline of its own."""
         while self._tasks:
-            await asyncio.wait(set(self._tasks))
+            await asyncio.wait(list(self._tasks))
 
     async def close(self) -> None:
         """End at once what is in flight."""
@@ -159,7 +159,7 @@ class Link:
         for part in self._parts:  # of tasks that were cancelled before their first step; those of others have ended
             part.cancel()
         if self._parts:
-            await asyncio.wait(set(self._parts))  # no deadline: what is cancelled ends
+            await asyncio.wait(list(self._parts))  # no deadline: what is cancelled ends
         self._broken.cancel()
 
     def drop_pushes(self) -> None:
@@ -386,17 +386,17 @@ class Link:
 
     def _start(self, part: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(part)
-        self._parts.add(task)
-        task.add_done_callback(self._parts.discard)
+        self._parts[task] = None
+        task.add_done_callback(self._parts.pop)
         return task
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task)
         if not task.cancelled() and (error := task.exception()) is not None and not self._broken.done():
             self._broken.set_exception(error)
 

@@ -33,7 +33,7 @@ from hogpour.stats import Notice, Progress, Summary
 from hogpour.supervisor import Supervisor
 from hogpour.training import Training
 
-__all__ = ["Node"]
+__all__ = ["Node", "unless_stopped"]
 
 _T = TypeVar("_T")
 
@@ -103,7 +103,7 @@ class Node:
             raise HogpourError("a node runs once: make another Node of the same job")
         self._entered = True
         try:
-            job = self._job = await self._unless_stopped(self._found())
+            job = self._job = await unless_stopped(self._stop_asked, self._found())
             replicas = count_replicas(job)
             if job.save:
                 checkpoint.check_writable(job.save)
@@ -125,7 +125,8 @@ class Node:
             await self._supervisor.start()
             ready = await self._read(replicas)
             if self._federation is not None:
-                ready = await self._unless_stopped(self._federation.begin(job, ready, self._wake, self._resume))
+                beginning = self._federation.begin(job, ready, self._wake, self._resume)
+                ready = await unless_stopped(self._stop_asked, beginning)
             self._training = Training(
                 job,
                 ready,
@@ -148,22 +149,6 @@ class Node:
             raise
         self._task = asyncio.create_task(self._run())
         return self
-
-    async def _unless_stopped(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do what others have to answer to, unless a stop is asked meanwhile."""
-        task, stop = asyncio.ensure_future(work), asyncio.ensure_future(self._stop_asked.wait())
-        try:
-            await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
-            if self._stop_asked.is_set():
-                raise Stopped(_STOPPED)
-            return task.result()
-        finally:
-            stop.cancel()
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])  # no deadline: a request that is cancelled ends
-            if not task.cancelled():
-                task.exception()  # a stop counts more
 
     async def _found(self) -> Job:
         """Become a part of a cluster, where there is one to be, and return the job."""
@@ -385,3 +370,24 @@ class Node:
             self._training.clocks.detach()
             self._training.control.detach()
         close()
+
+
+async def unless_stopped(asked: asyncio.Event, work: Coroutine[Any, Any, _T]) -> _T:
+    """Do what others have to answer to, unless a stop is asked meanwhile.
+
+    Raises:
+        Stopped: it was.
+    """
+    task, stop = asyncio.ensure_future(work), asyncio.ensure_future(asked.wait())
+    try:
+        await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
+        if asked.is_set():
+            raise Stopped(_STOPPED)
+        return task.result()
+    finally:
+        stop.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])  # no deadline: a request that is cancelled ends
+        if not task.cancelled():
+            task.exception()  # a stop counts more

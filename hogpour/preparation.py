@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hogpour import checkpoint, cpu, registry
 from hogpour.checkpoint import TrainingState
@@ -30,7 +31,7 @@ from hogpour.shm.control import Control
 from hogpour.shm.layout import Layout
 from hogpour.shm.segment import Segment
 
-__all__ = ["Prepared", "check_same", "count_replicas", "prepare"]
+__all__ = ["Prepared", "check_same", "count_replicas", "examine", "initialise", "prepare"]
 
 _PARAMS = 5  # first number of the key of the stream that the initial parameters are drawn from
 
@@ -87,11 +88,7 @@ def prepare(
     Raises:
         InputError: the job, its data, its model file or the machine do not fit.
     """
-    data = _load(job)
-    _check_input(job, data)
-    with _blaming(job):
-        network = network_of(job, data.train.shape)
-    _check_outputs(job, network, data)
+    data, network = examine(job)
     federated = job.algorithm.federated
     # A cluster goes on from a snapshot of its shards, which the first node reads (``federation``).
     stored = _resumed(job, network, data, replicas) if resume and not federated else None
@@ -108,8 +105,7 @@ def prepare(
         Control(live.arrays["control"]).tickets_taken = state.tickets
         Clocks(live.arrays["counters"], live.arrays["sums"]).set_steps(state.steps)
     else:
-        with _blaming(job):
-            network.init(params, generator(job.seed, _PARAMS))
+        initialise(job, network, params)
     examples = _fill(data.train, fds[1])
     return Prepared(
         network,
@@ -121,6 +117,26 @@ def prepare(
         stored[1] if stored else None,
         _digest(examples) if federated else "",
     )
+
+
+def examine(job: Job) -> tuple[Data, Network]:
+    """Read the data of a job and bind its model to them.
+
+    Raises:
+        InputError: they cannot be read, or do not fit each other.
+    """
+    data = _load(job)
+    _check_input(job, data)
+    with _blaming(job):
+        network = network_of(job, data.train.shape)
+    _check_outputs(job, network, data)
+    return data, network
+
+
+def initialise(job: Job, network: Network, params: npt.NDArray[np.float32]) -> None:
+    """Draw the parameters that a new run begins with, into (n,) ``params``."""
+    with _blaming(job):
+        network.init(params, generator(job.seed, _PARAMS))
 
 
 def _resumed(job: Job, network: Network, data: Data, replicas: int) -> tuple[Model, TrainingState]:

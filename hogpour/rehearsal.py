@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hogpour.algos.exchange.base import ReplicaView
 from hogpour.config import Job
@@ -16,8 +19,11 @@ from hogpour.errors import ConfigError, HogpourError, ResourceError
 from hogpour.model import Model
 from hogpour.preparation import Prepared
 from hogpour.replica import Replica, live_layout, optimiser_rows
+from hogpour.shm.accrual import Accrual, released, sealed
 from hogpour.shm.control import Control
+from hogpour.shm.landing import Landing
 from hogpour.shm.params import params_copy, params_finite
+from hogpour.shm.queue import TicketQueue
 
 __all__ = ["rehearse"]
 
@@ -45,6 +51,9 @@ def rehearse(job: Job, ready: Prepared, threads: int) -> None:
             view.accrued, view.n_accrued = grad.copy(), 1
             exchange.on_gradient(view, grad)
             exchange.on_params(live["params"], grad)
+            grad.flags.writeable = False  # as what this node's own server hands out: numba compiles that apart
+            exchange.on_params(live["params"], grad)
+            _rehearse_words(live)
         params_finite(live["params"])
         control = Control(live["control"])
         control.take_ticket(lambda ticket: None)
@@ -60,3 +69,18 @@ def rehearse(job: Job, ready: Prepared, threads: int) -> None:
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{os.path.basename(place.filename)}:{place.lineno}"
         raise ConfigError(f"the first step fails in {where}: {type(error).__name__}: {error}") from error
+
+
+def _rehearse_words(live: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Say once everything that a replica and its link tell each other: compiled in the midst of training, the words
+    would stop the event loop of a node, heartbeats and all."""
+    queue, landing = TicketQueue(live["queue"], live["queue_ring"]), Landing(live["landing"])
+    queue.put([0])
+    queue.take(lambda ticket: None)
+    queue.close()
+    landing.wait_for(0, 0)
+    landing.waits_for(0)
+    accrual = Accrual(live["accrual"][0], live["accrual_tickets"][0], live["accrued"][0])
+    accrual.seal()
+    for push in sealed(live["accrual"], live["accrual_tickets"], 0):
+        released(live["accrual"], push)

@@ -58,6 +58,8 @@ class Training:
         news: set here when there is something new to show.
         federation: this node's part in a cluster; None on a machine alone.
         wake_fds: of the bells of the replicas, as they inherited them; empty on a machine alone.
+        rehearse: runs every kernel once.
+        save: writes the model file.
 
     Attributes:
         evaluation: the newest one; ``evaluation_told`` is False until somebody has shown it.
@@ -81,6 +83,8 @@ class Training:
         news: asyncio.Event,
         federation: Federation | None = None,
         wake_fds: Sequence[int] = (),
+        rehearse: Callable[[Job, Prepared, int], None] = rehearse,
+        save: Callable[[str, Model, TrainingState | None], None] = checkpoint.save,
     ) -> None:
         self._job, self._ready, self._supervisor, self._bell, self._fds = job, ready, supervisor, bell, fds
         self._replicas, self._threads, self._notify = replicas, threads, notify
@@ -91,6 +95,7 @@ class Training:
         self.control, self.clocks = Control(live["control"]), Clocks(live["counters"], live["sums"])
         self._blocks = Blocks(len(ready.examples.arrays["x"]), job.batch, ready.block_replicas, job.epochs)
         self._federation, self._wake_fds = federation, wake_fds
+        self._rehearse, self._save = rehearse, save
         if federation is not None:
             self._before = federation.standing.before
         else:
@@ -199,7 +204,7 @@ class Training:
         """Run every kernel once in this process, so that replicas find them compiled; False where a stop came."""
         began = self._loop.time()
         stop = asyncio.ensure_future(self._stop_asked.wait())
-        self.working = self._loop.run_in_executor(None, rehearse, self._job, self._ready, self._threads)
+        self.working = self._loop.run_in_executor(None, self._rehearse, self._job, self._ready, self._threads)
         fed = self._federation
         awaited = [self.working, stop, *([fed.failed, fed.ended] if fed is not None else [])]
         try:
@@ -287,7 +292,7 @@ class Training:
         state = self._state()
         params_copy(self._ready.live.arrays["params"], self._snapshot.params)
         if state is not None and state.steps > self._steps_before and params_finite(self._snapshot.params):
-            checkpoint.save(self._job.save, self._snapshot, state)
+            self._save(self._job.save, self._snapshot, state)
 
     def _look_for_stalled(self, now: float) -> None:
         """Speak once of a replica that lives but makes no step: stopped by a signal, or starved."""
@@ -362,7 +367,7 @@ class Training:
             path = path or self._federation.rescue
         written = written and bool(path)
         if written:
-            await asyncio.to_thread(checkpoint.save, path, self.final, state)
+            await asyncio.to_thread(self._save, path, self.final, state)
         if written and outcome == "failed":
             self._notify(Notice("warning", f"what this node holds is in {path}"))
         if outcome == "diverged":

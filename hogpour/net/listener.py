@@ -83,7 +83,7 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._sessions: dict[_Session, None] = {}  # in the order of their coming
         self._unproven: dict[_Session, None] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in the order of their beginning
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
         self._empty: asyncio.Future[None] | None = None
@@ -178,8 +178,8 @@ class Listener:
     def _run(self, session: _Session, id: int, reply: Awaitable[Reply], payload: memoryview | None) -> None:
         """Run a handler that must wait."""
         task = asyncio.get_running_loop().create_task(session.answer_later(id, reply, payload))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     def _sweep(self) -> None:
         """Find those that are silent, stuck or do not read."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 
 from hogpour.net.peer import Peer
 from hogpour.net.requests import Requests
@@ -17,14 +18,17 @@ class Neighbours:
         own: answers this node's requests to itself.
         first: address of the first node, which shard maps do not name; empty: this is the first node.
         token: of the cluster.
+        entropy: source of random bytes.
 
     Attributes:
         address: where this node listens; empty where it does not.
     """
 
-    def __init__(self, own: Requests, first: str, token: bytes) -> None:
+    def __init__(
+        self, own: Requests, first: str, token: bytes, entropy: Callable[[int], bytes] = os.urandom
+    ) -> None:
         self.address = ""
-        self._own, self._first, self._token = own, first, token
+        self._own, self._first, self._token, self._entropy = own, first, token, entropy
         self._peers: dict[str, Peer] = {}
 
     def reach(self, address: str) -> Requests:
@@ -44,5 +48,5 @@ class Neighbours:
 
     def _peer(self, address: str) -> Peer:
         if address not in self._peers:
-            self._peers[address] = Peer(address, self._token)
+            self._peers[address] = Peer(address, self._token, nonce=self._entropy)
         return self._peers[address]

@@ -115,7 +115,7 @@ class Peer:
         self._asked: dict[int, _Asked] = {}
         self._last_id = 0
         self._link: _Link | None = None  # proven and not broken
-        self._ending: set[asyncio.Future[None]] = set()
+        self._ending: dict[asyncio.Future[None], None] = {}
         self._task: asyncio.Task[None] | None = None
         self._pause_s = 0.0
         self._cause = ""  # why there is no connection
@@ -194,7 +194,8 @@ class Peer:
         self._break(ConnectionAbortedError("closed by this node"))
         self._fail_all(PeerLost, f"{self.address}: closed by this node")
         if self._ending:
-            await asyncio.wait(self._ending)  # no deadline: what is aborted is gone in the next turn of the event loop
+            # No deadline: what is aborted is gone in the next turn of the event loop.
+            await asyncio.wait(list(self._ending))
 
     # What a link tells.
 
@@ -245,8 +246,11 @@ class Peer:
 
     def _end(self, link: _Link, error: Exception) -> None:
         if link.transport.abort(error):
-            self._ending.add(link.gone)
-            link.gone.add_done_callback(self._ending.discard)
+            self._ending[link.gone] = None
+            link.gone.add_done_callback(self._forget)
+
+    def _forget(self, gone: asyncio.Future[None]) -> None:
+        self._ending.pop(gone, None)
 
     # Sending.
 

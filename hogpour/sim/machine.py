@@ -1,0 +1,227 @@
+"""One machine of the simulated cluster and the node that lives on it: what ``node.Node`` is in reality.
+
+The composition root of a node in virtual time. Everything of the cluster is production code (``federation``, and all
+behind it; ``training``, which runs a node from its first step to its last); made up are the memory, which is not
+shared with other processes, the replicas (``replicas``) and the files.
+
+A machine has several lives, one after the other: it is started, dies or ends, and may be started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.checkpoint import TrainingState
+from hogpour.config import Job
+from hogpour.data import Encoding
+from hogpour.dataset import Dataset
+from hogpour.disk import Disk
+from hogpour.errors import HogpourError, Stopped
+from hogpour.federation import Federation
+from hogpour.model import Model
+from hogpour.node import unless_stopped
+from hogpour.preparation import Prepared
+from hogpour.replica import Replica, live_layout
+from hogpour.shm.layout import Layout
+from hogpour.sim.loop import Host, Loop
+from hogpour.sim.replicas import Bell, Replicas
+from hogpour.stats import Notice, Summary
+from hogpour.training import Training
+
+__all__ = ["Life", "Material", "Memory", "token"]
+
+PORT = 7000
+
+Outcome = Literal["running", "finished", "stopped", "diverged", "failed", "died"]
+
+
+def token() -> bytes:
+    """Return the token of every simulated cluster; nobody else is there to know it."""
+    return b"of this simulation"
+
+
+class Memory:
+    """Named arrays in plain memory: what a ``shm.segment.Segment`` is in reality."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.arrays = layout.views(np.zeros(layout.size, np.uint8))
+
+    def release(self) -> None:
+        """Drop the arrays."""
+        self.arrays = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What the nodes of a cluster train: the job, its data and its network, read once for all of them."""
+
+    job: Job
+    network: Any
+    """A ``layers.sequential.Network``, or a ``hollow.HollowNetwork``."""
+    x: npt.NDArray[np.float32]
+    """(n, *shape), read only, shared by all nodes."""
+    y: npt.NDArray[Any]
+    test: Dataset | None
+    encoding: Encoding
+    params: npt.NDArray[np.float32]
+    """(n_params,) that a run begins with; copied by each node."""
+    replica: type[Replica] = Replica
+    """The class of the replicas."""
+
+    def prepare(self, job: Job, replicas: int, block_replicas: int) -> Prepared:
+        """Lay out the memory of one node; see ``preparation.prepare``."""
+        live = Memory(live_layout(self.network, job.algorithm.optimiser, replicas, 0, True))
+        live.arrays["params"][...] = self.params
+        examples = Memory(Layout.pack([]))
+        examples.arrays = {"x": self.x, "y": self.y}
+        return Prepared(
+            self.network, live, examples, self.test, self.encoding, block_replicas or replicas, None, "simulated",
+        )  # type: ignore[arg-type]  # fmt: skip
+
+
+class Life:
+    """One life of a node, from its start to its end.
+
+    Args:
+        loop, host: on which it lives.
+        material: what it trains.
+        listen, join: see ``Federation``.
+        replicas: that it runs.
+        entropy: source of random bytes.
+        disk: of the machine, as this life sees it.
+        compute_s: replica → how long its next gradient takes.
+        resume: the first node goes on from its snapshot.
+        heard: told each notice.
+
+    Attributes:
+        outcome: how it ended; ``running`` before it did.
+        error: why it failed; empty where it did not.
+        summary: of a run that ended in order.
+        federation: the node's part in the cluster, once it has one.
+        replicas: once they are made.
+        training: once it began.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        host: Host,
+        material: Material,
+        *,
+        listen: str,
+        join: str,
+        replicas: int,
+        entropy: Callable[[int], bytes],
+        disk: Disk,
+        compute_s: Callable[[int], float],
+        resume: bool,
+        heard: Callable[[Notice], None],
+    ) -> None:
+        self.host, self.outcome, self.error = host, "running", ""
+        self.outcome: Outcome
+        self.summary: Summary | None = None
+        self.federation: Federation | None = None
+        self.replicas: Replicas | None = None
+        self.training: Training | None = None
+        self._loop, self._material, self._listen, self._join = loop, material, listen, join
+        self._n_replicas, self._entropy, self._disk, self._compute_s = replicas, entropy, disk, compute_s
+        self._resume, self._heard = resume, heard
+        self._stop: asyncio.Event | None = None
+        self.task = loop.spawn(host, self._run())
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the first node of its cluster."""
+        return not self._join
+
+    def leave(self) -> None:
+        """Ask the node to end, as Ctrl+C does."""
+        if self._stop is not None:
+            self._loop.call_on(self.host, self._loop.time(), self._stop.set)
+
+    async def _run(self) -> None:
+        self._stop = asyncio.Event()
+        try:
+            await self._train()
+        except Stopped:
+            self.outcome = "stopped"
+        except HogpourError as error:
+            self.outcome, self.error = "failed", str(error)
+        else:
+            assert self.summary is not None
+            self.outcome = self.summary.outcome
+
+    async def _train(self) -> None:
+        assert self._stop is not None
+        federation = self.federation = Federation(
+            listen=self._listen,
+            join=self._join,
+            token=token(),
+            insecure=False,
+            join_s=10.0,
+            notify=self._heard,
+            name=self.host.name,
+            entropy=self._entropy,
+            disk=self._disk,
+        )
+        try:
+            await unless_stopped(self._stop, federation.open())
+            job, material = self._material.job, self._material
+            if self._join:
+                job = federation.job({"data": job.data, "base": job.base})
+            joined = federation.joined
+            ready = material.prepare(job, self._n_replicas, joined.block_replicas if joined is not None else 0)
+            bell = Bell(self._loop)
+
+            def make(number: int) -> Replica:
+                return material.replica(
+                    job,
+                    material.network,
+                    ready.live.arrays,
+                    material.x,
+                    material.y,
+                    number,
+                    block_replicas=ready.block_replicas,
+                    on_block=bell.ring,
+                    clock=self._loop.time,
+                )
+
+            replicas = self.replicas = Replicas(self._n_replicas, make, self._compute_s)
+            ready = await unless_stopped(self._stop, federation.begin(job, ready, replicas.wake, self._resume))
+            training = self.training = Training(
+                job,
+                ready,
+                replicas,  # type: ignore[arg-type]
+                bell,  # type: ignore[arg-type]
+                (-1, -1),
+                replicas=self._n_replicas,
+                threads=1,
+                notify=self._heard,
+                stop_asked=self._stop,
+                news=asyncio.Event(),
+                federation=federation,
+                rehearse=lambda *_: None,  # once for all nodes, before virtual time began
+                save=self._save,
+            )
+            try:
+                await training.run()
+            finally:
+                self.summary = training.summary
+                await replicas.stop(0.0)
+        finally:
+            await federation.close()
+
+    def _save(self, path: str, model: Model, state: TrainingState | None) -> None:
+        """Keep no model file: what was trained is looked at where it is."""
+
+
+def job_in_simulation(job: Job) -> Job:
+    """Return a job that says nothing of the machine on which it is simulated."""
+    return replace(job, base="/")

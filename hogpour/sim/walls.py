@@ -1,0 +1,77 @@
+"""The walls of the simulation: what would leave it raises ``LeftSimulation``.
+
+A socket, a thread, a process, a real clock or the kernel's random bytes would make a run another one the next time.
+The event loop has no method for them; this file catches those that somebody uses past the loop. Sockets, threads and
+processes are seen by an audit hook, which Python cannot take back and which sleeps outside of ``sealed``; clocks and
+random bytes are replaced while the walls stand. What was imported by name before (``from time import monotonic``) is
+not seen: production code does not do that.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+__all__ = ["LeftSimulation", "sealed"]
+
+_EVENTS = {
+    "_thread.start_new_thread": "a thread",
+    "os.fork": "a process",
+    "os.forkpty": "a process",
+    "os.posix_spawn": "a process",
+    "os.system": "a process",
+    "socket.__new__": "a socket",
+    "subprocess.Popen": "a process",
+    "time.sleep": "a real sleep",
+}
+
+_CLOCKS = [
+    (time, name)
+    for name in ("monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time", "sleep", "thread_time",
+                 "time", "time_ns")
+]  # fmt: skip
+_REPLACED = [*_CLOCKS, (os, "urandom"), (os, "getrandom")]
+
+_standing = 0
+_hooked = False
+
+
+class LeftSimulation(RuntimeError):
+    """Something in a simulation used what is real. A bug, or a layer of the user's own that reads a clock."""
+
+
+@contextmanager
+def sealed() -> Iterator[None]:
+    """Let the walls stand while this lasts; inside one another, they fall with the outermost."""
+    global _standing, _hooked
+    if not _hooked:
+        _hooked = True
+        sys.addaudithook(_hear)
+    real = {(module, name): getattr(module, name) for module, name in _REPLACED if hasattr(module, name)}
+    _standing += 1
+    try:
+        for module, name in real:
+            setattr(module, name, _wall(f"{module.__name__}.{name}"))
+        yield
+    finally:
+        _standing -= 1
+        for (module, name), function in real.items():
+            setattr(module, name, function)
+
+
+def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    del arguments
+    if _standing and event in _EVENTS:
+        raise LeftSimulation(f"{_EVENTS[event]} was made inside a simulation ({event})")
+
+
+def _wall(name: str) -> Callable[..., NoReturn]:
+    def wall(*_: object, **__: object) -> NoReturn:
+        raise LeftSimulation(f"{name} was called inside a simulation; the time is that of the event loop, and random "
+                             "numbers come from a generator that is passed in")  # fmt: skip
+
+    return wall

@@ -16,7 +16,20 @@ from hogpour import registry
 from hogpour.errors import ConfigError
 from hogpour.shards import LARGEST_SHARD_BYTES, SHARD_BYTES
 
-__all__ = ["ClusterConfig", "DataConfig", "Job", "RunConfig", "default_job", "job_from", "job_to_dict", "read_job"]
+__all__ = [
+    "ClusterConfig",
+    "DataConfig",
+    "Job",
+    "RunConfig",
+    "check_keys",
+    "default_job",
+    "job_from",
+    "job_to_dict",
+    "read_job",
+    "read_tables",
+    "section",
+    "table",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,16 +219,27 @@ def read_job(path: str) -> Job:
     Raises:
         ConfigError: missing, not TOML, or anything in it is wrong; the message begins with the path.
     """
+    job = job_from(read_tables(path, "job file"), path)
+    return replace(job, base=str(Path(path).parent))
+
+
+def read_tables(path: str, what: str) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Args:
+        what: kind of file, for the error message.
+
+    Raises:
+        ConfigError: missing, or not TOML; the message begins with the path.
+    """
     try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such job file") from None
+        raise ConfigError(f"{path}: no such {what}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
-    job = job_from(tables, path)
-    return replace(job, base=str(Path(path).parent))
 
 
 def job_from(tables: Mapping[str, Any], source: str) -> Job:
@@ -225,16 +249,16 @@ def job_from(tables: Mapping[str, Any], source: str) -> Job:
         source: begins every error message.
     """
     try:
-        _check_keys(tables, ("data", "model", "algorithm", "run", "cluster"), "", "table")
-        data = _section(DataConfig, tables, "data")
-        run = _section(RunConfig, tables, "run")
-        cluster = _section(ClusterConfig, tables, "cluster")
+        check_keys(tables, ("data", "model", "algorithm", "run", "cluster"), "", "table")
+        data = section(DataConfig, tables, "data")
+        run = section(RunConfig, tables, "run")
+        cluster = section(ClusterConfig, tables, "cluster")
         if run.replicas < 0 or (run.replicas == 0 and "replicas" in tables.get("run", {})):
             raise ConfigError(f"run.replicas = {run.replicas}, expected at least 1, or no such key for all cores")
-        model = _table(tables, "model")
-        _check_keys(model, ("layers", "loss", "input"), "model.", "key")
+        model = table(tables, "model")
+        check_keys(model, ("layers", "loss", "input"), "model.", "key")
         layers = _typed(model.get("layers", []), list[dict[str, Any]], "model.layers")
-        algorithm = dict(_table(tables, "algorithm")) or {"name": "hogwild"}
+        algorithm = dict(table(tables, "algorithm")) or {"name": "hogwild"}
         return Job(
             data=data,
             model=tuple(registry.build("layer", layer, f"model.layers[{k}]") for k, layer in enumerate(layers)),
@@ -278,29 +302,32 @@ def job_to_dict(job: Job) -> dict[str, Any]:
     }
 
 
-def _table(tables: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    table = tables.get(name, {})
-    if not isinstance(table, Mapping):
-        raise ConfigError(f"{name}: expected a table [{name}], got {table!r}")
-    return table
+def table(tables: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return the table of a name, empty where there is none."""
+    found = tables.get(name, {})
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"{name}: expected a table [{name}], got {found!r}")
+    return found
 
 
-def _section(cls: type, tables: Mapping[str, Any], name: str) -> Any:
-    table = _table(tables, name)
+def section(cls: type, tables: Mapping[str, Any], name: str) -> Any:
+    """Make a dataclass of the table of a name, checked; ConfigErrors begin with the name."""
+    given = table(tables, name)
     hints = get_type_hints(cls)
-    _check_keys(table, [f.name for f in fields(cls)], f"{name}.", "key")
-    missing = [f.name for f in fields(cls) if f.default is f.default_factory is MISSING and f.name not in table]
+    check_keys(given, [f.name for f in fields(cls)], f"{name}.", "key")
+    missing = [f.name for f in fields(cls) if f.default is f.default_factory is MISSING and f.name not in given]
     if missing:
         raise ConfigError(f"{name}.{missing[0]} is missing")
-    values = {key: _typed(value, hints[key], f"{name}.{key}") for key, value in table.items()}
+    values = {key: _typed(value, hints[key], f"{name}.{key}") for key, value in given.items()}
     try:
         return cls(**values)
     except ValueError as error:
         raise ConfigError(f"{name}.{error}") from None
 
 
-def _check_keys(table: Mapping[str, Any], known: Sequence[str], at: str, what: str) -> None:
-    for key in table:
+def check_keys(given: Mapping[str, Any], known: Sequence[str], at: str, what: str) -> None:
+    """Refuse keys that are not known, with the nearest that is."""
+    for key in given:
         if key not in known:
             raise ConfigError(f"{at}{key}: no such {what}{registry.nearest(key, known)}")
 

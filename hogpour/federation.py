@@ -45,7 +45,7 @@ from hogpour.shm.clocks import Clocks
 from hogpour.shm.landing import Landing
 from hogpour.shm.queue import TicketQueue
 from hogpour.standing import Standing
-from hogpour.stats import Notice
+from hogpour.stats import Notice, ShardState
 
 __all__ = ["Federation"]
 
@@ -280,6 +280,11 @@ class Federation:
         self._link.moved()
         if len(self._queue) < self._replicas:
             self._member.look()
+
+    @property
+    def shards(self) -> tuple[ShardState, ...]:
+        """How the shards are that this node serves."""
+        return self._serving.server.states() if self._serving is not None else ()
 
     @property
     def rescue(self) -> str:

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from hogpour.errors import HogpourError
 from hogpour.sim.trace import Trace
-from hogpour.sim.walls import LeftSimulation, sealed
+from hogpour.sim.walls import LeftSimulation, breaches, sealed
 
 if TYPE_CHECKING:
     from hogpour.sim.network import Network
@@ -40,7 +41,7 @@ _AT_ONE_TIME = 5_000_000
 _DRAWN = 1024
 
 
-class Stuck(RuntimeError):
+class Stuck(HogpourError):
     """The simulation cannot go on, or does not come to its end."""
 
 
@@ -278,6 +279,8 @@ class Loop(asyncio.AbstractEventLoop):
             except BaseException as error:
                 self.call_exception_handler({"message": f"exception in {callback!r}", "exception": error})
             self.host = self.outside
+            if breaches:
+                raise breaches[0]
             if self.after is not None:
                 self.after()
             if at_one_time > _AT_ONE_TIME:

@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-__all__ = ["LeftSimulation", "sealed"]
+from hogpour.errors import HogpourError
+
+__all__ = ["LeftSimulation", "breaches", "sealed"]
 
 _EVENTS = {
     "_thread.start_new_thread": "a thread",
@@ -40,8 +42,12 @@ _standing = 0
 _hooked = False
 
 
-class LeftSimulation(RuntimeError):
+class LeftSimulation(HogpourError):
     """Something in a simulation used what is real. A bug, or a layer of the user's own that reads a clock."""
+
+
+breaches: list[LeftSimulation] = []
+"""Raised since the walls stand: a task keeps what is raised in it to itself, so that the loop looks here."""
 
 
 @contextmanager
@@ -53,6 +59,7 @@ def sealed() -> Iterator[None]:
         sys.addaudithook(_hear)
     real = {(module, name): getattr(module, name) for module, name in _REPLACED if hasattr(module, name)}
     _standing += 1
+    breaches.clear()
     try:
         for module, name in real:
             setattr(module, name, _wall(f"{module.__name__}.{name}"))
@@ -66,12 +73,14 @@ def sealed() -> Iterator[None]:
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
     del arguments
     if _standing and event in _EVENTS:
-        raise LeftSimulation(f"{_EVENTS[event]} was made inside a simulation ({event})")
+        breaches.append(LeftSimulation(f"{_EVENTS[event]} was made inside a simulation ({event})"))
+        raise breaches[-1]
 
 
 def _wall(name: str) -> Callable[..., NoReturn]:
     def wall(*_: object, **__: object) -> NoReturn:
-        raise LeftSimulation(f"{name} was called inside a simulation; the time is that of the event loop, and random "
-                             "numbers come from a generator that is passed in")  # fmt: skip
+        text = f"{name} was called inside a simulation, where time and chance are made up"
+        breaches.append(LeftSimulation(text))
+        raise breaches[-1]
 
     return wall

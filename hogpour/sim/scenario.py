@@ -1,0 +1,297 @@
+"""A scenario: which machines there are, what lies between them, and what happens to them when. From TOML or Python.
+
+    nodes = 50
+    [compute]
+    distribution = "log_normal"
+    mean_s = 0.2
+    [[death]]
+    every_s = 3600
+    fraction = 0.2
+    back_s = 120
+
+Node 0 is the first one; it has the job, coordinates and serves. Nodes 1, 2 ... join at the beginning, further ones by
+``[[join]]``. Seconds are virtual, counted from the beginning. ``actions`` makes single actions of the schedules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from math import inf
+from typing import Any, Literal, get_args, get_type_hints
+
+from hogpour.config import check_keys, read_tables, section
+from hogpour.errors import ConfigError
+from hogpour.registry import typed
+from hogpour.sim.compute import Compute
+
+__all__ = ["Death", "Disk", "Join", "Link", "Partition", "Pause", "ReplicaDeath", "Scenario", "Slow", "SlowLink",
+           "read_scenario", "scenario_from"]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """``[link]``: the network."""
+
+    delay_s: float = 0.0002
+    """Seconds from one machine to another, one way, 0 or more; a local network's."""
+    jitter_s: float = 0.0
+    """Mean of an exponential addition to the delay of each piece."""
+    bandwidth: float = 125e6
+    """Bytes a second of each machine's interface, in each direction, shared by its connections; 0: no limit."""
+    window_bytes: int = 1 << 18
+    """What a connection takes that its reader has not read, at least 1024."""
+    reset_every_s: float = 0.0
+    """Mean seconds until some connection of a machine breaks; 0: none does by itself."""
+    split_reads: bool = False
+    """Readers get what arrives in random pieces."""
+
+    def __post_init__(self) -> None:
+        _not_negative(self, "delay_s", "jitter_s", "bandwidth", "reset_every_s")
+        if self.window_bytes < 1024:
+            raise ValueError(f"window_bytes = {self.window_bytes}, expected at least 1024")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlowLink:
+    """``[[slow_link]]``: machines that are reached in another way than the rest."""
+
+    nodes: tuple[int, ...]
+    """Numbers of the nodes."""
+    delay_s: float | None = None
+    """As in ``[link]``; left out: as there."""
+    jitter_s: float | None = None
+    bandwidth: float | None = None
+
+    def __post_init__(self) -> None:
+        _not_negative(self, "delay_s", "jitter_s", "bandwidth")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """``[disk]``: of every machine."""
+
+    delay_s: float = 0.005
+    """Seconds for each operation, besides its bytes."""
+    bandwidth: float = 200e6
+    """Bytes a second, above 0."""
+
+    def __post_init__(self) -> None:
+        _not_negative(self, "delay_s")
+        if not self.bandwidth > 0:
+            raise ValueError(f"bandwidth = {self.bandwidth}, expected above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheduled:
+    """What happens at a time, and perhaps again and again."""
+
+    at_s: float | None = None
+    """When, the first time; left out: after ``every_s``."""
+    every_s: float = 0.0
+    """And every so many seconds from then on; 0: once."""
+    until_s: float = inf
+    """Not after this."""
+
+    def __post_init__(self) -> None:
+        _not_negative(self, "at_s", "every_s", "until_s", *(f.name for f in fields(self) if f.name == "for_s"))
+        if self.at_s is None and not self.every_s:
+            raise ValueError("at_s is missing, expected a time, or every_s")
+
+    @property
+    def first_s(self) -> float:
+        """When it happens first."""
+        return self.every_s if self.at_s is None else self.at_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death(Scheduled):
+    """``[[death]]``: nodes die, and may come back."""
+
+    nodes: tuple[int, ...] = ()
+    """Which; or ``fraction``."""
+    fraction: float = 0.0
+    """Of the nodes that are alive, without the first one, drawn anew each time; 0 to 1. A fraction of a node dies with
+    that probability."""
+    back_s: float = 0.0
+    """Seconds until it is started again; 0: never."""
+    kind: Literal["kill", "power", "leave"] = "kill"
+    """kill: the process ends at once, and its system closes its connections. power: the machine falls silent, and its
+    disk forgets what was not synced. leave: it is asked to stop, as by Ctrl+C."""
+
+    def __post_init__(self) -> None:
+        Scheduled.__post_init__(self)
+        _not_negative(self, "back_s")
+        if not 0 <= self.fraction <= 1:
+            raise ValueError(f"fraction = {self.fraction}, expected 0 to 1")
+        if bool(self.nodes) == bool(self.fraction):
+            raise ValueError(f"nodes = {list(self.nodes)} and fraction = {self.fraction}, expected one of the two")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaDeath(Scheduled):
+    """``[[replica_death]]``: a replica process is killed; its node starts it again."""
+
+    node: int
+    replica: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partition(Scheduled):
+    """``[[partition]]``: these nodes and all others do not reach each other."""
+
+    for_s: float
+    nodes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause(Scheduled):
+    """``[[pause]]``: these machines stand still."""
+
+    for_s: float
+    nodes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slow(Scheduled):
+    """``[[slow]]``: replicas of these nodes take longer: stragglers on schedule."""
+
+    for_s: float
+    nodes: tuple[int, ...]
+    times: float
+    """How many times longer, above 0."""
+
+    def __post_init__(self) -> None:
+        Scheduled.__post_init__(self)
+        if not 0 < self.times < inf:
+            raise ValueError(f"times = {self.times}, expected above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join(Scheduled):
+    """``[[join]]``: further nodes join."""
+
+    nodes: int = 1
+    """How many, at least 1."""
+    serving: bool = False
+    """They listen and serve shards, too."""
+
+    def __post_init__(self) -> None:
+        Scheduled.__post_init__(self)
+        if self.nodes < 1:
+            raise ValueError(f"nodes = {self.nodes}, expected at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """All of it."""
+
+    nodes: int = 4
+    """Nodes at the beginning, the first one included, at least 1."""
+    replicas: int = 1
+    """Of each node, at least 1."""
+    serving: int = 0
+    """How many of the nodes that join serve shards, too: nodes 1 up to this one."""
+    seed: int = 0
+    """Of everything that is made up. The job has its own, of what is trained."""
+    until_s: float = 10 * 86400.0
+    """A run that has not ended by then has failed."""
+    look_every_s: float = 0.0
+    """Seconds between two looks at loss and accuracy; 0: often enough for 50 points."""
+    join_spread_s: float = 0.5
+    """The nodes of the beginning join within so many seconds, one after the other."""
+    resume: bool = True
+    """A first node that comes back goes on from its snapshot."""
+    model_only: bool = False
+    """No gradient is computed: rates, waits and bytes, no loss."""
+    parameters: int = 0
+    """With ``model_only``: parameters of the model; 0: the job's."""
+    shuffle: bool = False
+    """What several machines do at one moment is done in a random order."""
+    compute: Compute = field(default_factory=Compute)
+    link: Link = field(default_factory=Link)
+    disk: Disk = field(default_factory=Disk)
+    slow_link: tuple[SlowLink, ...] = ()
+    death: tuple[Death, ...] = ()
+    replica_death: tuple[ReplicaDeath, ...] = ()
+    partition: tuple[Partition, ...] = ()
+    pause: tuple[Pause, ...] = ()
+    slow: tuple[Slow, ...] = ()
+    join: tuple[Join, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, least in (("nodes", 1), ("replicas", 1), ("serving", 0), ("seed", 0), ("parameters", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} = {getattr(self, name)}, expected at least {least}")
+        _not_negative(self, "look_every_s", "join_spread_s")
+        if not self.until_s > 0:
+            raise ValueError(f"until_s = {self.until_s}, expected above 0")
+        if self.serving >= self.nodes and self.serving:
+            raise ValueError(f"serving = {self.serving}, expected at most the {self.nodes - 1} nodes that join")
+        if self.parameters and not self.model_only:
+            raise ValueError(f"parameters = {self.parameters}, expected 0 where gradients are computed")
+        for name in _SCHEDULES:
+            for k, entry in enumerate(getattr(self, name)):
+                self._check_nodes(f"{name}[{k}]", entry)
+
+    def _check_nodes(self, at: str, entry: Any) -> None:
+        # Those that join later have numbers of their own, in the order of their joining: as many as may ever come.
+        later = sum(join.nodes if not join.every_s else 1 << 20 for join in self.join)
+        named = entry.node if isinstance(entry, ReplicaDeath) else getattr(entry, "nodes", ())
+        for node in (named,) if isinstance(named, int) and isinstance(entry, ReplicaDeath) else named:
+            if isinstance(entry, Join):
+                continue
+            if not 0 <= node < self.nodes + later:
+                raise ValueError(f"{at}: node {node}, expected 0 to {self.nodes + later - 1}")
+        if isinstance(entry, ReplicaDeath) and not 0 <= entry.replica < self.replicas:
+            raise ValueError(f"{at}: replica {entry.replica}, expected 0 to {self.replicas - 1}")
+
+
+_SCHEDULES = ("slow_link", "death", "replica_death", "partition", "pause", "slow")
+
+
+def read_scenario(path: str) -> Scenario:
+    """Read a scenario file.
+
+    Raises:
+        ConfigError: missing, not TOML, or anything in it is wrong; the message begins with the path.
+    """
+    return scenario_from(read_tables(path, "scenario file"), path)
+
+
+def scenario_from(tables: Mapping[str, Any], source: str) -> Scenario:
+    """Make a scenario of the tables of a file.
+
+    Args:
+        source: begins every error message.
+    """
+    hints = get_type_hints(Scenario)
+    try:
+        check_keys(tables, [f.name for f in fields(Scenario)], "", "key")
+        values: dict[str, Any] = {}
+        for f in fields(Scenario):
+            if f.name not in tables:
+                continue
+            hint = hints[f.name]
+            if isinstance(hint, type) and f.default is MISSING:
+                values[f.name] = section(hint, tables, f.name)
+            elif get_args(hint):
+                values[f.name] = _entries(get_args(hint)[0], tables[f.name], f.name)
+            else:
+                values[f.name] = typed(tables[f.name], hint, f.name)
+        return Scenario(**values)
+    except (ConfigError, ValueError) as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def _entries(cls: type, given: Any, name: str) -> tuple[Any, ...]:
+    if not isinstance(given, list):
+        raise ConfigError(f"{name}: expected tables [[{name}]], got {given!r}")
+    return tuple(section(cls, {f"{name}[{k}]": entry}, f"{name}[{k}]") for k, entry in enumerate(given))
+
+
+def _not_negative(thing: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(thing, name)
+        if value is not None and not value >= 0:
+            raise ValueError(f"{name} = {value}, expected 0 or more")

@@ -1,0 +1,522 @@
+"""A simulated cluster: a job and a scenario in, a report out. The composition root of the laboratory.
+
+The machines and what lies between them are made here, actions of the scenario are carried out from outside of all
+hosts, and the parameters of the shards are looked at now and then. The nodes themselves are ``machine.Life``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hogpour import snapshot
+from hogpour.config import Job
+from hogpour.errors import ConfigError, HogpourError, LayoutError
+from hogpour.model import Model
+from hogpour.portions import generator
+from hogpour.preparation import examine, initialise
+from hogpour.rehearsal import rehearse
+from hogpour.serving import Serving
+from hogpour.sim.actions import Action, actions
+from hogpour.sim.disk import Platter, SimulatedDisk
+from hogpour.sim.hollow import HollowNetwork, HollowReplica, hollow_shards, weigh
+from hogpour.sim.loop import BEGIN_S, Host, Loop
+from hogpour.sim.machine import PORT, Life, Material
+from hogpour.sim.network import Conditions, Machine, Network
+from hogpour.sim.report import Happening, NodeReport, Point, Report
+from hogpour.sim.scenario import Scenario
+from hogpour.spec import ALIGNMENT
+from hogpour.stats import Evaluation, Notice, ShardState
+
+__all__ = ["Bug", "Simulation", "hollow_material", "material_of"]
+
+_POINTS = 50
+_SHUFFLE, _NETWORK, _CHANCE, _ENTROPY, _COMPUTE, _DISK = range(100, 106)
+"""Streams of the scenario's seed."""
+
+
+class Bug(HogpourError):
+    """An exception that nobody took; asyncio would have logged it."""
+
+
+class Station:
+    """A machine, what it computes like, and the lives that nodes have there."""
+
+    def __init__(self, machine: Machine, platter: Platter, serving: bool) -> None:
+        self.machine, self.platter, self.serving = machine, platter, serving
+        self.lives: list[Life] = []
+        self.disk: SimulatedDisk | None = None
+        self.times = 1.0  # that computing takes longer now
+        self.samplers: list[Callable[[], float]] = []
+        self.returns = False  # somebody is going to start it again
+
+    @property
+    def number(self) -> int:
+        """0 is the first node."""
+        return self.machine.number - 1
+
+    @property
+    def life(self) -> Life | None:
+        """The node that lives there now."""
+        return self.lives[-1] if self.lives and self.lives[-1].host.alive else None
+
+
+class Simulation:
+    """One simulated run. Use once.
+
+    Args:
+        job: what is trained, by an algorithm for several machines.
+        scenario: what happens; None: the default one.
+        material: what the nodes train, where the job's data were read before; None: read here.
+        told: called with each point while the simulation goes on.
+        changes: fields of the scenario that are others: ``nodes=20, seed=3``.
+
+    Attributes:
+        loop, network: of the simulation.
+        stations: one for each node that ever was.
+
+    Raises:
+        InputError: the job, its data or the scenario cannot be used.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        scenario: Scenario | None = None,
+        *,
+        material: Material | None = None,
+        told: Callable[[Point], None] | None = None,
+        **changes: Any,
+    ) -> None:
+        if not job.algorithm.federated:
+            raise ConfigError('algorithm: this scheme trains on one machine, and a simulation is of several; set '
+                              'algorithm.name = "downpour"')  # fmt: skip
+        try:
+            self.scenario = replace(scenario or Scenario(), **changes)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"scenario: {error}") from None
+        if material is None:
+            material = hollow_material(job, self.scenario) if self.scenario.model_only else material_of(job)
+        self.material, self._told = material, told
+        s, seed = self.scenario, self.scenario.seed
+        self.loop = Loop(generator(seed, _SHUFFLE), shuffle=s.shuffle)
+        shards = max(1, material.params.size // ALIGNMENT)
+        self.network = Network(
+            self.loop,
+            generator(seed, _NETWORK),
+            window_bytes=s.link.window_bytes,
+            split_reads=s.link.split_reads,
+            weigh=weigh(s.parameters or _parameters(job, material), shards) if s.model_only else None,
+        )
+        self.stations: list[Station] = []
+        self._chance = generator(seed, _CHANCE)
+        self._happenings: list[Happening] = []
+        self._points: list[Point] = []
+        self._actions = actions(s)
+        self._look_s = s.look_every_s or s.compute.mean_s
+        self._deaths = 0
+        self._over = False
+        self._bug: BaseException | None = None
+        self._model = Model(material.job, material.network, material.params.copy(), material.encoding)
+
+    def run(self) -> Report:
+        """Run to the end and return what was found.
+
+        Raises:
+            Stuck: it does not end.
+            Bug: an exception that nobody took; other exceptions than ours, as they are.
+            LeftSimulation: something used a real clock, socket or thread.
+        """
+        loop, s = self.loop, self.scenario
+        try:
+            for node in range(s.nodes):
+                at_s = s.join_spread_s * node / max(1, s.nodes - 1)
+                self._at(at_s, self._add, node <= s.serving and node > 0)
+            self._next_action()
+            if s.link.reset_every_s:
+                self._at(self._chance.exponential(s.link.reset_every_s), self._reset)
+            self._at(0.0, self._look)
+            loop.run(self._ended, BEGIN_S + s.until_s)
+            if self._bug is not None:
+                raise self._bug
+            if loop.errors:
+                error = loop.errors[0].get("exception")
+                raise Bug(f"{loop.errors[0].get('message')}: {error!r}") from error
+            self._point()
+            return self._report()
+        finally:
+            for station in self.stations:
+                if station.life is not None:
+                    loop.kill(station.life.host)
+            loop.close()
+
+    def server_of(self, shard: int) -> Any:
+        """Return the shard where it is served now; None: nowhere."""
+        found = None
+        for station in self.stations:
+            life = station.lives[-1] if station.lives else None
+            serving = life.federation._serving if life is not None and life.federation is not None else None
+            if serving is not None and serving.server.serves(shard):
+                found = serving.server._shards[shard]
+        return found
+
+    # -- what happens
+
+    def _at(self, at_s: float, work: Callable[..., object], *arguments: Any) -> None:
+        """Do something from outside of all hosts, at a time since the beginning."""
+        self.loop.call_on(self.loop.outside, BEGIN_S + at_s, work, *arguments)
+
+    @property
+    def _now(self) -> float:
+        return self.loop.time() - BEGIN_S
+
+    def _ended(self) -> bool:
+        if not self._over:
+            first = self.stations[0] if self.stations else None
+            self._over = first is not None and bool(first.lives) and first.life is None and not first.returns
+        if self._bug is not None or self.loop.errors:
+            return True
+        return self._over and all(station.life is None for station in self.stations)
+
+    def _next_action(self) -> None:
+        action = next(self._actions, None)
+        if action is not None:
+            self._at(action.at_s, self._act, action)
+
+    def _act(self, action: Action) -> None:
+        if self._over:
+            return
+        if action.kind == "die":
+            self._die(action)
+        elif action.kind == "join":
+            for _ in range(int(action.number)):
+                self._add(action.serving)
+        else:
+            for number in action.nodes:
+                if number < len(self.stations):
+                    self._act_on(action, self.stations[number])
+            if action.kind == "heal":
+                self.network.heal()
+        self._next_action()
+
+    def _act_on(self, action: Action, station: Station) -> None:
+        machine, life = station.machine, station.life
+        if action.kind == "cut":
+            self._happen(station, "is cut off from the others")
+            self.network.cut([machine], int(action.number))
+        elif action.kind == "heal":
+            if machine.side == int(action.number):
+                self._happen(station, "reaches the others again")
+                self.network.cut([machine], 0)
+        elif action.kind == "slow":
+            self._happen(station, f"computes {action.number:g} times as long from now on")
+            station.times = action.number
+        elif life is None:
+            return
+        elif action.kind == "pause":
+            self._happen(station, "stands still")
+            self.loop.pause(life.host)
+        elif action.kind == "go_on":
+            self._happen(station, "goes on")
+            self.loop.go_on(life.host)
+        elif action.kind == "kill_replica" and life.replicas is not None:
+            replicas, number = life.replicas, int(action.number)
+            self._happen(station, f"replica {number} is killed")
+            self.loop.call_on(life.host, self.loop.time(), replicas.kill, number)
+
+    def _die(self, action: Action) -> None:
+        death = action.death
+        assert death is not None
+        dying = list(action.nodes)
+        if death.fraction:
+            alive = [station.number for station in self.stations[1:] if station.life is not None]
+            expected = death.fraction * len(alive)
+            count = int(expected) + int(self._chance.random() < expected % 1)
+            dying = sorted(self._chance.choice(alive, count, replace=False).tolist()) if count else []
+        for number in dying:
+            station = self.stations[number] if number < len(self.stations) else None
+            if station is None or station.life is None:
+                continue
+            if death.kind == "leave":
+                self._happen(station, "is asked to leave")
+                station.life.leave()
+            else:
+                self._kill(station, power=death.kind == "power")
+            if death.back_s:
+                station.returns = True
+                self._at(self._now + death.back_s, self._return, station)
+
+    def _kill(self, station: Station, *, power: bool) -> None:
+        life = station.life
+        assert life is not None
+        self._deaths += 1
+        self._happen(station, "loses its power" if power else "is killed")
+        life.outcome = "died"
+        assert station.disk is not None
+        station.disk.crash(self.loop.time(), power=power)
+        self.network.die(station.machine, power=power)
+        self.loop.kill(life.host)
+
+    def _return(self, station: Station) -> None:
+        station.returns = False
+        if station.life is not None:  # it still takes its leave
+            if not self._over:
+                station.returns = True
+                self._at(self._now + 1.0, self._return, station)
+            return
+        if not self._over and (station.number == 0 or self.stations[0].life is not None or self.stations[0].returns):
+            self._start(station)
+
+    def _reset(self) -> None:
+        """Break some connection of some machine."""
+        if self._over:
+            return
+        alive = [station.machine for station in self.stations if station.life is not None]
+        if alive:
+            machine = alive[int(self._chance.integers(len(alive)))]
+            self.network.reset(machine, int(self._chance.integers(1 << 16)))
+        self._at(self._now + self._chance.exponential(self.scenario.link.reset_every_s), self._reset)
+
+    # -- nodes
+
+    def _add(self, serving: bool) -> None:
+        """Let a further node begin."""
+        if self._over:
+            return
+        number, s = len(self.stations), self.scenario
+        link = {"delay_s": s.link.delay_s, "jitter_s": s.link.jitter_s / 2, "bandwidth": s.link.bandwidth}
+        for slow in s.slow_link:
+            if number in slow.nodes:
+                given = {"delay_s": slow.delay_s, "jitter_s": slow.jitter_s, "bandwidth": slow.bandwidth}
+                link |= {name: value for name, value in given.items() if value is not None}
+        name = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+        machine = self.network.add(number + 1, name, Conditions(**link))
+        station = Station(machine, Platter("."), serving)
+        rng = [generator(s.seed, _COMPUTE, number, replica) for replica in range(s.replicas)]
+        station.samplers = [s.compute.sampler(number, own) for own in rng]
+        self.stations.append(station)
+        self._start(station)
+
+    def _start(self, station: Station) -> None:
+        number, s, loop = station.number, self.scenario, self.loop
+        n_lives = len(station.lives)
+        host = Host(number + 1, station.machine.name)
+        self.network.live(station.machine, host)
+        rng = generator(s.seed, _DISK, number, n_lives)
+        disk = station.disk = station.platter.mount(
+            loop.time, loop.spend, rng, delay_s=s.disk.delay_s, bandwidth=s.disk.bandwidth
+        )
+        address, first = f"{station.machine.name}:{PORT}", number == 0
+        resume = first and s.resume and n_lives > 0 and self._has_snapshot(disk)
+        self._happen(station, "begins" if not n_lives else "begins again" + (" from its snapshot" if resume else ""))
+        station.lives.append(
+            Life(
+                loop,
+                host,
+                self.material,
+                listen=address if first or station.serving else "",
+                join="" if first else f"{self.stations[0].machine.name}:{PORT}",
+                replicas=s.replicas,
+                entropy=generator(s.seed, _ENTROPY, number, n_lives).bytes,
+                disk=disk,
+                compute_s=lambda replica: station.times * station.samplers[replica](),
+                resume=resume,
+                heard=lambda notice: self._hear(station, notice),
+            )
+        )
+        life = station.lives[-1]
+        life.task.add_done_callback(lambda task: self._ends(station, life))
+
+    def _has_snapshot(self, disk: SimulatedDisk) -> bool:
+        try:
+            snapshot.read(snapshot.folder_beside(self.material.job.save), disk)
+        except LayoutError:
+            return False
+        return True
+
+    def _ends(self, station: Station, life: Life) -> None:
+        """A node has ended by itself: the machine goes on without it."""
+        if (bug := life.task.exception()) is not None:
+            self._bug = bug
+            return
+        self._happen(station, f"ends: {life.outcome}" + (f": {life.error}" if life.error else ""))
+        self._at(self._now, self._clear, station, life)
+
+    def _clear(self, station: Station, life: Life) -> None:
+        if station.lives[-1] is life and life.host.alive:
+            self.network.die(station.machine, power=False)
+            self.loop.kill(life.host)
+
+    def _hear(self, station: Station, notice: Notice) -> None:
+        self._happen(station, notice.text)
+
+    def _happen(self, station: Station, text: str) -> None:
+        self.loop.trace.note(self.loop.time(), station.number, text)
+        self._happenings.append(Happening(round(self._now, 6), station.number, text))
+
+    # -- what is seen
+
+    def _look(self) -> None:
+        if self._over:
+            return
+        point = self._point()
+        if not self.scenario.look_every_s:
+            done = point.examples / (self.material.job.epochs * len(self.material.x))
+            self._look_s = point.seconds / done / _POINTS if done > 0 else 2 * self._look_s
+        self._at(self._now + self._look_s, self._look)
+
+    def _point(self) -> Point:
+        """Look at the cluster as it is now."""
+        coordinator = self._coordinator()
+        totals = coordinator.totals if coordinator is not None else None
+        examples = coordinator.examples if coordinator is not None else 0
+        evaluation = self._evaluate()
+        point = Point(
+            seconds=round(self._now, 6),
+            examples=examples,
+            epoch=examples / len(self.material.x),
+            loss=evaluation.loss if evaluation is not None else None,
+            accuracy=evaluation.accuracy if evaluation is not None else None,
+            nodes=sum(station.life is not None for station in self.stations),
+            pushes=totals.pushes if totals is not None else 0,
+            staleness=totals.mean_staleness if totals is not None else None,
+        )
+        self._points.append(point)
+        if self._told is not None:
+            self._told(point)
+        return point
+
+    def _coordinator(self) -> Any:
+        lives = self.stations[0].lives if self.stations else []
+        for life in reversed(lives):
+            standing = life.federation.standing if life.federation is not None else None
+            if standing is not None and standing.coordinator is not None:
+                return standing.coordinator
+        return None
+
+    def _evaluate(self) -> Evaluation | None:
+        """Judge the parameters that the shards hold, wherever they are."""
+        coordinator, test = self._coordinator(), self.material.test
+        if coordinator is None or test is None or self.scenario.model_only:
+            return None
+        bounds = coordinator.map.bounds
+        for number in range(len(bounds) - 1):
+            shard = self.server_of(number)
+            if shard is not None:
+                self._model.params[bounds[number] : bounds[number + 1]] = shard.params
+        if not np.isfinite(self._model.params).all():
+            return None
+        return self._model.evaluate(test)
+
+    def _report(self) -> Report:
+        first, coordinator = self.stations[0].lives[-1], self._coordinator()
+        shards: list[ShardState] = [
+            state
+            for station in self.stations
+            for life in station.lives
+            if life.federation is not None
+            for state in life.federation.shards
+        ]
+        staleness = [0] * max((len(state.staleness) for state in shards), default=0)
+        for state in shards:
+            for k, count in enumerate(state.staleness):
+                staleness[k] += count
+        pushes = sum(state.pushes for state in shards)
+        last = self._points[-1]
+        return Report(
+            outcome=first.outcome,
+            error=first.error,
+            seconds=last.seconds,
+            examples=last.examples,
+            repeated=coordinator.ledger.examples_repeated if coordinator is not None else 0,
+            loss=last.loss,
+            accuracy=last.accuracy,
+            points=tuple(self._points),
+            staleness=tuple(staleness),
+            mean_staleness=sum(s.mean_staleness * s.pushes for s in shards) / pushes if pushes else None,
+            nodes=tuple(self._node_report(station) for station in self.stations),
+            happenings=tuple(self._happenings),
+            deaths=self._deaths,
+            resets=self.network.resets,
+            connections=self.network.connected,
+            events=self.loop.events,
+            trace=self.loop.trace.hexdigest(),
+        )
+
+    def _node_report(self, station: Station) -> NodeReport:
+        life = station.lives[-1]
+        clocks = [one.federation.standing.clocks for one in station.lives if one.federation is not None]
+        replicas = [one.replicas for one in station.lives if one.replicas is not None]
+        return NodeReport(
+            node=station.number,
+            lives=len(station.lives),
+            outcome=life.outcome,
+            error=life.error,
+            examples=sum(one.examples for one in clocks if one is not None),
+            computing_s=round(sum(sum(one.computed_s) for one in replicas), 6),
+            waiting_s=round(sum(sum(one.waited_s) for one in replicas), 6),
+            bytes_in=station.machine.bytes_in,
+            bytes_out=station.machine.bytes_out,
+            replica_restarts=sum(one.restarts for one in replicas),
+        )
+
+
+def material_of(job: Job) -> Material:
+    """Read a job's data, bind its model, draw its first parameters, and run every kernel once, in real time.
+
+    Raises:
+        InputError: they cannot be read, or do not fit each other.
+    """
+    data, network = examine(job)
+    params = network.spec.zeros()
+    initialise(job, network, params)
+    material = Material(
+        job=replace(job, data=data, base="/", save=job.save or "model.safetensors"),
+        network=network,
+        x=data.train.x,
+        y=data.train.y,
+        test=data.test,
+        encoding=data.encoding,
+        params=params,
+    )
+    _warm(material)
+    return material
+
+
+def hollow_material(job: Job, scenario: Scenario) -> Material:
+    """Return what stands for a job in model-only mode; its data are read for their number."""
+    data, network = examine(job)
+    n = scenario.parameters or network.spec.n
+    shards = hollow_shards(n, job.cluster.shard_bytes)
+    # Shards of a line each: as many as the model is cut into.
+    cluster = replace(job.cluster, shard_bytes=4 * ALIGNMENT)
+    material = Material(
+        job=replace(job, data=data, base="/", save=job.save or "model.safetensors", cluster=cluster),
+        network=HollowNetwork(ALIGNMENT * shards, network.spec.fingerprint),
+        x=np.broadcast_to(np.zeros((1, 1), np.float32), (data.train.n, 1)),
+        y=np.broadcast_to(np.zeros(1, np.int64), (data.train.n,)),
+        test=None,
+        encoding=data.encoding,
+        params=np.zeros(ALIGNMENT * shards, np.float32),
+        replica=HollowReplica,
+    )
+    _warm(replace(material_of(job), params=material.params))
+    return material
+
+
+def _parameters(job: Job, material: Material) -> int:
+    """Return how many parameters the job's own model has."""
+    return examine(job)[1].spec.n if isinstance(material.network, HollowNetwork) else int(material.network.spec.n)
+
+
+def _warm(material: Material) -> None:
+    """Run every kernel once, before virtual time begins: compiling reads the clock."""
+    Serving(material.job.algorithm.optimiser, _nobody)
+    rehearse(material.job, material.prepare(material.job, 1, 0), 1)
+
+
+def _nobody(address: str) -> Any:
+    raise AssertionError(f"{address} was asked while kernels are compiled")

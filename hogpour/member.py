@@ -7,17 +7,18 @@ first node, whose coordinator is reached without a socket.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from typing import Any
 
 from hogpour.errors import ClusterFailed, PeerLost, RequestFailed
+from hogpour.net.membership import same_run
 from hogpour.net.requests import Requests
 from hogpour.net.wire.beat import Beat, Beaten
 from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease, Leased
 from hogpour.net.wire.where import Map, Where
 from hogpour.shards import ShardMap
-from hogpour.shm.queue import ROOM, TicketQueue
+from hogpour.shm.queue import ROOM, TicketQueue, leased, ticket_of
 
 __all__ = ["Member"]
 
@@ -56,7 +57,7 @@ class Member:
         self._spec, self._data = "", ""
         self._held: set[int] = set()
         self._done: set[int] = set()
-        self._queued: Container[int] = ()
+        self._lease_number = 0  # of this incarnation; see shm.queue
         self._wish = asyncio.Event()
         self._fenced = asyncio.Event()
         self._leaving = False
@@ -138,10 +139,12 @@ class Member:
     # -- portions
 
     def finished(self, tickets: tuple[int, ...]) -> None:
-        """Note blocks whose every gradient is acknowledged; they are reported with the next lease."""
-        # What is still in the queue was held by an earlier incarnation of this node too, and some replica has ended it
-        # for that one; pushes of it may have been refused. It is done when it is done again.
-        mine = {ticket for ticket in self._held.intersection(tickets) if ticket not in self._queued}
+        """Note blocks, as words of the queue, whose every gradient is acknowledged; the next lease reports them.
+
+        Those of an earlier lease are not: pushes of them may have been refused. They are done when they are done again.
+        """
+        now = [ticket_of(word) for word in tickets if word == leased(ticket_of(word), self._lease_number)]
+        mine = self._held.intersection(now)
         self._held -= mine
         self._done |= mine
         if mine:
@@ -164,20 +167,20 @@ class Member:
             stock: tickets that the queue should hold.
             wake: called when there is something to take, or there will not be.
         """
-        self._queued, stock = queue, min(stock, ROOM)  # of a node with very many replicas
+        stock = min(stock, ROOM)  # of a node with very many replicas
         while True:
             self._wish.clear()
             want = max(0, stock - len(queue))
             if want > stock // 2 or self._done:
-                leased = await self._lease(want)
-                if leased is not None:
-                    queue.put(leased.tickets)
-                    if leased.finished:
+                answer = await self._lease(want)
+                if answer is not None:
+                    queue.put([leased(ticket, self._lease_number) for ticket in answer.tickets])
+                    if answer.finished:
                         queue.close()
                     wake()
-                    if leased.finished:
+                    if answer.finished:
                         return
-                    if leased.tickets:
+                    if answer.tickets:
                         continue
             try:
                 await asyncio.wait_for(self._wish.wait(), None if len(queue) else _EMPTY_S)
@@ -244,11 +247,20 @@ class Member:
 
         Args:
             again: called when the old incarnation is given up and the new one has joined, before it is ready.
+
+        Raises:
+            ClusterFailed: the first node was started anew. Shards, map and portions that this node knows are of the
+                run before, perhaps of another job, and must not get into the new one.
         """
         assert self.joined is not None
         while True:
             await self._fenced.wait()
+            before = self.node
             await self.join(self.joined.give_up_s)
+            if not same_run(before, self.node):
+                raise ClusterFailed(f"the first node, {self._where}, was started anew: what this node did belongs to "
+                                    "the run before; start this node again")  # fmt: skip
+            self._lease_number += 1
             self._held.clear()
             self._done.clear()
             self._fenced.clear()

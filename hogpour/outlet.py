@@ -104,18 +104,19 @@ class Outlet:
         if due:
             self._ring()
 
-    def finish(self, ticket: int) -> Generator[Moment, None, bool]:
-        """Report a finished block with the next push; return False where the replica must end."""
+    def finish(self, word: int) -> Generator[Moment, None, bool]:
+        """Report a finished block, by its word in the queue, with the next push; False where the replica must end."""
         if not self._accrual.free and not (yield from self._await(lambda: 0 if self._accrual.free else BUFFER)):
             return False
-        self._accrual.finish(ticket)
+        self._accrual.finish(word)
         if self._accrual.full:
             self._seal()
             self._ring()
         return True
 
     def take(self, announce: Callable[[int], None]) -> Generator[Moment, None, int | None]:
-        """Take the next block of this node, waiting for one; None where there will be none, or the replica must end."""
+        """Take the next block of this node, as a word of the queue, waiting for one; None where there will be none, or
+        the replica must end."""
         while (ticket := self._try_take(announce)) is None:
             if self._accrual.waiting:
                 self._seal()  # whoever waits for others has no reason to keep what it has

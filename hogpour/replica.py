@@ -33,6 +33,7 @@ from hogpour.shm.clocks import COUNTERS, SUMS, Clocks
 from hogpour.shm.control import RUN, WORDS, Control
 from hogpour.shm.doorbell import answer, ring
 from hogpour.shm.layout import Field, Layout
+from hogpour.shm.queue import ticket_of
 from hogpour.shm.segment import Segment
 
 __all__ = ["Orders", "Replica", "live_layout", "main", "network_of", "optimiser_rows"]
@@ -228,9 +229,10 @@ class Replica:
     def _announce(self, ticket: int) -> None:
         self._clocks.begin_block(self._number, ticket)
 
-    def _block(self, ticket: int, position: int) -> Generator[Moment, None, bool]:
+    def _block(self, word: int, position: int) -> Generator[Moment, None, bool]:
         """Train on one block from ``position`` on; return whether to take another."""
-        self._clocks.begin_block(self._number, ticket, position)
+        self._clocks.begin_block(self._number, word, position)
+        ticket = ticket_of(word)
         epoch, rank = self._blocks.place(ticket)
         if epoch != self._epoch:
             self._epoch, self._epoch_order = epoch, self._blocks.epoch_order(self._job.seed, epoch)
@@ -251,7 +253,7 @@ class Replica:
             if not self._begun:
                 self._begun = True
                 self._clocks.begin(self._number, self._clock())
-        if self._outlet is not None and not (yield from self._outlet.finish(ticket)):
+        if self._outlet is not None and not (yield from self._outlet.finish(word)):
             return False
         self._clocks.end_block(self._number)
         self._on_block()

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from hogpour.algos.optim.base import Optimiser
 from hogpour.errors import RequestFailed
-from hogpour.net.membership import spoken
+from hogpour.net.membership import same_run, spoken
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.dump import Dump, Dumped, Window
@@ -58,11 +58,16 @@ class Server:
         optimiser: how pushes are applied.
         copies_bytes: memory for shards that are updated while somebody still reads them as they were.
         inline_elements: a shard of more than this has its kernels run in the event loop's executor.
+
+    Attributes:
+        node: incarnation of this node; 0: not known. What nodes of another run push is refused: a first node that was
+            started anew is called by those that have not heard of it.
     """
 
     def __init__(
         self, optimiser: Optimiser, *, copies_bytes: int = 32 << 20, inline_elements: int = INLINE_ELEMENTS
     ) -> None:
+        self.node = 0
         self._optimiser, self._inline_elements = optimiser, inline_elements
         self._shards: dict[int, Shard] = {}
         self._copies = Copies(copies_bytes)
@@ -200,6 +205,10 @@ class Server:
                                         f"{Reported.BODY_LIMIT} can be sent")  # fmt: skip
         return Reply(Reported(text))
 
+    def _check_member(self, node: int) -> None:
+        if node in self._refused or (self.node and not same_run(node, self.node)):
+            raise RequestFailed("fenced", f"node {spoken(node)} is no member any more: it must join again")
+
     def _find(self, number: int) -> Shard:
         shard = self._shards.get(number)
         if shard is None:
@@ -213,8 +222,7 @@ class Server:
         if shard.given_up:
             raise _moved(shard.number)
         node, replica = push.node, push.replica
-        if node in self._refused:
-            raise RequestFailed("fenced", f"node {spoken(node)} is no member any more: it must join again")
+        self._check_member(node)
         windows = shard.windows
         if windows.repeats(node, replica, push.sequence):
             shard.count_repeated()
@@ -241,8 +249,8 @@ class Server:
         return self._frozen(Fetched(shard.number, shard.clock), shard.vectors[:1])
 
     def _begin_dump(self, shard: Shard, dump: Dump) -> Reply:
-        if dump.node in self._refused:  # it would take a shard that others are to go on serving
-            raise RequestFailed("fenced", f"node {spoken(dump.node)} is no member any more: it must join again")
+        if dump.node:  # else it would take a shard that others are to go on serving
+            self._check_member(dump.node)
         if shard.given_up and not dump.give_up:  # but the taker may ask again: the first answer may be lost
             raise _moved(shard.number)
         shard.given_up = dump.give_up

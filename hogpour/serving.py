@@ -33,17 +33,25 @@ class Serving:
 
     Attributes:
         server: has the shards.
-        node: incarnation of this node; set when it has joined, and again when it joins again.
         address: at which the shard map names this node.
         map: the newest shard map that this node knows.
     """
 
     def __init__(self, optimiser: Optimiser, reach: Callable[[str], Requests]) -> None:
         self.server = Server(optimiser)
-        self.node, self.address = 0, ""
+        self.address = ""
         self.map: ShardMap | None = None
         self._reach = reach
         self._adopting: dict[int, asyncio.Lock] = {}
+
+    @property
+    def node(self) -> int:
+        """Incarnation of this node; set when it has joined, and again when it joins again."""
+        return self.server.node
+
+    @node.setter
+    def node(self, node: int) -> None:
+        self.server.node = node
 
     def handlers(self) -> dict[type[Message], Handler]:
         """Return what answers requests for shards."""

@@ -165,7 +165,7 @@ async def test_the_number_of_members_is_bounded() -> None:
     cluster = Cluster()
     for _ in range(MOST_MEMBERS - 1):
         await cluster.ask(Join("a", ""))
-    assert await cluster.refused(Join("a", "")) == ("busy", "the cluster has 1024 nodes already")
+    assert await cluster.refused(Join("a", "")) == ("busy", "the cluster has 2048 nodes already")
 
 
 async def test_nobody_joins_a_run_that_has_ended() -> None:

@@ -12,11 +12,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["MOST_MEMBERS", "Member", "Membership", "first_node", "spoken"]
+__all__ = ["MOST_MEMBERS", "Member", "Membership", "first_node", "same_run", "spoken"]
 
-_SPOKEN = 1 << 12
+_SPOKEN = 1 << 20
+"""Incarnations that a run may have: with 32 bits before them, a number stays below 2^53."""
 
-MOST_MEMBERS = 1024
+MOST_MEMBERS = 2048
 """Members at a time: what the state of a member takes, in memory and in the answer to ``Status``, is bounded by it."""
 
 
@@ -33,6 +34,11 @@ def first_node(nonce: bytes) -> int:
 def spoken(node: int) -> int:
     """Return an incarnation as people hear of it: 1, 2, 3 ... in every run."""
     return node % _SPOKEN
+
+
+def same_run(node: int, other: int) -> bool:
+    """Return whether two incarnations are of one run: of one life of the first node."""
+    return node // _SPOKEN == other // _SPOKEN
 
 
 @dataclass(slots=True)

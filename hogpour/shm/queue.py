@@ -2,6 +2,11 @@
 
 A ring of numbers, a head that replicas advance by compare and exchange, a tail that the link alone advances. As with
 ``control.take_ticket``, a replica announces a ticket before it takes it, so that a kill between the two loses none.
+
+A node that was declared dead and has joined again may be granted a block that one of its replicas still ends under the
+old lease, with pushes that were refused. So what is in the queue, and what replicas report, is a ticket and the number
+of the lease under which it was granted, in one word (``leased``); that of the first joining is 0, and the word then is
+the ticket.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ import numpy.typing as npt
 from hogpour.shm.control import control_exchange_if, control_load, control_store
 from hogpour.shm.layout import LINE_BYTES
 
-__all__ = ["ROOM", "WORDS", "TicketQueue"]
+__all__ = ["ROOM", "WORDS", "TicketQueue", "leased", "ticket_of"]
 
 ROOM = 256
 """Tickets that fit."""
@@ -23,6 +28,18 @@ WORDS = (3, LINE_BYTES // 8)
 """Shape of the words, int64: one line for each."""
 
 _HEAD, _TAIL, _CLOSED = 0, 1, 2
+
+_TICKETS = 1 << 40
+
+
+def leased(ticket: int, lease: int) -> int:
+    """Return the word for a ticket that was granted under lease 0, 1, 2 ... of this node."""
+    return lease * _TICKETS + ticket
+
+
+def ticket_of(word: int) -> int:
+    """Return the ticket in a word."""
+    return word % _TICKETS
 
 
 class TicketQueue:

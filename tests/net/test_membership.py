@@ -98,7 +98,7 @@ def test_the_number_of_members_is_bounded() -> None:
         assert not members.full
         members.join("a", "", 0.0)
     assert members.full
-    with pytest.raises(AssertionError, match="membership: 1024 members already"):
+    with pytest.raises(AssertionError, match="membership: 2048 members already"):
         members.join("a", "", 0.0)
     members.leave(1)
     assert not members.full

@@ -18,6 +18,7 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -457,11 +458,12 @@ def _settle(future: asyncio.Future[Any], result: Any, failure: BaseException | N
 
 
 def _end(coroutine: Any) -> None:
-    """Close a coroutine, however often it awaits on its way out."""
-    for _ in range(100):
-        try:
-            coroutine.close()
+    """Close a coroutine and what it awaits, from the inside out, however often that awaits on its way."""
+    for _ in range(1000):
+        innermost = coroutine
+        while (awaited := getattr(innermost, "cr_await", None)) is not None and getattr(awaited, "cr_frame", None):
+            innermost = awaited
+        with suppress(BaseException):  # it awaited once more ("ignored GeneratorExit"), or failed: nobody hears
+            innermost.close()
+        if coroutine.cr_frame is None:
             return
-        except BaseException:  # it awaited once more ("ignored GeneratorExit"), or failed: nobody is there to hear
-            if getattr(coroutine, "cr_frame", None) is None:
-                return

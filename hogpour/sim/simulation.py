@@ -187,8 +187,6 @@ class Simulation:
             self._at(action.at_s, self._act, action)
 
     def _act(self, action: Action) -> None:
-        if self._over:
-            return
         if action.kind == "die":
             self._die(action)
         elif action.kind == "join":
@@ -230,6 +228,8 @@ class Simulation:
     def _die(self, action: Action) -> None:
         death = action.death
         assert death is not None
+        if self._over:
+            return
         dying = list(action.nodes)
         if death.fraction:
             alive = [station.number for station in self.stations[1:] if station.life is not None]
@@ -347,6 +347,8 @@ class Simulation:
 
     def _clear(self, station: Station, life: Life) -> None:
         if station.lives[-1] is life and life.host.alive:
+            assert station.disk is not None
+            station.disk.crash(self.loop.time())  # of a process that has ended: nothing is under way
             self.network.die(station.machine, power=False)
             self.loop.kill(life.host)
 

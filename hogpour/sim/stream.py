@@ -67,6 +67,8 @@ class Stream:
         """Tell a protocol of its connection; called as this end's host."""
         self._protocol, self._begun = protocol, True
         protocol.connection_made(self)
+        if self._lost:  # it broke before anybody knew of it
+            self._network.loop.call_soon(protocol.connection_lost, _reset())
         self._feed()
 
     # -- what protocols ask; see asyncio.Transport

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from hogpour.link import Link
-from hogpour.net.membership import Membership, spoken
+from hogpour.net.membership import Membership, same_run, spoken
 from hogpour.placement import Placement
 from hogpour.server import Server
 from hogpour.serving import Serving
@@ -175,6 +175,8 @@ class Witness:
             if key in self._pushes:
                 self._say(f"once: push {_named(key)} is applied a second time")
             self._pushes.add(key)
+            if self._placement is not None and not same_run(push.node, self._placement._home):
+                return  # members of a run whose first node died serve each other until they notice
             tick = (shard.number, shard.clock)
             if tick in self._clocks:
                 self._say(f"once: shard {shard.number} has two updates number {shard.clock}: it has two histories")
@@ -200,11 +202,11 @@ class Witness:
                           "not applied")  # fmt: skip
 
     def _on_begin_push(self, server: Server, shard: Shard, push: Any, payload: Any) -> Callable[[Any], None]:
-        fenced = push.node in self._fenced.get(server, ())
+        key = (shard.number, push.node, push.replica, push.sequence)
+        fenced = push.node in self._fenced.get(server, ()) and key not in self._pushes
 
-        def after(_: Any) -> None:
-            key = (shard.number, push.node, push.replica, push.sequence)
-            if fenced and key not in self._pushes:
+        def after(begun: Any) -> None:
+            if fenced and begun is not None:
                 self._say(f"fenced: node {spoken(push.node)} was fenced, and push {_named(key)} of it is taken")
 
         return after
@@ -248,7 +250,7 @@ class Witness:
     def _on_follow(self, who: Link | Serving, shard_map: Any) -> None:
         del who
         known = self._maps.get(shard_map.epoch)
-        if known is not None and _run_of(known) == _run_of(shard_map) and known != shard_map:
+        if known is not None and same_run(known.owners[0], shard_map.owners[0]) and known != shard_map:
             self._say(f"maps: somebody knows another map of epoch {shard_map.epoch} than the coordinator")
 
     # -- portions
@@ -311,12 +313,6 @@ class Witness:
                 if shard.start <= element < shard.start + shard.size:
                     found.append(round(float(np.float32(shard.params[element - shard.start]))))
         return found
-
-
-def _run_of(shard_map: Any) -> int:
-    """Return what the numbers of all incarnations of one run have in common."""
-    node: int = shard_map.owners[0]
-    return node - spoken(node)
 
 
 def _named(key: tuple[int, int, int, int]) -> str:

@@ -1,0 +1,163 @@
+"""Safeguards that can be switched off, to show that the sweep notices: without one, the seed that it names fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from hogpour import member
+from hogpour.coordinator import Coordinator
+from hogpour.link import Link
+from hogpour.net.membership import Membership
+from hogpour.net.peer import Peer
+from hogpour.placement import Placement
+from hogpour.server import Server
+from hogpour.shard import Shard
+from hogpour.shm.accrual import Accrual, released
+from hogpour.sim.witness import replaced
+from hogpour.tickets import Ledger
+from hogpour.windows import Windows
+
+__all__ = ["ABLATIONS", "Ablation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """A safeguard."""
+
+    why: str
+    """What it is there for."""
+    owner: Any
+    """Class or module."""
+    name: str
+    """Of what is replaced there."""
+    make: Callable[[Any], Any]
+    """Returns what stands for it, given what was there."""
+    seed: int
+    """Fails without it, and passes with it."""
+    shows: str
+    """How: what the violation begins with."""
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Switch it off while this lasts."""
+        with replaced(self.owner, self.name, self.make(self.owner.__dict__[self.name])):
+            yield
+
+
+def _no_deadline(request: Any) -> Any:
+    async def patient(self: Peer, message: Any, payload: Any = (), **named: Any) -> Any:
+        return await request(self, message, payload, **named | {"deadline_s": 1e9})
+
+    return patient
+
+
+def _no_retry(request: Any) -> Any:
+    async def once(self: Peer, message: Any, payload: Any = (), **named: Any) -> Any:
+        return await request(self, message, payload, **named | {"retry": False})
+
+    return once
+
+
+def _no_second_grant(grant: Any) -> Any:
+    return lambda self, node, holds, want: grant(self, node, self.held(node), want)
+
+
+def _no_order(_: Any) -> Any:
+    def release(self: Link, push: Any, tickets: tuple[int, ...]) -> None:
+        released(self._words, push)
+        self._rouse(push.replica, 1)
+        self._open[push.replica].pop(push.sequence, None)
+        self._done(tickets)
+
+    return release
+
+
+def _no_renewal(_: Any) -> Any:
+    def beat(self: Membership, node: int, now: float) -> Any:
+        found = self._members.get(node)
+        if found is not None:
+            found.heard = now
+        return found
+
+    return beat
+
+
+def _no_way_back(_: Any) -> Any:
+    async def bring_back(self: Placement, move: Any) -> bool:
+        self._move = None
+        return False
+
+    return bring_back
+
+
+def _no_check_of_takers(begin_dump: Any) -> Any:
+    def begin(self: Server, shard: Shard, dump: Any) -> Any:
+        return begin_dump(self, shard, type(dump)(dump.shard, dump.give_up))
+
+    return begin
+
+
+ABLATIONS: Mapping[str, Ablation] = {
+    "window": Ablation(
+        "a push that comes again is applied once", Windows, "repeats", lambda _: lambda *_: False, 0, "once: ",
+    ),
+    "lease": Ablation(
+        "a silent member is declared dead, and others get its portions", Membership, "expire",
+        lambda _: lambda *_: [], 0, "ends: ",
+    ),
+    "renewal": Ablation(
+        "a member that is heard from is not declared dead", Membership, "beat", _no_renewal, 0, "calm: ",
+    ),
+    "fence": Ablation(
+        "nothing of a member that was declared dead is applied any more", Server, "forget", lambda _: lambda *_: None,
+        0, "fenced: ",
+    ),
+    "run": Ablation(
+        "nothing of a run before this one is applied", Server, "_check_member", lambda _: lambda *_: None, 0, "kept: ",
+    ),
+    "anew": Ablation(
+        "no member of a run before this one joins it with what it had", member, "same_run", lambda _: lambda *_: True,
+        0, "once: ",
+    ),
+    "attempt": Ablation(
+        "a block is done when it was done under the lease that holds it", member, "leased",
+        lambda _: lambda ticket, lease: ticket, 0, "leases: ",
+    ),
+    "frozen push": Ablation(
+        "an accrual buffer is not written before its push is answered", Accrual, "free",
+        lambda _: property(lambda self: True), 0, "whole: ",
+    ),
+    "frozen fetch": Ablation(
+        "a shard's array is not written while somebody reads it", Shard, "thaw", lambda _: lambda *_: [], 0, "whole: ",
+    ),
+    "deadline": Ablation(
+        "nobody waits for ever for an answer", Peer, "request", _no_deadline, 0, "ends: ",
+    ),
+    "retry": Ablation(
+        "what was asked on a connection that broke is asked again", Peer, "request", _no_retry, 0, "ends: ",
+    ),
+    "second grant": Ablation(
+        "tickets whose grant was lost on the way are granted again", Ledger, "grant", _no_second_grant, 0, "ends: ",
+    ),
+    "order": Ablation(
+        "a block is reported when every push with gradients of it is acknowledged", Link, "_release", _no_order, 0,
+        "leases: ",
+    ),
+    "way back": Ablation(
+        "a shard that its taker did not get is served by its source again", Placement, "_bring_back", _no_way_back, 0,
+        "ends: ",
+    ),
+    "taker": Ablation(
+        "a member that was declared dead takes no shard over", Server, "_begin_dump", _no_check_of_takers, 0, "ends: ",
+    ),
+    "follow": Ablation(
+        "a link learns where a shard went", Link, "follow", lambda _: lambda *_: None, 0, "ends: ",
+    ),
+    "handing over": Ablation(
+        "a member that leaves stays until its shards are with others", Coordinator, "_may_go",
+        lambda _: lambda *_: True, 0, "ends: ",
+    ),
+}  # fmt: skip

@@ -9,6 +9,7 @@ Reading order of the house, from the ground up:
     algos/                                  decisions: optim/, schedule/, exchange/, then a scheme such as hogwild.py
     portions, tickets, windows, accounts    which examples when, who holds them, which pushes were applied, who did what
     scaling, formats/, data                 files → arrays
+    disk                                    what survives a kill, and what a power cut
     shm/                                    layout, segment, params (THE RACE), clocks, control, doorbell, atomics;
                                             accrual, landing, queue: between a replica and the link
     net/                                    frame, wire/ (one file a message), connection (no I/O); then the sockets
@@ -20,6 +21,7 @@ Reading order of the house, from the ground up:
     standing, federation                    what was done; a node's part in a cluster
     model, checkpoint                       prediction and evaluation; model files
     preparation, rehearsal, training, node  a run: what it begins with, its life, the async API
+    sim/                                    the laboratory: the same cluster in virtual time
     cli, report, view, status, doctor       the command line and what it prints
 
 Public names are those below, and every layer, loss, optimiser, schedule and scheme by its class name
@@ -31,23 +33,27 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["ClusterConfig", "Dataset", "HogpourError", "Job", "Model", "Node", "Sequential", "arrays", "check_layer",
-           "check_loss", "load"]  # fmt: skip
+__all__ = ["ClusterConfig", "Compute", "Dataset", "HogpourError", "Job", "Model", "Node", "Scenario", "Sequential",
+           "Simulation", "arrays", "check_layer", "check_loss", "load", "read_scenario"]  # fmt: skip
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ClusterConfig": "config",
+    "Compute": "sim.compute",
     "Dataset": "data",
     "HogpourError": "errors",
     "Job": "config",
     "Model": "model",
     "Node": "node",
+    "Scenario": "sim.scenario",
     "Sequential": "layers.sequential",
+    "Simulation": "sim.simulation",
     "arrays": "data",
     "check_layer": "contract",
     "check_loss": "contract",
     "load": "data",
+    "read_scenario": "sim.scenario",
 }
 
 

@@ -89,6 +89,45 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="one JSON object a line")
     _add_token(status)
 
+    sim = commands.add_parser(
+        "sim",
+        help="train a job on a cluster in virtual time",
+        description="Simulate a cluster that trains a job: nodes, network, deaths and delays are made up, gradients "
+        "are really computed, and everything follows from one seed.",
+        epilog="example: python -m hogpour sim --nodes 20 --compute exponential:0.1\n"
+        "example: python -m hogpour sim job.toml --scenario examples/spot.toml --plot spot.png\n"
+        "Without a job file: scikit-learn's digits. Options count more than the scenario file.",
+        formatter_class=raw,
+    )
+    sim.add_argument("job", nargs="?", help="job file (TOML)")
+    sim.add_argument("--scenario", metavar="FILE", help="what there is and what happens (TOML); see examples/spot.toml")
+    sim.add_argument("--nodes", type=int, metavar="N", help="nodes at the beginning; 4")
+    sim.add_argument("--replicas", type=int, metavar="N", help="replicas of each node; 1")
+    sim.add_argument("--serving", type=int, metavar="N", help="of the nodes that join, so many serve shards too; 0")
+    sim.add_argument("--seed", type=int, metavar="N", help="of all that is made up; 0")
+    sim.add_argument("--compute", metavar="NAME:S", help="how long a gradient takes: constant, exponential, log_normal "
+                     "or pareto, and its mean in seconds; constant:0.01")  # fmt: skip
+    sim.add_argument("--epochs", type=int, metavar="N", help="instead of run.epochs")
+    sim.add_argument("--until", type=float, metavar="S", help="virtual seconds after which the first node stops")
+    sim.add_argument("--model-only", action="store_true", help="compute no gradients: rates, waits and bytes only")
+    sim.add_argument("--parameters", type=int, metavar="N", help="with --model-only: as if the model had so many")
+    sim.add_argument("--log", action="store_true", help="show everything that happened")
+    sim.add_argument("--plot", metavar="FILE", help="draw a picture (PNG); needs matplotlib")
+    sim.add_argument("--json", action="store_true", help="one JSON object a line")
+
+    sweep = commands.add_parser(
+        "sweep",
+        help="look for a seed with which a cluster breaks a promise",
+        description="Simulate small clusters to which bad things happen, one for each seed, and check at every step "
+        "what must hold: no push applied twice or lost, one owner of each shard, no portion held twice, an end.",
+        epilog="example: python -m hogpour sweep --seeds 0-199\n"
+        "example: python -m hogpour sweep --seeds 17 --without window    (a safeguard switched off)",
+        formatter_class=raw,
+    )
+    sweep.add_argument("--seeds", default="0-199", metavar="A-B", help="one seed or a range, both ends included; 0-199")
+    sweep.add_argument("--without", default="", metavar="NAME", help='switch a safeguard off; "list" names them')
+    sweep.add_argument("--json", action="store_true", help="one JSON object a line")
+
     predict = commands.add_parser(
         "predict",
         help="predictions of a saved model",
@@ -150,6 +189,32 @@ def _node(options: argparse.Namespace) -> int:
     return _run(report.run_node(make, report.JsonReporter() if options.json else report.TableReporter()))
 
 
+def _sim(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from hogpour import config
+    from hogpour.sim import run
+
+    job = config.read_job(options.job) if options.job else config.default_job(True)
+    if options.epochs is not None:
+        job = replace(job, epochs=options.epochs)
+    names = ("nodes", "replicas", "serving", "seed", "parameters")
+    changes: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.model_only:
+        changes["model_only"] = True
+    if options.until is not None:
+        changes["stop_s"] = options.until
+    return run.simulate(
+        job, options.scenario, changes, compute=options.compute, log=options.log, plot=options.plot, json=options.json
+    )
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from hogpour.sim import run
+
+    return run.sweep(options.seeds, options.without, options.json)
+
+
 def _status(options: argparse.Namespace) -> int:
     from hogpour import status
 
@@ -200,4 +265,11 @@ def _doctor(options: argparse.Namespace) -> int:
     return doctor.run(options.json)
 
 
-_COMMANDS = {"node": _node, "status": _status, "predict": _predict, "doctor": _doctor}
+_COMMANDS = {
+    "node": _node,
+    "status": _status,
+    "sim": _sim,
+    "sweep": _sweep,
+    "predict": _predict,
+    "doctor": _doctor,
+}

@@ -19,7 +19,10 @@ from hogpour.replica import network_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
-EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
+SCENARIOS = {"spot"}
+"""Of simulations; ``tests/sim/test_scenario.py`` reads them."""
+
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.toml") if path.stem not in SCENARIOS)
 
 OUTPUTS = {"fashion_mnist": ((28, 28), 10), "mnist_conv": ((28, 28), 10), "a9a": ((123,), 2)}
 """Shape of an example and number of labels in the data that each job names."""

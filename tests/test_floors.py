@@ -95,6 +95,12 @@ def test_a_file_imports_from_its_own_or_lower_floors_only(module: str) -> None:
         assert floor_of(target) <= floor_of(module), f"{module}:{line} imports {name} from a higher floor"
 
 
+@pytest.mark.parametrize("module", [m for m in modules() if not m.startswith("sim.") and m != "cli"])
+def test_production_files_import_nothing_of_the_laboratory(module: str) -> None:
+    for name, line in imports(module):
+        assert not name.startswith("hogpour.sim"), f"{module}:{line} imports {name}"
+
+
 @pytest.mark.parametrize("module", [m for m in modules() if floor_of(m) < PURE])
 def test_lower_floors_do_no_io_and_know_no_time(module: str) -> None:
     for name, line in imports(module):

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from hogpour.sim.scenario import Death, Scenario, Scheduled
+from hogpour.sim.scenario import Death, Join, Partition, Pause, ReplicaDeath, Scenario, Scheduled, Slow
 
 __all__ = ["Action", "actions"]
 
-Kind = Literal["die", "start", "kill_replica", "cut", "heal", "pause", "go_on", "slow", "join"]
+Kind = Literal["die", "kill_replica", "cut", "heal", "pause", "go_on", "slow", "join"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,50 +29,37 @@ class Action:
     number: float = 0.0
     """kill_replica: of the replica. cut, heal: of the partition, from 1. slow: times from now on. join: nodes."""
     serving: bool = False
-    """start, join: the nodes serve shards, too."""
+    """join: the nodes serve shards, too."""
 
 
 def actions(scenario: Scenario) -> Iterator[Action]:
     """Yield the actions of a scenario in the order of their times; of one time, in that of the file's tables."""
-    streams = [
-        *(map(_die, _times(d), _forever(d)) for d in scenario.death),
-        *((Action(t, "kill_replica", (d.node,), number=d.replica) for t in _times(d)) for d in scenario.replica_death),
-        *(
-            stream
-            for k, p in enumerate(scenario.partition)
-            for stream in (
-                (Action(t, "cut", p.nodes, number=k + 1) for t in _times(p)),
-                (Action(t + p.for_s, "heal", p.nodes, number=k + 1) for t in _times(p)),
-            )
-        ),
-        *(
-            stream
-            for p in scenario.pause
-            for stream in (
-                (Action(t, "pause", p.nodes) for t in _times(p)),
-                (Action(t + p.for_s, "go_on", p.nodes) for t in _times(p)),
-            )
-        ),
-        *(
-            stream
-            for s in scenario.slow
-            for stream in (
-                (Action(t, "slow", s.nodes, number=s.times) for t in _times(s)),
-                (Action(t + s.for_s, "slow", s.nodes, number=1.0) for t in _times(s)),
-            )
-        ),
-        *((Action(t, "join", number=j.nodes, serving=j.serving) for t in _times(j)) for j in scenario.join),
-    ]
+    s = scenario
+    tables = (s.death, s.replica_death, s.partition, s.pause, s.slow, s.join)
+    streams = [_of(entry, number) for table in tables for number, entry in enumerate(table, start=1)]
     return heapq.merge(*streams, key=lambda action: action.at_s)
 
 
-def _die(at_s: float, death: Death) -> Action:
-    return Action(at_s, "die", death.nodes, death)
-
-
-def _forever(death: Death) -> Iterator[Death]:
-    while True:
-        yield death
+def _of(entry: Scheduled, number: int) -> Iterator[Action]:
+    """Yield the actions of one table, the ``number``-th of its kind. They are in order, since a spell ends before the
+    next begins."""
+    for at_s in _times(entry):
+        match entry:
+            case Death():
+                yield Action(at_s, "die", entry.nodes, entry)
+            case ReplicaDeath():
+                yield Action(at_s, "kill_replica", (entry.node,), number=entry.replica)
+            case Partition():
+                yield Action(at_s, "cut", entry.nodes, number=number)
+                yield Action(at_s + entry.for_s, "heal", entry.nodes, number=number)
+            case Pause():
+                yield Action(at_s, "pause", entry.nodes)
+                yield Action(at_s + entry.for_s, "go_on", entry.nodes)
+            case Slow():
+                yield Action(at_s, "slow", entry.nodes, number=entry.times)
+                yield Action(at_s + entry.for_s, "slow", entry.nodes, number=1.0)
+            case Join():
+                yield Action(at_s, "join", number=entry.nodes, serving=entry.serving)
 
 
 def _times(scheduled: Scheduled) -> Iterator[float]:

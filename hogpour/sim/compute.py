@@ -26,26 +26,29 @@ class Compute:
     mean_s: float = 0.01
     """Mean of a gradient on a node of speed 1, above 0. Of ``measured`` it is that of the list."""
     sigma: float = 0.5
-    """log_normal: standard deviation of the logarithm, 0 or more."""
+    """log_normal: standard deviation of the logarithm, 0 to 10."""
     shape: float = 2.5
     """pareto: the tail index, above 1: P(time > t) falls like t to the power of minus this."""
     times_s: tuple[float, ...] = ()
-    """measured: seconds, each as likely as the others."""
+    """measured: seconds, drawn with replacement, each as likely as the others. Not in their order: replicas that all
+    walk through one list would have their slow moments together."""
     speeds: tuple[float, ...] = (1.0,)
     """How fast nodes are, node k the (k modulo length)-th; 2.0 takes half the time."""
 
     def __post_init__(self) -> None:
         if not 0 < self.mean_s < inf:
-            raise ValueError(f"mean_s = {self.mean_s}, expected above 0")
-        if not 0 <= self.sigma < inf:
-            raise ValueError(f"sigma = {self.sigma}, expected 0 or more")
+            raise ValueError(f"mean_s = {self.mean_s}, expected above 0 and finite")
+        if not 0 <= self.sigma <= 10:  # beyond, the mean is made by times that nobody ever draws
+            raise ValueError(f"sigma = {self.sigma}, expected 0 to 10")
         if not 1 < self.shape < inf:
             raise ValueError(f"shape = {self.shape}, expected above 1: with less, there is no mean")
         if self.distribution == "measured" and not self.times_s:
             raise ValueError("times_s is empty, expected the seconds that were measured")
+        if self.times_s and self.distribution != "measured":
+            raise ValueError(f'times_s is of no use with distribution = "{self.distribution}", expected "measured"')
         for name in ("times_s", "speeds"):
             if not all(0 < number < inf for number in getattr(self, name)):
-                raise ValueError(f"{name} = {getattr(self, name)}, expected numbers above 0")
+                raise ValueError(f"{name} = {getattr(self, name)}, expected finite numbers above 0")
         if not self.speeds:
             raise ValueError("speeds is empty, expected at least one number")
 

@@ -25,18 +25,17 @@ __all__ = ["HollowNetwork", "HollowReplica", "hollow_shards", "weigh"]
 
 @dataclass(frozen=True, slots=True)
 class HollowNetwork:
-    """What stands for the bound layers: a number of elements and a name.
-
-    Attributes:
-        spec: with ``n``, ``fingerprint`` and nothing in it.
-    """
+    """What stands for the bound layers."""
 
     n: int
+    """Elements of the vector that is there."""
+    stands_for: int
+    """Elements of the one that is not."""
     fingerprint: str
 
     @property
     def spec(self) -> Any:
-        """As much of a ``spec.Spec`` as a cluster asks for."""
+        """As much of a ``spec.Spec`` as a cluster asks for: a size and a name, and nothing in it."""
         return SimpleNamespace(n=self.n, fingerprint=self.fingerprint, n_parameters=self.n, tensors=())
 
 

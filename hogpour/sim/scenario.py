@@ -36,7 +36,7 @@ class Link:
     delay_s: float = 0.0002
     """Seconds from one machine to another, one way, 0 or more; a local network's."""
     jitter_s: float = 0.0
-    """Mean of an exponential addition to the delay of each piece."""
+    """Mean seconds of an exponential addition to the delay of each piece, 0 or more; 0: always the same delay."""
     bandwidth: float = 125e6
     """Bytes a second of each machine's interface, in each direction, shared by its connections; 0: no limit."""
     window_bytes: int = 1 << 18
@@ -47,7 +47,7 @@ class Link:
     """Readers get what arrives in random pieces."""
 
     def __post_init__(self) -> None:
-        _not_negative(self, "delay_s", "jitter_s", "bandwidth", "reset_every_s")
+        _finite(self, "delay_s", "jitter_s", "bandwidth", "reset_every_s")
         if self.window_bytes < 1024:
             raise ValueError(f"window_bytes = {self.window_bytes}, expected at least 1024")
 
@@ -61,10 +61,13 @@ class SlowLink:
     delay_s: float | None = None
     """As in ``[link]``; left out: as there."""
     jitter_s: float | None = None
+    """As in ``[link]``; left out: as there."""
     bandwidth: float | None = None
+    """As in ``[link]``; left out: as there."""
 
     def __post_init__(self) -> None:
-        _not_negative(self, "delay_s", "jitter_s", "bandwidth")
+        _distinct(self.nodes)
+        _finite(self, "delay_s", "jitter_s", "bandwidth")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +80,9 @@ class Disk:
     """Bytes a second, above 0."""
 
     def __post_init__(self) -> None:
-        _not_negative(self, "delay_s")
-        if not self.bandwidth > 0:
-            raise ValueError(f"bandwidth = {self.bandwidth}, expected above 0")
+        _finite(self, "delay_s")
+        if not 0 < self.bandwidth < inf:
+            raise ValueError(f"bandwidth = {self.bandwidth}, expected above 0 and finite")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,14 +97,34 @@ class Scheduled:
     """Not after this."""
 
     def __post_init__(self) -> None:
-        _not_negative(self, "at_s", "every_s", "until_s", *(f.name for f in fields(self) if f.name == "for_s"))
+        _finite(self, "at_s", "every_s")
         if self.at_s is None and not self.every_s:
             raise ValueError("at_s is missing, expected a time, or every_s")
+        if not self.until_s >= self.first_s:
+            raise ValueError(f"until_s = {self.until_s}, expected at least {self.first_s}, when it happens first")
 
     @property
     def first_s(self) -> float:
         """When it happens first."""
         return self.every_s if self.at_s is None else self.at_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spell(Scheduled):
+    """What begins at a time and ends after a while, for some nodes."""
+
+    for_s: float
+    """Seconds that it lasts, above 0, and below ``every_s``: the end of one would be that of the next, too."""
+    nodes: tuple[int, ...]
+    """Numbers of the nodes, at least one."""
+
+    def __post_init__(self) -> None:
+        Scheduled.__post_init__(self)
+        _distinct(self.nodes)
+        if not 0 < self.for_s < inf:
+            raise ValueError(f"for_s = {self.for_s}, expected above 0 and finite")
+        if self.every_s and self.for_s >= self.every_s:
+            raise ValueError(f"for_s = {self.for_s}, expected below every_s = {self.every_s}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +144,13 @@ class Death(Scheduled):
 
     def __post_init__(self) -> None:
         Scheduled.__post_init__(self)
-        _not_negative(self, "back_s")
+        _finite(self, "back_s")
         if not 0 <= self.fraction <= 1:
             raise ValueError(f"fraction = {self.fraction}, expected 0 to 1")
         if bool(self.nodes) == bool(self.fraction):
             raise ValueError(f"nodes = {list(self.nodes)} and fraction = {self.fraction}, expected one of the two")
+        if self.nodes:
+            _distinct(self.nodes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,36 +158,31 @@ class ReplicaDeath(Scheduled):
     """``[[replica_death]]``: a replica process is killed; its node starts it again."""
 
     node: int
+    """Number of the node."""
     replica: int = 0
+    """Which of its replicas, from 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Partition(Scheduled):
-    """``[[partition]]``: these nodes and all others do not reach each other."""
-
-    for_s: float
-    nodes: tuple[int, ...]
+class Partition(Spell):
+    """``[[partition]]``: these nodes and all others do not reach each other. A node is in the latest one only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pause(Scheduled):
-    """``[[pause]]``: these machines stand still."""
-
-    for_s: float
-    nodes: tuple[int, ...]
+class Pause(Spell):
+    """``[[pause]]``: these machines stand still. Where two overlap, the first end is that of both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slow(Scheduled):
-    """``[[slow]]``: replicas of these nodes take longer: stragglers on schedule."""
+class Slow(Spell):
+    """``[[slow]]``: replicas of these nodes take longer: stragglers on schedule. Where two overlap, the latest holds,
+    and the first end is that of both."""
 
-    for_s: float
-    nodes: tuple[int, ...]
     times: float
     """How many times longer, above 0."""
 
     def __post_init__(self) -> None:
-        Scheduled.__post_init__(self)
+        Spell.__post_init__(self)
         if not 0 < self.times < inf:
             raise ValueError(f"times = {self.times}, expected above 0")
 
@@ -196,6 +216,8 @@ class Scenario:
     """Of everything that is made up. The job has its own, of what is trained."""
     until_s: float = 10 * 86400.0
     """A run that has not ended by then has failed."""
+    stop_s: float = 0.0
+    """When the first node is asked to stop, as by Ctrl+C; 0: never."""
     look_every_s: float = 0.0
     """Seconds between two looks at loss and accuracy; 0: often enough for 50 points."""
     join_spread_s: float = 0.5
@@ -223,9 +245,9 @@ class Scenario:
         for name, least in (("nodes", 1), ("replicas", 1), ("serving", 0), ("seed", 0), ("parameters", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} = {getattr(self, name)}, expected at least {least}")
-        _not_negative(self, "look_every_s", "join_spread_s")
-        if not self.until_s > 0:
-            raise ValueError(f"until_s = {self.until_s}, expected above 0")
+        _finite(self, "stop_s", "look_every_s", "join_spread_s")
+        if not 0 < self.until_s < inf:
+            raise ValueError(f"until_s = {self.until_s}, expected above 0 and finite")
         if self.serving >= self.nodes and self.serving:
             raise ValueError(f"serving = {self.serving}, expected at most the {self.nodes - 1} nodes that join")
         if self.parameters and not self.model_only:
@@ -290,8 +312,13 @@ def _entries(cls: type, given: Any, name: str) -> tuple[Any, ...]:
     return tuple(section(cls, {f"{name}[{k}]": entry}, f"{name}[{k}]") for k, entry in enumerate(given))
 
 
-def _not_negative(thing: Any, *names: str) -> None:
+def _finite(thing: Any, *names: str) -> None:
     for name in names:
         value = getattr(thing, name)
-        if value is not None and not value >= 0:
-            raise ValueError(f"{name} = {value}, expected 0 or more")
+        if value is not None and not 0 <= value < inf:
+            raise ValueError(f"{name} = {value}, expected 0 or more, and finite")
+
+
+def _distinct(nodes: tuple[int, ...]) -> None:
+    if not nodes or len(set(nodes)) < len(nodes):
+        raise ValueError(f"nodes = {list(nodes)}, expected at least one number, and none twice")

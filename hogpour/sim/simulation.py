@@ -103,13 +103,13 @@ class Simulation:
         self.material, self._told = material, told
         s, seed = self.scenario, self.scenario.seed
         self.loop = Loop(generator(seed, _SHUFFLE), shuffle=s.shuffle)
-        shards = max(1, material.params.size // ALIGNMENT)
+        network = material.network
         self.network = Network(
             self.loop,
             generator(seed, _NETWORK),
             window_bytes=s.link.window_bytes,
             split_reads=s.link.split_reads,
-            weigh=weigh(s.parameters or _parameters(job, material), shards) if s.model_only else None,
+            weigh=weigh(network.stands_for, network.n // ALIGNMENT) if isinstance(network, HollowNetwork) else None,
         )
         self.stations: list[Station] = []
         self._chance = generator(seed, _CHANCE)
@@ -138,6 +138,8 @@ class Simulation:
             self._next_action()
             if s.link.reset_every_s:
                 self._at(self._chance.exponential(s.link.reset_every_s), self._reset)
+            if s.stop_s:
+                self._at(s.stop_s, self._stop)
             self._at(0.0, self._look)
             loop.run(self._ended, BEGIN_S + s.until_s)
             if self._bug is not None:
@@ -270,6 +272,11 @@ class Simulation:
         if not self._over and (station.number == 0 or self.stations[0].life is not None or self.stations[0].returns):
             self._start(station)
 
+    def _stop(self) -> None:
+        if (life := self.stations[0].life) is not None:
+            self._happen(self.stations[0], "is asked to stop")
+            life.leave()
+
     def _reset(self) -> None:
         """Break some connection of some machine."""
         if self._over:
@@ -287,12 +294,13 @@ class Simulation:
         if self._over:
             return
         number, s = len(self.stations), self.scenario
-        link = {"delay_s": s.link.delay_s, "jitter_s": s.link.jitter_s / 2, "bandwidth": s.link.bandwidth}
+        link = {"delay_s": s.link.delay_s, "jitter_s": s.link.jitter_s, "bandwidth": s.link.bandwidth}
         for slow in s.slow_link:
             if number in slow.nodes:
                 given = {"delay_s": slow.delay_s, "jitter_s": slow.jitter_s, "bandwidth": slow.bandwidth}
                 link |= {name: value for name, value in given.items() if value is not None}
         name = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+        link["jitter_s"] /= 2  # of the way from one machine to another, each end adds its half
         machine = self.network.add(number + 1, name, Conditions(**link))
         station = Station(machine, Platter("."), serving)
         rng = [generator(s.seed, _COMPUTE, number, replica) for replica in range(s.replicas)]
@@ -366,7 +374,8 @@ class Simulation:
             return
         point = self._point()
         if not self.scenario.look_every_s:
-            done = point.examples / (self.material.job.epochs * len(self.material.x))
+            computed = sum(self._node_report(station).examples for station in self.stations)
+            done = computed / (self.material.job.epochs * len(self.material.x))
             self._look_s = point.seconds / done / _POINTS if done > 0 else 2 * self._look_s
         self._at(self._now + self._look_s, self._look)
 
@@ -490,28 +499,21 @@ def material_of(job: Job) -> Material:
 
 def hollow_material(job: Job, scenario: Scenario) -> Material:
     """Return what stands for a job in model-only mode; its data are read for their number."""
-    data, network = examine(job)
-    n = scenario.parameters or network.spec.n
+    full = material_of(job)
+    n = scenario.parameters or full.network.spec.n
     shards = hollow_shards(n, job.cluster.shard_bytes)
-    # Shards of a line each: as many as the model is cut into.
-    cluster = replace(job.cluster, shard_bytes=4 * ALIGNMENT)
-    material = Material(
-        job=replace(job, data=data, base="/", save=job.save or "model.safetensors", cluster=cluster),
-        network=HollowNetwork(ALIGNMENT * shards, network.spec.fingerprint),
-        x=np.broadcast_to(np.zeros((1, 1), np.float32), (data.train.n, 1)),
-        y=np.broadcast_to(np.zeros(1, np.int64), (data.train.n,)),
+    n_examples = len(full.x)
+    return replace(
+        full,
+        # A line for each shard: as many of them as the model is cut into.
+        job=replace(full.job, cluster=replace(job.cluster, shard_bytes=4 * ALIGNMENT)),
+        network=HollowNetwork(ALIGNMENT * shards, n, full.network.spec.fingerprint),
+        x=np.broadcast_to(np.zeros((1, 1), np.float32), (n_examples, 1)),
+        y=np.broadcast_to(np.zeros(1, np.int64), (n_examples,)),
         test=None,
-        encoding=data.encoding,
         params=np.zeros(ALIGNMENT * shards, np.float32),
         replica=HollowReplica,
     )
-    _warm(replace(material_of(job), params=material.params))
-    return material
-
-
-def _parameters(job: Job, material: Material) -> int:
-    """Return how many parameters the job's own model has."""
-    return examine(job)[1].spec.n if isinstance(material.network, HollowNetwork) else int(material.network.spec.n)
 
 
 def _warm(material: Material) -> None:

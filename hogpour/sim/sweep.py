@@ -57,7 +57,8 @@ cluster, for shards that are moved and for leaves, are 60 and 90."""
 
 
 _KINDS = (
-    "death", "death", "first", "replica_death", "partition", "partition", "pause", "slow", "join", "slow_link",
+    "death", "death", "first", "replica_death", "partition", "partition", "pause", "early pause", "slow", "join",
+    "slow_link",
 )  # fmt: skip
 """Of misfortunes; what stands twice comes twice as often."""
 
@@ -219,6 +220,9 @@ def _misfortunes(rng: np.random.Generator, nodes: int, replicas: int, length_s: 
             found["partition"].append(Partition(at_s=when(), for_s=float(rng.choice([0.3, 1.5, 2.5])), nodes=some()))
         elif kind == "pause":
             found["pause"].append(Pause(at_s=when(), for_s=float(rng.choice([0.2, 0.8, 1.5, 2.5])), nodes=some()))
+        elif kind == "early pause":  # of one that is about to take shards over
+            at_s, for_s = float(rng.uniform(0.0, 0.8)), float(rng.choice([1.5, 2.5]))
+            found["pause"].append(Pause(at_s=at_s, for_s=for_s, nodes=(int(rng.integers(1, nodes)),)))
         elif kind == "slow":
             found["slow"].append(Slow(at_s=when(), for_s=2.0, nodes=some(), times=10.0))
         elif kind == "join":

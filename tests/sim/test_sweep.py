@@ -1,0 +1,70 @@
+"""The sweep finds nothing, and finds what is wrong when a safeguard is switched off."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hogpour.sim.ablations import ABLATIONS
+from hogpour.sim.loop import Stuck
+from hogpour.sim.sweep import run_seed, scenario_of
+from hogpour.sim.simulation import Simulation
+
+SEEDS, AT_ONCE = 200, 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
+def test_no_seed_breaks_a_promise(first: int) -> None:
+    findings = [run_seed(seed) for seed in range(first, first + AT_ONCE)]
+    broken = [f"{finding.replay()}: {finding.violations[0]}" for finding in findings if finding.violations]
+    assert broken == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_without_a_safeguard_its_seed_fails(name: str) -> None:
+    """And with it the seed passes: those that were found broken by the sweep are among them (run, anew, attempt)."""
+    ablation = ABLATIONS[name]
+    assert run_seed(ablation.seed).violations == ()
+    violations = run_seed(ablation.seed, name).violations
+    shown = [text.partition(" s: ")[2] if text.startswith("at ") else text for text in violations]
+    assert any(text.startswith(ablation.shows) for text in shown), violations
+
+
+def test_seeds_differ_and_one_seed_is_the_same_again() -> None:
+    """Every kind of misfortune is in the first hundred; the choices depend on the seed alone."""
+    scenarios = [scenario_of(seed) for seed in range(100)]
+    assert [scenario_of(seed) for seed in range(5)] == scenarios[:5]
+    for name in ("death", "replica_death", "partition", "pause", "slow", "join", "slow_link"):
+        assert sum(bool(getattr(scenario, name)) for scenario, _ in scenarios) >= 5, name
+    assert {0, 1} <= {min(death.nodes) for scenario, _ in scenarios for death in scenario.death}
+    assert len({job.cluster.shard_bytes for _, job in scenarios}) == 3
+    assert 5 <= sum(len(job.model) == 2 for _, job in scenarios) <= 30
+    first, again = run_seed(3), run_seed(3)
+    assert first.report is not None
+    assert first == again
+
+
+def test_batches_are_counted_in_the_shards() -> None:
+    """In a seed without any misfortune every batch is in the shards exactly once."""
+    seed = next(s for s in range(100) if not any(_misfortunes(s)))
+    finding = run_seed(seed)
+    assert finding.violations == ()
+    assert finding.report is not None
+    assert finding.report.outcome == "finished"
+    assert finding.report.repeated == 0
+
+
+def _misfortunes(seed: int) -> tuple[object, ...]:
+    s = scenario_of(seed)[0]
+    return (*s.death, *s.replica_death, *s.partition, *s.pause, *s.slow, *s.join, *s.slow_link, s.link.reset_every_s)
+
+
+def test_a_run_that_does_not_end_is_told() -> None:
+    scenario, job = scenario_of(0)
+    with pytest.raises(Stuck, match=r"^the simulation has not ended after 0\.01 virtual seconds$"):
+        Simulation(job, replace(scenario, until_s=0.01, death=())).run()
+    assert np.isfinite(scenario.until_s)

@@ -35,9 +35,13 @@ from hogpour.net.peer import Peer
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.staging import Staging
 from hogpour.net.token import check_address
-from hogpour.net.wire.base import Message
+from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.beat import Beaten
+from hogpour.net.wire.dump import Dump
+from hogpour.net.wire.fetch import Fetch
 from hogpour.net.wire.join import Join, Joined
+from hogpour.net.wire.push import Push
+from hogpour.net.wire.status import Fence
 from hogpour.preparation import Prepared
 from hogpour.serving import Serving
 from hogpour.shards import LARGEST_SHARD_BYTES
@@ -104,7 +108,7 @@ class Federation:
         self._listen, self._join, self._token, self._join_s, self._notify = listen, join, token, join_s, notify
         self._loop = asyncio.get_running_loop()
         self._name = name or f"{os.uname().nodename} process {os.getpid()}"
-        self._handlers: dict[type[Message], Handler] = {Join: _not_yet}  # of others' requests
+        self._handlers: dict[type[Message], Handler] = dict(_BEFORE)  # of others' requests
         self._own: dict[type[Message], Handler] = {}  # of this node's to itself
         self._neighbours = Neighbours(Local(self._own), join, token, entropy)
         self._listener: Listener | None = None
@@ -485,3 +489,28 @@ class Federation:
 def _not_yet(message: Message, payload: memoryview | None) -> Reply:
     del message, payload
     raise RequestFailed("busy", "the first node still reads its data")
+
+
+def _nothing_here(message: Message, payload: memoryview | None) -> Reply:
+    """Answer for a node that served here before, and died or left: whoever asks learns from the coordinator what is so.
+
+    As for a message that nobody here knows, the asker would have ended its run.
+    """
+    del payload
+    raise RequestFailed("moved", f"{type(message).__name__}: this node serves nothing yet")
+
+
+def _nobody_here(message: Message, payload: memoryview | None) -> Reply:
+    """A node without shards applies nothing of anybody; when it is given some, it is told of the dead again."""
+    del message, payload
+    return Reply(Ok())
+
+
+_BEFORE: Mapping[type[Message], Handler] = {
+    Join: _not_yet,
+    Push: _nothing_here,
+    Fetch: _nothing_here,
+    Dump: _nothing_here,
+    Fence: _nobody_here,
+}
+"""What a node answers before it has begun."""

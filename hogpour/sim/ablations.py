@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from hogpour import member
+from hogpour import federation, member
 from hogpour.coordinator import Coordinator
 from hogpour.link import Link
 from hogpour.net.membership import Membership
 from hogpour.net.peer import Peer
+from hogpour.net.wire.join import Join
 from hogpour.placement import Placement
 from hogpour.server import Server
 from hogpour.shard import Shard
@@ -152,6 +153,10 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "taker": Ablation(
         "a member that was declared dead takes no shard over", Server, "_begin_dump", _no_check_of_takers, 0, "ends: ",
+    ),
+    "before": Ablation(
+        "a node that comes back where it served says that it serves nothing yet", federation, "_BEFORE",
+        lambda before: {Join: before[Join]}, 0, "ends: ",
     ),
     "follow": Ablation(
         "a link learns where a shard went", Link, "follow", lambda _: lambda *_: None, 0, "ends: ",

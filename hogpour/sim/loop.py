@@ -63,9 +63,13 @@ class Host:
     def __init__(self, number: int, name: str) -> None:
         self.number, self.name, self.alive = number, name, True
         self.deferred: list[Handle] | None = None
-        self.tasks: list[asyncio.Task[Any]] = []
+        self.tasks: dict[asyncio.Task[Any], None] = {}  # that have not ended, in the order of their beginning
         self.lane: deque[Handle] = deque()  # of its ready callbacks, where hosts are shuffled
         self.queued = False  # whether that lane is among those drawn from
+
+    def ended(self, task: asyncio.Task[Any]) -> None:
+        """Hold a task no longer."""
+        self.tasks.pop(task, None)
 
 
 class Handle:
@@ -210,6 +214,13 @@ class Loop(asyncio.AbstractEventLoop):
             hosts.pop()
         return None
 
+    def _next_time(self) -> float | None:
+        """Return the time of the next timer that somebody still waits for, None where there is none."""
+        timers = self._timers
+        while timers and (timers[0][2]._callback is None or not timers[0][2].host.alive):
+            heapq.heappop(timers)
+        return timers[0][0] if timers else None
+
     def _draw(self) -> int:
         if not self._drawn:
             self._drawn = self._rng.integers(0, 1 << 32, _DRAWN).tolist()
@@ -251,12 +262,13 @@ class Loop(asyncio.AbstractEventLoop):
         while not ended():
             handle = self._next()
             if handle is None:
-                if not self._timers:
+                when = self._next_time()
+                if when is None:
                     raise Stuck("nothing is left to do, and the simulation has not ended")
-                when = self._timers[0][0]
                 if when > until_s:
                     raise Stuck(f"the simulation has not ended after {until_s - BEGIN_S:g} virtual seconds")
-                self._now, at_one_time = max(self._now, when), 0
+                if when > self._now:
+                    self._now, at_one_time = when, 0
                 self.trace.flush()
                 while self._timers and self._timers[0][0] <= self._now:
                     due = timers_due(self._timers)[2]
@@ -307,13 +319,14 @@ class Loop(asyncio.AbstractEventLoop):
         # finally blocks ask for is asked for by a dead host, whom nobody hears.
         before, self.host = self.host, host
         try:
-            for task in host.tasks:
+            while host.tasks:  # what is closed may begin further ones
+                task = next(iter(host.tasks))
+                del host.tasks[task]
                 if not task.done():
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
                     _end(task.get_coro())
         finally:
             self.host = before
-            host.tasks.clear()
 
     def pause(self, host: Host) -> None:
         """Let a host stand still: what becomes due waits."""
@@ -323,8 +336,16 @@ class Loop(asyncio.AbstractEventLoop):
     def go_on(self, host: Host) -> None:
         """Let a paused host go on, with what has become due in that order."""
         deferred, host.deferred = host.deferred, None
-        for handle in deferred or ():
-            self._push(handle)
+        if not deferred:
+            return
+        # Before what is ready of this host already, which became due at this very moment.
+        if not self._shuffle:
+            self._ready.extendleft(reversed(deferred))
+            return
+        host.lane.extendleft(reversed(deferred))
+        if not host.queued:
+            host.queued = True
+            self._hosts.append(host)
 
     # -- tasks, futures, threads
 
@@ -336,10 +357,10 @@ class Loop(asyncio.AbstractEventLoop):
         """See asyncio."""
         host = self.host
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
-        tasks = host.tasks
-        tasks.append(task)
-        if len(tasks) >= 64 and not len(tasks) & (len(tasks) - 1):  # at 64, 128 ...: those that ended need no list
-            tasks[:] = [one for one in tasks if not one.done()]
+        task.host = host  # type: ignore[attr-defined]
+        host.tasks[task] = None
+        # One that has ended is held by nobody here: what it raised and nobody took is heard of when it is gone.
+        task.add_done_callback(host.ended)
         return task
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
@@ -427,9 +448,13 @@ class Loop(asyncio.AbstractEventLoop):
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Keep what asyncio has to complain of."""
-        # What a dead host's futures held, nobody could take: that is found when the garbage is collected.
-        if not (self._deaths and "never retrieved" in context.get("message", "")):
-            self.errors.append(context)
+        # What a dead host's tasks and futures held, nobody could take: that is found when they are gone. Whose a mere
+        # future was is not known.
+        if self._deaths and "never retrieved" in context.get("message", ""):
+            host = getattr(context.get("future"), "host", None)
+            if host is None or not host.alive:
+                return
+        self.errors.append(context)
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
         """See ``call_exception_handler``."""

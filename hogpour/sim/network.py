@@ -7,8 +7,9 @@ it arrives: where delays differ much, one that is sent later and would arrive ea
 event for a piece instead of two, that is what is paid.)
 
 A partition loses nothing: TCP sends again what was not acknowledged, and what was under way arrives when the link is up
-again and the sender's next try comes, each twice as long after the one before. A machine without power says nothing;
-when it is back, it knows nothing of its old connections and resets them.
+again and the sender's next try comes, each twice as long after the one before. That is the business of the systems: it
+goes on when the process that wrote has closed the connection, or is dead. A machine without power says nothing; when it
+is back, it knows nothing of its old connections and resets them as soon as somebody tries again.
 
 ``stream`` has the ends of a connection.
 """
@@ -132,6 +133,7 @@ class Network:
         self.loop, self.rng, self.window_bytes = loop, rng, window_bytes
         self.split_reads, self.weigh = split_reads, weigh
         self.connected = self.resets = 0
+        self.holding: dict[Stream, None] = {}  # streams with pieces that found no way
         self._machines: dict[str, Machine] = {}
         self._draws: dict[str, list[float]] = {}
         loop.network = self
@@ -149,10 +151,9 @@ class Network:
             machine.side = side
 
     def heal(self) -> None:
-        """Let what was held by a partition that is not there any more go its way."""
-        for machine in self._machines.values():
-            for stream in list(machine.streams):
-                stream.heal()
+        """Let go its way what found none, and finds one now."""
+        for stream in list(self.holding):
+            stream.heal()
 
     def reset(self, machine: Machine, which: int) -> bool:
         """Break one of a machine's connections for both ends; return whether there was one."""
@@ -170,6 +171,7 @@ class Network:
     def live(self, machine: Machine, host: Host) -> None:
         """Say who lives on a machine from now on."""
         machine.host, machine.powered = host, True
+        self.heal()
 
     def die(self, machine: Machine, *, power: bool) -> None:
         """End what lives on a machine: its system closes the connections of a killed process, or nobody does."""
@@ -179,6 +181,9 @@ class Network:
         machine.streams.clear()
         for stream in streams:
             stream.die(power=power)
+        if power:
+            for stream in list(self.holding):
+                stream.forget(machine)
 
     # -- what the loop asks
 
@@ -220,18 +225,20 @@ class Network:
             return
         if self.reaches(machine, target):
             loop.call_on(loop.outside, loop.time() + self.delay(machine, target), self._arrive, host, machine, target,
-                         port, answer)  # fmt: skip
+                         port, answer, loop.time(), wait_s)  # fmt: skip
         else:
             loop.call_on(host, loop.time() + wait_s, self._knock, host, machine, target, port, answer, 2 * wait_s)
 
-    def _arrive(self, host: Host, machine: Machine, target: Machine, port: int, answer: Any) -> None:
-        loop, back = self.loop, self.loop.time() + self.delay(target, machine)
+    def _arrive(
+        self, host: Host, machine: Machine, target: Machine, port: int, answer: Any, sent: float, wait_s: float
+    ) -> None:
         if answer.done() or not host.alive:
             return
+        loop = self.loop
         if not target.powered or not self.reaches(machine, target):
-            loop.call_on(host, loop.time() + _SYN_RETRY_S, self._knock, host, machine, target, port, answer,
-                         2 * _SYN_RETRY_S)  # fmt: skip
+            loop.call_on(host, sent + wait_s, self._knock, host, machine, target, port, answer, 2 * wait_s)
             return
+        back = loop.time() + self.delay(target, machine)
         server = target.servers.get(port)
         if server is None:
             loop.call_on(host, back, _tell, answer, None)
@@ -265,16 +272,16 @@ class Network:
 
     def carry(self, machine: Machine, target: Machine, n_bytes: int) -> float:
         """Take a piece from one interface to another; return when all of it is there."""
-        now, bandwidth = self.loop.time(), machine.conditions.bandwidth
+        begins = gone = self.loop.time()
         machine.bytes_out += n_bytes
         target.bytes_in += n_bytes
-        gone = now
-        if bandwidth:
-            gone = machine.up_free = max(now, machine.up_free) + n_bytes / bandwidth
-        there = gone + self.delay(machine, target)
-        bandwidth = target.conditions.bandwidth
-        if bandwidth:
-            there = target.down_free = max(there, target.down_free + n_bytes / bandwidth)
+        if bandwidth := machine.conditions.bandwidth:
+            begins = max(begins, machine.up_free)
+            gone = machine.up_free = begins + n_bytes / bandwidth
+        delay = self.delay(machine, target)
+        there = gone + delay
+        if bandwidth := target.conditions.bandwidth:  # which takes it in while it comes, but perhaps slower
+            there = target.down_free = max(there, max(begins + delay, target.down_free) + n_bytes / bandwidth)
         return there
 
     def draw(self, kind: str) -> float:
@@ -294,8 +301,11 @@ class Network:
         return tried - silent_s
 
     def _port(self, machine: Machine) -> int:
-        machine.next_port = machine.next_port + 1 if machine.next_port < 65535 else _FIRST_PORT
-        return machine.next_port
+        """Return a port of a machine where nobody listens."""
+        while True:
+            machine.next_port = machine.next_port + 1 if machine.next_port < 65535 else _FIRST_PORT
+            if machine.next_port not in machine.servers:
+                return machine.next_port
 
 
 def _tell(answer: Any, stream: Stream | None) -> None:

@@ -58,6 +58,7 @@ class Bell:
         self._asked = False
         if self._rings and self._callback is not None:
             self._callback()
+            self._ask()  # whoever does not answer is told again, as of a descriptor that can be read
 
 
 class _Life:
@@ -133,31 +134,31 @@ class Replicas:
             return
         life.rang = True
         if life.waiting:
-            life.waiting = False
-            life.timer.cancel()
-            self.waited_s[number] += self._loop.time() - self._since[number]
-            self._loop.call_soon(self._advance, life)
+            self._interrupt(life)
+            self._loop.call_soon(self._rouse, life)
 
     def kill(self, number: int) -> bool:
         """Kill a replica, which is started again; return whether it ran."""
         life = self._lives.pop(number, None)
         if life is None:
             return False
-        if life.timer is not None:
-            life.timer.cancel()
-        self._loop.call_later(self._restart_s, self._start_again, number)
+        self._interrupt(life)
+        self._loop.call_later(self._restart_s, self._start_again, life)
         return True
 
     def _start(self, number: int) -> None:
         life = self._lives[number] = _Life(number, self._make(number).moments())
         self._loop.call_soon(self._advance, life)
 
-    def _start_again(self, number: int) -> None:
+    def _start_again(self, life: _Life) -> None:
+        # Not before: a killed process leaves the words in shared memory as they are, and ``finally`` blocks of the
+        # replica's loop would change them.
+        life.moments.close()
         if self._stopping:
             self._close_one()
             return
         self.restarts += 1
-        self._start(number)
+        self._start(life.number)
 
     def _advance(self, life: _Life) -> None:
         """Let a replica go on to its next moment."""
@@ -179,14 +180,29 @@ class Replicas:
                 return
             life.rang = False
 
-    def _look_around(self, life: _Life) -> None:
-        life.waiting = False
-        self.waited_s[life.number] += self._loop.time() - self._since[life.number]
+    def _rouse(self, life: _Life) -> None:
+        life.rang = False  # however often it did
         self._advance(life)
 
+    def _look_around(self, life: _Life) -> None:
+        self._interrupt(life)
+        self._advance(life)
+
+    def _interrupt(self, life: _Life) -> None:
+        """End what a replica is at, its waiting or its computing, and count the time that there was of it."""
+        if life.timer is None:
+            return
+        now = self._loop.time()
+        if life.waiting:
+            life.waiting = False
+            self.waited_s[life.number] += now - self._since[life.number]
+        else:
+            self.computed_s[life.number] -= max(0.0, life.timer.when() - now)
+        life.timer.cancel()
+        life.timer = None
+
     def _end(self, life: _Life) -> None:
-        if life.timer is not None:
-            life.timer.cancel()
+        self._interrupt(life)
         del self._lives[life.number]
         self._close_one()
 

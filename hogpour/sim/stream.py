@@ -8,6 +8,7 @@ stands still, or does not read, stops the writer.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import zlib
@@ -53,7 +54,7 @@ class Stream:
         self._buffered = 0
         self._in_flight = 0  # bytes that the other end has not read
         self._last = 0.0  # when the newest piece arrives there
-        self._held: list[bytes | Exception | None] = []  # by a partition
+        self._held: list[bytes | Exception | None] = []  # what arrived where there is no way, or no power
         self._held_since = 0.0
         self._cut: Exception | None = None  # what comes next is cut short, and this is what follows
         machine.streams[self] = None
@@ -115,7 +116,7 @@ class Stream:
         if not self._host.alive or self._closing or not len(data):
             return
         room = 0 if self._buffer else self._network.window_bytes - self._in_flight
-        view = memoryview(data)
+        view = memoryview(data).cast("B")
         if room >= len(view):
             self._send(data if isinstance(data, bytes) else bytes(view))
             return
@@ -134,7 +135,7 @@ class Stream:
             self.write(piece)
 
     def close(self) -> None:
-        """Send what waits, then no more, and read no more."""
+        """Send what waits, then no more, and read no more; the connection ends as with ``abort`` then."""
         if not self._closing and self._host.alive:
             self._closing, self._reading = True, False
             if not self._buffer:
@@ -155,7 +156,7 @@ class Stream:
         if self._lost or not self._host.alive:
             return
         loop, other = self._network.loop, self.other
-        other._held.clear()
+        other.forget(other._machine)
         if other._last > loop.time():
             other._cut = error
         else:
@@ -169,17 +170,17 @@ class Stream:
         self._lost = self._closing = True
 
     def heal(self) -> None:
-        """Send again what a partition held, when its sender tries next."""
-        network, held = self._network, self._held
-        if not held or not network.reaches(self._machine, self.other._machine):
-            return
-        self._held = []
-        loop = network.loop
-        at = loop.time() + network.retry_s(loop.time() - self._held_since)
-        at += network.delay(self._machine, self.other._machine)
-        for piece in held:
-            self._last = max(self._last, at)
-            loop.call_on(loop.outside, self._last, self._arrives, piece)
+        """Send again what found no way, when this end's system tries next, if there is one now."""
+        network, loop = self._network, self._network.loop
+        if self._finds_a_way():
+            at = loop.time() + network.retry_s(loop.time() - self._held_since)
+            loop.call_on(loop.outside, at + network.delay(self._machine, self.other._machine), self._release)
+
+    def forget(self, machine: Machine) -> None:
+        """Send nothing again, if this is the machine whose system has what is to be sent."""
+        if machine is self._machine:
+            self._held.clear()
+            self._network.holding.pop(self, None)
 
     # -- sending
 
@@ -198,26 +199,37 @@ class Stream:
         self._last = max(self._last, network.carry(self._machine, there, n_bytes))
         network.loop.call_on(network.loop.outside, self._last, self._arrives, piece)
 
+    def _finds_a_way(self) -> bool:
+        there = self.other._machine
+        return there.powered and self._network.reaches(self._machine, there)
+
+    def _release(self) -> None:
+        """Bring what was held to the other end, if the way is still there."""
+        if self._finds_a_way():
+            held, self._held = self._held, []
+            self._network.holding.pop(self, None)
+            for piece in held:
+                self._arrives(piece)
+
     def _arrives(self, piece: bytes | Exception | None) -> None:
-        """Bring a piece to the other end, unless there is no way, or nobody there. Called from the outside."""
+        """Bring a piece to the other end, or hold it where there is no way. Called from the outside."""
         network, other = self._network, self.other
         loop = network.loop
-        if self._held or not network.reaches(self._machine, other._machine):
+        if self._held or not self._finds_a_way():  # nothing overtakes what waits to be sent again
             if not self._held:
                 self._held_since = loop.time()
+                network.holding[self] = None
             self._held.append(piece)
             return
-        if not other._machine.powered:
-            return  # nobody ever says anything about it
         if self._cut is not None:
-            if isinstance(piece, bytes) and not other._closing:
+            if isinstance(piece, bytes):
                 rest = memoryview(piece)[: int(network.draw("random") * (len(piece) + 1))]
                 if len(rest):
                     loop.call_on(other._host, loop.time(), other._take, rest)
             piece, self._cut = self._cut, None
         if isinstance(piece, Exception):
             loop.call_on(other._host, loop.time(), other._broken, piece)
-        elif other._lost or other._closing:
+        elif other._lost:
             if piece is not None and self._host.alive and not self._lost:  # nobody reads there any more: a reset
                 at = loop.time() + network.delay(other._machine, self._machine)
                 loop.call_on(loop.outside, at, self._answered_by_nobody)
@@ -273,17 +285,25 @@ class Stream:
                     if not self._protocol.eof_received():
                         self.close()
                     return
-                target = self._protocol.get_buffer(-1)
-                n = min(len(target), len(piece), _READ_BYTES)
+                protocol = self._protocol
+                n, target = min(len(piece), _READ_BYTES), None
+                if isinstance(protocol, asyncio.BufferedProtocol):
+                    target = protocol.get_buffer(-1)
+                    if not len(target):
+                        raise RuntimeError("get_buffer() returned an empty buffer")
+                    n = min(n, len(target))
                 if network.split_reads and n > 1 and network.draw("random") < 0.2:
                     n = 1 + int(network.draw("random") * (n - 1))
-                target[:n] = piece[:n]
                 if n == len(piece):
                     incoming.popleft()
                 else:
                     incoming[0] = piece[n:]
                 self._consumed(n)
-                self._protocol.buffer_updated(n)
+                if target is None:
+                    protocol.data_received(bytes(piece[:n]))
+                else:
+                    target[:n] = piece[:n]
+                    protocol.buffer_updated(n)
         finally:
             self._feeding = False
 
@@ -309,11 +329,11 @@ class Stream:
             self._machine.streams.pop(self, None)
 
     def _finish(self) -> None:
-        self._transmit(None)
+        self._transmit(self._farewell())
         self._lose(None)
 
     def _farewell(self) -> Exception | None:
-        """Return what a system sends when it closes a connection for a process."""
+        """Return what a system sends when a connection is closed: a reset if there is something that was not read."""
         return _reset() if self._incoming or not self._begun else None
 
     def _drop(self) -> None:

@@ -239,12 +239,18 @@ def _is_calm(scenario: Scenario) -> bool:
 
 
 def _unexpected(scenario: Scenario, report: Report) -> Iterator[str]:
-    """Tell what should not have come out: a run ends in order unless something that it cannot forgive happened."""
-    unforgiven = [death for death in scenario.death if 0 in death.nodes]
+    """Tell what should not have come out: a run ends in order, unless something happened that a cluster does not forgive;
+    and then it says what that was."""
+    if report.outcome == "finished":
+        return
+    first = any(0 in death.nodes for death in scenario.death)
+    first_out = first or any(0 in entry.nodes for entry in (*scenario.partition, *scenario.pause))
     serving = scenario.serving or any(join.serving for join in scenario.join)
-    lost = (any(death.kind != "leave" for death in scenario.death) or scenario.partition or scenario.pause) and serving
-    first_out = any(0 in entry.nodes for entry in (*scenario.partition, *scenario.pause))
-    if report.outcome != "finished" and not (unforgiven or lost or first_out):
+    killed = any(death.kind != "leave" for death in scenario.death)
+    server_out = serving and (killed or scenario.partition or scenario.pause)
+    forgiven = not (first_out or server_out)
+    told = " is gone; it served shard" in report.error or "does not answer: " in report.error
+    if forgiven or not (report.outcome == "stopped" or told):
         yield f"ends: {report.outcome} ({report.error}), and nothing happened that could not be forgiven"
 
 

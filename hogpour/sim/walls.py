@@ -1,16 +1,17 @@
 """The walls of the simulation: what would leave it raises ``LeftSimulation``.
 
 A socket, a thread, a process, a real clock or the kernel's random bytes would make a run another one the next time.
-The event loop has no method for them; this file catches those that somebody uses past the loop. Sockets, threads and
-processes are seen by an audit hook, which Python cannot take back and which sleeps outside of ``sealed``; clocks and
-random bytes are replaced while the walls stand. What was imported by name before (``from time import monotonic``) is
-not seen: production code does not do that.
+The event loop has no method for them; this file catches those that somebody uses past the loop. Sockets and processes
+are seen by an audit hook, which Python cannot take back and which sleeps outside of ``sealed``; clocks, random bytes
+and the beginning of threads, of which not every Python tells, are replaced while the walls stand. What was imported by
+name before (``from time import monotonic``) is not seen: production code does not do that.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from hogpour.errors import HogpourError
 __all__ = ["LeftSimulation", "breaches", "sealed"]
 
 _EVENTS = {
+    "_thread.start_joinable_thread": "a thread",
     "_thread.start_new_thread": "a thread",
     "os.fork": "a process",
     "os.forkpty": "a process",
@@ -36,7 +38,9 @@ _CLOCKS = [
     for name in ("monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time", "sleep", "thread_time",
                  "time", "time_ns")
 ]  # fmt: skip
-_REPLACED = [*_CLOCKS, (os, "urandom"), (os, "getrandom")]
+_CHANCE = [(os, "urandom"), (os, "getrandom")]
+_THREADS = [(threading, "_start_new_thread"), (threading, "_start_joinable_thread")]
+_REPLACED = [*_CLOCKS, *_CHANCE, *_THREADS]
 
 _standing = 0
 _hooked = False
@@ -58,11 +62,12 @@ def sealed() -> Iterator[None]:
         _hooked = True
         sys.addaudithook(_hear)
     real = {(module, name): getattr(module, name) for module, name in _REPLACED if hasattr(module, name)}
+    if not _standing:
+        breaches.clear()
     _standing += 1
-    breaches.clear()
     try:
         for module, name in real:
-            setattr(module, name, _wall(f"{module.__name__}.{name}"))
+            setattr(module, name, _wall(module.__name__, name))
         yield
     finally:
         _standing -= 1
@@ -77,9 +82,13 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
         raise breaches[-1]
 
 
-def _wall(name: str) -> Callable[..., NoReturn]:
+def _wall(module: str, name: str) -> Callable[..., NoReturn]:
+    if module == threading.__name__:
+        text = "a thread was made inside a simulation"
+    else:
+        text = f"{module}.{name} was called inside a simulation, where time and chance are made up"
+
     def wall(*_: object, **__: object) -> NoReturn:
-        text = f"{name} was called inside a simulation, where time and chance are made up"
         breaches.append(LeftSimulation(text))
         raise breaches[-1]
 

@@ -68,7 +68,7 @@ class Witness:
         self._clocks: set[tuple[int, int]] = set()  # shard, clock
         self._begun: dict[int, int] = {}  # shard → its clock when the run began
         self._ticks: dict[int, int] = {}  # shard → updates since then
-        self._shards: dict[int, Shard] = {}  # by number, where it is served now
+        self._held: dict[tuple[int, Server], Shard] = {}  # by number and server, since it was opened there
         self._sealed: dict[tuple[int, int, int, int], int] = {}  # as _pushes → checksum
         self._nodes: dict[tuple[Link, int, int], int] = {}  # replica, sequence → incarnation that sent it
         self._fenced: dict[Server, set[int]] = {}
@@ -121,7 +121,7 @@ class Witness:
             finished: whether it says that every example was used.
             total: tickets of the job.
         """
-        for number, shard in self._shards.items():
+        for number, shard in enumerate(self._shards()):
             expected = self._begun.get(number, 0) + self._ticks.get(number, 0)
             if shard.clock != expected:
                 self._say(f"kept: shard {number} ends at clock {shard.clock}, {expected} updates were applied to it")
@@ -182,7 +182,6 @@ class Witness:
                 self._say(f"once: shard {shard.number} has two updates number {shard.clock}: it has two histories")
             self._clocks.add(tick)
             self._ticks[shard.number] = self._ticks.get(shard.number, 0) + 1
-            self._shards[shard.number] = shard
 
         return after
 
@@ -216,7 +215,7 @@ class Witness:
 
     def _on_open(self, server: Server, shard: int, *_: Any, clock: int = 0, **__: Any) -> Callable[[Any], None]:
         def after(_: Any) -> None:
-            self._shards[shard] = server._shards[shard]
+            self._held[shard, server] = server._shards[shard]
             self._begun.setdefault(shard, clock)
 
         return after
@@ -245,7 +244,7 @@ class Witness:
         self._placement, self._newest = placement, None
         for books in (self._maps, self._holders, self._done, self._clocks, self._ticks):
             books.clear()
-        self._begun = {number: shard.clock for number, shard in self._shards.items()}
+        self._begun = {number: shard.clock for (number, _), shard in self._held.items()}  # the newest were opened last
 
     def _on_follow(self, who: Link | Serving, shard_map: Any) -> None:
         del who
@@ -304,12 +303,21 @@ class Witness:
 
         return after
 
+    def _shards(self) -> list[Shard]:
+        """Return the shards where the newest map says that they are."""
+        owners = self._placement.map.owners if self._placement is not None else ()
+        found = []
+        for number, owner in enumerate(owners):
+            at = [shard for (k, server), shard in self._held.items() if k == number and server.node == owner]
+            found += at[-1:]
+        return found
+
     def _counts(self, ticket: int) -> list[int]:
         """Return how often each batch of a ticket is in the shards."""
         assert self._batches is not None
         found = []
         for element in self._batches(ticket):
-            for shard in self._shards.values():
+            for shard in self._shards():
                 if shard.start <= element < shard.start + shard.size:
                     found.append(round(float(np.float32(shard.params[element - shard.start]))))
         return found

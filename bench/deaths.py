@@ -1,8 +1,9 @@
 """Does Downpour reach the same accuracy when a tenth of its replicas dies every minute? In virtual time, on MNIST.
 
 Dean et al. 2012 (DistBelief) say that Downpour SGD tolerates the failure of whole replicas, which may be taken offline
-or started again at any time, where a synchronous run would stand still. They measured none of it. Here 20 nodes of one replica each train 784-128-10; each virtual minute two of them, drawn at random, are killed and
-started again half a minute later. The first node, which holds the parameters, is spared: its death ends a run.
+or started again at any time, where a synchronous run would stand still. They measured none of it. Here 20 nodes of one
+replica each train 784-128-10; each virtual minute two of them, drawn at random, are killed, and started again half a
+minute later. The first node, which holds the parameters, is spared: its death ends a run.
 
 Every gradient is really computed; seconds are virtual. The same seeds give the same numbers on processors of one kind.
 """

@@ -229,7 +229,8 @@ class Federation:
         self._queue, self._landing = TicketQueue(live["queue"], live["queue_ring"]), Landing(live["landing"])
         self._replicas = len(live["landing"])
         named = "" if self.first else self.address  # in the shard map
-        self._serving.node, self._serving.address = member.node, named
+        self._serving.begin(member.node)
+        self._serving.address = named
         try:
             shard_map = await self._guard(member.where())
             self._map = self._serving.map = shard_map
@@ -433,7 +434,7 @@ class Federation:
         self._notify(Notice("warning", "was out of reach for longer than its lease; joined again as node "
                             f"{spoken(self._member.node)}, its unfinished portions are others' now"))  # fmt: skip
         if self._serving is not None:
-            self._serving.node = self._member.node
+            self._serving.begin(self._member.node)
         if self._link is not None:
             self.standing.begin_again()
             self._queue.take_all()

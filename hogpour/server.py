@@ -140,6 +140,12 @@ class Server:
         assert not self.serves(shard), f"shard {shard}: is dropped while it is served"
         self._shards.pop(shard, None)
 
+    def abandon(self) -> None:
+        """Serve nothing any more: this node was declared dead, and what it holds others have in a newer state."""
+        for shard in self._shards.values():
+            shard.given_up = True  # for those who wait for their turn
+        self._shards.clear()
+
     def forget(self, node: int) -> None:
         """Refuse what this incarnation still pushes, now that it is dead or has left, and free its windows."""
         self._refused[node] = None

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from hogpour.algos.optim.base import Optimiser
 from hogpour.errors import PeerLost, RequestFailed
+from hogpour.net.membership import spoken
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.dump import Adopt, Dump, Dumped
@@ -46,11 +47,17 @@ class Serving:
 
     @property
     def node(self) -> int:
-        """Incarnation of this node; set when it has joined, and again when it joins again."""
+        """Incarnation of this node."""
         return self.server.node
 
-    @node.setter
-    def node(self, node: int) -> None:
+    def begin(self, node: int) -> None:
+        """Say that this node has joined as an incarnation; when it joins again, without any shard.
+
+        A member that is declared dead while it serves ends the run. So one that comes back had none by the map; a shard
+        that it was taking over went back to its source, and has been pushed to since.
+        """
+        if self.node:
+            self.server.abandon()
         self.server.node = node
 
     def handlers(self) -> dict[type[Message], Handler]:
@@ -87,10 +94,13 @@ class Serving:
             raise RequestFailed("busy", f"shard {shard}: this node does not know the shard map yet")
         part = self.map.range(shard)
         memory = memoryview(bytearray(self.server.dump_bytes(part.stop - part.start)))
-        dump = Dump(shard, True, self.node)
+        node = self.node
+        dump = Dump(shard, True, node)
         try:
             answer = await self._reach(source).request(dump, into=memory, deadline_s=_BRING_S)
         except PeerLost as error:
             raise RequestFailed("busy", f"shard {shard}: {error}") from error
         assert isinstance(answer, Dumped)
+        if node != self.node:
+            raise RequestFailed("fenced", f"shard {shard}: it came for node {spoken(node)}, which was declared dead")
         self.server.install(answer, memory, part.start)

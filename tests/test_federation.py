@@ -11,9 +11,14 @@ import pytest
 
 import hogpour as hp
 from hogpour.config import job_to_dict
-from hogpour.errors import ConfigError
+from hogpour.errors import ConfigError, RequestFailed
 from hogpour.federation import Federation
+from hogpour.net.wire.base import Ok
+from hogpour.net.wire.dump import Dump
+from hogpour.net.wire.fetch import Fetch
 from hogpour.net.wire.join import Joined
+from hogpour.net.wire.push import Push
+from hogpour.net.wire.status import Fence
 from hogpour.shards import ShardMap
 
 MAP = ShardMap(1, (0, 64), (1,), ("",))
@@ -60,6 +65,16 @@ def joined(data: dict[str, Any]) -> Federation:
     tables = job_to_dict(hp.Job(data="their.npz", model=[hp.Linear(3)], algorithm="downpour", save="their.safetensors"))
     federation.joined = Joined(2, json.dumps(tables | {"data": data}).encode(), "/theirs", 1, 3.0, 7.0)
     return federation
+
+
+async def test_a_node_that_came_back_says_that_it_serves_nothing_yet() -> None:
+    """Others asked it for the shards that it served before; they were told that it knows no Push, and their run ended."""
+    handlers = joining()._handlers
+    for message in (Push(0, 2, 0, 1, 0, 1, 1.0), Fetch(0, 2), Dump(0, True, 2)):
+        with pytest.raises(RequestFailed, match=f"^{type(message).__name__}: this node serves nothing yet$") as caught:
+            handlers[type(message)](message, None)
+        assert caught.value.code == "moved"
+    assert handlers[Fence](Fence(2), None).message == Ok()
 
 
 async def test_the_job_of_others_is_theirs_but_for_what_is_another_here() -> None:

@@ -491,6 +491,22 @@ def test_a_block_that_a_replica_ends_for_the_old_incarnation_is_not_done_for_the
     run(main())
 
 
+def test_a_node_whose_first_node_was_started_anew_ends(run: Any) -> None:
+    """It joined the new run with the shards, the map and the portions of the old one: seeds 192 and 214 of the sweep."""
+
+    async def main() -> None:
+        async with Node() as node:
+            await node.member.join(5.0)
+            node.coordinator._members.next += 1 << 20  # as the numbers of another run
+            node.coordinator._bury(node.coordinator._members.get(2), node.loop.time())
+            node.member.fence(2)
+            with pytest.raises(ClusterFailed, match="was started anew: what this node did belongs to the run before"):
+                await node.member.rejoin(node.join_again)
+            assert node.again == 0
+
+    run(main())
+
+
 def test_a_node_that_is_fenced_while_it_loads_joins_again_and_becomes_ready(run: Any) -> None:
     """Its Ready was refused like another model, and the node ended with "is no member of the cluster"."""
 

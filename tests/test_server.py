@@ -498,3 +498,16 @@ async def test_a_taker_that_is_fenced_while_it_waits_its_turn_does_not_get_the_s
     with pytest.raises(RequestFailed, match="node 7 is no member"):
         await dump
     assert server.serves(0)
+
+
+def test_nothing_of_another_run_is_applied_or_given_away() -> None:
+    """A first node that was started anew is called by members of its former life: seeds 430 and 1528 of the sweep."""
+    run = 1 << 20
+    server = Server(Sum())
+    server.open(0, np.zeros(SIZE, np.float32))
+    server.node = run + 1
+    text = "node 7 is no member any more: it must join again"
+    assert refused(server, push(node=7), ones()) == ("fenced", text)
+    assert refused(server, Dump(0, True, 7)) == ("fenced", text)
+    assert now(server, push(node=run + 7), ones()).message.clock == 1
+    assert now(server, Dump(0, False)).message.clock == 1  # a snapshot

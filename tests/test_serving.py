@@ -26,7 +26,8 @@ def nobody(address: str) -> Any:
 def source() -> Serving:
     """A node that serves shard 0."""
     serving = Serving(Sum(), nobody)
-    serving.node, serving.address, serving.map = THERE, "there:1", MAP
+    serving.begin(THERE)
+    serving.address, serving.map = "there:1", MAP
     serving.server.open(0, np.zeros(SIZE, np.float32))
     return serving
 
@@ -38,7 +39,8 @@ async def adopt(serving: Serving, of: str = "there:1") -> Message:
 async def test_a_shard_is_taken_over_and_freed_where_it_was_when_the_map_says_so() -> None:
     there = source()
     here = Serving(Sum(), {"there:1": Local(there.handlers())}.__getitem__)
-    here.node, here.address, here.map = HERE, "here:1", MAP
+    here.begin(HERE)
+    here.address, here.map = "here:1", MAP
     now(there.server, push(1), ones())
     await adopt(here)
     await adopt(here)  # the answer was lost
@@ -69,8 +71,43 @@ async def test_a_source_that_does_not_answer_is_waited_for_less_than_the_others_
             raise PeerLost("there:1: no answer")
 
     here = Serving(Sum(), lambda address: Silent())
-    here.node, here.address, here.map = HERE, "here:1", MAP
+    here.begin(HERE)
+    here.address, here.map = "here:1", MAP
     with pytest.raises(RequestFailed, match=r"^shard 0: there:1: no answer$") as caught:
         await adopt(here)
     assert caught.value.code == "busy"
     assert deadlines == [30.0]
+
+
+async def test_a_node_that_joins_again_serves_nothing_of_before() -> None:
+    """Seed 11239 of the sweep: cut off while it took a shard over, a node got it after it was declared dead and the
+    source had gone on; asked to take it over once more, it said that it had it, and what was pushed meanwhile was lost."""
+    there = source()
+    here = Serving(Sum(), {"there:1": Local(there.handlers())}.__getitem__)
+    here.begin(HERE)
+    here.address, here.map = "here:1", MAP
+    await adopt(here)
+    await adopt(there)  # nobody took it, as it seems
+    now(there.server, push(1), ones())
+    here.begin(3)
+    assert not here.server.serves(0)
+    await adopt(here)
+    assert now(here.server, push(2), ones()).message.clock == 2
+
+
+async def test_a_shard_that_comes_for_an_incarnation_that_is_dead_is_not_taken() -> None:
+    there = source()
+
+    class Late:
+        async def request(self, message: Message, **options: Any) -> Message:
+            answer = await Local(there.handlers()).request(message, **options)
+            here.begin(3)
+            return answer
+
+    here = Serving(Sum(), lambda address: Late())
+    here.begin(HERE)
+    here.address, here.map = "here:1", MAP
+    with pytest.raises(RequestFailed, match=r"^shard 0: it came for node 1, which was declared dead$") as caught:
+        await adopt(here)
+    assert caught.value.code == "fenced"
+    assert not here.server.serves(0)

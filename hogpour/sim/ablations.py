@@ -154,6 +154,10 @@ ABLATIONS: Mapping[str, Ablation] = {
     "taker": Ablation(
         "a member that was declared dead takes no shard over", Server, "_begin_dump", _no_check_of_takers, 0, "ends: ",
     ),
+    "stale": Ablation(
+        "a node that was declared dead serves none of what it had before", Server, "abandon", lambda _: lambda *_: None,
+        11239, "once: ",
+    ),
     "before": Ablation(
         "a node that comes back where it served says that it serves nothing yet", federation, "_BEFORE",
         lambda before: {Join: before[Join]}, 0, "ends: ",

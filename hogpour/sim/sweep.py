@@ -239,8 +239,8 @@ def _is_calm(scenario: Scenario) -> bool:
 
 
 def _unexpected(scenario: Scenario, report: Report) -> Iterator[str]:
-    """Tell what should not have come out: a run ends in order, unless something happened that a cluster does not forgive;
-    and then it says what that was."""
+    """Tell what should not have come out: a run ends in order, unless something happened that a cluster does not
+    forgive; and then it says what that was."""
     if report.outcome == "finished":
         return
     first = any(0 in death.nodes for death in scenario.death)

@@ -202,9 +202,9 @@ def test_what_cannot_be_simulated_is_said_in_a_line() -> None:
     with pytest.raises(ConfigError, match=r'^algorithm: this scheme trains on one machine, and a simulation is of several; set '
                                           r'algorithm\.name = "downpour"$'):  # fmt: skip
         Simulation(job_of(algorithm="hogwild"))
-    with pytest.raises(ConfigError, match="^scenario: nodes = 0, expected at least 1$"):
+    with pytest.raises(ConfigError, match=r"^scenario: nodes = 0, expected at least 1$"):
         Simulation(job_of(), nodes=0)
-    with pytest.raises(ConfigError, match="^scenario: .*unexpected keyword argument 'nods'$"):
+    with pytest.raises(ConfigError, match=r"^scenario: .*unexpected keyword argument 'nods'$"):
         Simulation(job_of(), nods=3)
 
 

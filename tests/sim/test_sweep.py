@@ -9,8 +9,8 @@ import pytest
 
 from hogpour.sim.ablations import ABLATIONS
 from hogpour.sim.loop import Stuck
-from hogpour.sim.sweep import run_seed, scenario_of
 from hogpour.sim.simulation import Simulation
+from hogpour.sim.sweep import run_seed, scenario_of
 
 SEEDS, AT_ONCE = 200, 20
 

@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HogpourError as error:
         print(f"hogpour: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
+    except KeyboardInterrupt:  # of a command without an event loop; a node hears signals itself
+        print("hogpour: interrupted", file=sys.stderr)  # noqa: T201
+        return 130
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1

@@ -177,3 +177,15 @@ def test_one_seed_has_one_trace_whatever_python_does(scenario: str) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=environment)
         traces.append(json.loads(done.stdout.splitlines()[-1])["trace"])
     assert traces[0] == traces[1] == traces[2] != traces[3]
+
+
+@pytest.mark.parametrize("words", [["sim"], ["sweep", "--seeds", "0-9"]], ids=lambda words: words[0])
+def test_ctrl_c_ends_with_one_line(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hogpour.sim.simulation.Simulation.run", interrupted)
+    assert main(words) == 130
+    assert capsys.readouterr().err == "hogpour: interrupted\n"

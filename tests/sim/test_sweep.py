@@ -26,7 +26,7 @@ def test_no_seed_breaks_a_promise(first: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_without_a_safeguard_its_seed_fails(name: str) -> None:
-    """And with it the seed passes: those that were found broken by the sweep are among them (run, anew, attempt)."""
+    """And with it the seed passes: those that were found broken by the sweep are among them (run, attempt, stale, before)."""
     ablation = ABLATIONS[name]
     assert run_seed(ablation.seed).violations == ()
     violations = run_seed(ablation.seed, name).violations

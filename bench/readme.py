@@ -53,7 +53,7 @@ def section() -> str:
         f"doing one step {warm['pytorch']:.1f} s; with an empty kernel cache {cold['ours']:.1f} s. The default job takes "
         f"{job['ours']:.1f} s, with an empty cache {cold_job['ours']:.1f} s.",
     ]
-    for name, told in (("loopback", _loopback), ("downpour", _downpour)):
+    for name, told in (("loopback", _loopback), ("downpour", _downpour), ("deaths", _deaths), ("sim", _sim)):
         if (RESULTS / f"{name}.json").is_file():
             lines += ["", *told(_read(name))]
     return "\n".join(lines) + "\n"
@@ -112,6 +112,44 @@ def _downpour(result: dict[str, Any]) -> list[str]:
         lines.append(f"| {quick['contender']} | {quick['rate']:,.0f} | {times[0]} | {late['rate']:,.0f} | "
                      f"{late['of_alike']:.2f} | {times[1]} |")  # fmt: skip
     return lines
+
+
+def _deaths(result: dict[str, Any]) -> list[str]:
+    """Return what deaths cost, in virtual time."""
+    lines = [
+        f"`python -m bench deaths` (commit {result['machine']['commit'][:12]}), in virtual time: MNIST, 784-128-10, 20 "
+        "replicas on 20 nodes, of which a random tenth is killed every virtual minute and comes back after half of one. "
+        "Medians of three seeds; [the picture](bench/results/deaths.png) is of the first.",
+        "",
+        "| optimiser | | deaths | accuracy | points | virtual s | times | s to 0.95 |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in result["tables"][0]["rows"]:
+        points = f"{row['points']:+.2f}" if "points" in row else "–"
+        cells = [
+            {"sgd": "SGD", "adagrad": "Adagrad"}[row["optimiser"]], row["misfortune"], f"{row['deaths']:.0f}",
+            f"{row['accuracy']:.4f}", points, f"{row['virtual_s']:.0f}", _number(row.get("times"), 2),
+            _number(row.get("s_to_0.95"), 0),
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _sim(result: dict[str, Any]) -> list[str]:
+    """Return how fast virtual time is."""
+    events, large, memory = (table["rows"] for table in result["tables"])
+    ratio = {row["event"]: row["of_asyncio"] for row in events}
+    rate = {row["event"]: row["events_per_s"] for row in events}
+    train = next(row for row in large if row["part"] == "they train")
+    kb = next(row["kB_per_node"] for row in memory if row.get("kB_per_node"))
+    return [
+        f"`python -m bench sim` (commit {result['machine']['commit'][:12]}): the simulator's loop runs "
+        f"{ratio['call_soon']:.2f} (callbacks) and {ratio['timers']:.2f} (timers) times as many events a second as plain "
+        f"asyncio runs callbacks; with all that production code does in them, "
+        f"{rate['cluster with gradients']:,.0f} events a second. A thousand nodes without gradients, a push and a fetch "
+        f"about every second and a heartbeat each second: {train['virtual_s']:.0f} virtual seconds in "
+        f"{train['wall_s']:.0f} s. A node that does nothing takes {kb:.0f} kB.",
+    ]
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -107,7 +107,7 @@ def run_seed(seed: int, without: str = "") -> Finding:
     """
     scenario, job = scenario_of(seed)
     material = _material(job)
-    blocks = Blocks(_EXAMPLES, _BATCH, _block_replicas(scenario), _EPOCHS)
+    blocks = Blocks(_EXAMPLES, _BATCH, scenario.replicas, _EPOCHS)
     each = blocks.block_size // _BATCH
 
     def batches(ticket: int) -> range:
@@ -253,10 +253,6 @@ def _unexpected(scenario: Scenario, report: Report) -> Iterator[str]:
     told = " is gone; it served shard" in report.error or "does not answer: " in report.error
     if forgiven or not (report.outcome == "stopped" or told):
         yield f"ends: {report.outcome} ({report.error}), and nothing happened that could not be forgiven"
-
-
-def _block_replicas(scenario: Scenario) -> int:
-    return scenario.replicas
 
 
 @cache

@@ -21,6 +21,18 @@ RESULTS = {
         [{"contender": "ours", "slow": 1.0, "rate": 200000.0, "s to 0.96": 0.6},
          {"contender": "ours", "slow": 5.0, "rate": 120000.0, "s to 0.96": 0.9, "of_alike": 0.6}],
     ],
+    "deaths": [
+        [{"optimiser": "sgd", "misfortune": "undisturbed", "deaths": 0, "accuracy": 0.9684, "virtual_s": 584.0},
+         {"optimiser": "sgd", "misfortune": "killed", "deaths": 22, "accuracy": 0.9685, "virtual_s": 700.0,
+          "points": -0.081, "times": 1.198, "s_to_0.95": 248.2}],
+    ],
+    "sim": [
+        [{"event": "call_soon", "of_asyncio": 0.774, "events_per_s": 1e6},
+         {"event": "timers", "of_asyncio": 0.29, "events_per_s": 4e5},
+         {"event": "cluster with gradients", "of_asyncio": 0.05, "events_per_s": 70266.0}],
+        [{"part": "they train", "virtual_s": 60.0, "wall_s": 38.6}],
+        [{"nodes": 100}, {"nodes": 1100, "kB_per_node": 168.5}],
+    ],
 }  # fmt: skip
 
 
@@ -42,6 +54,10 @@ def test_the_readme_shows_the_cluster_when_its_results_are_there(tmp_path, monke
         "| 1 | SGD | – | – | 230,000 | – | 0.50 | 0.9741 |",
         "| 2 | Adagrad | 4 | 4 | 150,000 | 2.8 | – | 0.9500 |",
         "| ours | 200,000 | 0.60 | 120,000 | 0.60 | 0.90 |",
+        "| SGD | undisturbed | 0 | 0.9684 | – | 584 | – | – |",
+        "| SGD | killed | 22 | 0.9685 | -0.08 | 700 | 1.20 | 248 |",
     ):
         assert f"\n{line}\n" in section
+    assert "runs 0.77 (callbacks) and 0.29 (timers) times" in section
+    assert "70,266 events a second" in section
     assert "at 0.98 and 0.96 of Hogwild's rate" in section

@@ -22,8 +22,9 @@ import psutil
 import hogpour as hp
 from bench.harness import ROOT, Report, Table, alternate
 from hogpour.sim.loop import BEGIN_S, Host, Loop
+from hogpour.sim.material import hollow_material, material_of
 from hogpour.sim.network import Conditions, Network
-from hogpour.sim.simulation import Simulation, hollow_material, material_of
+from hogpour.sim.simulation import Simulation
 
 __all__ = ["add_arguments", "idle", "measure"]
 
@@ -277,7 +278,7 @@ def large(data: Any, nodes: int, seconds: float) -> Table:
 
     def look() -> None:
         machines = [station.machine for station in simulation.stations]
-        shard, loop = simulation.server_of(0), simulation.loop
+        shard, loop = simulation.shard(0), simulation.loop
         pushes = shard.pushes if shard is not None else 0
         sent = sum(machine.bytes_out for machine in machines)
         seen.append((loop.time() - BEGIN_S, perf_counter(), loop.events, pushes, sent))

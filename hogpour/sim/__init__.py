@@ -9,10 +9,13 @@ what is made up is the time, the network, the disk, and how long a replica compu
     compute     how long a replica computes
     scenario, actions   what happens when: a file, and the single actions that follow from it
     replicas, hollow    replica processes, inline; those that only take time
-    machine     one node's lives: what ``node`` is in reality
-    simulation  a cluster, from its job and scenario to its report; report, plot
+    material    what nodes train, read once for all of them
+    machine, station    one life of a node: what ``node`` is in reality; a machine with all its lives
+    simulation  a cluster, from its job and scenario to its report
+    observer, report    who looks, and what is told
+    run, show, plot     the commands, and what a person sees
     witness     what must always hold, checked while it runs
-    faults, ablations, sweep    random scenarios by seed; safeguards that can be switched off; many seeds
+    sweep, ablations    random scenarios by seed; safeguards that can be switched off
 
 Production files import nothing of this.
 """

@@ -11,79 +11,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import Literal
 
 from hogpour.checkpoint import TrainingState
-from hogpour.config import Job
-from hogpour.data import Encoding
-from hogpour.dataset import Dataset
 from hogpour.disk import Disk
 from hogpour.errors import HogpourError, Stopped
 from hogpour.federation import Federation
 from hogpour.model import Model
 from hogpour.node import unless_stopped
-from hogpour.preparation import Prepared
-from hogpour.replica import Replica, live_layout
-from hogpour.shm.layout import Layout
+from hogpour.replica import Replica
 from hogpour.sim.loop import Host, Loop
+from hogpour.sim.material import Material
 from hogpour.sim.replicas import Bell, Replicas
 from hogpour.stats import Notice, Summary
 from hogpour.training import Training
 
-__all__ = ["Life", "Material", "Memory", "token"]
+__all__ = ["PORT", "Life"]
 
 PORT = 7000
 
 Outcome = Literal["running", "finished", "stopped", "diverged", "failed", "died"]
 
 
-def token() -> bytes:
-    """Return the token of every simulated cluster; nobody else is there to know it."""
-    return b"of this simulation"
-
-
-class Memory:
-    """Named arrays in plain memory: what a ``shm.segment.Segment`` is in reality."""
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        self.arrays = layout.views(np.zeros(layout.size, np.uint8))
-
-    def release(self) -> None:
-        """Drop the arrays."""
-        self.arrays = {}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Material:
-    """What the nodes of a cluster train: the job, its data and its network, read once for all of them."""
-
-    job: Job
-    network: Any
-    """A ``layers.sequential.Network``, or a ``hollow.HollowNetwork``."""
-    x: npt.NDArray[np.float32]
-    """(n, *shape), read only, shared by all nodes."""
-    y: npt.NDArray[Any]
-    test: Dataset | None
-    encoding: Encoding
-    params: npt.NDArray[np.float32]
-    """(n_params,) that a run begins with; copied by each node."""
-    replica: type[Replica] = Replica
-    """The class of the replicas."""
-
-    def prepare(self, job: Job, replicas: int, block_replicas: int) -> Prepared:
-        """Lay out the memory of one node; see ``preparation.prepare``."""
-        live = Memory(live_layout(self.network, job.algorithm.optimiser, replicas, 0, True))
-        live.arrays["params"][...] = self.params
-        examples = Memory(Layout.pack([]))
-        examples.arrays = {"x": self.x, "y": self.y}
-        return Prepared(
-            self.network, live, examples, self.test, self.encoding, block_replicas or replicas, None, "simulated",
-        )  # type: ignore[arg-type]  # fmt: skip
+_TOKEN = b"of this simulation"
+"""Nobody else is there to know it."""
 
 
 class Life:
@@ -163,7 +114,7 @@ class Life:
         federation = self.federation = Federation(
             listen=self._listen,
             join=self._join,
-            token=token(),
+            token=_TOKEN,
             insecure=False,
             join_s=10.0,
             notify=self._heard,
@@ -220,8 +171,3 @@ class Life:
 
     def _save(self, path: str, model: Model, state: TrainingState | None) -> None:
         """Keep no model file: what was trained is looked at where it is."""
-
-
-def job_in_simulation(job: Job) -> Job:
-    """Return a job that says nothing of the machine on which it is simulated."""
-    return replace(job, base="/")

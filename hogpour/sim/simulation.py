@@ -1,7 +1,7 @@
 """A simulated cluster: a job and a scenario in, a report out. The composition root of the laboratory.
 
 The machines and what lies between them are made here, actions of the scenario are carried out from outside of all
-hosts, and the parameters of the shards are looked at now and then. The nodes themselves are ``machine.Life``.
+hosts, and an ``observer`` looks now and then. The nodes themselves are ``machine.Life``.
 """
 
 from __future__ import annotations
@@ -10,28 +10,26 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from hogpour import snapshot
 from hogpour.config import Job
 from hogpour.errors import ConfigError, HogpourError, LayoutError
-from hogpour.model import Model
 from hogpour.portions import generator
-from hogpour.preparation import examine, initialise
-from hogpour.rehearsal import rehearse
-from hogpour.serving import Serving
+from hogpour.shard import Shard
 from hogpour.sim.actions import Action, actions
 from hogpour.sim.disk import Platter, SimulatedDisk
-from hogpour.sim.hollow import HollowNetwork, HollowReplica, hollow_shards, weigh
+from hogpour.sim.hollow import HollowNetwork, weigh
 from hogpour.sim.loop import BEGIN_S, Host, Loop
-from hogpour.sim.machine import PORT, Life, Material
-from hogpour.sim.network import Conditions, Machine, Network
-from hogpour.sim.report import Happening, NodeReport, Point, Report
+from hogpour.sim.machine import PORT, Life
+from hogpour.sim.material import Material, hollow_material, material_of
+from hogpour.sim.network import Conditions, Network
+from hogpour.sim.observer import Observer
+from hogpour.sim.report import Happening, Point, Report
 from hogpour.sim.scenario import Scenario
+from hogpour.sim.station import Station
 from hogpour.spec import ALIGNMENT
-from hogpour.stats import Evaluation, Notice, ShardState
+from hogpour.stats import Notice
 
-__all__ = ["Bug", "Simulation", "hollow_material", "material_of"]
+__all__ = ["Bug", "Simulation"]
 
 _POINTS = 50
 _SHUFFLE, _NETWORK, _CHANCE, _ENTROPY, _COMPUTE, _DISK = range(100, 106)
@@ -40,28 +38,6 @@ _SHUFFLE, _NETWORK, _CHANCE, _ENTROPY, _COMPUTE, _DISK = range(100, 106)
 
 class Bug(HogpourError):
     """An exception that nobody took; asyncio would have logged it."""
-
-
-class Station:
-    """A machine, what it computes like, and the lives that nodes have there."""
-
-    def __init__(self, machine: Machine, platter: Platter, serving: bool) -> None:
-        self.machine, self.platter, self.serving = machine, platter, serving
-        self.lives: list[Life] = []
-        self.disk: SimulatedDisk | None = None
-        self.times = 1.0  # that computing takes longer now
-        self.samplers: list[Callable[[], float]] = []
-        self.returns = False  # somebody is going to start it again
-
-    @property
-    def number(self) -> int:
-        """0 is the first node."""
-        return self.machine.number - 1
-
-    @property
-    def life(self) -> Life | None:
-        """The node that lives there now."""
-        return self.lives[-1] if self.lives and self.lives[-1].host.alive else None
 
 
 class Simulation:
@@ -114,13 +90,12 @@ class Simulation:
         self.stations: list[Station] = []
         self._chance = generator(seed, _CHANCE)
         self._happenings: list[Happening] = []
-        self._points: list[Point] = []
         self._actions = actions(s)
         self._look_s = s.look_every_s or s.compute.mean_s
         self._deaths = 0
         self._over = False
         self._bug: BaseException | None = None
-        self._model = Model(material.job, material.network, material.params.copy(), material.encoding)
+        self._observer = Observer(material, self.stations)
 
     def run(self) -> Report:
         """Run to the end and return what was found.
@@ -131,6 +106,8 @@ class Simulation:
             LeftSimulation: something used a real clock, socket or thread.
         """
         loop, s = self.loop, self.scenario
+        if loop.is_closed():
+            raise HogpourError("a simulation runs once: make another one of the same job and scenario")
         try:
             for node in range(s.nodes):
                 at_s = s.join_spread_s * node / max(1, s.nodes - 1)
@@ -148,22 +125,16 @@ class Simulation:
                 error = loop.errors[0].get("exception")
                 raise Bug(f"{loop.errors[0].get('message')}: {error!r}") from error
             self._point()
-            return self._report()
+            return self._observer.report(loop, self.network, self._happenings, self._deaths)
         finally:
             for station in self.stations:
                 if station.life is not None:
                     loop.kill(station.life.host)
             loop.close()
 
-    def server_of(self, shard: int) -> Any:
-        """Return the shard where it is served now; None: nowhere."""
-        found = None
-        for station in self.stations:
-            life = station.lives[-1] if station.lives else None
-            serving = life.federation._serving if life is not None and life.federation is not None else None
-            if serving is not None and serving.server.serves(shard):
-                found = serving.server._shards[shard]
-        return found
+    def shard(self, number: int) -> Shard | None:
+        """Return a shard where it is served now; None: nowhere."""
+        return self._observer.shard(number)
 
     # -- what happens
 
@@ -374,153 +345,12 @@ class Simulation:
             return
         point = self._point()
         if not self.scenario.look_every_s:
-            computed = sum(self._node_report(station).examples for station in self.stations)
-            done = computed / (self.material.job.epochs * len(self.material.x))
+            done = self._observer.done
             self._look_s = point.seconds / done / _POINTS if done > 0 else 2 * self._look_s
         self._at(self._now + self._look_s, self._look)
 
     def _point(self) -> Point:
-        """Look at the cluster as it is now."""
-        coordinator = self._coordinator()
-        totals = coordinator.totals if coordinator is not None else None
-        examples = coordinator.examples if coordinator is not None else 0
-        evaluation = self._evaluate()
-        point = Point(
-            seconds=round(self._now, 6),
-            examples=examples,
-            epoch=examples / len(self.material.x),
-            loss=evaluation.loss if evaluation is not None else None,
-            accuracy=evaluation.accuracy if evaluation is not None else None,
-            nodes=sum(station.life is not None for station in self.stations),
-            pushes=totals.pushes if totals is not None else 0,
-            staleness=totals.mean_staleness if totals is not None else None,
-        )
-        self._points.append(point)
+        point = self._observer.look(round(self._now, 6))
         if self._told is not None:
             self._told(point)
         return point
-
-    def _coordinator(self) -> Any:
-        lives = self.stations[0].lives if self.stations else []
-        for life in reversed(lives):
-            standing = life.federation.standing if life.federation is not None else None
-            if standing is not None and standing.coordinator is not None:
-                return standing.coordinator
-        return None
-
-    def _evaluate(self) -> Evaluation | None:
-        """Judge the parameters that the shards hold, wherever they are."""
-        coordinator, test = self._coordinator(), self.material.test
-        if coordinator is None or test is None or self.scenario.model_only:
-            return None
-        bounds = coordinator.map.bounds
-        for number in range(len(bounds) - 1):
-            shard = self.server_of(number)
-            if shard is not None:
-                self._model.params[bounds[number] : bounds[number + 1]] = shard.params
-        if not np.isfinite(self._model.params).all():
-            return None
-        return self._model.evaluate(test)
-
-    def _report(self) -> Report:
-        first, coordinator = self.stations[0].lives[-1], self._coordinator()
-        shards: list[ShardState] = [
-            state
-            for station in self.stations
-            for life in station.lives
-            if life.federation is not None
-            for state in life.federation.shards
-        ]
-        staleness = [0] * max((len(state.staleness) for state in shards), default=0)
-        for state in shards:
-            for k, count in enumerate(state.staleness):
-                staleness[k] += count
-        pushes = sum(state.pushes for state in shards)
-        last = self._points[-1]
-        return Report(
-            outcome=first.outcome,
-            error=first.error,
-            seconds=last.seconds,
-            examples=last.examples,
-            repeated=coordinator.ledger.examples_repeated if coordinator is not None else 0,
-            loss=last.loss,
-            accuracy=last.accuracy,
-            points=tuple(self._points),
-            staleness=tuple(staleness),
-            mean_staleness=sum(s.mean_staleness * s.pushes for s in shards) / pushes if pushes else None,
-            nodes=tuple(self._node_report(station) for station in self.stations),
-            happenings=tuple(self._happenings),
-            deaths=self._deaths,
-            resets=self.network.resets,
-            connections=self.network.connected,
-            events=self.loop.events,
-            trace=self.loop.trace.hexdigest(),
-        )
-
-    def _node_report(self, station: Station) -> NodeReport:
-        life = station.lives[-1]
-        clocks = [one.federation.standing.clocks for one in station.lives if one.federation is not None]
-        replicas = [one.replicas for one in station.lives if one.replicas is not None]
-        return NodeReport(
-            node=station.number,
-            lives=len(station.lives),
-            outcome=life.outcome,
-            error=life.error,
-            examples=sum(one.examples for one in clocks if one is not None),
-            computing_s=round(sum(sum(one.computed_s) for one in replicas), 6),
-            waiting_s=round(sum(sum(one.waited_s) for one in replicas), 6),
-            bytes_in=station.machine.bytes_in,
-            bytes_out=station.machine.bytes_out,
-            replica_restarts=sum(one.restarts for one in replicas),
-        )
-
-
-def material_of(job: Job) -> Material:
-    """Read a job's data, bind its model, draw its first parameters, and run every kernel once, in real time.
-
-    Raises:
-        InputError: they cannot be read, or do not fit each other.
-    """
-    data, network = examine(job)
-    params = network.spec.zeros()
-    initialise(job, network, params)
-    material = Material(
-        job=replace(job, data=data, base="/", save=job.save or "model.safetensors"),
-        network=network,
-        x=data.train.x,
-        y=data.train.y,
-        test=data.test,
-        encoding=data.encoding,
-        params=params,
-    )
-    _warm(material)
-    return material
-
-
-def hollow_material(job: Job, scenario: Scenario) -> Material:
-    """Return what stands for a job in model-only mode; its data are read for their number."""
-    full = material_of(job)
-    n = scenario.parameters or full.network.spec.n
-    shards = hollow_shards(n, job.cluster.shard_bytes)
-    n_examples = len(full.x)
-    return replace(
-        full,
-        # A line for each shard: as many of them as the model is cut into.
-        job=replace(full.job, cluster=replace(job.cluster, shard_bytes=4 * ALIGNMENT)),
-        network=HollowNetwork(ALIGNMENT * shards, n, full.network.spec.fingerprint),
-        x=np.broadcast_to(np.zeros((1, 1), np.float32), (n_examples, 1)),
-        y=np.broadcast_to(np.zeros(1, np.int64), (n_examples,)),
-        test=None,
-        params=np.zeros(ALIGNMENT * shards, np.float32),
-        replica=HollowReplica,
-    )
-
-
-def _warm(material: Material) -> None:
-    """Run every kernel once, before virtual time begins: compiling reads the clock."""
-    Serving(material.job.algorithm.optimiser, _nobody)
-    rehearse(material.job, material.prepare(material.job, 1, 0), 1)
-
-
-def _nobody(address: str) -> Any:
-    raise AssertionError(f"{address} was asked while kernels are compiled")

@@ -31,10 +31,10 @@ from hogpour.replica import Replica
 from hogpour.sim.ablations import ABLATIONS
 from hogpour.sim.compute import Compute
 from hogpour.sim.loop import Stuck
-from hogpour.sim.machine import Material
+from hogpour.sim.material import Material, material_of
 from hogpour.sim.report import Report
 from hogpour.sim.scenario import Death, Disk, Join, Link, Partition, Pause, ReplicaDeath, Scenario, Slow, SlowLink
-from hogpour.sim.simulation import Simulation, material_of
+from hogpour.sim.simulation import Simulation
 from hogpour.sim.witness import Witness
 
 __all__ = ["Counting", "Finding", "run_seed", "scenario_of", "sweep"]

@@ -76,6 +76,8 @@ class Witness:
         self._holders: dict[int, int] = {}
         self._done: set[int] = set()
         self._maps: dict[int, Any] = {}  # epoch → map, of the newest run
+        self._placement: Placement | None = None  # of the newest run
+        self._newest: Any = None  # map that was seen
         self._stack = ExitStack()
 
     def __enter__(self) -> Witness:
@@ -136,9 +138,6 @@ class Witness:
                           f"shards {counts} times")  # fmt: skip
 
     # -- how it looks
-
-    _placement: Placement | None = None
-    _newest: Any = None
 
     def _seen(self, function: Callable[..., Any], look: Callable[..., Callable[[Any], None] | None]) -> Any:
         """Return a function that does the same, and is seen: before, by ``look``, and after, by what that returns."""

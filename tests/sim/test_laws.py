@@ -88,7 +88,7 @@ def watch(
     offset = 0 if hollow else simulation.material.network.spec.tensors[1].offset
 
     def look() -> None:
-        shard = simulation.server_of(0)
+        shard = simulation.shard(0)
         clocks = [station.life.federation.standing.link._clocks[0] for station in simulation.stations]
         counts = np.array(shard.state().staleness)
         counts.resize(STALENESS_COUNTS)

@@ -15,9 +15,9 @@ import hogpour as hp
 from hogpour.data import Data
 from hogpour.errors import ConfigError
 from hogpour.layers.relu import Relu
-from hogpour.sim.machine import Material
+from hogpour.sim.material import Material, material_of
 from hogpour.sim.scenario import Death, Disk, Join, Link, Partition, Pause, ReplicaDeath, Scenario, Slow
-from hogpour.sim.simulation import Simulation, material_of
+from hogpour.sim.simulation import Simulation
 from hogpour.sim.walls import LeftSimulation
 from hogpour.sim.witness import Witness
 
@@ -64,7 +64,7 @@ def test_one_node_with_one_replica_is_plain_sgd_bit_for_bit(optimiser: Any, shar
     report = simulation.run()
     assert (report.outcome, report.examples) == ("finished", 2 * len(fresh.x))
     expected = ruler.train(fresh.job, fresh.network, fresh.params.copy(), fresh.x, fresh.y)
-    found = np.concatenate([simulation.server_of(k).params for k in range(len(bounds_of(simulation)) - 1)])
+    found = np.concatenate([simulation.shard(k).params for k in range(len(bounds_of(simulation)) - 1)])
     assert expected.tobytes() == found.tobytes()
 
 

@@ -1,0 +1,148 @@
+"""Who looks at a simulated cluster: points while it goes on, the report at its end. It changes nothing.
+
+The parameters are read from the shards, wherever they are served, so that a point is what a model would be that was
+taken at this moment, and no node has to do anything for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hogpour.model import Model
+from hogpour.shard import Shard
+from hogpour.sim.loop import Loop
+from hogpour.sim.material import Material
+from hogpour.sim.network import Network
+from hogpour.sim.report import Happening, NodeReport, Point, Report
+from hogpour.sim.station import Station
+from hogpour.stats import Evaluation, ShardState
+
+__all__ = ["Observer"]
+
+
+class Observer:
+    """Looks at stations.
+
+    Args:
+        material: what their nodes train.
+        stations: the list of them, which grows.
+
+    Attributes:
+        points: what was seen so far.
+    """
+
+    def __init__(self, material: Material, stations: list[Station]) -> None:
+        self.points: list[Point] = []
+        self._material, self._stations = material, stations
+        self._model = Model(material.job, material.network, material.params.copy(), material.encoding)
+
+    @property
+    def done(self) -> float:
+        """Fraction of the job's examples whose gradients were computed, whether anybody has heard of them or not."""
+        computed = sum(_node_report(station).examples for station in self._stations)
+        return computed / (self._material.job.epochs * len(self._material.x))
+
+    def shard(self, number: int) -> Shard | None:
+        """Return a shard where it is served now; None: nowhere."""
+        found = None
+        for station in self._stations:
+            life = station.lives[-1] if station.lives else None
+            serving = life.federation._serving if life is not None and life.federation is not None else None
+            if serving is not None and serving.server.serves(number):
+                found = serving.server._shards[number]
+        return found
+
+    def look(self, seconds: float) -> Point:
+        """Look at the cluster as it is now, and remember the point."""
+        coordinator, evaluation = self._coordinator(), self._evaluate()
+        totals = coordinator.totals if coordinator is not None else None
+        examples = coordinator.examples if coordinator is not None else 0
+        point = Point(
+            seconds=seconds,
+            examples=examples,
+            epoch=examples / len(self._material.x),
+            loss=evaluation.loss if evaluation is not None else None,
+            accuracy=evaluation.accuracy if evaluation is not None else None,
+            nodes=sum(station.life is not None for station in self._stations),
+            pushes=totals.pushes if totals is not None else 0,
+            staleness=totals.mean_staleness if totals is not None else None,
+        )
+        self.points.append(point)
+        return point
+
+    def report(self, loop: Loop, network: Network, happenings: list[Happening], deaths: int) -> Report:
+        """Return what was found, after the last look."""
+        first, coordinator, last = self._stations[0].lives[-1], self._coordinator(), self.points[-1]
+        shards: list[ShardState] = [
+            state
+            for station in self._stations
+            for life in station.lives
+            if life.federation is not None
+            for state in life.federation.shards
+        ]
+        staleness = [0] * max((len(state.staleness) for state in shards), default=0)
+        for state in shards:
+            for k, count in enumerate(state.staleness):
+                staleness[k] += count
+        pushes = sum(state.pushes for state in shards)
+        return Report(
+            outcome=first.outcome,
+            error=first.error,
+            seconds=last.seconds,
+            examples=last.examples,
+            repeated=coordinator.ledger.examples_repeated if coordinator is not None else 0,
+            loss=last.loss,
+            accuracy=last.accuracy,
+            points=tuple(self.points),
+            staleness=tuple(staleness),
+            mean_staleness=sum(s.mean_staleness * s.pushes for s in shards) / pushes if pushes else None,
+            nodes=tuple(_node_report(station) for station in self._stations),
+            happenings=tuple(happenings),
+            deaths=deaths,
+            resets=network.resets,
+            connections=network.connected,
+            events=loop.events,
+            trace=loop.trace.hexdigest(),
+        )
+
+    def _coordinator(self) -> Any:
+        """Return the newest coordinator; None before there was one."""
+        for life in reversed(self._stations[0].lives if self._stations else []):
+            standing = life.federation.standing if life.federation is not None else None
+            if standing is not None and standing.coordinator is not None:
+                return standing.coordinator
+        return None
+
+    def _evaluate(self) -> Evaluation | None:
+        """Judge the parameters that the shards hold."""
+        coordinator, test = self._coordinator(), self._material.test
+        if coordinator is None or test is None:
+            return None
+        bounds = coordinator.map.bounds
+        for number in range(len(bounds) - 1):
+            shard = self.shard(number)
+            if shard is not None:
+                self._model.params[bounds[number] : bounds[number + 1]] = shard.params
+        if not np.isfinite(self._model.params).all():
+            return None
+        return self._model.evaluate(test)
+
+
+def _node_report(station: Station) -> NodeReport:
+    life = station.lives[-1]
+    clocks = [one.federation.standing.clocks for one in station.lives if one.federation is not None]
+    replicas = [one.replicas for one in station.lives if one.replicas is not None]
+    return NodeReport(
+        node=station.number,
+        lives=len(station.lives),
+        outcome=life.outcome,
+        error=life.error,
+        examples=sum(one.examples for one in clocks if one is not None),
+        computing_s=round(sum(sum(one.computed_s) for one in replicas), 6),
+        waiting_s=round(sum(sum(one.waited_s) for one in replicas), 6),
+        bytes_in=station.machine.bytes_in,
+        bytes_out=station.machine.bytes_out,
+        replica_restarts=sum(one.restarts for one in replicas),
+    )

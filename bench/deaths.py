@@ -1,4 +1,4 @@
-"""Does Downpour reach the same accuracy when a tenth of its replicas dies every minute? In virtual time, on MNIST.
+"""Does Downpour learn MNIST as well when a tenth of its replicas dies every minute of virtual time?
 
 Dean et al. 2012 (DistBelief) say that Downpour SGD tolerates the failure of whole replicas, which may be taken offline
 or started again at any time, where a synchronous run would stand still. They measured none of it. Here 20 nodes of one

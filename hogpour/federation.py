@@ -36,12 +36,14 @@ from hogpour.net.requests import Handler, Reply
 from hogpour.net.staging import Staging
 from hogpour.net.token import check_address
 from hogpour.net.wire.base import Message, Ok
-from hogpour.net.wire.beat import Beaten
+from hogpour.net.wire.beat import Beat, Beaten
 from hogpour.net.wire.dump import Dump
 from hogpour.net.wire.fetch import Fetch
-from hogpour.net.wire.join import Join, Joined
+from hogpour.net.wire.join import Join, Joined, Leave, Ready
+from hogpour.net.wire.lease import Lease
 from hogpour.net.wire.push import Push
 from hogpour.net.wire.status import Fence
+from hogpour.net.wire.where import Where
 from hogpour.preparation import Prepared
 from hogpour.serving import Serving
 from hogpour.shards import LARGEST_SHARD_BYTES
@@ -292,6 +294,11 @@ class Federation:
         return self._serving.server.states() if self._serving is not None else ()
 
     @property
+    def past_shards(self) -> tuple[ShardState, ...]:
+        """How the shards were that this node has served and others have now."""
+        return self._serving.server.past_states() if self._serving is not None else ()
+
+    @property
     def rescue(self) -> str:
         """Name of the file for what this node holds, where the first node, which has one, is gone; else empty."""
         beaten = self._member.beaten if self._member is not None else None
@@ -501,8 +508,15 @@ def _nothing_here(message: Message, payload: memoryview | None) -> Reply:
     raise RequestFailed("moved", f"{type(message).__name__}: this node serves nothing yet")
 
 
-def _nobody_here(message: Message, payload: memoryview | None) -> Reply:
-    """A node without shards applies nothing of anybody; when it is given some, it is told of the dead again."""
+def _nobody_known(message: Message, payload: memoryview | None) -> Reply:
+    """Answer for a first node that was started anew, to members of its former life: they join again, and hear so."""
+    del message, payload
+    raise RequestFailed("fenced", "this node has no members yet: it must be joined again")
+
+
+def _agreed(message: Message, payload: memoryview | None) -> Reply:
+    """A node without shards applies nothing of anybody, and is told of the dead again when it is given some; whoever
+    leaves a node without members has left."""
     del message, payload
     return Reply(Ok())
 
@@ -512,6 +526,11 @@ _BEFORE: Mapping[type[Message], Handler] = {
     Push: _nothing_here,
     Fetch: _nothing_here,
     Dump: _nothing_here,
-    Fence: _nobody_here,
+    Fence: _agreed,
+    Leave: _agreed,
+    Beat: _nobody_known,
+    Lease: _nobody_known,
+    Ready: _nobody_known,
+    Where: _nobody_known,
 }
 """What a node answers before it has begun."""

@@ -14,6 +14,7 @@ is cut, as long as every shard gets the same gradients in the same order.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from functools import partial
 from math import isfinite
@@ -45,6 +46,9 @@ MAX_ORIGINS = 4096
 MAX_TURNS = 1024
 """Requests that may wait for one shard. Whoever asks for more than that gets ``busy``."""
 
+_MAX_PAST = 4096
+"""Shards that were dropped and whose counts are kept."""
+
 _MAX_REFUSED = 1 << 16
 """Incarnations that are remembered as gone. The connections of older ones were closed long ago."""
 
@@ -68,6 +72,7 @@ class Server:
         self, optimiser: Optimiser, *, copies_bytes: int = 32 << 20, inline_elements: int = INLINE_ELEMENTS
     ) -> None:
         self.node = 0
+        self._past: deque[ShardState] = deque(maxlen=_MAX_PAST)  # of shards that were dropped
         self._optimiser, self._inline_elements = optimiser, inline_elements
         self._shards: dict[int, Shard] = {}
         self._copies = Copies(copies_bytes)
@@ -104,6 +109,7 @@ class Server:
             rows = [np.zeros(params.size, np.float32) for _ in range(wanted)]
         assert len(rows) == wanted, f"shard {shard}: got {len(rows)} optimiser rows, expected {wanted}"
         assert not self.serves(shard), f"shard {shard}: is served already"
+        self.drop(shard)  # it may have been here before, and come back before the map said that it went
         arrays = [_owned(array, params.size) for array in (params, *rows)]
         windows = [window for window in windows if window.node not in self._refused]
         self._shards[shard] = Shard(shard, arrays, start, clock, windows)
@@ -138,13 +144,19 @@ class Server:
     def drop(self, shard: int) -> None:
         """Free a shard that was given up, because somebody has it. Until then it can be dumped again."""
         assert not self.serves(shard), f"shard {shard}: is dropped while it is served"
-        self._shards.pop(shard, None)
+        dropped = self._shards.pop(shard, None)
+        if dropped is not None and dropped.pushes:
+            self._past.append(dropped.state())
 
     def abandon(self) -> None:
         """Serve nothing any more: this node was declared dead, and what it holds others have in a newer state."""
-        for shard in self._shards.values():
-            shard.given_up = True  # for those who wait for their turn
-        self._shards.clear()
+        shards = list(self._shards)
+        for number in shards:
+            self._shards[number].given_up = True  # for those who wait for their turn
+            shard = self._shards[number]
+            self.drop(number)
+            if self._stalled.pop(number, None) is not None:
+                self._advance(shard)
 
     def forget(self, node: int) -> None:
         """Refuse what this incarnation still pushes, now that it is dead or has left, and free its windows."""
@@ -157,6 +169,10 @@ class Server:
     def states(self) -> tuple[ShardState, ...]:
         """Return how the shards are that are served here, by number."""
         return tuple(shard.state() for number, shard in sorted(self._shards.items()) if not shard.given_up)
+
+    def past_states(self) -> tuple[ShardState, ...]:
+        """Return how the shards were that others have now: what was counted of them here."""
+        return (*self._past, *(shard.state() for shard in self._shards.values() if shard.given_up))
 
     # -- what peers ask -------------------------------------------------------------------------------------------
 

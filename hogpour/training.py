@@ -58,8 +58,8 @@ class Training:
         news: set here when there is something new to show.
         federation: this node's part in a cluster; None on a machine alone.
         wake_fds: of the bells of the replicas, as they inherited them; empty on a machine alone.
-        rehearse: runs every kernel once.
-        save: writes the model file.
+        rehearsing: runs every kernel once; None: ``rehearse``.
+        saving: writes the model file; None: ``checkpoint.save``.
 
     Attributes:
         evaluation: the newest one; ``evaluation_told`` is False until somebody has shown it.
@@ -83,8 +83,8 @@ class Training:
         news: asyncio.Event,
         federation: Federation | None = None,
         wake_fds: Sequence[int] = (),
-        rehearse: Callable[[Job, Prepared, int], None] = rehearse,
-        save: Callable[[str, Model, TrainingState | None], None] = checkpoint.save,
+        rehearsing: Callable[[Job, Prepared, int], None] | None = None,
+        saving: Callable[[str, Model, TrainingState | None], None] | None = None,
     ) -> None:
         self._job, self._ready, self._supervisor, self._bell, self._fds = job, ready, supervisor, bell, fds
         self._replicas, self._threads, self._notify = replicas, threads, notify
@@ -95,7 +95,7 @@ class Training:
         self.control, self.clocks = Control(live["control"]), Clocks(live["counters"], live["sums"])
         self._blocks = Blocks(len(ready.examples.arrays["x"]), job.batch, ready.block_replicas, job.epochs)
         self._federation, self._wake_fds = federation, wake_fds
-        self._rehearse, self._save = rehearse, save
+        self._rehearse, self._save = rehearsing or rehearse, saving or checkpoint.save
         if federation is not None:
             self._before = federation.standing.before
         else:

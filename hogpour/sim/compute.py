@@ -51,6 +51,8 @@ class Compute:
                 raise ValueError(f"{name} = {getattr(self, name)}, expected finite numbers above 0")
         if not self.speeds:
             raise ValueError("speeds is empty, expected at least one number")
+        if self.times_s:
+            object.__setattr__(self, "mean_s", sum(self.times_s) / len(self.times_s))
 
     def sampler(self, node: int, rng: np.random.Generator) -> Callable[[], float]:
         """Return what draws the times of one replica of a node, one after the other."""

@@ -75,6 +75,6 @@ def weigh(n: int, shards: int) -> Callable[[bytes | memoryview], int]:
         if len(piece) < HEADER_BYTES or bytes(piece[:4]) != MAGIC:
             return len(piece)  # a handshake's second half, or the rest of a frame
         payload = int.from_bytes(piece[HEADER_BYTES - 8 : HEADER_BYTES], "little")
-        return len(piece) - payload + round(payload * times)
+        return max(0, len(piece) - payload) + round(payload * times)
 
     return bytes_of

@@ -18,7 +18,6 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -488,7 +487,11 @@ def _end(coroutine: Any) -> None:
         innermost = coroutine
         while (awaited := getattr(innermost, "cr_await", None)) is not None and getattr(awaited, "cr_frame", None):
             innermost = awaited
-        with suppress(BaseException):  # it awaited once more ("ignored GeneratorExit"), or failed: nobody hears
+        try:
             innermost.close()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # it awaited once more ("ignored GeneratorExit"), or failed: nobody hears
+            pass
         if coroutine.cr_frame is None:
             return

@@ -158,8 +158,8 @@ class Life:
                 stop_asked=self._stop,
                 news=asyncio.Event(),
                 federation=federation,
-                rehearse=lambda *_: None,  # once for all nodes, before virtual time began
-                save=self._save,
+                rehearsing=lambda *_: None,  # once for all nodes, before virtual time began
+                saving=self._save,
             )
             try:
                 await training.run()

@@ -80,7 +80,7 @@ class Observer:
             for station in self._stations
             for life in station.lives
             if life.federation is not None
-            for state in life.federation.shards
+            for state in (*life.federation.shards, *life.federation.past_shards)
         ]
         staleness = [0] * max((len(state.staleness) for state in shards), default=0)
         for state in shards:
@@ -127,7 +127,8 @@ class Observer:
                 self._model.params[bounds[number] : bounds[number + 1]] = shard.params
         if not np.isfinite(self._model.params).all():
             return None
-        return self._model.evaluate(test)
+        evaluation = self._model.evaluate(test)
+        return evaluation if evaluation is not None and np.isfinite(evaluation.loss) else None
 
 
 def _node_report(station: Station) -> NodeReport:

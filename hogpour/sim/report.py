@@ -108,4 +108,4 @@ class Report:
 
     def to_json(self) -> str:
         """Return it as one JSON object."""
-        return json.dumps(self.to_dict(), ensure_ascii=False)
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)

@@ -22,6 +22,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from hogpour.config import check_keys, read_tables, section
 from hogpour.errors import ConfigError
+from hogpour.net.membership import MOST_MEMBERS
 from hogpour.registry import typed
 from hogpour.sim.compute import Compute
 
@@ -202,6 +203,10 @@ class Join(Scheduled):
             raise ValueError(f"nodes = {self.nodes}, expected at least 1")
 
 
+_MOST = {"nodes": MOST_MEMBERS, "replicas": 1024, "parameters": 10**12}
+"""More nodes than that no cluster takes; and a slip of the hand is to be told, not waited for."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """All of it."""
@@ -245,6 +250,8 @@ class Scenario:
         for name, least in (("nodes", 1), ("replicas", 1), ("serving", 0), ("seed", 0), ("parameters", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} = {getattr(self, name)}, expected at least {least}")
+            if getattr(self, name) > _MOST.get(name, inf):
+                raise ValueError(f"{name} = {getattr(self, name)}, expected at most {_MOST[name]}")
         _finite(self, "stop_s", "look_every_s", "join_spread_s")
         if not 0 < self.until_s < inf:
             raise ValueError(f"until_s = {self.until_s}, expected above 0 and finite")

@@ -18,7 +18,7 @@ from hogpour.shard import Shard
 from hogpour.sim.actions import Action, actions
 from hogpour.sim.disk import Platter, SimulatedDisk
 from hogpour.sim.hollow import HollowNetwork, weigh
-from hogpour.sim.loop import BEGIN_S, Host, Loop
+from hogpour.sim.loop import BEGIN_S, Host, Loop, Stuck
 from hogpour.sim.machine import PORT, Life
 from hogpour.sim.material import Material, hollow_material, material_of
 from hogpour.sim.network import Conditions, Network
@@ -118,7 +118,11 @@ class Simulation:
             if s.stop_s:
                 self._at(s.stop_s, self._stop)
             self._at(0.0, self._look)
-            loop.run(self._ended, BEGIN_S + s.until_s)
+            try:
+                loop.run(self._ended, BEGIN_S + s.until_s)
+            except Stuck as error:
+                alive = [str(station.number) for station in self.stations if station.life is not None]
+                raise Stuck(f"{error}; nodes that still live: {', '.join(alive[:20]) or 'none'}") from None
             if self._bug is not None:
                 raise self._bug
             if loop.errors:

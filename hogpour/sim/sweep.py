@@ -63,6 +63,20 @@ _KINDS = (
 """Of misfortunes; what stands twice comes twice as often."""
 
 
+_TOLD = (
+    "the run has ended: ",
+    "was started anew: ",
+    "it must be joined again",
+    "is no member of the cluster: ",
+    "fell silent while it was leaving",
+    "does not answer: ",
+    "no answer to Join within ",
+    " is gone; it served shard",
+    "serves at 10.",
+)
+"""What a node says that cannot go on, or is not taken in."""
+
+
 class Counting(Replica):
     """A replica whose gradients count: a batch ticks one element of the parameters by one."""
 
@@ -242,6 +256,9 @@ def _is_calm(scenario: Scenario) -> bool:
 def _unexpected(scenario: Scenario, report: Report) -> Iterator[str]:
     """Tell what should not have come out: a run ends in order, unless something happened that a cluster does not
     forgive; and then it says what that was."""
+    for node in report.nodes:
+        if node.outcome == "failed" and not any(words in node.error for words in _TOLD):
+            yield f"ends: node {node.node} failed without a word of what happened: {node.error}"
     if report.outcome == "finished":
         return
     first = any(0 in death.nodes for death in scenario.death)
@@ -249,9 +266,9 @@ def _unexpected(scenario: Scenario, report: Report) -> Iterator[str]:
     serving = scenario.serving or any(join.serving for join in scenario.join)
     killed = any(death.kind != "leave" for death in scenario.death)
     server_out = serving and (killed or scenario.partition or scenario.pause)
-    forgiven = not (first_out or server_out)
+    must_finish = not (first_out or server_out)
     told = " is gone; it served shard" in report.error or "does not answer: " in report.error
-    if forgiven or not (report.outcome == "stopped" or told):
+    if must_finish or not (report.outcome == "stopped" or told):
         yield f"ends: {report.outcome} ({report.error}), and nothing happened that could not be forgiven"
 
 

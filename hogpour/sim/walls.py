@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 from hogpour.errors import HogpourError
 
@@ -43,6 +43,7 @@ _THREADS = [(threading, "_start_new_thread"), (threading, "_start_joinable_threa
 _REPLACED = [*_CLOCKS, *_CHANCE, *_THREADS]
 
 _standing = 0
+_owner = 0  # thread that simulates; others go on as they are
 _hooked = False
 
 
@@ -57,17 +58,20 @@ breaches: list[LeftSimulation] = []
 @contextmanager
 def sealed() -> Iterator[None]:
     """Let the walls stand while this lasts; inside one another, they fall with the outermost."""
-    global _standing, _hooked
+    global _standing, _hooked, _owner
     if not _hooked:
         _hooked = True
         sys.addaudithook(_hear)
     real = {(module, name): getattr(module, name) for module, name in _REPLACED if hasattr(module, name)}
     if not _standing:
         breaches.clear()
+        _owner = threading.get_ident()
+    elif threading.get_ident() != _owner:
+        raise HogpourError("another thread of this process simulates; one simulation at a time")
     _standing += 1
     try:
-        for module, name in real:
-            setattr(module, name, _wall(module.__name__, name))
+        for (module, name), function in real.items():
+            setattr(module, name, _wall(module.__name__, name, function))
         yield
     finally:
         _standing -= 1
@@ -77,18 +81,20 @@ def sealed() -> Iterator[None]:
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
     del arguments
-    if _standing and event in _EVENTS:
+    if _standing and event in _EVENTS and threading.get_ident() == _owner:
         breaches.append(LeftSimulation(f"{_EVENTS[event]} was made inside a simulation ({event})"))
         raise breaches[-1]
 
 
-def _wall(module: str, name: str) -> Callable[..., NoReturn]:
+def _wall(module: str, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
     if module == threading.__name__:
         text = "a thread was made inside a simulation"
     else:
         text = f"{module}.{name} was called inside a simulation, where time and chance are made up"
 
-    def wall(*_: object, **__: object) -> NoReturn:
+    def wall(*arguments: Any, **named: Any) -> Any:
+        if threading.get_ident() != _owner:
+            return real(*arguments, **named)
         breaches.append(LeftSimulation(text))
         raise breaches[-1]
 

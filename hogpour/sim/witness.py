@@ -68,6 +68,7 @@ class Witness:
         self._clocks: set[tuple[int, int]] = set()  # shard, clock
         self._begun: dict[int, int] = {}  # shard → its clock when the run began
         self._ticks: dict[int, int] = {}  # shard → updates since then
+        self._sums: dict[int, float] = {}  # shard → sum of its elements, as the updates of the newest run make it
         self._held: dict[tuple[int, Server], Shard] = {}  # by number and server, since it was opened there
         self._sealed: dict[tuple[int, int, int, int], int] = {}  # as _pushes → checksum
         self._nodes: dict[tuple[Link, int, int], int] = {}  # replica, sequence → incarnation that sent it
@@ -123,17 +124,24 @@ class Witness:
             finished: whether it says that every example was used.
             total: tickets of the job.
         """
-        for number, shard in enumerate(self._shards()):
+        shards = self._shards()
+        missing = [k for k in range(len(self._placement.map.owners) if self._placement else 0) if k not in shards]
+        if finished and missing:
+            self._say(f"kept: the run has finished, and nobody has shards {missing}")
+        for number, shard in shards.items():
             expected = self._begun.get(number, 0) + self._ticks.get(number, 0)
             if shard.clock != expected:
                 self._say(f"kept: shard {number} ends at clock {shard.clock}, {expected} updates were applied to it")
+            ticks, pushed = float(shard.params.sum(dtype=np.float64)), self._sums.get(number, 0.0)
+            if self._batches is not None and ticks != pushed:
+                self._say(f"kept: shard {number} holds {ticks:g} ticks, {pushed:g} were pushed to it")
         if not finished or self._batches is None:
             return
         for ticket in range(total):
             counts = self._counts(ticket)
-            if min(counts) < 1:
+            if min(counts, default=0) < 1:
                 self._say(f"kept: the run has finished, and ticket {ticket} is in the shards {counts} times")
-            if max(counts) > max(1, self.granted.get(ticket, 0)):
+            if max(counts, default=0) > max(1, self.granted.get(ticket, 0)):
                 self._say(f"once: ticket {ticket} was given out {self.granted.get(ticket, 0)} times and is in the "
                           f"shards {counts} times")  # fmt: skip
 
@@ -165,6 +173,8 @@ class Witness:
         expected, got = self._sealed.get(key), zlib.crc32(update._arguments[1])
         if expected is not None and got != expected:
             self._say(f"whole: push {_named(key)} is applied with other content than it was sealed with")
+        if self._placement is not None and same_run(push.node, self._placement._home):
+            self._sums[push.shard] = self._sums.get(push.shard, 0.0) - float(update._arguments[1].sum(dtype=np.float64))
 
     def _on_applied(self, shard: Shard, push: Any) -> Callable[[Any], None]:
         key = (shard.number, push.node, push.replica, push.sequence)
@@ -243,7 +253,11 @@ class Witness:
         self._placement, self._newest = placement, None
         for books in (self._maps, self._holders, self._done, self._clocks, self._ticks):
             books.clear()
-        self._begun = {number: shard.clock for (number, _), shard in self._held.items()}  # the newest were opened last
+        newest = {number: shard for (number, _), shard in self._held.items()}  # they were opened last
+        self._begun = {number: shard.clock for number, shard in newest.items()}
+        self._sums = {number: float(shard.params.sum(dtype=np.float64)) for number, shard in newest.items()}
+        if not any(self._begun.values()):
+            self.granted.clear()  # nothing of the runs before is in the shards
 
     def _on_follow(self, who: Link | Serving, shard_map: Any) -> None:
         del who
@@ -283,7 +297,7 @@ class Witness:
             for ticket in mine:
                 del self._holders[ticket]
                 self._done.add(ticket)
-                if self._batches is not None and min(self._counts(ticket)) < 1:
+                if self._batches is not None and min(self._counts(ticket), default=0) < 1:
                     self._say(f"leases: ticket {ticket} is done, and in the shards {self._counts(ticket)} times")
 
         return after
@@ -302,21 +316,17 @@ class Witness:
 
         return after
 
-    def _shards(self) -> list[Shard]:
-        """Return the shards where the newest map says that they are."""
+    def _shards(self) -> dict[int, Shard]:
+        """Return the shards where the newest map says that they are, by number; without those that are nowhere."""
         owners = self._placement.map.owners if self._placement is not None else ()
-        found = []
-        for number, owner in enumerate(owners):
-            at = [shard for (k, server), shard in self._held.items() if k == number and server.node == owner]
-            found += at[-1:]
-        return found
+        return {k: shard for (k, server), shard in self._held.items() if k < len(owners) and server.node == owners[k]}
 
     def _counts(self, ticket: int) -> list[int]:
         """Return how often each batch of a ticket is in the shards."""
         assert self._batches is not None
         found = []
         for element in self._batches(ticket):
-            for shard in self._shards():
+            for shard in self._shards().values():
                 if shard.start <= element < shard.start + shard.size:
                     found.append(round(float(np.float32(shard.params[element - shard.start]))))
         return found

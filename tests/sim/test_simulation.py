@@ -222,3 +222,32 @@ class Timed(Relu):
 def test_a_layer_that_reads_a_clock_is_found_out() -> None:
     with pytest.raises(LeftSimulation, match=r"^time\.monotonic was called inside a simulation"):
         Simulation(job_of(model=[hp.Linear(16), Timed(), hp.Linear(10)]), nodes=1).run()
+
+
+def test_staleness_is_that_of_every_push_where_shards_have_moved_too() -> None:
+    """What a server had counted of a shard went with the shard: 405 of 1,350 pushes were in the histogram."""
+    job = job_of(cluster=hp.ClusterConfig(shard_bytes=1024))
+    simulation, report = simulate(job, nodes=4, serving=3, compute=hp.Compute(mean_s=0.1))
+    coordinator = simulation.stations[0].lives[0].federation.standing.coordinator
+    assert len(set(coordinator.map.owners)) == 1, "they have left, and given them back"
+    assert sum(report.staleness) == coordinator.totals.pushes * coordinator.map.n_shards
+
+
+def test_a_loss_that_is_not_finite_is_none_in_json() -> None:
+    job = job_of(algorithm=hp.Downpour(optimiser=hp.Sgd(1e18)))
+    _, report = simulate(job, nodes=2)
+    assert report.loss is None
+    assert "NaN" not in report.to_json()
+
+
+def test_a_simulation_runs_once() -> None:
+    simulation, _ = simulate(nodes=1)
+    with pytest.raises(hp.HogpourError, match=r"^a simulation runs once: make another one of the same job and scenario$"):
+        simulation.run()
+
+
+def test_a_slip_of_the_hand_is_told_and_not_waited_for() -> None:
+    with pytest.raises(ConfigError, match=r"^scenario: nodes = 5000, expected at most 2048$"):
+        Simulation(job_of(), nodes=5000)
+    with pytest.raises(ConfigError, match=r"^scenario: replicas = 5000000, expected at most 1024$"):
+        Simulation(job_of(), replicas=5_000_000)

@@ -65,6 +65,6 @@ def _misfortunes(seed: int) -> tuple[object, ...]:
 
 def test_a_run_that_does_not_end_is_told() -> None:
     scenario, job = scenario_of(0)
-    with pytest.raises(Stuck, match=r"^the simulation has not ended after 0\.01 virtual seconds$"):
+    with pytest.raises(Stuck, match=r"^the simulation has not ended after 0\.01 virtual seconds; nodes that"):
         Simulation(job, replace(scenario, until_s=0.01, death=())).run()
     assert np.isfinite(scenario.until_s)

@@ -179,3 +179,23 @@ def test_what_is_not_asyncios_own_is_there_and_harmless() -> None:
     assert loop.get_debug() is False
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
+
+
+def test_another_thread_of_the_process_goes_on_as_it_is() -> None:
+    """It got LeftSimulation from its clock, and the simulation was given up for it."""
+    heard: list[float] = []
+    begin, end = threading.Event(), threading.Event()
+
+    def other() -> None:
+        begin.wait(10)
+        heard.append(time.monotonic())
+        end.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with sealed():
+        begin.set()
+        assert end.wait(10)
+        assert walls.breaches == []
+    thread.join(10)
+    assert heard

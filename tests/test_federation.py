@@ -14,11 +14,14 @@ from hogpour.config import job_to_dict
 from hogpour.errors import ConfigError, RequestFailed
 from hogpour.federation import Federation
 from hogpour.net.wire.base import Ok
+from hogpour.net.wire.beat import Beat
 from hogpour.net.wire.dump import Dump
 from hogpour.net.wire.fetch import Fetch
-from hogpour.net.wire.join import Joined
+from hogpour.net.wire.join import Joined, Leave, Ready
+from hogpour.net.wire.lease import Lease
 from hogpour.net.wire.push import Push
 from hogpour.net.wire.status import Fence
+from hogpour.net.wire.where import Where
 from hogpour.shards import ShardMap
 
 MAP = ShardMap(1, (0, 64), (1,), ("",))
@@ -75,6 +78,16 @@ async def test_a_node_that_came_back_says_that_it_serves_nothing_yet() -> None:
             handlers[type(message)](message, None)
         assert caught.value.code == "moved"
     assert handlers[Fence](Fence(2), None).message == Ok()
+
+
+async def test_a_first_node_that_was_started_anew_sends_its_old_members_to_join_again() -> None:
+    """While it read its data, it answered that it knew no Beat, and they ended with that: seed 132 of the sweep."""
+    handlers = joining()._handlers
+    for message in (Beat(2, 1, 0, 0, 0.0, 0, 0.0), Lease(2, [], [], 1), Ready(2, "s", "d"), Where()):
+        with pytest.raises(RequestFailed, match=r"^this node has no members yet: it must be joined again$") as caught:
+            handlers[type(message)](message, None)
+        assert caught.value.code == "fenced"
+    assert handlers[Leave](Leave(2), None).message == Ok()
 
 
 async def test_the_job_of_others_is_theirs_but_for_what_is_another_here() -> None:

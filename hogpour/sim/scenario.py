@@ -266,10 +266,7 @@ class Scenario:
     def _check_nodes(self, at: str, entry: Any) -> None:
         # Those that join later have numbers of their own, in the order of their joining: as many as may ever come.
         later = sum(join.nodes if not join.every_s else 1 << 20 for join in self.join)
-        named = entry.node if isinstance(entry, ReplicaDeath) else getattr(entry, "nodes", ())
-        for node in (named,) if isinstance(named, int) and isinstance(entry, ReplicaDeath) else named:
-            if isinstance(entry, Join):
-                continue
+        for node in (entry.node,) if isinstance(entry, ReplicaDeath) else entry.nodes:
             if not 0 <= node < self.nodes + later:
                 raise ValueError(f"{at}: node {node}, expected 0 to {self.nodes + later - 1}")
         if isinstance(entry, ReplicaDeath) and not 0 <= entry.replica < self.replicas:

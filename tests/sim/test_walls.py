@@ -74,6 +74,7 @@ def test_what_is_real_works_again_outside(leave: Callable[[], object], text: str
     with sealed():
         pass
     leave()
+    assert walls.breaches == []
 
 
 @names

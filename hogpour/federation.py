@@ -206,7 +206,7 @@ class Federation:
         """
         # The server's constructor compiles, which may take seconds.
         reach = self._neighbours.reach
-        self._serving = await self._loop.run_in_executor(None, Serving, job.algorithm.optimiser, reach)
+        self._serving = await self._loop.run_in_executor(None, Serving, job.algorithm, reach)
         live = ready.live.arrays
         self.standing.all_examples = job.epochs * len(ready.examples.arrays["x"])
         if self.first:
@@ -241,7 +241,7 @@ class Federation:
             raise ClusterFailed(f"--join {self._join}: {error}") from error
         self._link = Link(
             live,
-            job.algorithm.exchange(),
+            job.algorithm.choices().exchange,
             shard_map,
             node=member.node,
             reach=reach,

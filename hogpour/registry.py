@@ -1,8 +1,8 @@
 """File name → class: how a job file's words become objects, and objects words again.
 
-A layer, loss, optimiser, schedule, exchange or scheme is a file in the folder of its kind, and the file's name
-is its name in job files; the class in it has the same letters (``max_pool2d.py`` holds ``MaxPool2D``). One new thing
-is one new file. A thing of the user's own is named ``"package.module:Class"``. Being found means being tested: the
+A layer, loss, optimiser, schedule, exchange, correction or scheme is a file in the folder of its kind, and the file's
+name is its name in job files; the class in it has the same letters (``max_pool2d.py`` holds ``MaxPool2D``). One new
+thing is one new file. A thing of the user's own is named ``"package.module:Class"``. Being found means being tested: the
 contract tests run over ``available``.
 """
 
@@ -27,6 +27,7 @@ FOLDERS: Mapping[str, str] = {
     "optimiser": "hogpour.algos.optim",
     "schedule": "hogpour.algos.schedule",
     "exchange": "hogpour.algos.exchange",
+    "correction": "hogpour.algos.correction",
     "scheme": "hogpour.algos",
 }
 """Kind → the package whose files are looked at. A class says its kind in the class attribute ``kind``."""

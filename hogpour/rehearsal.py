@@ -45,7 +45,7 @@ def rehearse(job: Job, ready: Prepared, threads: int) -> None:
         if replica.compute(np.arange(few), 0, few, 0):
             replica.use(few)
         if job.algorithm.federated:
-            exchange, grad = job.algorithm.exchange(), np.zeros_like(live["params"])
+            exchange, grad = job.algorithm.choices().exchange, np.zeros_like(live["params"])
             rows = optimiser_rows(live, job.algorithm.optimiser, 0)
             view = ReplicaView(live["params"], rows, job.algorithm.optimiser)
             view.accrued, view.n_accrued = grad.copy(), 1

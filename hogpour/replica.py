@@ -144,7 +144,7 @@ class Replica:
         self._clocks = Clocks(live["counters"], live["sums"])
         self._replicas, self._pending = len(live["counters"]), live["pending"]
         self._blocks = Blocks(len(x), job.batch, block_replicas, job.epochs)
-        self._exchange = job.algorithm.exchange()
+        self._exchange = job.algorithm.choices().exchange
         optimiser = job.algorithm.optimiser
         self._view = ReplicaView(live["params"], optimiser_rows(live, optimiser, number), optimiser)
         self._view.t = int(self._clocks.steps.sum()) + 1

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from math import isfinite
 
@@ -23,6 +23,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.algos.correction.base import Correction, Late
+from hogpour.algos.correction.plain import Plain
 from hogpour.algos.optim.base import Optimiser
 from hogpour.errors import RequestFailed
 from hogpour.net.membership import same_run, spoken
@@ -56,10 +58,11 @@ _MAX_REFUSED = 1 << 16
 class Server:
     """The shards that a node serves.
 
-    Its first push must not compile: the constructor applies the optimiser once, to nothing.
+    Its first push must not compile: the constructor applies the optimiser to nothing, through the correction.
 
     Args:
         optimiser: how pushes are applied.
+        correction: how late ones are amended.
         copies_bytes: memory for shards that are updated while somebody still reads them as they were.
         inline_elements: a shard of more than this has its kernels run in the event loop's executor.
 
@@ -69,17 +72,23 @@ class Server:
     """
 
     def __init__(
-        self, optimiser: Optimiser, *, copies_bytes: int = 32 << 20, inline_elements: int = INLINE_ELEMENTS
+        self,
+        optimiser: Optimiser,
+        correction: Correction | None = None,
+        *,
+        copies_bytes: int = 32 << 20,
+        inline_elements: int = INLINE_ELEMENTS,
     ) -> None:
         self.node = 0
         self._past: deque[ShardState] = deque(maxlen=_MAX_PAST)  # of shards that were dropped
         self._optimiser, self._inline_elements = optimiser, inline_elements
+        self._correction = correction if correction is not None else Plain()
         self._shards: dict[int, Shard] = {}
         self._copies = Copies(copies_bytes)
         self._stalled: dict[int, Shard] = {}  # the push whose turn it is waits for a reader to be done
         self._refused: dict[int, None] = {}  # incarnations, the oldest entry first
-        nothing = np.zeros((2 + len(optimiser.state), 16), np.float32)
-        optimiser.apply(nothing[0], nothing[1], tuple(nothing[2:]), lr_scale=1.0, t=1)
+        for late in _nothing(optimiser, self._correction):
+            self._correction.apply(optimiser, late)
 
     # -- what the node says ---------------------------------------------------------------------------------------
 
@@ -112,7 +121,7 @@ class Server:
         self.drop(shard)  # it may have been here before, and come back before the map said that it went
         arrays = [_owned(array, params.size) for array in (params, *rows)]
         windows = [window for window in windows if window.node not in self._refused]
-        self._shards[shard] = Shard(shard, arrays, start, clock, windows)
+        self._shards[shard] = Shard(shard, arrays, start, clock, windows, self._correction)
 
     def install(self, dumped: Dumped, memory: memoryview, start: int) -> None:
         """Serve a shard that another server gave up.
@@ -165,6 +174,8 @@ class Server:
             del self._refused[next(iter(self._refused))]
         for shard in self._shards.values():
             shard.windows.forget(node)
+            if shard.origins is not None:
+                shard.origins.forget(node)
 
     def states(self) -> tuple[ShardState, ...]:
         """Return how the shards are that are served here, by number."""
@@ -206,7 +217,8 @@ class Server:
     def _fetch(self, fetch: Fetch, payload: memoryview | None) -> Reply | Awaitable[Reply]:
         del payload
         shard = self._find(fetch.shard)
-        return self._in_turn(shard, partial(self._begin_fetch, shard)) if shard.turns else self._begin_fetch(shard)
+        begin = partial(self._begin_fetch, shard, fetch.node)
+        return self._in_turn(shard, begin) if shard.turns else begin()
 
     def _dump(self, dump: Dump, payload: memoryview | None) -> Reply | Awaitable[Reply]:
         del payload
@@ -256,18 +268,20 @@ class Server:
             return None
         # Remembered first: should the kernel fail half-way, a retry must not apply the other half twice.
         windows.add(node, replica, push.sequence)
-        update = Update(self._optimiser, shard, push, np.frombuffer(payload, np.float32), moved)
+        update = Update(self._optimiser, self._correction, shard, push, np.frombuffer(payload, np.float32), moved)
         if shard.size > self._inline_elements:
             return update
         try:
             update.run()
         finally:
             self._copies.release(update.left)
-        return _pushed(shard, push)
+        return _pushed(shard, update)
 
-    def _begin_fetch(self, shard: Shard) -> Reply:
+    def _begin_fetch(self, shard: Shard, node: int) -> Reply:
         if shard.given_up:
             raise _moved(shard.number)
+        if shard.origins is not None and node not in self._refused:  # whose memory would be freed by nobody
+            shard.origins.fetched(node, shard.clock, shard.params)
         return self._frozen(Fetched(shard.number, shard.clock), shard.vectors[:1])
 
     def _begin_dump(self, shard: Shard, dump: Dump) -> Reply:
@@ -334,7 +348,7 @@ class Server:
     def _applied(self, shard: Shard, turn: _Turn, update: Update, running: asyncio.Future[None]) -> None:
         error = running.exception()
         if error is None:
-            turn.set_result(_pushed(shard, update.push))
+            turn.set_result(_pushed(shard, update))
         else:
             turn.set_exception(error)
         shard.turns.popleft()
@@ -372,8 +386,16 @@ class _Turn(asyncio.Future[Reply]):
             raise
 
 
-def _pushed(shard: Shard, push: Push) -> Reply:
-    staleness = shard.count_applied(push)
+def _nothing(optimiser: Optimiser, correction: Correction) -> Iterator[Late]:
+    """Yield pushes of nothing to nothing: on time, and late where that is another kernel."""
+    for fetched in (None, np.zeros(16, np.float32))[: 1 + correction.amends]:
+        params, grad, scratch = np.zeros((3, 16), np.float32)
+        rows, state = (tuple(np.zeros((len(named), 16), np.float32)) for named in (correction.rows, optimiser.state))
+        yield Late(params, grad, fetched, rows, state, scratch, 1.0, 1)
+
+
+def _pushed(shard: Shard, update: Update) -> Reply:
+    staleness = shard.count_applied(update)
     return Reply(Pushed(shard.number, shard.clock, staleness))
 
 

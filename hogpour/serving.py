@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from hogpour.algos.optim.base import Optimiser
+from hogpour.algos.base import Scheme
 from hogpour.errors import PeerLost, RequestFailed
 from hogpour.net.membership import spoken
 from hogpour.net.requests import Handler, Reply, Requests
@@ -29,7 +29,7 @@ class Serving:
     """The shards of one node.
 
     Args:
-        optimiser: how pushes are applied. Its kernel is compiled here, which may take seconds.
+        scheme: how pushes are applied. Its kernels are compiled here, which may take seconds.
         reach: address → who answers there.
 
     Attributes:
@@ -38,8 +38,8 @@ class Serving:
         map: the newest shard map that this node knows.
     """
 
-    def __init__(self, optimiser: Optimiser, reach: Callable[[str], Requests]) -> None:
-        self.server = Server(optimiser)
+    def __init__(self, scheme: Scheme, reach: Callable[[str], Requests]) -> None:
+        self.server = Server(scheme.optimiser, scheme.choices().correction)
         self.address = ""
         self.map: ShardMap | None = None
         self._reach = reach

@@ -18,9 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.algos.correction.base import Correction, Late
 from hogpour.algos.optim.base import Optimiser
+from hogpour.net.membership import MOST_MEMBERS
 from hogpour.net.wire.dump import Window
 from hogpour.net.wire.push import Push
+from hogpour.origins import Origins
 from hogpour.stats import STALENESS_COUNTS, ShardState
 from hogpour.windows import Windows
 
@@ -75,12 +78,20 @@ class Copies:
 class Update:
     """A push that is about to be applied: everything that its kernel needs, so that it can run in a thread."""
 
-    __slots__ = ("_apply", "_arguments", "_moved", "push")
+    __slots__ = ("_correction", "_late", "_moved", "_optimiser", "amended", "push")
 
-    def __init__(self, optimiser: Optimiser, shard: Shard, push: Push, grad: npt.NDArray[np.float32],
-                 moved: Sequence[tuple[Vector, Vector]]) -> None:  # fmt: skip
-        self._apply, self._moved, self.push = optimiser.apply, moved, push
-        self._arguments = (shard.params, grad, shard.rows, push.scale, shard.clock + 1)
+    def __init__(self, optimiser: Optimiser, correction: Correction, shard: Shard, push: Push,
+                 grad: npt.NDArray[np.float32], moved: Sequence[tuple[Vector, Vector]]) -> None:  # fmt: skip
+        self._optimiser, self._correction, self._moved, self.push = optimiser, correction, moved, push
+        staleness = shard.staleness(push)
+        scale = correction.scale(staleness)
+        fetched, rows, scratch = None, (), None
+        if correction.amends:
+            fetched, rows, scratch = shard.remembered(push, late=staleness > 0)
+        self.amended = scale != 1 or fetched is not None
+        self._late = Late(
+            shard.params, grad, fetched, rows, shard.rows, scratch, push.scale * scale, shard.clock + 1
+        )
 
     @property
     def left(self) -> list[Vector]:
@@ -91,8 +102,7 @@ class Update:
         """Copy what is frozen, then apply. The only code that writes a shard."""
         for old, new in self._moved:
             new.array[...] = old.array
-        params, grad, rows, scale, t = self._arguments
-        self._apply(params, grad, rows, lr_scale=scale, t=t)
+        self._correction.apply(self._optimiser, self._late)
 
 
 class Shard:
@@ -102,25 +112,31 @@ class Shard:
         number: of the shard.
         arrays: parameters, then optimiser rows; (size,) float32 each, the shard's own from now on.
         start: element of the model's vector that it begins with.
+        correction: what late pushes are amended by; decides what is remembered of their nodes.
 
     Attributes:
+        origins: that memory; None where the correction asks for none.
         turns: requests that wait for each other, the first one being served; kept by ``server``.
         given_up: another node takes it over; nobody is served but that node.
     """
 
-    __slots__ = ("_histogram", "_repeated", "_staleness", "_steps", "clock", "given_up", "number", "params", "pushes",
-                 "rows", "size", "start", "turns", "vectors", "windows")  # fmt: skip
+    __slots__ = ("_amended", "_histogram", "_nothing", "_repeated", "_scratch", "_staleness", "_steps", "clock",
+                 "given_up", "number", "origins", "params", "pushes", "rows", "size", "start", "turns", "vectors",
+                 "windows")  # fmt: skip
 
     def __init__(self, number: int, arrays: Sequence[npt.NDArray[np.float32]], start: int, clock: int,
-                 windows: Iterable[Window]) -> None:  # fmt: skip
+                 windows: Iterable[Window], correction: Correction) -> None:  # fmt: skip
         self.number, self.start, self.clock = number, start, clock
         self.size = arrays[0].size
         self.vectors = [Vector(array) for array in arrays]
         self.params, self.rows = arrays[0], tuple(arrays[1:])
         self.windows = Windows(windows)
         self.given_up = False
+        self.origins = Origins(self.size, len(correction.rows), MOST_MEMBERS) if correction.amends else None
+        self._nothing = tuple(np.zeros(0, np.float32) for _ in correction.rows)
+        self._scratch = np.empty(self.size if correction.amends else 0, np.float32)
         self.turns: deque[Any] = deque()
-        self.pushes = self._repeated = self._steps = self._staleness = 0
+        self.pushes = self._repeated = self._steps = self._staleness = self._amended = 0
         self._histogram = [0] * STALENESS_COUNTS
 
     def thaw(self, copies: Copies) -> list[tuple[Vector, Vector]] | None:
@@ -149,11 +165,27 @@ class Shard:
         """Say that a push was not applied because it had been."""
         self._repeated += 1
 
-    def count_applied(self, push: Push) -> int:
+    def remembered(
+        self, push: Push, *, late: bool
+    ) -> tuple[npt.NDArray[np.float32] | None, tuple[npt.NDArray[np.float32], ...], npt.NDArray[np.float32]]:
+        """Return what a correction that amends is shown: fetched parameters, its rows, and scratch memory."""
+        assert self.origins is not None
+        rows = self.origins.rows_of(push.node)
+        if rows is None:
+            return None, self._nothing, self._scratch
+        return self.origins.params_of(push.node, push.clock) if late else None, rows, self._scratch
+
+    def staleness(self, push: Push) -> int:
+        """Return how many updates late a push would be applied now."""
+        return max(0, self.clock - push.clock)
+
+    def count_applied(self, update: Update) -> int:
         """Say that a push was applied; return its staleness."""
-        staleness = max(0, self.clock - push.clock)
+        push = update.push
+        staleness = self.staleness(push)
         self.clock += 1
         self.pushes += 1
+        self._amended += update.amended
         self._steps += push.steps
         self._staleness += staleness
         self._histogram[min(staleness, STALENESS_COUNTS - 1)] += 1
@@ -169,6 +201,7 @@ class Shard:
             clock=self.clock,
             pushes=self.pushes,
             repeated=self._repeated,
+            amended=self._amended,
             steps=self._steps,
             origins=len(self.windows),
             staleness=tuple(self._histogram[:seen]),

@@ -147,6 +147,8 @@ class ShardState:
     """Pushes applied."""
     repeated: int
     """Pushes not applied because they had been."""
+    amended: int
+    """Pushes whose rate or gradient was changed because they came late."""
     steps: int
     """Gradients in the pushes applied."""
     origins: int

@@ -150,13 +150,15 @@ def _shard_table(view: View, most: int) -> tuple[Table, int]:
             else:
                 merged.append(row)
         rows = merged
-    table = _table("shard", "node", "elements", "clock", "pushes", "repeated", "mean staleness", "p90", "max")
+    columns = ("clock", "pushes", "repeated", "amended", "mean staleness", "p90", "max")
+    table = _table("shard", "node", "elements", *columns)
     for row in rows[:most]:
         name = str(row.first) if row.first == row.last else f"{row.first} to {row.last}"
         elements = cluster.bounds[row.last + 1] - cluster.bounds[row.first]
-        cells = ["-"] * 6
+        cells = ["-"] * len(columns)
         if (state := row.state) is not None:
-            cells = [f"{state.clock:,}", f"{state.pushes:,}", f"{state.repeated:,}", f"{state.mean_staleness:.2f}"]
+            cells = [f"{count:,}" for count in (state.clock, state.pushes, state.repeated, state.amended)]
+            cells.append(f"{state.mean_staleness:.2f}")
             cells += [_late(quantile(state.staleness, 0.9)), _late(quantile(state.staleness, 1.0))]
         table.add_row(name, str(row.node), f"{elements:,}", *cells)
     return table, sum(row.last - row.first + 1 for row in rows[most:])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from serving import SIZE, Sum, now, ones, push, refused
 
+import hogpour as hp
 from hogpour.errors import PeerLost, RequestFailed
 from hogpour.net.local import Local
 from hogpour.net.wire.base import Message
@@ -25,7 +26,7 @@ def nobody(address: str) -> Any:
 
 def source() -> Serving:
     """A node that serves shard 0."""
-    serving = Serving(Sum(), nobody)
+    serving = Serving(hp.Downpour(optimiser=Sum()), nobody)
     serving.begin(THERE)
     serving.address, serving.map = "there:1", MAP
     serving.server.open(0, np.zeros(SIZE, np.float32))
@@ -38,7 +39,7 @@ async def adopt(serving: Serving, of: str = "there:1") -> Message:
 
 async def test_a_shard_is_taken_over_and_freed_where_it_was_when_the_map_says_so() -> None:
     there = source()
-    here = Serving(Sum(), {"there:1": Local(there.handlers())}.__getitem__)
+    here = Serving(hp.Downpour(optimiser=Sum()), {"there:1": Local(there.handlers())}.__getitem__)
     here.begin(HERE)
     here.address, here.map = "here:1", MAP
     now(there.server, push(1), ones())
@@ -70,7 +71,7 @@ async def test_a_source_that_does_not_answer_is_waited_for_less_than_the_others_
             deadlines.append(deadline_s)
             raise PeerLost("there:1: no answer")
 
-    here = Serving(Sum(), lambda address: Silent())
+    here = Serving(hp.Downpour(optimiser=Sum()), lambda address: Silent())
     here.begin(HERE)
     here.address, here.map = "here:1", MAP
     with pytest.raises(RequestFailed, match=r"^shard 0: there:1: no answer$") as caught:
@@ -83,7 +84,7 @@ async def test_a_node_that_joins_again_serves_nothing_of_before() -> None:
     """Seed 11239 of the sweep: cut off while it took a shard over, a node got it after it was declared dead and the
     source had gone on; asked to take it over once more, it said that it had it, and what was pushed meanwhile was lost."""
     there = source()
-    here = Serving(Sum(), {"there:1": Local(there.handlers())}.__getitem__)
+    here = Serving(hp.Downpour(optimiser=Sum()), {"there:1": Local(there.handlers())}.__getitem__)
     here.begin(HERE)
     here.address, here.map = "here:1", MAP
     await adopt(here)
@@ -104,7 +105,7 @@ async def test_a_shard_that_comes_for_an_incarnation_that_is_dead_is_not_taken()
             here.begin(3)
             return answer
 
-    here = Serving(Sum(), lambda address: Late())
+    here = Serving(hp.Downpour(optimiser=Sum()), lambda address: Late())
     here.begin(HERE)
     here.address, here.map = "here:1", MAP
     with pytest.raises(RequestFailed, match=r"^shard 0: it came for node 1, which was declared dead$") as caught:

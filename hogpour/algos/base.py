@@ -1,7 +1,7 @@
 """The contract of schemes: a named combination of choices, with the paper's constants as defaults.
 
 A scheme is a frozen dataclass in a short file of its own. What each choice answers is in the contract of its kind:
-``algos/exchange`` and ``algos/optim``.
+``algos/exchange``, ``algos/correction`` and ``algos/optim``.
 """
 
 from __future__ import annotations
@@ -10,13 +10,34 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from hogpour.algos.correction.base import Correction
+from hogpour.algos.correction.plain import Plain
 from hogpour.algos.exchange.base import Exchange
 from hogpour.algos.optim.base import Optimiser
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.algos.schedule.base import Schedule
 from hogpour.algos.schedule.constant import Constant
 
-__all__ = ["Scheme"]
+__all__ = ["Choices", "Scheme"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a scheme consists of, beside the optimiser, which is every job's own choice.
+
+    Raises:
+        ValueError: they make no sense together; the message says why.
+    """
+
+    exchange: Exchange
+    """What becomes of a gradient where it was computed, what a node sends and takes in."""
+    correction: Correction = field(default_factory=Plain)
+    """How lateness is amended."""
+
+    def __post_init__(self) -> None:
+        if not self.exchange.federated and not isinstance(self.correction, Plain):
+            raise ValueError(f"{type(self.correction).__name__} amends what is pushed to a parameter server, and "
+                             f"{type(self.exchange).__name__} pushes nothing; set an exchange that does")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +45,27 @@ class Scheme(ABC):
     """A way to train: which choices are combined. Fields are what ``[algorithm]`` of a job file may say."""
 
     kind: ClassVar[str] = "scheme"
-    federated: ClassVar[bool] = False
-    """Whether parameters live on shards, and nodes can join; else on one machine's live vector."""
+    paper: ClassVar[str] = ""
+    """Authors and year of where it is from; for the table of schemes."""
+    summary: ClassVar[str] = ""
+    """What it does in a line; for the table of schemes."""
 
     optimiser: Optimiser = field(default_factory=lambda: Sgd(lr=0.1), metadata={"kind": "optimiser"})
     """How a gradient changes the parameters."""
     schedule: Schedule = field(default_factory=Constant, metadata={"kind": "schedule"})
     """Factor of the learning rate over the run."""
 
+    def __post_init__(self) -> None:
+        self.choices()  # what is out of range, or makes no sense together, is refused at once
+
     @abstractmethod
-    def exchange(self) -> Exchange:
-        """Return what a replica does with its gradients."""
+    def choices(self) -> Choices:
+        """Return the combination."""
+
+    @property
+    def federated(self) -> bool:
+        """Whether parameters live on shards, and nodes can join; else on one machine's live vector."""
+        return self.choices().exchange.federated
 
     def check_replicas(self, replicas: int) -> None:  # noqa: B027 (most schemes run with any number)
         """Raise ValueError where this scheme does not run with so many replicas; called before anything starts."""

@@ -11,9 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hogpour.algos.base import Scheme
+from hogpour.algos.base import Choices, Scheme
 from hogpour.algos.exchange.accrue import Accrue
-from hogpour.algos.exchange.base import Exchange
 
 __all__ = ["Downpour"]
 
@@ -23,7 +22,8 @@ class Downpour(Scheme):
     """Asynchronous SGD over any number of nodes. On one node with one replica and n_push = n_fetch = 1 it is plain SGD,
     bit for bit."""
 
-    federated: ClassVar[bool] = True
+    paper: ClassVar[str] = "Dean et al. 2012"
+    summary: ClassVar[str] = "accrued gradients to sharded servers, fresh parameters back, both in the background"
 
     n_push: int = 1
     """Steps of a replica between two pushes, at least 1. Well above ``n_fetch`` it acts like a rate n_push times as
@@ -37,12 +37,10 @@ class Downpour(Scheme):
     """Seconds for which one replica of the whole cluster computes alone; 0: none. With both: whichever ends first."""
 
     def __post_init__(self) -> None:
-        for name in ("n_push", "n_fetch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}, expected at least 1")
+        super().__post_init__()
         for name in ("warm_start_examples", "warm_start_s"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} = {getattr(self, name)}, expected 0 or more")
 
-    def exchange(self) -> Exchange:
-        return Accrue(self.n_push, self.n_fetch)
+    def choices(self) -> Choices:
+        return Choices(Accrue(self.n_push, self.n_fetch))

@@ -10,9 +10,9 @@ do so; we do not wait: a block of examples has the rate of its own epoch, so nob
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from hogpour.algos.base import Scheme
-from hogpour.algos.exchange.base import Exchange
+from hogpour.algos.base import Choices, Scheme
 from hogpour.algos.exchange.in_place import InPlace
 
 __all__ = ["Hogwild"]
@@ -22,5 +22,8 @@ __all__ = ["Hogwild"]
 class Hogwild(Scheme):
     """Lock-free SGD on shared memory. With one replica it is plain SGD, bit for bit."""
 
-    def exchange(self) -> Exchange:
-        return InPlace()
+    paper: ClassVar[str] = "Niu et al. 2011"
+    summary: ClassVar[str] = "replicas of one machine write one vector without locks"
+
+    def choices(self) -> Choices:
+        return Choices(InPlace())

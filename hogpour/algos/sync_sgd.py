@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from hogpour.algos.base import Scheme
-from hogpour.algos.exchange.base import Exchange
+from hogpour.algos.base import Choices, Scheme
 from hogpour.algos.exchange.in_place import InPlace
 
 __all__ = ["SyncSgd"]
@@ -15,8 +15,11 @@ __all__ = ["SyncSgd"]
 class SyncSgd(Scheme):
     """Serial minibatch SGD; its single replica uses every core through kernel threads."""
 
-    def exchange(self) -> Exchange:
-        return InPlace()
+    paper: ClassVar[str] = "–"
+    summary: ClassVar[str] = "one replica, one gradient after the other: the ruler"
+
+    def choices(self) -> Choices:
+        return Choices(InPlace())
 
     def check_replicas(self, replicas: int) -> None:
         if replicas != 1:

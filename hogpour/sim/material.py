@@ -106,7 +106,7 @@ def hollow_material(job: Job, scenario: Scenario) -> Material:
 
 def _warm(material: Material) -> None:
     """Run every kernel once, before virtual time begins: compiling reads the clock."""
-    Serving(material.job.algorithm.optimiser, _nobody)
+    Serving(material.job.algorithm, _nobody)
     rehearse(material.job, material.prepare(material.job, 1, 0), 1)
 
 

@@ -170,13 +170,14 @@ class Witness:
     def _on_update(self, update: Update) -> None:
         push = update.push
         key = (push.shard, push.node, push.replica, push.sequence)
-        expected, got = self._sealed.get(key), zlib.crc32(update._arguments[1])
+        expected, got = self._sealed.get(key), zlib.crc32(update._late.grad)
         if expected is not None and got != expected:
             self._say(f"whole: push {_named(key)} is applied with other content than it was sealed with")
         if self._placement is not None and same_run(push.node, self._placement._home):
-            self._sums[push.shard] = self._sums.get(push.shard, 0.0) - float(update._arguments[1].sum(dtype=np.float64))
+            self._sums[push.shard] = self._sums.get(push.shard, 0.0) - float(update._late.grad.sum(dtype=np.float64))
 
-    def _on_applied(self, shard: Shard, push: Any) -> Callable[[Any], None]:
+    def _on_applied(self, shard: Shard, update: Update) -> Callable[[Any], None]:
+        push = update.push
         key = (shard.number, push.node, push.replica, push.sequence)
 
         def after(_: int) -> None:

@@ -24,7 +24,7 @@ What the paper leaves open, and what we do:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy.typing as npt
 from numba import njit
@@ -40,8 +40,15 @@ __all__ = ["Accrue"]
 class Accrue(Exchange):
     """Downpour's client."""
 
-    n_push: int
-    n_fetch: int
+    federated: ClassVar[bool] = True
+
+    n_push: int = 1
+    n_fetch: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("n_push", "n_fetch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}, expected at least 1")
 
     def on_gradient(self, view: ReplicaView, grad: npt.NDArray[Any]) -> None:
         assert view.accrued is not None

@@ -41,6 +41,8 @@ class Exchange(ABC):
 
     __slots__ = ()
     kind: ClassVar[str] = "exchange"
+    federated: ClassVar[bool] = False
+    """Whether parameters live on shards, and nodes can join; else on one machine's live vector."""
 
     n_push: int
     """Steps of a replica between two pushes of what it accrued; only where a link pushes."""

@@ -1,0 +1,90 @@
+"""Adaptive compensation: delay compensation whose strength falls where gradients are large.
+
+Zheng et al. 2017, DC-ASGD-a: s ← m s + (1 - m) g ⊙ g, and λ = λ₀ / √(s + ε) in ``delay_compensation.py``, whose
+decisions hold here too. ε = 1e-7 is from the authors' code.
+
+*Whose s?* The paper's text has one for all workers, the authors' code one for each. We follow the code: one for each
+node and shard. It begins with zeros and is not corrected for that, as in the code. A gradient that is not late enters
+it too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numba import njit
+
+from hogpour.algos.correction.base import Correction, Late
+from hogpour.algos.optim.base import Optimiser, check_range
+from hogpour.algos.optim.sgd import Sgd
+
+__all__ = ["AdaptiveCompensation"]
+
+_EPSILON = 1e-7
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveCompensation(Correction):
+    """DC-ASGD-a. λ₀ = 0, or no delay, is plain asynchronous SGD, bit for bit."""
+
+    amends: ClassVar[bool] = True
+    rows: ClassVar[tuple[str, ...]] = ("mean_square",)
+
+    strength: float = 2.0
+    """λ₀; 2 in the paper."""
+    decay: float = 0.95
+    """m; 0.95 for CIFAR-10 and 0 for ImageNet in the paper."""
+
+    def __post_init__(self) -> None:
+        check_range(self, strength=(0, 1e30), decay=(0, 1))
+
+    def apply(self, optimiser: Optimiser, late: Late) -> None:
+        if not self.strength:
+            Correction.apply(self, optimiser, late)
+            return
+        real = late.params.dtype.type
+        strength, decay, epsilon = real(self.strength), real(self.decay), real(_EPSILON)
+        if late.fetched is None:
+            mean_square(late.grad, late.rows[0], decay)
+            Correction.apply(self, optimiser, late)
+        elif type(optimiser) is Sgd and not optimiser.weight_decay:  # in one pass: 6 vectors of traffic instead of 9
+            lr = real(optimiser.lr * late.lr_scale)
+            adaptive_sgd(late.params, late.grad, late.fetched, late.rows[0], strength, decay, epsilon, lr)
+        else:
+            assert late.scratch is not None
+            adapt(late.params, late.grad, late.fetched, late.rows[0], strength, decay, epsilon, late.scratch)
+            optimiser.apply(late.params, late.scratch, late.state, lr_scale=late.lr_scale, t=late.t)
+
+
+@njit(cache=True, nogil=True)
+def mean_square(grad, square, decay):  # type: ignore[no-untyped-def]
+    """square = m square + (1 - m) g²."""
+    rest = square.dtype.type(1) - decay
+    for k in range(grad.size):
+        square[k] = decay * square[k] + rest * (grad[k] * grad[k])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def adapt(params, grad, fetched, square, strength, decay, epsilon, amended):  # type: ignore[no-untyped-def]
+    """``mean_square``, then amended = g + λ₀ / √(s + ε) g² (w - w_bak)."""
+    rest = square.dtype.type(1) - decay
+    for k in range(params.size):
+        g = grad[k]
+        gg = g * g
+        s = decay * square[k] + rest * gg
+        square[k] = s
+        amended[k] = g + strength / np.sqrt(s + epsilon) * gg * (params[k] - fetched[k])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def adaptive_sgd(params, grad, fetched, square, strength, decay, epsilon, lr):  # type: ignore[no-untyped-def]
+    """``adapt`` and ``sgd_apply``, to the same bits."""
+    rest = square.dtype.type(1) - decay
+    for k in range(params.size):
+        w, g = params[k], grad[k]
+        gg = g * g
+        s = decay * square[k] + rest * gg
+        square[k] = s
+        params[k] = w - lr * (g + strength / np.sqrt(s + epsilon) * gg * (w - fetched[k]))

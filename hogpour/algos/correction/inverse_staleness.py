@@ -1,0 +1,33 @@
+"""Inverse staleness: the later a gradient comes, the smaller the step it is worth.
+
+Zhang, Gupta, Lian, Liu, "Staleness-Aware Async-SGD for Distributed Deep Learning", IJCAI 2016, equation 6:
+α(τ) = α₀ / τ where τ > 0, else α₀. Gradients of staleness τ on a curvature h are stable below
+αh = 2 sin(π / (2(2τ+1))), so that α₀h < 1 is stable at every τ. Jiang, Cui, Zhang, Yu, "Heterogeneity-aware Distributed
+Parameter Servers", SIGMOD 2017 (DynSGD), divide by τ + 1.
+
+Where a push sums several gradients, its staleness is that of the first. The rate is scaled, not the gradient: to an
+optimiser that divides by its history (Adagrad, Adam) a smaller gradient would be as large as any.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hogpour.algos.correction.base import Correction
+from hogpour.algos.optim.base import check_range
+
+__all__ = ["InverseStaleness"]
+
+
+@dataclass(frozen=True, slots=True)
+class InverseStaleness(Correction):
+    """The rate is divided by the staleness."""
+
+    offset: int = 0
+    """Added to the staleness; 0: α/τ of Zhang et al., 1: α/(τ+1) of DynSGD."""
+
+    def __post_init__(self) -> None:
+        check_range(self, offset=(0, 1))
+
+    def scale(self, staleness: int) -> float:
+        return 1.0 / max(1, staleness + self.offset)

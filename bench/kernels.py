@@ -9,6 +9,8 @@ losses and optimisers through ``apply``. The limit of a row is measured in turns
     copy            a plain loop that copies as many bytes as the pass must read and write, in as much memory
     plain loops     optimisers: the best of copy, sum, sum in place into one and two vectors, all of the same length
 
+Corrections have no peers: their pushes are late ones, applied with SGD, in turns with plain SGD on the same vectors.
+
 PyTorch runs its best formulation of the same arithmetic on the same numbers, batch first as it likes them, forward with
 the record of the graph as in training, backward by ``autograd.grad``. Outputs are compared before anything is timed.
 """
@@ -42,12 +44,16 @@ from bench._peers.kernels import (
 )
 from bench.harness import Report, Spread, Table, alternate, one_thread, torch_or_none
 from hogpour import registry
+from hogpour.algos.correction.base import Late
+from hogpour.algos.optim.sgd import Sgd
 from hogpour.layers.base import Cell, Layer
 
 __all__ = ["add_arguments", "measure"]
 
 COLUMNS = ("what", "pass", "us", "p10_us", "p90_us", "rate", "unit", "limit", "limit_rate", "of_limit",
            "torch_us", "times_torch", "torch_best")  # fmt: skip
+
+PUSH_COLUMNS = ("what", "pass", "us", "p10_us", "p90_us", "times_sgd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +125,13 @@ def measure(options: argparse.Namespace) -> Report:
         for name in registry.available("optimiser"):
             if options.only in name:
                 optimisers.add(**_optimiser_row(name, options.elements, torch, max(3, rounds // 2)))
+        corrections = Table("Late pushes with SGD, against pushes on time", PUSH_COLUMNS)
+        for name in registry.available("correction"):
+            for n in (1 << 18, options.elements):  # 1 MiB, which stays in the caches, and what does not
+                if options.only in name:
+                    corrections.add(**_correction_row(name, n, rounds))
     notes = [] if torch else ["PyTorch is not installed: no peers"]
-    return Report([table for table in (layers, losses, optimisers) if table.rows], notes)
+    return Report([table for table in (layers, losses, optimisers, corrections) if table.rows], notes)
 
 
 # Layers.
@@ -277,6 +288,28 @@ def _optimiser_row(name: str, n: int, torch: Any, rounds: int) -> dict[str, Any]
     found = alternate(contenders, rounds=rounds)
     # params and each row of state are read and written, the gradient is read.
     return _row(name, "step", found, 4.0 * n * (3 + 2 * len(state)), "GB/s", "plain loops")
+
+
+def _correction_row(name: str, n: int, rounds: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    correction, sgd = registry.find("correction", name)(), Sgd(1e-4)
+    params, grad, fetched, scratch, *rows = _vectors(4 + len(correction.rows), n)
+    for vector in (params, grad):
+        vector[:] = rng.standard_normal(n, np.float32)
+    fetched[:] = params
+    late = Late(params, grad, fetched if correction.amends else None, tuple(rows), (), scratch, correction.scale(7), 9)
+    found = alternate(
+        {
+            "ours": lambda: correction.apply(sgd, late),
+            "sgd": lambda: sgd.apply(params, grad, (), lr_scale=1.0, t=9),
+        },
+        rounds=rounds,
+    )
+    ours = found["ours"]
+    return {
+        "what": f"{name}, {n * 4 / 2**20:.0f} MiB", "pass": "push", "us": ours.median * 1e6, "p10_us": ours.p10 * 1e6,
+        "p90_us": ours.p90 * 1e6, "times_sgd": ours.median / found["sgd"].median,
+    }  # fmt: skip
 
 
 def _vectors(number: int, n: int) -> list[npt.NDArray[np.float32]]:

@@ -1,20 +1,34 @@
-"""What does the README's section of numbers say, made from the results that are kept?
+"""What do the README's table of schemes and its section of numbers say, made from the code and the results kept?
 
-    python -m bench readme        prints it; tests hold the README to it
+    python -m bench readme        prints both; tests hold the README to them
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from bench import harness
+from hogpour import registry
 
-__all__ = ["measure", "section"]
+__all__ = ["measure", "schemes", "section"]
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def schemes() -> str:
+    """Return the table of schemes: each with the choices that it is, from its class."""
+    lines = ["| scheme | what it does | exchange | correction | paper |", "|---|---|---|---|---|"]
+    for name, cls in registry.available("scheme").items():
+        choices = cls().choices()
+        exchange, correction = (registry.describe(choice)["name"] for choice in (choices.exchange, choices.correction))
+        by_hand = {field.name for field in fields(cls)} >= {"exchange", "correction"}
+        cells = ("any", "any") if by_hand else (f"`{exchange}`", f"`{correction}`" if correction != "plain" else "–")
+        lines.append(f"| {name} | {cls.summary} | {cells[0]} | {cells[1]} | {cls.paper} |")
+    return "\n".join(lines) + "\n"
 
 
 def section() -> str:
@@ -158,6 +172,7 @@ def _number(value: float | None, digits: int) -> str:
 
 def measure(options: argparse.Namespace) -> harness.Report:
     """Print the section."""
+    print(schemes())
     print(section())
     return harness.Report([], ["copied between the marks of README.md"])
 

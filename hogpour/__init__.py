@@ -6,8 +6,9 @@ Reading order of the house, from the ground up:
     registry                                file name → class
     layers/                                 mathematics: tile.py (the micro-kernel), then any layer; sequential.py
     contract, differences                   what every layer and loss is held to, yours too
-    algos/                                  decisions: optim/, schedule/, exchange/, then a scheme such as hogwild.py
+    algos/                                  decisions: exchange/, correction/, optim/, schedule/, then a scheme: asgd.py
     portions, tickets, windows, accounts    which examples when, who holds them, which pushes were applied, who did what
+    origins                                 what each node had fetched from a shard
     scaling, formats/, data                 files → arrays
     disk                                    what survives a kill, and what a power cut
     shm/                                    layout, segment, params (THE RACE), clocks, control, doorbell, atomics;
@@ -22,7 +23,7 @@ Reading order of the house, from the ground up:
     model, checkpoint                       prediction and evaluation; model files
     preparation, rehearsal, training, node  a run: what it begins with, its life, the async API
     sim/                                    the laboratory: the same cluster in virtual time
-    cli, report, view, status, doctor       the command line and what it prints
+    cli, report, view, status, doctor, compare    the command line and what it prints
 
 Public names are those below, and every layer, loss, optimiser, schedule and scheme by its class name
 (``hogpour.Conv2D``, ``hogpour.Adagrad``, ``hogpour.Hogwild``). They are imported when first used.

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hogpour import cpu
 from hogpour.errors import HogpourError, InputError
@@ -19,6 +19,8 @@ from hogpour.errors import HogpourError, InputError
 __all__ = ["main"]
 
 TOKEN_VARIABLE = "HOGPOUR_TOKEN"
+
+_T = TypeVar("_T")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -131,6 +133,30 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--without", default="", metavar="NAME", help='switch a safeguard off; "list" names them')
     sweep.add_argument("--json", action="store_true", help="one JSON object a line")
 
+    compare = commands.add_parser(
+        "compare",
+        help="train one job under several schemes, one row each",
+        description="Train the same job once under each scheme, one after the other, alone on this machine or on a "
+        "simulated cluster, and print a table. Optimiser, schedule and whatever else the schemes have in common are "
+        "the job's; no model is written.",
+        epilog="example: python -m hogpour compare job.toml --schemes hogwild,sync_sgd,downpour --plot schemes.png\n"
+        "example: python -m hogpour compare job.toml --schemes downpour --sim --nodes 20 --compute exponential:0.1\n"
+        "Without a job file: scikit-learn's digits. Pushes are those of all shards; bytes are known in a simulation.\n"
+        "Exit code 1: a scheme did not end in order; its row says why.",
+        formatter_class=raw,
+    )
+    compare.add_argument("job", nargs="?", help="job file (TOML)")
+    compare.add_argument("--schemes", required=True, metavar="A,B,C", help="values of algorithm.name")
+    compare.add_argument("--epochs", type=int, metavar="N", help="instead of run.epochs")
+    compare.add_argument("--replicas", type=int, metavar="N", help="instead of run.replicas; with --sim: of each node")
+    compare.add_argument("--seed", type=int, metavar="N", help="instead of run.seed; with --sim: of what is made up")
+    compare.add_argument("--sim", action="store_true", help="on a cluster in virtual time; see the command sim")
+    compare.add_argument("--scenario", metavar="FILE", help="with --sim: what there is and what happens (TOML)")
+    compare.add_argument("--nodes", type=int, metavar="N", help="with --sim: nodes at the beginning; 4")
+    compare.add_argument("--compute", metavar="NAME:S", help="with --sim: how long a gradient takes; constant:0.01")
+    compare.add_argument("--plot", metavar="FILE", help="draw loss against time (PNG); needs matplotlib")
+    compare.add_argument("--json", action="store_true", help="one JSON object a scheme, and a last one")
+
     predict = commands.add_parser(
         "predict",
         help="predictions of a saved model",
@@ -218,13 +244,46 @@ def _sweep(options: argparse.Namespace) -> int:
     return run.sweep(options.seeds, options.without, options.json)
 
 
+def _compare(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from hogpour import compare, config
+
+    names = compare.names_in(options.schemes)
+    job, said = config.default_job(True), None
+    if options.job:  # read once, as it may be a pipe
+        tables = config.read_tables(options.job, "job file")
+        job = replace(config.job_from(tables, options.job), base=str(Path(options.job).parent))
+        said = tables.get("algorithm", {})
+    if options.epochs is not None:
+        job = replace(job, epochs=options.epochs)
+    made_up = {name: getattr(options, name) for name in ("nodes", "replicas", "seed")}
+    made_up = {name: value for name, value in made_up.items() if value is not None}
+    if options.sim:
+        from hogpour.sim import run
+
+        train = run.trials(options.scenario, made_up, options.compute)
+    else:
+        for name in ("scenario", "nodes", "compute"):
+            if getattr(options, name) is not None:
+                raise InputError(f"--{name}: goes with --sim; without it this machine trains alone")
+        if options.replicas is not None and options.replicas < 1:
+            raise InputError(f"--replicas {options.replicas}: expected at least 1, or no such option for all cores")
+        job = replace(job, **made_up)
+
+        def train(job: config.Job) -> compare.Trial:  # with an event loop of its own
+            return _run(compare.train(job))
+
+    return compare.compare(job, names, train, said=said, plot=options.plot, json=options.json, virtual=options.sim)
+
+
 def _status(options: argparse.Namespace) -> int:
     from hogpour import status
 
     return _run(status.show(options.address, _token(options), watch=options.watch, as_json=options.json))
 
 
-def _run(work: Coroutine[Any, Any, int]) -> int:
+def _run(work: Coroutine[Any, Any, _T]) -> _T:
     if sys.platform == "win32":
         import asyncio
 
@@ -273,6 +332,7 @@ _COMMANDS = {
     "status": _status,
     "sim": _sim,
     "sweep": _sweep,
+    "compare": _compare,
     "predict": _predict,
     "doctor": _doctor,
 }

@@ -29,7 +29,7 @@ from hogpour.preparation import Prepared, count_replicas, prepare
 from hogpour.shm.doorbell import Doorbell, ring
 from hogpour.shm.params import params_copy
 from hogpour.shm.segment import anonymous_file
-from hogpour.stats import Notice, Progress, Summary
+from hogpour.stats import Notice, Progress, ShardState, Summary
 from hogpour.supervisor import Supervisor
 from hogpour.training import Training
 
@@ -282,6 +282,11 @@ class Node:
     def pids(self) -> list[int]:
         """Process ids of the replicas that run."""
         return self._supervisor.pids
+
+    @property
+    def shards(self) -> tuple[ShardState, ...]:
+        """How the shards are that this node serves, or were at the end; empty on a machine that trains without any."""
+        return self._federation.shards if self._federation is not None else ()
 
     def stop(self) -> None:
         """Ask the run to end now, cleanly. Does nothing where it has ended."""

@@ -2,8 +2,8 @@
 
 A layer, loss, optimiser, schedule, exchange, correction or scheme is a file in the folder of its kind, and the file's
 name is its name in job files; the class in it has the same letters (``max_pool2d.py`` holds ``MaxPool2D``). One new
-thing is one new file. A thing of the user's own is named ``"package.module:Class"``. Being found means being tested: the
-contract tests run over ``available``.
+thing is one new file. A thing of the user's own is named ``"package.module:Class"``. Being found means being tested:
+the contract tests run over ``available``.
 """
 
 from __future__ import annotations

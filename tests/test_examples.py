@@ -127,7 +127,7 @@ def test_the_readme_names_every_key_of_a_job_file() -> None:
 
 @pytest.mark.parametrize(
     ("words", "kind"),
-    [("layers", "layer"), ("losses", "loss"), ("optimisers", "optimiser"), ("schedules", "schedule"), ("schemes", "scheme")],
+    [("layers", "layer"), ("losses", "loss"), ("optimisers", "optimiser"), ("schedules", "schedule"), ("exchanges", "exchange"), ("corrections", "correction")],
 )
 def test_the_readme_lists_what_is_there(words: str, kind: str) -> None:
     found = re.search(rf"^- {words}: (.*?)(?=^- |\n\n)", README, re.DOTALL | re.MULTILINE)
@@ -154,6 +154,13 @@ def test_the_quick_start_is_two_commands() -> None:
     assert len(lines) == 2
     assert lines[0].endswith(" && .venv/bin/python -m hogpour node")
     assert lines[1].endswith(" && .venv/bin/python -m pytest")
+
+
+def test_the_readmes_table_of_schemes_is_made_from_the_code() -> None:
+    from bench.readme import schemes
+
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert f"<!-- schemes -->\n{schemes()}<!-- /schemes -->" in readme
 
 
 def test_the_readmes_numbers_are_those_of_the_kept_results() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hogpour import registry
 from hogpour.algos.hogwild import Hogwild
 from hogpour.algos.optim.adagrad import Adagrad
 from hogpour.algos.schedule.back_off import BackOff
+from hogpour.config import read_job
 from hogpour.errors import ConfigError
 from hogpour.layers.base import Layer
 from hogpour.layers.linear import Linear
@@ -158,3 +160,42 @@ def test_every_public_name_is_there() -> None:
         assert getattr(hogpour, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         _ = hogpour.Nothing
+
+
+TOY = '''"""A toy."""
+import importlib
+from dataclasses import dataclass
+from hogpour.algos.{folder}.{base} import {Base}
+
+
+@dataclass(frozen=True, slots=True)
+class {Toy}({Base}):
+    """As {Base}, by another name."""
+'''
+
+
+@pytest.mark.parametrize(
+    ("kind", "folder", "base", "parent"),
+    [
+        ("exchange", "exchange", "gradient", "Gradient"),
+        ("correction", "correction", "inverse_staleness", "InverseStaleness"),
+        ("optimiser", "optim", "sgd", "Sgd"),
+    ],
+)
+def test_a_toy_choice_in_one_new_file_trains_from_a_job_file(
+    kind: str, folder: str, base: str, parent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = f"toy_{kind}"
+    text = TOY.format(folder=folder, base=base, Base=parent, Toy=f"Toy{kind.title()}")
+    (tmp_path / f"{toy}.py").write_text(text)
+    package = importlib.import_module(f"hogpour.algos.{folder}")
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    words = {"optimiser": '{name = "sgd", lr = 0.1}', kind: f'{{name = "{toy}"' + (", lr = 0.1}" if kind == "optimiser" else "}")}
+    choices = "\n".join(f"{key} = {value}" for key, value in words.items())
+    file = tmp_path / "job.toml"
+    file.write_text(f'[data]\ntrain = "digits"\n[model]\nlayers = [{{layer = "linear", units = 10}}]\n'
+                    f'[algorithm]\nname = "custom"\n{choices}\n[run]\nepochs = 3\n')  # fmt: skip
+    job = read_job(str(file))
+    report = hogpour.Simulation(job, hogpour.Scenario(nodes=2)).run()
+    assert report.accuracy > 0.7
+    assert registry.describe(job.algorithm)[kind]["name"] == toy

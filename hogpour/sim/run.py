@@ -1,14 +1,15 @@
-"""The two commands of the laboratory: ``sim`` and ``sweep``."""
+"""The two commands of the laboratory, ``sim`` and ``sweep``; and what ``compare --sim`` trains with."""
 
 from __future__ import annotations
 
 import json as jsonlib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, get_type_hints
 
+from hogpour.compare import Point, Trial, pushed
 from hogpour.config import Job
 from hogpour.errors import ConfigError, InputError
 from hogpour.registry import nearest, typed
@@ -18,7 +19,7 @@ from hogpour.sim.scenario import Scenario, read_scenario
 from hogpour.sim.show import JsonShow, TableShow
 from hogpour.sim.simulation import Simulation
 
-__all__ = ["simulate", "sweep"]
+__all__ = ["simulate", "sweep", "trials"]
 
 
 def simulate(
@@ -54,6 +55,46 @@ def simulate(
     if plot:
         plots.plot({"": report}, plot, _title(simulation))
     return 0 if report.outcome in ("finished", "stopped") else 1
+
+
+def trials(scenario: str | None, changes: Mapping[str, Any], compute: str | None) -> Callable[[Job], Trial]:
+    """Return what simulates a job in one and the same scenario, whatever its scheme; the arguments of ``simulate``.
+
+    Raises:
+        ConfigError: the scenario cannot be used; what is returned raises it for a job that cannot be simulated.
+    """
+    given = read_scenario(scenario) if scenario else Scenario()
+    if compute:
+        changes = {**changes, "compute": _compute(compute, given.compute)}
+    try:
+        given = replace(given, **changes)
+    except ValueError as error:
+        raise ConfigError(f"scenario: {error}") from None
+
+    def trial(job: Job) -> Trial:
+        simulation = Simulation(job, given)
+        report = simulation.run()
+        lives = [life for station in simulation.stations for life in station.lives if life.federation is not None]
+        pushes, repeated, amended, staleness = pushed(
+            [shard for life in lives for shard in (*life.federation.shards, *life.federation.past_shards)]
+        )
+        diverged = report.outcome == "diverged"
+        return Trial(
+            outcome=report.outcome,
+            error=report.error,
+            examples=report.examples,
+            seconds=report.seconds,
+            loss=None if diverged else report.loss,
+            accuracy=None if diverged else report.accuracy,
+            staleness=staleness,
+            pushes=pushes,
+            pushes_repeated=repeated,
+            pushes_amended=amended,
+            bytes=report.bytes,
+            points=tuple(Point(point.seconds, point.loss, point.accuracy) for point in report.points),
+        )
+
+    return trial
 
 
 def sweep(seeds: str, without: str, json: bool) -> int:

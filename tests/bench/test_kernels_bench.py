@@ -9,6 +9,7 @@ import pytest
 from bench import kernels
 from bench.__main__ import main
 from bench.harness import Spread
+from hogpour import registry
 
 
 def took(seconds):
@@ -47,11 +48,13 @@ def test_every_layer_loss_and_optimiser_has_a_row(torch_is_there, monkeypatch, c
     monkeypatch.setattr(kernels, "alternate", lambda calls, rounds: quickly(calls, rounds=rounds, sample_s=0.0))
     assert main(["kernels", "--json", "--rounds", "1", "--elements", "4096"]) == 0
     result = json.loads(capsys.readouterr().out)
-    layers, losses, optimisers = (table["rows"] for table in result["tables"])
+    layers, losses, optimisers, corrections = (table["rows"] for table in result["tables"])
     assert {"linear", "conv2d", "relu", "max_pool2d"} <= {row["what"].partition(" ")[0] for row in layers}
     assert {row["pass"] for row in layers} == {"forward", "backward"}
     assert "softmax_xent 10 outputs, batch 64" in [row["what"] for row in losses]
     assert "adagrad" in [row["what"] for row in optimisers]
+    assert [row["what"].partition(",")[0] for row in corrections[::2]] == list(registry.available("correction"))
+    assert all(row["times_sgd"] > 0 for row in corrections)
     rows = [*layers, *losses, *optimisers]
     assert all(row["of_limit"] > 0 for row in rows)
     assert all(("times_torch" in row) == torch_is_there for row in rows)

@@ -1,0 +1,48 @@
+"""Every scheme for several machines on two nodes over loopback, on MNIST: changing the scheme is one word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from processes import Node, nodes
+
+from hogpour import registry
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+JOB = """
+[data]
+train = "{mnist}/train-images-idx3-ubyte.gz"
+test = "{mnist}/t10k-images-idx3-ubyte.gz"
+[model]
+layers = [{{layer = "linear", units = 64}}, {{layer = "relu"}}, {{layer = "linear", units = 10}}]
+[algorithm]
+name = "{scheme}"
+[run]
+epochs = 3
+batch = 32
+replicas = 1
+"""
+
+SCHEMES = [name for name, cls in registry.available("scheme").items() if name != "custom" and cls().federated]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Node]]:
+    with nodes(tmp_path) as start:
+        yield start
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_two_nodes_learn_mnist(scheme: str, start: Callable[..., Node], shared_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text(JOB.format(mnist=shared_data / "mnist", scheme=scheme))
+    one = start("job.toml", "--listen", "127.0.0.1:0")
+    two = start("--join", one.address)
+    two.until_training()
+    ended = one.end()
+    assert ended["outcome"] == "finished"
+    assert ended["accuracy"] >= 0.95
+    assert ended["examples"] >= 3 * 60_000
+    two.end()

@@ -84,6 +84,11 @@ class Origins:
             self._let_go(clock)
 
     @property
+    def nodes(self) -> set[int]:
+        """Nodes of which something is kept."""
+        return self._held.keys() | self._rows.keys()
+
+    @property
     def arrays(self) -> int:
         """Vectors of the shard's size that are kept."""
         return len(self._versions) + self._n_rows * len(self._rows) + (self._free is not None)

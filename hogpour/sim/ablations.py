@@ -13,6 +13,7 @@ from hogpour.link import Link
 from hogpour.net.membership import Membership
 from hogpour.net.peer import Peer
 from hogpour.net.wire.join import Join
+from hogpour.origins import Origins
 from hogpour.placement import Placement
 from hogpour.server import Server
 from hogpour.shard import Shard
@@ -94,6 +95,13 @@ def _no_way_back(_: Any) -> Any:
     return bring_back
 
 
+def _newest_fetch(params_of: Any) -> Any:
+    def newest(self: Origins, node: int, clock: int) -> Any:
+        return params_of(self, node, max(self._held.get(node, ()), default=clock))
+
+    return newest
+
+
 ABLATIONS: Mapping[str, Ablation] = {
     "window": Ablation(
         "a push that comes again is applied once", Windows, "repeats", lambda _: lambda *_: False, 13, "once: ",
@@ -147,6 +155,14 @@ ABLATIONS: Mapping[str, Ablation] = {
     "before": Ablation(
         "a node that comes back where it served says that it serves nothing yet", federation, "_BEFORE",
         lambda before: {Join: before[Join]}, 449, "ends: ",
+    ),
+    "origins": Ablation(
+        "what a shard remembers of a node goes with the node", Origins, "forget", lambda _: lambda *_: None, 7,
+        "origins: ",
+    ),
+    "own fetch": Ablation(
+        "a late gradient is amended by the parameters that it was computed on", Origins, "params_of", _newest_fetch, 15,
+        "origins: ",
     ),
     "handing over": Ablation(
         "a member that leaves stays until its shards are with others", Coordinator, "_may_go",

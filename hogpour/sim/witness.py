@@ -73,6 +73,7 @@ class Witness:
         self._sealed: dict[tuple[int, int, int, int], int] = {}  # as _pushes → checksum
         self._nodes: dict[tuple[Link, int, int], int] = {}  # replica, sequence → incarnation that sent it
         self._fenced: dict[Server, set[int]] = {}
+        self._fetched: dict[tuple[Shard, int], int] = {}  # shard, clock → checksum of its parameters, where remembered
         self._handed: dict[Any, int] = {}  # vector → checksum when its first reader came
         self._holders: dict[int, int] = {}
         self._done: set[int] = set()
@@ -87,6 +88,7 @@ class Witness:
             (Shard, "count_applied", self._on_applied),
             (Server, "open", self._on_open),
             (Server, "forget", self._on_forget),
+            (Server, "_begin_fetch", self._on_begin_fetch),
             (Server, "_begin_push", self._on_begin_push),
             (Server, "_frozen", self._on_frozen),
             (Server, "_let_go", self._on_let_go),
@@ -213,6 +215,9 @@ class Witness:
     def _on_begin_push(self, server: Server, shard: Shard, push: Any, payload: Any) -> Callable[[Any], None]:
         key = (shard.number, push.node, push.replica, push.sequence)
         fenced = push.node in self._fenced.get(server, ()) and key not in self._pushes
+        known = shard.origins.params_of(push.node, push.clock) if shard.origins is not None else None
+        if known is not None and zlib.crc32(known) != self._fetched[shard, push.clock]:
+            self._say(f"origins: push {_named(key)} is amended by what was not fetched at clock {push.clock}")
 
         def after(begun: Any) -> None:
             if fenced and begun is not None:
@@ -220,8 +225,19 @@ class Witness:
 
         return after
 
-    def _on_forget(self, server: Server, node: int) -> None:
+    def _on_begin_fetch(self, server: Server, shard: Shard, node: int) -> Callable[[Any], None]:
+        if shard.origins is not None:
+            self._fetched[shard, shard.clock] = zlib.crc32(shard.params)
+        return lambda _: self._look_at_origins(server)
+
+    def _on_forget(self, server: Server, node: int) -> Callable[[Any], None]:
         self._fenced.setdefault(server, set()).add(node)
+        return lambda _: self._look_at_origins(server)
+
+    def _look_at_origins(self, server: Server) -> None:
+        for shard in server._shards.values():
+            if shard.origins is not None and (gone := shard.origins.nodes & self._fenced.get(server, set())):
+                self._say(f"origins: shard {shard.number} remembers nodes that were fenced: {sorted(gone)}")
 
     def _on_open(self, server: Server, shard: int, *_: Any, clock: int = 0, **__: Any) -> Callable[[Any], None]:
         def after(_: Any) -> None:

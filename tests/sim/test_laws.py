@@ -58,7 +58,13 @@ class Sight:
 
 
 def watch(
-    nodes: int, looks_s: Sequence[float], *, compute: hp.Compute, lr: float = 0.01, hollow: bool = True
+    nodes: int,
+    looks_s: Sequence[float],
+    *,
+    compute: hp.Compute,
+    lr: float = 0.01,
+    hollow: bool = True,
+    scheme: type[Any] = hp.Downpour,
 ) -> list[Sight]:
     """Simulate a cluster on a quadratic of one parameter, and look at it at these times.
 
@@ -70,7 +76,7 @@ def watch(
         data=hp.arrays(x, y, x[:1], y[:1], targets="values"),
         model=[hp.Linear(1)],
         loss="squared_error",
-        algorithm=hp.Downpour(optimiser=hp.Sgd(lr)),
+        algorithm=scheme(optimiser=hp.Sgd(lr)),
         epochs=10**6,
         batch=1,
     )
@@ -268,10 +274,10 @@ def slowest_mode(tau: int, rate: float) -> complex:
     return complex(max(roots[roots.imag > 0], key=abs))
 
 
-def errors(nodes: int, rate: float, rounds: int) -> npt.NDArray[np.float64]:
+def errors(nodes: int, rate: float, rounds: int, scheme: type[Any] = hp.Downpour) -> npt.NDArray[np.float64]:
     """Return b - 1 after each round of pushes of all nodes, with gradients that are really computed."""
     looks = [(k + 0.5) * MEAN_S for k in range(rounds + 1)]
-    seen = watch(nodes, looks, compute=hp.Compute(mean_s=MEAN_S), lr=rate, hollow=False)
+    seen = watch(nodes, looks, compute=hp.Compute(mean_s=MEAN_S), lr=rate, hollow=False, scheme=scheme)
     assert [sight.pushes for sight in seen] == [k * nodes for k in range(rounds + 1)]
     return np.array([sight.bias for sight in seen]) - 1
 
@@ -328,10 +334,10 @@ def test_a_rate_divided_by_the_delay_is_below_the_bound_at_every_delay() -> None
 @pytest.mark.parametrize("nodes", NODES)
 def test_a_rate_divided_by_the_delay_converges_where_the_rate_itself_diverges(nodes: int) -> None:
     tau, alpha = nodes - 1, 0.99
-    error = errors(nodes, alpha / tau, 30)
+    error = errors(nodes, alpha, 30, hp.StalenessAware)
     mode = slowest_mode(tau, alpha / tau) ** nodes
     envelope = amplitudes(error, mode)[10:]
     assert math.log(envelope[-1] / envelope[0]) == pytest.approx((len(envelope) - 1) * math.log(abs(mode)), rel=1e-3)
-    assert abs(error[-1]) < 1e-4 * abs(error[0])
+    assert abs(error[-1]) < 1e-3 * abs(error[0])
     assert abs(slowest_mode(tau, alpha)) > 1
     assert np.abs(errors(nodes, alpha, 10)).max() > 100 * abs(error[0])

@@ -80,7 +80,12 @@ def adapt(params, grad, fetched, square, strength, decay, epsilon, amended):  # 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def adaptive_sgd(params, grad, fetched, square, strength, decay, epsilon, lr):  # type: ignore[no-untyped-def]
-    """``adapt`` and ``sgd_apply``, to the same bits."""
+    """``adapt`` and ``sgd_apply``, to the same bits.
+
+    For 1 MiB in the caches 3.6 times ``sgd_apply``, whose 3 vectors of traffic are 6 here: the same traffic without
+    root and division takes 2.2 times. An estimate of 1 / √x with two Newton steps took 3.7, LLVM's (``fastmath``) 3.2 at
+    less precision; from memory, at 64 MiB, all take 2.1.
+    """
     rest = square.dtype.type(1) - decay
     for k in range(params.size):
         w, g = params[k], grad[k]

@@ -83,7 +83,7 @@ def adaptive_sgd(params, grad, fetched, square, strength, decay, epsilon, lr):  
     """``adapt`` and ``sgd_apply``, to the same bits.
 
     For 1 MiB in the caches 3.6 times ``sgd_apply``, whose 3 vectors of traffic are 6 here: the same traffic without
-    root and division takes 2.2 times. An estimate of 1 / √x with two Newton steps took 3.7, LLVM's (``fastmath``) 3.2 at
+    root and division takes 2.2 times. Two Newton steps on a guess of 1 / √x took 3.7, LLVM's (``fastmath``) 3.2 at
     less precision; from memory, at 64 MiB, all take 2.1.
     """
     rest = square.dtype.type(1) - decay

@@ -1,0 +1,99 @@
+"""What the papers share: MNIST, a small network, simulated workers, and a rate that serial SGD likes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import isnan
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+__all__ = ["CALIBRATION", "DATA", "USUAL", "Size", "best", "error", "run", "verdict"]
+
+DATA = Path(__file__).parents[3] / "shared" / "data" / "mnist"
+CALIBRATION = 99
+"""The seed that rates and strengths are chosen with; it is never one of those reported."""
+
+CHANCE_ERROR = 90.0
+"""Error of a run that ended without a model: what diverged says nothing about ten classes."""
+
+MEAN_S = 0.2
+"""Of a gradient."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is trained on. The defaults take a paper's table less than 90 s on one core; tests take less."""
+
+    examples: int = 4000
+    """The first so many of MNIST's 60,000."""
+    tests: int = 10_000
+    hidden: int = 32
+
+    @property
+    def words(self) -> str:
+        """What the rows say of it."""
+        return f"MNIST, first {self.examples:,} of 60,000, 784-{self.hidden}-10"
+
+
+USUAL = Size()
+"""What is reported."""
+
+
+def run(scheme: Any, *, workers: int, batch: int, epochs: int, seed: int, size: Size) -> Any:
+    """Simulate one run and return its report: every worker a node of one replica, exponential compute times.
+
+    The network has no limit of bandwidth, so that a push is as late as the others' computing makes it.
+    """
+    import hogpour as hp
+    from hogpour.sim.scenario import Link
+
+    job = hp.Job(
+        data=_data(size.examples, size.tests),
+        model=[hp.Linear(size.hidden), hp.Relu(), hp.Linear(10)],
+        algorithm=scheme,
+        epochs=epochs,
+        batch=batch,
+        seed=seed,
+    )
+    scenario = hp.Scenario(
+        nodes=workers,
+        seed=seed,
+        compute=hp.Compute(distribution="exponential", mean_s=MEAN_S),
+        link=Link(bandwidth=0),
+        look_every_s=1e5,
+    )
+    return hp.Simulation(job, scenario).run()
+
+
+def error(report: Any) -> float:
+    """Return the test error in percent."""
+    accuracy = report.accuracy
+    return CHANCE_ERROR if accuracy is None or isnan(accuracy) else 100 * (1 - accuracy)
+
+
+def best(values: Sequence[float], error_of: Callable[[float], float]) -> float:
+    """Return the value with the least error; of equal ones the first."""
+    return min(values, key=error_of)
+
+
+def verdict(holds: Callable[..., bool], *errors: Sequence[float]) -> dict[str, str]:
+    """Say whether a criterion holds of the medians, and in how many of the seeds.
+
+    Args:
+        holds: the criterion, of one error of each list.
+        errors: of each contender, one a seed.
+    """
+    agree = sum(holds(*of_seed) for of_seed in zip(*errors, strict=True))
+    reproduced = holds(*map(median, errors))
+    return {"seeds_agree": f"{agree} of {len(errors[0])}", "reproduced": "yes" if reproduced else "no"}
+
+
+@lru_cache(maxsize=2)
+def _data(examples: int, tests: int) -> Any:
+    import hogpour as hp
+
+    data = hp.load(DATA / "train-images-idx3-ubyte.gz", DATA / "t10k-images-idx3-ubyte.gz")
+    return hp.arrays(data.train.x[:examples], data.train.y[:examples], data.test.x[:tests], data.test.y[:tests])

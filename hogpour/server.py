@@ -239,8 +239,11 @@ class Server:
                                         f"{Reported.BODY_LIMIT} can be sent")  # fmt: skip
         return Reply(Reported(text))
 
+    def _is_member(self, node: int) -> bool:
+        return node not in self._refused and (not self.node or same_run(node, self.node))
+
     def _check_member(self, node: int) -> None:
-        if node in self._refused or (self.node and not same_run(node, self.node)):
+        if not self._is_member(node):
             raise RequestFailed("fenced", f"node {spoken(node)} is no member any more: it must join again")
 
     def _find(self, number: int) -> Shard:
@@ -280,7 +283,7 @@ class Server:
     def _begin_fetch(self, shard: Shard, node: int) -> Reply:
         if shard.given_up:
             raise _moved(shard.number)
-        if shard.origins is not None and node not in self._refused:  # whose memory would be freed by nobody
+        if shard.origins is not None and self._is_member(node):  # the memory of others would be freed by nobody
             shard.origins.fetched(node, shard.clock, shard.params)
         return self._frozen(Fetched(shard.number, shard.clock), shard.vectors[:1])
 

@@ -9,6 +9,7 @@ import pytest
 from serving import Kernels, fetched, now, ones, push, sent, served, settle, soon
 
 import hogpour as hp
+from hogpour.net.membership import first_node
 from hogpour.net.wire.fetch import Fetch
 from hogpour.net.wire.status import Fence
 from hogpour.server import Server
@@ -62,6 +63,17 @@ def test_a_node_that_is_fenced_leaves_nothing_and_can_bring_nothing_back() -> No
     assert origins.params_of(2, 0) is None
     fetch(server, 2)  # a reader is served, but remembered it is not
     assert origins.params_of(2, 0) is None
+
+
+def test_of_a_node_of_another_run_nothing_is_kept() -> None:
+    server = compensated()
+    server.node = first_node(b"\0\0\0\7")
+    fetch(server, 1)  # a member of the run before, which has not heard that it is over
+    origins = server._shards[0].origins
+    assert origins is not None
+    assert origins.nodes == set()
+    fetch(server, server.node)
+    assert origins.nodes == {server.node}
 
 
 def test_the_rate_is_divided_by_the_staleness_before_the_optimiser_sees_it() -> None:

@@ -60,7 +60,7 @@ class Trial:
     pushes_repeated: int | None = None
     """Pushes that were not applied because they had been."""
     pushes_amended: int | None = None
-    """Pushes whose rate or gradient was changed because they came late."""
+    """Late pushes that were amended, in rate or gradient."""
     bytes: int | None = None
     """That left all interfaces."""
     points: tuple[Point, ...] = ()

@@ -1,10 +1,14 @@
 """What a shard remembers of each node for a correction: the parameters it fetched, and the correction's own rows.
 
 Fetched parameters are kept by shard clock, so nodes that fetched at one clock share a copy; a node holds those of its
-two newest fetches, because replicas may still compute on the older one when the newer one lands. Everything of a node
-goes with the node (``forget``), and comes back with its next fetch and push. So a shard keeps at most two copies of
-itself and its rows for each member, and none of it travels when the shard moves: the next fetches rebuild it. Knows no
-network.
+``HELD`` newest fetches, because some replicas still compute on older ones when a newer one lands. With one replica a
+node, the papers' setting, two would do. Every push of a replica brings a fetch for all of its node: of a node with many
+replicas the latest gradients may come when what they were computed on is not held any more, and are applied as they
+are; how many were late and how many amended stands in the shard's state.
+
+Everything of a node goes with the node (``forget``), and comes back with its next fetch and push. So a shard keeps at
+most ``HELD`` copies of itself and its rows for each member, and one copy to spare; none of it travels when the shard
+moves. A copy is made on the event loop, before the fetch is answered: about as long as a push takes. Knows no network.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import numpy.typing as npt
 
 __all__ = ["HELD", "Origins"]
 
-HELD = 2
+HELD = 8
 """Fetches of a node that are remembered."""
 
 
@@ -66,7 +70,8 @@ class Origins:
 
     def params_of(self, node: int, clock: int) -> npt.NDArray[np.float32] | None:
         """Return the parameters that a node fetched at this clock; None where they are not remembered. They stay as
-        they are until the node's second fetch after that: whoever reads them in a thread must be done before."""
+        they are until a fetch of this shard: a kernel in a thread may read them, since fetches of its shard wait for
+        their turn behind it (``server``), and ``forget`` overwrites nothing."""
         held = self._held.get(node)
         return self._versions[clock].array if held is not None and clock in held else None
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hogpour.algos.correction.base import Correction, Late
+from hogpour.algos.correction.plain import Plain
 from hogpour.algos.optim.base import Optimiser
 from hogpour.net.membership import MOST_MEMBERS
 from hogpour.net.wire.dump import Window
@@ -87,7 +88,11 @@ class Update:
         scale = correction.scale(staleness)
         fetched, rows, scratch = None, (), None
         if correction.amends:
-            fetched, rows, scratch = shard.remembered(push, late=staleness > 0)
+            found = shard.remembered(push, late=staleness > 0)
+            if found is None:
+                self._correction = Plain()
+            else:
+                fetched, rows, scratch = found
         self.amended = scale != 1 or fetched is not None
         self._late = Late(
             shard.params, grad, fetched, rows, shard.rows, scratch, push.scale * scale, shard.clock + 1
@@ -120,7 +125,7 @@ class Shard:
         given_up: another node takes it over; nobody is served but that node.
     """
 
-    __slots__ = ("_amended", "_histogram", "_nothing", "_repeated", "_scratch", "_staleness", "_steps", "clock",
+    __slots__ = ("_amended", "_histogram", "_repeated", "_scratch", "_staleness", "_steps", "clock",
                  "given_up", "number", "origins", "params", "pushes", "rows", "size", "start", "turns", "vectors",
                  "windows")  # fmt: skip
 
@@ -133,7 +138,6 @@ class Shard:
         self.windows = Windows(windows)
         self.given_up = False
         self.origins = Origins(self.size, len(correction.rows), MOST_MEMBERS) if correction.amends else None
-        self._nothing = tuple(np.zeros(0, np.float32) for _ in correction.rows)
         self._scratch = np.empty(self.size if correction.amends else 0, np.float32)
         self.turns: deque[Any] = deque()
         self.pushes = self._repeated = self._steps = self._staleness = self._amended = 0
@@ -167,12 +171,13 @@ class Shard:
 
     def remembered(
         self, push: Push, *, late: bool
-    ) -> tuple[npt.NDArray[np.float32] | None, tuple[npt.NDArray[np.float32], ...], npt.NDArray[np.float32]]:
-        """Return what a correction that amends is shown: fetched parameters, its rows, and scratch memory."""
+    ) -> tuple[npt.NDArray[np.float32] | None, tuple[npt.NDArray[np.float32], ...], npt.NDArray[np.float32]] | None:
+        """Return what a correction that amends is shown: fetched parameters, its rows, and scratch memory. None: no
+        further node is remembered, and its pushes are applied as they are."""
         assert self.origins is not None
         rows = self.origins.rows_of(push.node)
         if rows is None:
-            return None, self._nothing, self._scratch
+            return None
         return self.origins.params_of(push.node, push.clock) if late else None, rows, self._scratch
 
     def staleness(self, push: Push) -> int:

@@ -148,7 +148,7 @@ class ShardState:
     repeated: int
     """Pushes not applied because they had been."""
     amended: int
-    """Pushes whose rate or gradient was changed because they came late."""
+    """Late pushes that were amended: their rate, or their gradient by what its node had fetched."""
     steps: int
     """Gradients in the pushes applied."""
     origins: int

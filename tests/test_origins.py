@@ -15,11 +15,12 @@ def value(array: np.ndarray | None) -> float | None:
     return None if array is None else float(array[0])
 
 
-def test_a_nodes_two_newest_fetches_are_remembered() -> None:
+def test_a_nodes_newest_fetches_are_remembered() -> None:
     origins = Origins(4, 0, 8)
-    for clock in range(4):
+    for clock in range(HELD + 2):
         origins.fetched(1, clock, vector(clock))
-    assert [value(origins.params_of(1, clock)) for clock in range(4)] == [None, None, 2, 3]
+    kept = [value(origins.params_of(1, clock)) for clock in range(HELD + 2)]
+    assert kept == [None, None, *range(2, HELD + 2)]
 
 
 def test_nodes_that_fetch_at_one_clock_share_a_copy_until_the_last_lets_go() -> None:

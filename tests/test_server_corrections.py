@@ -9,6 +9,7 @@ import pytest
 from serving import Kernels, fetched, now, ones, push, sent, served, settle, soon
 
 import hogpour as hp
+from hogpour import shard as shard_file
 from hogpour.net.membership import first_node
 from hogpour.net.wire.fetch import Fetch
 from hogpour.net.wire.status import Fence
@@ -74,6 +75,18 @@ def test_of_a_node_of_another_run_nothing_is_kept() -> None:
     assert origins.nodes == set()
     fetch(server, server.node)
     assert origins.nodes == {server.node}
+
+
+def test_beyond_the_limit_a_push_is_applied_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_file, "MOST_MEMBERS", 1)
+    server = served(RATE, correction=hp.AdaptiveCompensation())
+    for node in (1, 2):
+        fetch(server, node)
+        now(server, push(1, node=node), ones(2))
+    assert fetched(server)[1] == [-2.0]
+    origins = server._shards[0].origins
+    assert origins is not None
+    assert origins.nodes == {1}
 
 
 def test_the_rate_is_divided_by_the_staleness_before_the_optimiser_sees_it() -> None:

@@ -38,11 +38,11 @@ class Choices:
         if not self.exchange.federated and not isinstance(self.correction, Plain):
             raise ValueError(f"{type(self.correction).__name__} amends what is pushed to a parameter server, and "
                              f"{type(self.exchange).__name__} pushes nothing; set an exchange that does")  # fmt: skip
-        if self.correction.amends and self.exchange.n_push > self.exchange.n_fetch:
+        if self.correction.amends and (self.exchange.n_push, self.exchange.n_fetch) != (1, 1):
             numbers = f"n_push = {self.exchange.n_push} and n_fetch = {self.exchange.n_fetch}"
-            raise ValueError(f"{type(self.correction).__name__} amends a push by the parameters that its gradients "
-                             f"were computed on, and with {numbers} these are several; set n_push to at most "
-                             "n_fetch")  # fmt: skip
+            raise ValueError(f"{type(self.correction).__name__} amends a push by the parameters that its gradient was "
+                             f"computed on, and with {numbers} these are several, of local steps; set both to "
+                             "1")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

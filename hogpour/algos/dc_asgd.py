@@ -29,11 +29,10 @@ class DcAsgd(Scheme):
     strength: float | None = None
     """λ₀; unset: the paper's for CIFAR-10, 2 if adaptive, else 0.04."""
     decay: float = 0.95
-    """m of the mean square of gradients, 0 to 1; only if adaptive."""
+    """m of the mean square of gradients, from 0 to below 1; only if adaptive."""
 
     def choices(self) -> Choices:
         usual = 2.0 if self.adaptive else 0.04
         strength = usual if self.strength is None else self.strength
-        if self.adaptive:
-            return Choices(Gradient(), AdaptiveCompensation(strength, self.decay))
-        return Choices(Gradient(), DelayCompensation(strength))
+        adaptive = AdaptiveCompensation(strength, self.decay)  # whose decay is checked, used or not
+        return Choices(Gradient(), adaptive if self.adaptive else DelayCompensation(strength))

@@ -2,6 +2,8 @@
 
 Jiang, Cui, Zhang, Yu, "Heterogeneity-aware Distributed Parameter Servers", SIGMOD 2017. Workers of theirs push every
 few local steps, as Downpour's do; ``exchange/accrue.py`` and ``correction/inverse_staleness.py`` have the two halves.
+With n_fetch = 1, one node with one replica has no staleness and is plain SGD, bit for bit; above, its own pushes since
+its fetch count.
 """
 
 from __future__ import annotations

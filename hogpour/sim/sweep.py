@@ -220,7 +220,7 @@ def _scheme(seed: int, n_push: int, n_fetch: int) -> Scheme:
     if seed % 8 not in (0, 7):
         return Downpour(n_push=n_push, n_fetch=n_fetch, optimiser=Sgd(lr=1.0))
     compensation = AdaptiveCompensation(strength=0.0)
-    return Custom(exchange=Accrue(min(n_push, n_fetch), n_fetch), correction=compensation, optimiser=Sgd(lr=1.0))
+    return Custom(exchange=Accrue(1, 1), correction=compensation, optimiser=Sgd(lr=1.0))
 
 
 def _misfortunes(rng: np.random.Generator, nodes: int, replicas: int, length_s: float) -> dict[str, Any]:

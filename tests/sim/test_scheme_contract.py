@@ -92,6 +92,6 @@ def test_another_seed_is_another_run() -> None:
 def test_what_makes_no_sense_together_is_refused_with_the_reason() -> None:
     with pytest.raises(ValueError, match="InverseStaleness amends what is pushed to a parameter server, and InPlace"):
         hp.Custom(exchange=hp.InPlace(), correction=hp.InverseStaleness())
-    with pytest.raises(ValueError, match="n_push = 4 and n_fetch = 2 these are several; set n_push to at most n_fetch"):
+    with pytest.raises(ValueError, match="n_push = 4 and n_fetch = 2 these are several, of local steps; set both to 1"):
         hp.Custom(exchange=hp.Accrue(4, 2), correction=hp.DelayCompensation())
     assert replace(SCHEMES["custom"], exchange=hp.Accrue()).federated

@@ -35,10 +35,12 @@ class AdaptiveCompensation(Correction):
     strength: float = 2.0
     """λ₀; 2 in the paper."""
     decay: float = 0.95
-    """m; 0.95 for CIFAR-10 and 0 for ImageNet in the paper."""
+    """m, from 0 to below 1; 0.95 for CIFAR-10 and 0 for ImageNet in the paper."""
 
     def __post_init__(self) -> None:
         check_range(self, strength=(0, 1e30), decay=(0, 1))
+        if self.decay == 1:
+            raise ValueError("decay = 1, expected less: the mean square would stay 0")
 
     def apply(self, optimiser: Optimiser, late: Late) -> None:
         if not self.strength:

@@ -30,7 +30,7 @@ class Late:
     """What was pushed; read only."""
     fetched: npt.NDArray[Any] | None
     """The parameters that the gradient was computed on; read only. None: it is not late, or nobody knows them any more
-    (the shard came from another server meanwhile, or the node has fetched twice since)."""
+    (the shard came from another server meanwhile, or the node has fetched too often since; ``origins``)."""
     rows: tuple[npt.NDArray[Any], ...]
     """One for each of ``Correction.rows``, of the pushing node; zeros at its first push."""
     state: tuple[npt.NDArray[Any], ...]
@@ -49,7 +49,7 @@ class Correction(ABC):  # noqa: B024 (the default amends nothing, and is a choic
     __slots__ = ()
     kind: ClassVar[str] = "correction"
     amends: ClassVar[bool] = False
-    """Whether gradients are changed: then what each node fetched is kept until its second fetch after that."""
+    """Whether gradients are changed: then what each node fetched is kept for a while (``origins``)."""
     rows: ClassVar[tuple[str, ...]] = ()
     """Vectors to remember for each node and shard, by name."""
 

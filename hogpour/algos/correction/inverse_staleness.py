@@ -5,7 +5,8 @@ Zhang, Gupta, Lian, Liu, "Staleness-Aware Async-SGD for Distributed Deep Learnin
 αh = 2 sin(π / (2(2τ+1))), so that α₀h < 1 is stable at every τ. Jiang, Cui, Zhang, Yu, "Heterogeneity-aware Distributed
 Parameter Servers", SIGMOD 2017 (DynSGD), divide by τ + 1.
 
-Where a push sums several gradients, its staleness is that of the first. The rate is scaled, not the gradient: to an
+Where a push sums several gradients, its staleness is that of the first; with n_fetch above 1 it counts the node's own
+pushes since its fetch too, so that even a node alone has some. The rate is scaled, not the gradient: to an
 optimiser that divides by its history (Adagrad, Adam) a smaller gradient would be as large as any.
 """
 

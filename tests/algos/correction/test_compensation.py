@@ -82,7 +82,8 @@ def test_in_expectation_the_compensated_gradient_is_the_fresh_one(rng: np.random
     np.testing.assert_allclose(w - one, grads[0] + grads[0] ** 2 * (w - target), rtol=1e-12)
 
 
-@pytest.mark.parametrize("make", [lambda: hp.DelayCompensation(-1.0), lambda: hp.AdaptiveCompensation(decay=1.1),
+@pytest.mark.parametrize("make", [lambda: hp.DelayCompensation(-1.0), lambda: hp.AdaptiveCompensation(decay=1.1), lambda: hp.AdaptiveCompensation(decay=1.0),
+                                  lambda: hp.DcAsgd(adaptive=False, decay=7.0),
                                   lambda: hp.InverseStaleness(2), lambda: hp.DcAsgd(strength=float("nan"))])  # fmt: skip
 def test_numbers_out_of_range_are_refused(make: Any) -> None:
     with pytest.raises(ValueError, match="expected"):

@@ -85,8 +85,8 @@ def adaptive_sgd(params, grad, fetched, square, strength, decay, epsilon, lr):  
     """``adapt`` and ``sgd_apply``, to the same bits.
 
     For 1 MiB in the caches 3.6 times ``sgd_apply``, whose 3 vectors of traffic are 6 here: the same traffic without
-    root and division takes 2.2 times. Two Newton steps on a guess of 1 / √x took 3.7, LLVM's (``fastmath``) 3.2 at
-    less precision; from memory, at 64 MiB, all take 2.1.
+    root and division takes 2.2 times. Two Newton steps on a guess of 1 / √x took 3.6 too, LLVM's (``fastmath``) 3.3 at
+    less precision. From memory, at 64 MiB, this takes 2.1 to 2.2, and so does the traffic alone.
     """
     rest = square.dtype.type(1) - decay
     for k in range(params.size):

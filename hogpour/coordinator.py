@@ -22,12 +22,16 @@ from typing import Literal
 import msgspec
 
 from hogpour.accounts import Accounts
+from hogpour.algos.gate.base import Gate
+from hogpour.algos.gate.open import Open
 from hogpour.errors import ConfigError, RequestFailed
+from hogpour.gatekeeper import Gatekeeper
 from hogpour.net import address as addresses
 from hogpour.net.membership import Member, Membership, spoken
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.beat import Beat, Beaten
+from hogpour.net.wire.gate import UNDECIDED, Arrive, Arrived, Attend
 from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease, Leased
 from hogpour.net.wire.status import Described, Status
@@ -83,10 +87,13 @@ class Coordinator:
         clock: the time, the same that ``tick`` is called with.
         log: told what happened, a line each time.
         first_node: number of the home's incarnation; see ``membership.first_node``.
+        gate: which gradients count, and who waits for whom.
+        step: clock of the shards at the beginning, where the gate makes steps.
 
     Attributes:
         home: incarnation of the coordinator's own node. It lives as long as the coordinator.
         snapshot: what to resume from if a member dies that serves a shard; the node keeps it up to date.
+        gatekeeper: keeps the gate.
         ledger: for snapshots: read its ``state`` before the shards are read.
         command: run; finish: every example is used; stop: somebody asked; fail: it cannot go on.
         reason: why it stops or fails.
@@ -103,6 +110,8 @@ class Coordinator:
         clock: Callable[[], float],
         log: Callable[[str], None],
         first_node: int = 1,
+        gate: Gate | None = None,
+        step: int = 0,
     ) -> None:
         self.terms, self.ledger = terms, ledger
         self.snapshot, self.reason = "", ""
@@ -116,6 +125,9 @@ class Coordinator:
         count = len(bounds) - 1
         shards = ShardMap(1, bounds, (self.home,) * count, ("",) * count)
         self._placement = Placement(shards, peers=peers, log=log, fail=self.fail)
+        self.gatekeeper = Gatekeeper(
+            gate if gate is not None else Open(), step, shard_map=lambda: self.map, peers=peers, log=log, fail=self.fail
+        )
         self._before = ledger.examples_done
         self._warmer: int | None = None  # the member that computes while warming
         self._warm_since: float | None = None
@@ -133,6 +145,8 @@ class Coordinator:
             Ready: self._ready,
             Beat: self._beat,
             Lease: self._lease,
+            Attend: self._attend,
+            Arrive: self._arrive,
             Leave: self._leave,
             Where: self._where,
             Status: self._status,
@@ -149,6 +163,7 @@ class Coordinator:
             self._end("finish", "")
         self._accounts.measure(now)
         self._placement.tick()
+        self.gatekeeper.tick()
 
     def stop(self, reason: str) -> None:
         """End the run on every node, cleanly."""
@@ -160,6 +175,7 @@ class Coordinator:
 
     async def close(self) -> None:
         """Drop what is under way; the last thing to be called."""
+        await self.gatekeeper.close()
         await self._placement.close()
 
     @property
@@ -285,6 +301,22 @@ class Coordinator:
             return Reply(Leased([], False))
         return Reply(Leased(self.ledger.grant(member.node, message.holds, message.want), False))
 
+    def _attend(self, message: Attend, _: memoryview | None) -> Reply:
+        self.gatekeeper.attend(self._known(message.node).node, message.replica, message.present)
+        return _OK
+
+    def _arrive(self, message: Arrive, _: memoryview | None) -> Reply | Awaitable[Reply]:
+        self._known(message.node)
+        answer = self.gatekeeper.arrive(message)
+        return Reply(answer) if isinstance(answer, Arrived) else self._decided(answer)
+
+    async def _decided(self, answer: asyncio.Future[Arrived]) -> Reply:
+        """Wait for the gate, as long as others compute; not so long that whoever asks takes this node for dead."""
+        await asyncio.wait([answer], timeout=self.terms.give_up_s / 4)
+        if answer.cancelled():
+            raise RequestFailed("fenced", "this node was declared dead while it waited at the gate")
+        return Reply(answer.result() if answer.done() else Arrived(UNDECIDED, 0))
+
     def _leave(self, message: Leave, _: memoryview | None) -> Reply | Awaitable[Reply]:
         if self._members.gone(message.node):
             return _OK  # it asks again: the answer was lost
@@ -355,6 +387,7 @@ class Coordinator:
         """Forget a member that holds no ticket, but for what it did. Returns the shards that are lost with it."""
         self._members.leave(member.node)
         self._accounts.close(member.node)
+        self.gatekeeper.forget(member.node)
         lost = self._placement.gone(member.node)
         self._choose_warmer()
         return lost

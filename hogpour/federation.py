@@ -39,6 +39,8 @@ from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.beat import Beat, Beaten
 from hogpour.net.wire.dump import Dump
 from hogpour.net.wire.fetch import Fetch
+from hogpour.net.wire.gate import Arrive, Attend, Commit
+from hogpour.net.wire.held import Held
 from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease
 from hogpour.net.wire.push import Push
@@ -242,11 +244,14 @@ class Federation:
         self._link = Link(
             live,
             job.algorithm.choices().exchange,
+            job.algorithm.choices().gate,
             shard_map,
             node=member.node,
             reach=reach,
             own=self._own,
             own_address=named if self.first or named else None,
+            attend=member.attend,
+            arrive=member.arrive,
             relocate=member.where,
             wake=wake,
             staging=Staging(_STAGING_BYTES),
@@ -352,6 +357,7 @@ class Federation:
         assert self._member is not None
         if self._leasing is not None:
             self._leasing.cancel()
+        self._link.retire()
         await self._guard(self._link.drain())
         await self._guard(self._member.report())
         if self._founding is not None:
@@ -447,6 +453,7 @@ class Federation:
             self._queue.take_all()
             self._link.node = self._member.node
             self._link.drop_pushes()
+            self._link.moved()
 
     def _wake_all(self) -> None:
         for replica in range(self._replicas):
@@ -526,10 +533,14 @@ _BEFORE: Mapping[type[Message], Handler] = {
     Push: _nothing_here,
     Fetch: _nothing_here,
     Dump: _nothing_here,
+    Held: _nothing_here,
+    Commit: _nothing_here,
     Fence: _agreed,
     Leave: _agreed,
     Beat: _nobody_known,
     Lease: _nobody_known,
+    Attend: _nobody_known,
+    Arrive: _nobody_known,
     Ready: _nobody_known,
     Where: _nobody_known,
 }

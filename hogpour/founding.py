@@ -98,6 +98,7 @@ class Founding:
         blocks = Blocks(self._n, job.batch, ready.block_replicas, job.epochs)
         ledger = Ledger(blocks, job.seed, _ledger_state(stored.state, blocks) if stored is not None else LedgerState())
         self.before = ledger.examples_done
+        gate = job.algorithm.choices().gate
         warm = job.algorithm if isinstance(job.algorithm, Downpour) else Downpour()
         terms = Terms(
             job=msgspec.json.encode(job_to_dict(job)),
@@ -118,6 +119,8 @@ class Founding:
             clock=self._loop.time,
             log=lambda line: notify(Notice("member", line)),
             first_node=first_node(entropy(4)),
+            gate=gate,
+            step=origin.shards[0][2],
         )
         self._meta = snapshot.Meta(
             job,
@@ -161,6 +164,9 @@ class Founding:
             if stored is not None:
                 clock = stored.fill(own, dict(zip(names, rows, strict=True)), start=start)
             shards.append((own, rows, clock))
+        if job.algorithm.choices().gate.holds:  # the clock counts steps of all shards; a run without a gate had others
+            newest = max(clock for _, _, clock in shards)
+            shards = [(own, rows, newest) for own, rows, _ in shards]
         return Origin(stored, bounds, tuple(shards))
 
     @staticmethod
@@ -228,7 +234,8 @@ class Founding:
         """
         if self._writer is None:
             return
-        async with self._writing:
+        # Between two steps of a gate all shards are at one clock. Without a gate nobody ever holds this.
+        async with self._writing, self.coordinator.gatekeeper.still:
             # Read first: what the ledger calls done is acknowledged, and so in the shards that are read after this.
             ledger, examples = self.coordinator.ledger.state(), self.coordinator.ledger.examples_done
             try:

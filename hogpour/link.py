@@ -20,12 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hogpour.algos.exchange.base import Exchange
+from hogpour.algos.gate.base import Gate
 from hogpour.errors import PeerLost, RequestFailed
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.staging import Staging
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.fetch import Fetch, Fetched
-from hogpour.net.wire.push import Push, Pushed
+from hogpour.net.wire.gate import LATE, UNDECIDED, Arrive, Arrived
+from hogpour.net.wire.push import DROPPED, Push, Pushed
 from hogpour.shards import ShardMap
 from hogpour.shm.accrual import Sealed, released, sealed
 from hogpour.shm.landing import BUFFER, LANDING, Landing
@@ -47,9 +49,12 @@ class Link:
 
     Args:
         live: arrays of the live segment, with those of ``outlet.outlet_arrays``.
+        gate: whether pushes are decided on, and fetches wait for that.
         reach: address → who answers there; "" is the coordinator's.
         own: what answers requests for the shards that this node serves itself.
         own_address: at which the shard map names this node; None where it serves none.
+        attend: tells the coordinator that a replica of an incarnation takes part, or does not.
+        arrive: tells it that all shards have a push, and returns what becomes of it.
         relocate: asked when a shard is not where the map says; returns a map of a later epoch.
         wake: rings the bell of a replica.
         staging: where fetches land.
@@ -61,18 +66,23 @@ class Link:
         node: incarnation; set again when the node has joined again.
         pushes: acknowledged, counted once for all shards.
         staleness: sum over these pushes of the mean staleness over shards.
+        dropped: acknowledged as too late for their step; not counted in ``pushes``.
+        waited_s: seconds that pushes waited at the gate for others, all together.
     """
 
     def __init__(
         self,
         live: Mapping[str, npt.NDArray[Any]],
         exchange: Exchange,
+        gate: Gate,
         shard_map: ShardMap,
         *,
         node: int,
         reach: Callable[[str], Requests],
         own: Mapping[type[Message], Handler],
         own_address: str | None,
+        attend: Callable[[int, int, bool], Awaitable[None]],
+        arrive: Callable[[Arrive], Awaitable[Arrived]],
         relocate: Callable[[int], Awaitable[ShardMap]],
         wake: Callable[[int], None],
         staging: Staging,
@@ -82,6 +92,11 @@ class Link:
     ) -> None:
         self.node = node
         self.pushes, self.staleness = 0, 0.0
+        self.dropped, self.waited_s = 0, 0.0
+        self._gate, self._attend, self._arrive = gate, attend, arrive
+        self._passing: dict[int, set[int]] = {}  # replica → its pushes that the gate has not let pass, by sequence
+        self._attending: dict[int, bool] = {}  # replica → what the coordinator knows of it
+        self._telling: dict[int, bool] = {}  # replica → what it is being told
         self._map, self._exchange, self._patience_s = shard_map, exchange, patience_s
         self._reach, self._relocate, self._wake, self._staging = reach, relocate, wake, staging
         self._done, self._fenced, self._own, self._own_address = done, fenced, own, own_address
@@ -109,8 +124,11 @@ class Link:
         """Start what is due; called when a replica rang. Cheap where nothing is."""
         # The wishes first: a replica seals and then asks, so what was asked for by now was sealed before.
         ticks = self._landing.wanted()
-        fetch = any(tick > self._landing.landed(replica) for replica, tick in enumerate(ticks))
+        attends = [] if self._gate.open else [self._landing.attends(replica) for replica in range(len(ticks))]
         due = [push for replica in range(len(self._words)) for push in self._new(replica)]
+        if attends:
+            ticks = self._gated(ticks, attends, due)
+        fetch = any(tick > self._landing.landed(replica) for replica, tick in enumerate(ticks))
         if fetch and self._fetching:
             self._again, fetch = True, False
         if not due and not fetch:
@@ -125,8 +143,9 @@ class Link:
             if fetch:
                 fetches.append(self._begin_fetch(shard))
         for push, parts in zip(due, pushes, strict=True):
-            if waiting := [part for part in parts if not isinstance(part, int)]:
-                self._keep(self._answered(push, parts, waiting, self.node))
+            waiting = [part for part in parts if not isinstance(part, int)]
+            if waiting or (attends and parts):
+                self._keep(self._answered(push, parts, waiting, self.node, min(self._clocks_of(push))))
             else:
                 self._acknowledge(push, parts)
         if fetch:
@@ -164,10 +183,17 @@ class Link:
 
     def drop_pushes(self) -> None:
         """Give every sealed buffer back unsent: this incarnation was declared dead, its portions are others' now."""
+        self._attending.clear()
         for replica in range(len(self._words)):
             for push in self._new(replica):
                 self._release(push, ())
             self._wake(replica)
+
+    def retire(self) -> None:
+        """Say that no replica takes part any more: all have ended. Those that wait for others still do."""
+        for replica in range(len(self._words)):
+            self._landing.attend(replica, False)
+        self.moved()
 
     # -- pushes
 
@@ -185,21 +211,26 @@ class Link:
         """Push one shard's part of a sealed buffer; where the shard is this node's own and idle, it is done at once."""
         part = self._map.range(shard)
         payload = self._bytes[push.replica][push.buffer][4 * part.start : 4 * part.stop]
-        # Clocks that are not kept any more were before the oldest that are.
-        clocks = self._landings.get(push.landing) or self._landings[min(self._landings)]
-        message = Push(shard, self.node, push.replica, push.sequence, clocks[shard], push.steps, push.scale)
+        clock = self._clocks_of(push)[shard]
+        message = Push(shard, self.node, push.replica, push.sequence, clock, push.steps, push.scale)
         reply: Awaitable[Reply] | None = None
         if self._map.addresses[shard] == self._own_address:
             with suppress(RequestFailed):  # it is refused below once more
                 given = self._own[Push](message, payload)
                 if isinstance(given, Reply):
                     assert isinstance(given.message, Pushed)
-                    return max(0, given.message.staleness)
+                    return given.message.staleness
                 reply = given
         return self._start(self._push(message, payload, reply))
 
+    def _clocks_of(self, push: Sealed) -> tuple[int, ...]:
+        """Return the clocks of the shards that the first gradient of a push was computed on. Those that are not kept
+        any more were before the oldest that are."""
+        return self._landings.get(push.landing) or self._landings[min(self._landings)]
+
     async def _push(self, message: Push, payload: memoryview, reply: Awaitable[Reply] | None) -> int:
-        """Push to whoever serves the shard, wherever it moves meanwhile; return the staleness.
+        """Push to whoever serves the shard, wherever it moves meanwhile; return the staleness, or what else became of
+        it (``wire.push``).
 
         Args:
             reply: what this node's own server has promised.
@@ -214,7 +245,7 @@ class Link:
                     async with self._lane(known.addresses[message.shard]):
                         answer = await requests.request(message, [payload], deadline_s=self._patience_s)
                 assert isinstance(answer, Pushed)
-                return max(0, answer.staleness)
+                return answer.staleness
             except RequestFailed as error:
                 if error.code != "moved":
                     raise
@@ -225,29 +256,40 @@ class Link:
             await self._follow(known)
 
     async def _answered(
-        self, push: Sealed, parts: list[int | asyncio.Task[int]], waiting: list[asyncio.Task[int]], node: int
+        self, push: Sealed, parts: list[int | asyncio.Task[int]], waiting: list[asyncio.Task[int]], node: int, step: int
     ) -> None:
         try:
-            staleness = await _all(waiting)
+            answers = [part for part in parts if isinstance(part, int)] + (await _all(waiting) if waiting else [])
+            if self._gate.open:
+                self._acknowledge(push, answers)
+            else:
+                await self._pass(push, answers, node, step)
         except RequestFailed as error:
             if error.code != "fenced":
                 raise
-            self._release(push, ())
+            self._free(push)
+            self._report(push, ())
             self._fenced(node)
-            return
-        self._acknowledge(push, [part for part in parts if isinstance(part, int)] + staleness)
+        self._passed(push)
 
     def _acknowledge(self, push: Sealed, staleness: list[Any]) -> None:
         """Every shard has answered a push."""
         if staleness:
             self.pushes += 1
-            self.staleness += sum(staleness) / len(staleness)
+            self.staleness += sum(max(0, one) for one in staleness) / len(staleness)
         self._release(push, push.tickets)
 
     def _release(self, push: Sealed, tickets: tuple[int, ...]) -> None:
         """Give a buffer back, and tell which blocks are done."""
+        self._free(push)
+        self._report(push, tickets)
+
+    def _free(self, push: Sealed) -> None:
+        """Give a buffer back; doing it again changes nothing."""
         released(self._words, push)
         self._rouse(push.replica, BUFFER)
+
+    def _report(self, push: Sealed, tickets: tuple[int, ...]) -> None:
         # A push names blocks whose gradients may be in the one before it, which may be on its way still: after a lost
         # connection they overtake each other, and one without gradients waits for nobody.
         pushes = self._open[push.replica]
@@ -263,6 +305,80 @@ class Link:
         """Wake a replica if that is what it waits for: a ring costs both of them more than a step may take."""
         if self._landing.waits_for(replica) & reason:
             self._wake(replica)
+
+    # -- the gate
+
+    def _gated(self, ticks: list[int], attends: list[bool], due: list[Sealed]) -> list[int]:
+        """Return which wishes the gate allows by now: not those of a replica whose push it has not let pass, nor of one
+        that takes part and is not known to. Tells the coordinator who takes part."""
+        for push in due:
+            if push.steps:
+                self._passing.setdefault(push.replica, set()).add(push.sequence)
+        allowed = []
+        for replica, present in enumerate(attends):
+            passing, known = replica in self._passing, self._attending.get(replica, False)
+            # Counted out before its push has passed, the others could decide without it.
+            if present != known and replica not in self._telling and (present or not passing):
+                self._telling[replica] = present
+                self._keep(self._tell(replica, present, self.node))
+            closed = passing or (present and not known)
+            allowed.append(self._landing.landed(replica) if closed else ticks[replica])
+        return allowed
+
+    async def _tell(self, replica: int, present: bool, node: int) -> None:
+        """Tell the coordinator that a replica takes part, or does not."""
+        try:
+            await self._attend(node, replica, present)
+            if node == self.node:
+                self._attending[replica] = present
+        except RequestFailed as error:
+            if error.code != "fenced":
+                raise
+            self._fenced(node)
+            return  # the next incarnation says it again
+        finally:
+            del self._telling[replica]
+        self.moved()
+
+    async def _pass(self, push: Sealed, answers: list[int], node: int, step: int) -> None:
+        """Bring a push that every shard has through the gate."""
+        loop = asyncio.get_running_loop()
+        if DROPPED in answers:  # a shard had begun the next step: that one was decided without it
+            self._drop(push)
+            return
+        if not self._gate.holds:
+            self._acknowledge(push, answers)
+        asked, began = Arrive(node, push.replica, push.sequence, step), loop.time()
+        answer = await self._arrive(asked)
+        if self._gate.counts_late and self._gate.holds and answer.outcome == UNDECIDED:
+            # Its origin goes on meanwhile. Its blocks are done when it is in the shards, not before.
+            self._free(push)
+            self._passed(push)
+            self.waited_s += loop.time() - began
+            began = 0.0
+        while answer.outcome == UNDECIDED:
+            answer = await self._arrive(asked)
+        if began:
+            self.waited_s += loop.time() - began
+        if answer.outcome == LATE:
+            self._drop(push)
+        elif self._gate.holds:
+            self._acknowledge(push, [answer.staleness])
+
+    def _drop(self, push: Sealed) -> None:
+        """Count a push that came too late. Its examples are used up."""
+        self.dropped += 1
+        self._release(push, push.tickets)
+
+    def _passed(self, push: Sealed) -> None:
+        """Let its replica fetch, unless another one of it is on its way; doing it again changes nothing."""
+        passing = self._passing.get(push.replica)
+        if passing is None or push.sequence not in passing:
+            return
+        passing.discard(push.sequence)
+        if not passing:
+            del self._passing[push.replica]
+            self.moved()
 
     # -- fetches
 

@@ -14,6 +14,7 @@ from hogpour.errors import ClusterFailed, PeerLost, RequestFailed
 from hogpour.net.membership import same_run
 from hogpour.net.requests import Requests
 from hogpour.net.wire.beat import Beat, Beaten
+from hogpour.net.wire.gate import Arrive, Arrived, Attend
 from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease, Leased
 from hogpour.net.wire.where import Map, Where
@@ -135,6 +136,23 @@ class Member:
         """
         self._leaving = True
         await self._ask(Leave(self.node, reason), _LEAVE_S)
+
+    # -- the gate
+
+    async def attend(self, node: int, replica: int, present: bool) -> None:
+        """Say that a replica takes part, or does not any more.
+
+        Raises:
+            RequestFailed: ``fenced``: incarnation ``node`` was declared dead.
+            ClusterFailed: the coordinator is gone.
+        """
+        await self._ask(Attend(node, replica, present))
+
+    async def arrive(self, arrive: Arrive) -> Arrived:
+        """Say that every shard has a gradient, and return what is known of it; as ``attend``."""
+        answer = await self._ask(arrive)
+        assert isinstance(answer, Arrived)
+        return answer
 
     # -- portions
 

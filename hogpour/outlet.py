@@ -50,6 +50,8 @@ class Outlet:
         number: of the replica.
         steps: that this replica has done before, by a predecessor.
         view: shown to the exchange; its ``accrued`` is kept up to date here.
+        gated: others may wait for what this replica pushes, and it for theirs. Then it says when it takes part, and
+            never computes on while its push is decided on.
         ring: wakes the node's link.
         go_on: False ends every wait.
     """
@@ -61,12 +63,13 @@ class Outlet:
         exchange: Exchange,
         view: ReplicaView,
         *,
+        gated: bool = False,
         steps: int,
         ring: Callable[[], None],
         go_on: Callable[[], bool],
     ) -> None:
         self._number, self._exchange, self._view, self._steps = number, exchange, view, steps
-        self._ring, self._go_on = ring, go_on
+        self._ring, self._go_on, self._gated = ring, go_on, gated
         self._accrual = Accrual(live["accrual"][number], live["accrual_tickets"][number], live["accrued"][number])
         self._landing = Landing(live["landing"])
         self.queue = TicketQueue(live["queue"], live["queue_ring"])
@@ -80,6 +83,11 @@ class Outlet:
 
     def before_step(self) -> Generator[Moment, None, bool]:
         """Wait until the next step may be computed; return False where the replica must end."""
+        if self._gated and not self._landing.attends(self._number):
+            # Others wait for it from now on, and what it fetched before may be of a step that is over.
+            self._landing.attend(self._number, True)
+            self._want()
+            self._ring()
         if self._missing() and not (yield from self._await(self._missing)):
             return False
         if not self._view.n_accrued:
@@ -98,8 +106,7 @@ class Outlet:
         if due:
             self._seal()
         if self._steps % self._exchange.n_fetch == 0:
-            self._landing.want(self._number)
-            self._tick, self._tick_step = self._tick + 1, self._steps
+            self._want()
             due = True
         if due:
             self._ring()
@@ -120,6 +127,8 @@ class Outlet:
         while (ticket := self._try_take(announce)) is None:
             if self._accrual.waiting:
                 self._seal()  # whoever waits for others has no reason to keep what it has
+            if self._gated:
+                self._landing.attend(self._number, False)
             self._ring()
             if not (yield from self._await(self._no_blocks)) or (self.queue.closed and not len(self.queue)):
                 return None
@@ -128,7 +137,7 @@ class Outlet:
     def _missing(self) -> int:
         """Return what the next step must wait for."""
         # Tick k was asked for after step k·n_fetch; it must have landed before step (k+1)·n_fetch is computed.
-        overdue = self._steps + 1 - self._tick_step >= self._exchange.n_fetch
+        overdue = self._gated or self._steps + 1 - self._tick_step >= self._exchange.n_fetch
         missing = 0 if self._accrual.free else BUFFER
         if self._landing.landed(self._number) < self._tick - (not overdue):
             missing |= LANDING
@@ -155,6 +164,10 @@ class Outlet:
 
     def _try_take(self, announce: Callable[[int], None]) -> int | None:
         return None if self._landing.held(self._number) else self.queue.take(announce)
+
+    def _want(self) -> None:
+        self._landing.want(self._number)
+        self._tick, self._tick_step = self._tick + 1, self._steps
 
     def _seal(self) -> None:
         self._accrual.seal()

@@ -1,9 +1,9 @@
 """File name → class: how a job file's words become objects, and objects words again.
 
-A layer, loss, optimiser, schedule, exchange, correction or scheme is a file in the folder of its kind, and the file's
-name is its name in job files; the class in it has the same letters (``max_pool2d.py`` holds ``MaxPool2D``). One new
-thing is one new file. A thing of the user's own is named ``"package.module:Class"``. Being found means being tested:
-the contract tests run over ``available``.
+A layer, loss, optimiser, schedule, exchange, gate, correction or scheme is a file in the folder of its kind, and the
+file's name is its name in job files; the class in it has the same letters (``max_pool2d.py`` holds ``MaxPool2D``). One
+new thing is one new file. A thing of the user's own is named ``"package.module:Class"``. Being found means being
+tested: the contract tests run over ``available``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ FOLDERS: Mapping[str, str] = {
     "optimiser": "hogpour.algos.optim",
     "schedule": "hogpour.algos.schedule",
     "exchange": "hogpour.algos.exchange",
+    "gate": "hogpour.algos.gate",
     "correction": "hogpour.algos.correction",
     "scheme": "hogpour.algos",
 }

@@ -17,6 +17,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from math import isfinite
 
 import msgspec
@@ -25,14 +26,19 @@ import numpy.typing as npt
 
 from hogpour.algos.correction.base import Correction, Late
 from hogpour.algos.correction.plain import Plain
+from hogpour.algos.gate.base import Gate
+from hogpour.algos.gate.open import Open
 from hogpour.algos.optim.base import Optimiser
 from hogpour.errors import RequestFailed
+from hogpour.held import Step
 from hogpour.net.membership import same_run, spoken
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.dump import Dump, Dumped, Window
 from hogpour.net.wire.fetch import Fetch, Fetched
-from hogpour.net.wire.push import Push, Pushed
+from hogpour.net.wire.gate import Commit, Committed
+from hogpour.net.wire.held import Held, HeldPush
+from hogpour.net.wire.push import DROPPED, HELD, REPEATED, Push, Pushed
 from hogpour.net.wire.status import Fence, Report, Reported
 from hogpour.shard import Copies, Shard, Update, Vector
 from hogpour.stats import ShardState
@@ -63,6 +69,7 @@ class Server:
     Args:
         optimiser: how pushes are applied.
         correction: how late ones are amended.
+        gate: whether they wait here until their step is decided.
         copies_bytes: memory for shards that are updated while somebody still reads them as they were.
         inline_elements: a shard of more than this has its kernels run in the event loop's executor.
 
@@ -75,6 +82,7 @@ class Server:
         self,
         optimiser: Optimiser,
         correction: Correction | None = None,
+        gate: Gate | None = None,
         *,
         copies_bytes: int = 32 << 20,
         inline_elements: int = INLINE_ELEMENTS,
@@ -83,12 +91,15 @@ class Server:
         self._past: deque[ShardState] = deque(maxlen=_MAX_PAST)  # of shards that were dropped
         self._optimiser, self._inline_elements = optimiser, inline_elements
         self._correction = correction if correction is not None else Plain()
+        self._gate = gate if gate is not None else Open()
         self._shards: dict[int, Shard] = {}
         self._copies = Copies(copies_bytes)
         self._stalled: dict[int, Shard] = {}  # the push whose turn it is waits for a reader to be done
         self._refused: dict[int, None] = {}  # incarnations, the oldest entry first
         for late in _nothing(optimiser, self._correction):
             self._correction.apply(optimiser, late)
+        if self._gate.holds:
+            _step_of_nothing(optimiser).run()
 
     # -- what the node says ---------------------------------------------------------------------------------------
 
@@ -121,18 +132,24 @@ class Server:
         self.drop(shard)  # it may have been here before, and come back before the map said that it went
         arrays = [_owned(array, params.size) for array in (params, *rows)]
         windows = [window for window in windows if window.node not in self._refused]
-        self._shards[shard] = Shard(shard, arrays, start, clock, windows, self._correction)
+        gated = self._gate.holds
+        self._shards[shard] = Shard(shard, arrays, start, clock, windows, self._correction, gated=gated)
 
-    def install(self, dumped: Dumped, memory: memoryview, start: int) -> None:
+    def install(
+        self, dumped: Dumped, memory: memoryview, start: int, held: Iterable[tuple[Push, memoryview]] = ()
+    ) -> None:
         """Serve a shard that another server gave up.
 
         Args:
             dumped: its answer.
             memory: the payload of that answer, of ``dump_bytes``; copied.
             start: element of the model's vector that the shard begins with.
+            held: gradients that wait there for their step; copied.
         """
         arrays = np.frombuffer(memory, np.float32).reshape(1 + len(self._optimiser.state), -1)
         self.open(dumped.shard, arrays[0], arrays[1:], start=start, clock=dumped.clock, windows=dumped.windows)
+        for push, grad in held:
+            self._shards[dumped.shard].held.hold(push, np.frombuffer(grad, np.float32))
 
     def dump_bytes(self, size: int) -> int:
         """Return how long the payload of ``Dumped`` is for a shard of ``size`` elements."""
@@ -193,6 +210,8 @@ class Server:
             Fetch: self._fetch,
             Push: self._push,
             Dump: self._dump,
+            Held: self._held,
+            Commit: self._commit,
             Fence: self._fence,
             Report: self._report,
         }
@@ -225,6 +244,39 @@ class Server:
         shard = self._find(dump.shard)
         begin = partial(self._begin_dump, shard, dump)
         return self._in_turn(shard, begin) if shard.turns else begin()
+
+    def _held(self, held: Held, payload: memoryview | None) -> Reply:
+        """Answer whoever takes a shard over. Nothing comes to it or goes from it any more."""
+        del payload
+        shard = self._find(held.shard)
+        self._check_member(held.node)
+        if not shard.given_up or not 0 <= held.number < len(shard.held):
+            raise RequestFailed("wrong", f"shard {shard.number}: asked for gradient {held.number} of those that wait "
+                                f"here, and there are {len(shard.held) if shard.given_up else 0}")  # fmt: skip
+        push, grad = next(islice(shard.held, held.number, None))
+        return Reply(HeldPush(push), [memoryview(grad).cast("B").toreadonly()])
+
+    async def _commit(self, commit: Commit, payload: memoryview | None) -> Reply:
+        """Apply a step to the shards that are here; answers when all of them have it."""
+        del payload
+        if not commit.counted:
+            raise RequestFailed("wrong", f"step {commit.step}: has no gradients")
+        parts = []
+        for number in commit.shards:
+            shard = self._shards.get(number)
+            if shard is not None and not shard.given_up:
+                parts.append(self._in_turn(shard, partial(self._begin_step, shard, commit)))
+        done = []
+        for part in parts:  # no deadline: this process works on it
+            try:
+                reply = await part
+            except RequestFailed as error:
+                if error.code != "moved":
+                    raise
+            else:
+                assert isinstance(reply.message, Committed)
+                done += reply.message.shards
+        return Reply(Committed(done))
 
     def _fence(self, fence: Fence, payload: memoryview | None) -> Reply:
         del payload
@@ -263,7 +315,9 @@ class Server:
         windows = shard.windows
         if windows.repeats(node, replica, push.sequence):
             shard.count_repeated()
-            return Reply(Pushed(shard.number, shard.clock, -1))
+            return Reply(Pushed(shard.number, shard.clock, REPEATED))
+        if self._gate.holds:
+            return self._hold(shard, push, payload)
         if len(windows) >= MAX_ORIGINS and not windows.knows(node, replica):
             raise RequestFailed("busy", f"shard {shard.number}: remembers {MAX_ORIGINS} replicas, no room for another")
         moved = shard.thaw(self._copies)
@@ -280,6 +334,51 @@ class Server:
             self._copies.release(update.left)
         return _pushed(shard, update)
 
+    def _hold(self, shard: Shard, push: Push, payload: memoryview) -> Reply:
+        """Let a push wait for its step."""
+        outcome = HELD
+        if not self._gate.counts_late and push.clock < shard.clock:
+            outcome = DROPPED
+            shard.count_dropped(1)
+        elif not shard.held.has(push):
+            if len(shard.held) >= MAX_ORIGINS:
+                raise RequestFailed("busy", f"shard {shard.number}: {MAX_ORIGINS} gradients wait for their step")
+            shard.held.hold(push, np.frombuffer(payload, np.float32))
+        return Reply(Pushed(shard.number, shard.clock, outcome))
+
+    def _begin_step(self, shard: Shard, commit: Commit) -> Reply | Step | None:
+        """Apply a step, or prepare what a thread is to apply; as ``_begin_push``."""
+        if shard.given_up:
+            raise _moved(shard.number)
+        if shard.clock > commit.step:  # it has it: the answer was lost
+            return Reply(Committed([shard.number]))
+        if shard.clock < commit.step:
+            raise RequestFailed("wrong", f"shard {shard.number}: at clock {shard.clock}, told of step {commit.step}")
+        moved = shard.thaw(self._copies)
+        if moved is None:
+            return None
+        counted = commit.counted
+        held = shard.held.take([(one.node, one.replica, one.sequence) for one in counted])
+        if held is None:
+            raise RequestFailed("wrong", f"shard {shard.number}: lacks a gradient of step {commit.step}")
+        for one in counted:
+            shard.windows.add(one.node, one.replica, one.sequence)
+        step = Step(held, [one.staleness for one in counted], self._correction.scale, self._optimiser, shard.params,
+                    shard.rows, moved, shard.scratch, shard.clock + 1)  # fmt: skip
+        if shard.size > self._inline_elements:
+            return step
+        try:
+            step.run()
+        finally:
+            self._copies.release(step.left)
+        return self._stepped(shard, step)
+
+    def _stepped(self, shard: Shard, step: Step) -> Reply:
+        shard.count_step(step)
+        shard.held.give_back(step.arrays)
+        shard.count_dropped(shard.held.free(shard.clock, self._refused, late=not self._gate.counts_late))
+        return Reply(Committed([shard.number]))
+
     def _begin_fetch(self, shard: Shard, node: int) -> Reply:
         if shard.given_up:
             raise _moved(shard.number)
@@ -293,7 +392,7 @@ class Server:
         if shard.given_up and not dump.give_up:  # but the taker may ask again: the first answer may be lost
             raise _moved(shard.number)
         shard.given_up = dump.give_up
-        return self._frozen(Dumped(shard.number, shard.clock, list(shard.windows)), shard.vectors[:])
+        return self._frozen(Dumped(shard.number, shard.clock, list(shard.windows), len(shard.held)), shard.vectors[:])
 
     def _frozen(self, message: Message, vectors: list[Vector]) -> Reply:
         """Return a reply that reads live arrays: nobody writes them until it was sent."""
@@ -308,7 +407,7 @@ class Server:
 
     # -- turns ----------------------------------------------------------------------------------------------------
 
-    def _in_turn(self, shard: Shard, begin: Callable[[], Reply | Update | None]) -> Awaitable[Reply]:
+    def _in_turn(self, shard: Shard, begin: Callable[[], Reply | Update | Step | None]) -> Awaitable[Reply]:
         if len(shard.turns) >= MAX_TURNS:
             raise RequestFailed("busy", f"shard {shard.number}: {MAX_TURNS} requests wait for it")
         turn = _Turn(begin, partial(self._advance, shard))
@@ -326,7 +425,7 @@ class Server:
                 turn.begun = True
                 try:
                     outcome = turn.begin()
-                    if isinstance(outcome, Update):
+                    if isinstance(outcome, Update | Step):
                         self._start(shard, turn, outcome)
                         return
                 except Exception as error:  # whoever asked is told; the next one has its turn
@@ -339,7 +438,7 @@ class Server:
                     turn.set_result(outcome)
             turns.popleft()
 
-    def _start(self, shard: Shard, turn: _Turn, update: Update) -> None:
+    def _start(self, shard: Shard, turn: _Turn, update: Update | Step) -> None:
         """Run a kernel in a thread. Whatever happens to the request: the turn ends when the kernel has ended."""
         try:
             running = turn.get_loop().run_in_executor(None, update.run)
@@ -348,10 +447,12 @@ class Server:
             raise
         running.add_done_callback(partial(self._applied, shard, turn, update))
 
-    def _applied(self, shard: Shard, turn: _Turn, update: Update, running: asyncio.Future[None]) -> None:
+    def _applied(
+        self, shard: Shard, turn: _Turn, update: Update | Step, running: asyncio.Future[None]
+    ) -> None:
         error = running.exception()
         if error is None:
-            turn.set_result(_pushed(shard, update))
+            turn.set_result(self._stepped(shard, update) if isinstance(update, Step) else _pushed(shard, update))
         else:
             turn.set_exception(error)
         shard.turns.popleft()
@@ -368,7 +469,7 @@ class _Turn(asyncio.Future[Reply]):
     is let go of here, or the shard would stay frozen for ever.
     """
 
-    def __init__(self, begin: Callable[[], Reply | Update | None], advance: Callable[[], None]) -> None:
+    def __init__(self, begin: Callable[[], Reply | Update | Step | None], advance: Callable[[], None]) -> None:
         super().__init__(loop=asyncio.get_running_loop())
         self.begin, self._advance, self.begun = begin, advance, False
 
@@ -395,6 +496,14 @@ def _nothing(optimiser: Optimiser, correction: Correction) -> Iterator[Late]:
         params, grad, scratch = np.zeros((3, 16), np.float32)
         rows, state = (tuple(np.zeros((len(named), 16), np.float32)) for named in (correction.rows, optimiser.state))
         yield Late(params, grad, fetched, rows, state, scratch, 1.0, 1)
+
+
+def _step_of_nothing(optimiser: Optimiser) -> Step:
+    """Return a step of two gradients of nothing to nothing."""
+    params, total, *grads = np.zeros((4, 16), np.float32)
+    rows = tuple(np.zeros(16, np.float32) for _ in optimiser.state)
+    held = [(Push(0, 0, 0, sequence, 0, 1, 1.0), grad) for sequence, grad in enumerate(grads)]
+    return Step(held, [0, 0], lambda _: 1.0, optimiser, params, rows, [], total, 1)
 
 
 def _pushed(shard: Shard, update: Update) -> Reply:

@@ -14,6 +14,8 @@ from hogpour.net.membership import spoken
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.dump import Adopt, Dump, Dumped
+from hogpour.net.wire.held import Held, HeldPush
+from hogpour.net.wire.push import Push
 from hogpour.server import Server
 from hogpour.shards import ShardMap
 
@@ -39,7 +41,8 @@ class Serving:
     """
 
     def __init__(self, scheme: Scheme, reach: Callable[[str], Requests]) -> None:
-        self.server = Server(scheme.optimiser, scheme.choices().correction)
+        choices = scheme.choices()
+        self.server = Server(scheme.optimiser, choices.correction, choices.gate)
         self.address = ""
         self.map: ShardMap | None = None
         self._reach = reach
@@ -98,9 +101,18 @@ class Serving:
         dump = Dump(shard, True, node)
         try:
             answer = await self._reach(source).request(dump, into=memory, deadline_s=_BRING_S)
+            assert isinstance(answer, Dumped)
+            held = [await self._held(shard, k, part.stop - part.start, source) for k in range(answer.held)]
         except PeerLost as error:
             raise RequestFailed("busy", f"shard {shard}: {error}") from error
-        assert isinstance(answer, Dumped)
         if node != self.node:
             raise RequestFailed("fenced", f"shard {shard}: it came for node {spoken(node)}, which was declared dead")
-        self.server.install(answer, memory, part.start)
+        self.server.install(answer, memory, part.start, held)
+
+    async def _held(self, shard: int, number: int, size: int, source: str) -> tuple[Push, memoryview]:
+        """Have another server, which has given a shard up, hand over a gradient that waits there."""
+        memory = memoryview(bytearray(4 * size))
+        asked = Held(shard, self.node, number)
+        answer = await self._reach(source).request(asked, into=memory, deadline_s=_BRING_S)
+        assert isinstance(answer, HeldPush)
+        return answer.push, memory

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from hogpour.algos.correction.base import Correction, Late
 from hogpour.algos.correction.plain import Plain
 from hogpour.algos.optim.base import Optimiser
+from hogpour.held import HeldPushes, Step
 from hogpour.net.membership import MOST_MEMBERS
 from hogpour.net.wire.dump import Window
 from hogpour.net.wire.push import Push
@@ -118,19 +119,22 @@ class Shard:
         arrays: parameters, then optimiser rows; (size,) float32 each, the shard's own from now on.
         start: element of the model's vector that it begins with.
         correction: what late pushes are amended by; decides what is remembered of their nodes.
+        gated: whether pushes wait here for their step.
 
     Attributes:
+        scratch: memory whose content means nothing; empty where neither correction nor gate needs it.
         origins: that memory; None where the correction asks for none.
+        held: pushes that wait for their step to be decided, where a gate holds them.
         turns: requests that wait for each other, the first one being served; kept by ``server``.
         given_up: another node takes it over; nobody is served but that node.
     """
 
-    __slots__ = ("_amended", "_histogram", "_repeated", "_scratch", "_staleness", "_steps", "clock",
-                 "given_up", "number", "origins", "params", "pushes", "rows", "size", "start", "turns", "vectors",
-                 "windows")  # fmt: skip
+    __slots__ = ("_amended", "_dropped", "_histogram", "_repeated", "_staleness", "_steps", "clock",
+                 "given_up", "held", "number", "origins", "params", "pushes", "rows", "scratch", "size", "start",
+                 "turns", "vectors", "windows")  # fmt: skip
 
     def __init__(self, number: int, arrays: Sequence[npt.NDArray[np.float32]], start: int, clock: int,
-                 windows: Iterable[Window], correction: Correction) -> None:  # fmt: skip
+                 windows: Iterable[Window], correction: Correction, *, gated: bool = False) -> None:  # fmt: skip
         self.number, self.start, self.clock = number, start, clock
         self.size = arrays[0].size
         self.vectors = [Vector(array) for array in arrays]
@@ -138,9 +142,10 @@ class Shard:
         self.windows = Windows(windows)
         self.given_up = False
         self.origins = Origins(self.size, len(correction.rows), MOST_MEMBERS) if correction.amends else None
-        self._scratch = np.empty(self.size if correction.amends else 0, np.float32)
+        self.scratch = np.empty(self.size if correction.amends or gated else 0, np.float32)
+        self.held = HeldPushes()
         self.turns: deque[Any] = deque()
-        self.pushes = self._repeated = self._steps = self._staleness = self._amended = 0
+        self.pushes = self._repeated = self._dropped = self._steps = self._staleness = self._amended = 0
         self._histogram = [0] * STALENESS_COUNTS
 
     def thaw(self, copies: Copies) -> list[tuple[Vector, Vector]] | None:
@@ -169,6 +174,10 @@ class Shard:
         """Say that a push was not applied because it had been."""
         self._repeated += 1
 
+    def count_dropped(self, pushes: int) -> None:
+        """Say that so many pushes came too late for their step."""
+        self._dropped += pushes
+
     def remembered(
         self, push: Push, *, late: bool
     ) -> tuple[npt.NDArray[np.float32] | None, tuple[npt.NDArray[np.float32], ...], npt.NDArray[np.float32]] | None:
@@ -178,7 +187,7 @@ class Shard:
         rows = self.origins.rows_of(push.node)
         if rows is None:
             return None
-        return self.origins.params_of(push.node, push.clock) if late else None, rows, self._scratch
+        return self.origins.params_of(push.node, push.clock) if late else None, rows, self.scratch
 
     def staleness(self, push: Push) -> int:
         """Return how many updates late a push would be applied now."""
@@ -186,15 +195,23 @@ class Shard:
 
     def count_applied(self, update: Update) -> int:
         """Say that a push was applied; return its staleness."""
-        push = update.push
-        staleness = self.staleness(push)
+        staleness = self.staleness(update.push)
         self.clock += 1
+        self._count(update.push, staleness, amended=update.amended)
+        return staleness
+
+    def count_step(self, step: Step) -> None:
+        """Say that the gradients of a step were applied, as one update."""
+        self.clock += 1
+        for push, staleness, factor in zip(step.pushes, step.staleness, step.factors, strict=True):
+            self._count(push, staleness, amended=factor != 1)
+
+    def _count(self, push: Push, staleness: int, *, amended: bool) -> None:
         self.pushes += 1
-        self._amended += update.amended
+        self._amended += amended
         self._steps += push.steps
         self._staleness += staleness
         self._histogram[min(staleness, STALENESS_COUNTS - 1)] += 1
-        return staleness
 
     def state(self) -> ShardState:
         """Return what there is to tell."""
@@ -206,6 +223,7 @@ class Shard:
             clock=self.clock,
             pushes=self.pushes,
             repeated=self._repeated,
+            dropped=self._dropped,
             amended=self._amended,
             steps=self._steps,
             origins=len(self.windows),

@@ -147,6 +147,8 @@ class ShardState:
     """Pushes applied."""
     repeated: int
     """Pushes not applied because they had been."""
+    dropped: int
+    """Pushes not applied because they came too late for their step."""
     amended: int
     """Late pushes that were amended: their rate, or their gradient by what its node had fetched."""
     steps: int

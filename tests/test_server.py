@@ -444,7 +444,7 @@ def test_staleness_is_counted_by_how_late_a_push_is() -> None:
     for sequence, clock in enumerate((100, 101, 50, 105, 0), 1):
         now(server, push(sequence, 1, clock=clock, steps=sequence), ones())
     assert server.states()[1] == ShardState(
-        shard=1, start=0, stop=SIZE, clock=105, pushes=5, repeated=0, amended=0, steps=15, origins=1,
+        shard=1, start=0, stop=SIZE, clock=105, pushes=5, repeated=0, dropped=0, amended=0, steps=15, origins=1,
         staleness=(3, *[0] * 51, 1, *[0] * 10, 1), mean_staleness=(52 + 104) / 5,
     )  # fmt: skip
     assert server.states()[0].mean_staleness == 0.0

@@ -33,7 +33,7 @@ CLUSTER = ClusterState(
 
 def shard(k: int, **changes: Any) -> ShardState:
     state = ShardState(
-        shard=k, start=1000 * k, stop=1000 * k + 1000, clock=5100, pushes=5000, repeated=3, amended=0, steps=20_000, origins=18,
+        shard=k, start=1000 * k, stop=1000 * k + 1000, clock=5100, pushes=5000, repeated=3, dropped=0, amended=0, steps=20_000, origins=18,
         staleness=(1000, 3500, 400, 0, 100), mean_staleness=0.94,
     )  # fmt: skip
     return replace(state, **changes)

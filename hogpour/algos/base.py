@@ -1,7 +1,7 @@
 """The contract of schemes: a named combination of choices, with the paper's constants as defaults.
 
 A scheme is a frozen dataclass in a short file of its own. What each choice answers is in the contract of its kind:
-``algos/exchange``, ``algos/correction`` and ``algos/optim``.
+``algos/exchange``, ``algos/gate``, ``algos/correction`` and ``algos/optim``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import ClassVar
 from hogpour.algos.correction.base import Correction
 from hogpour.algos.correction.plain import Plain
 from hogpour.algos.exchange.base import Exchange
+from hogpour.algos.gate.base import Gate
+from hogpour.algos.gate.open import Open
 from hogpour.algos.optim.base import Optimiser
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.algos.schedule.base import Schedule
@@ -33,8 +35,12 @@ class Choices:
     """What becomes of a gradient where it was computed, what a node sends and takes in."""
     correction: Correction = field(default_factory=Plain)
     """How lateness is amended."""
+    gate: Gate = field(default_factory=Open)
+    """Which gradients count, and who waits for whom."""
 
     def __post_init__(self) -> None:
+        if not self.gate.open:
+            self._check_gate()
         if not self.exchange.federated and not isinstance(self.correction, Plain):
             raise ValueError(f"{type(self.correction).__name__} amends what is pushed to a parameter server, and "
                              f"{type(self.exchange).__name__} pushes nothing; set an exchange that does")  # fmt: skip
@@ -43,6 +49,24 @@ class Choices:
             raise ValueError(f"{type(self.correction).__name__} amends a push by the parameters that its gradient was "
                              f"computed on, and with {numbers} these are several, of local steps; set both to "
                              "1")  # fmt: skip
+
+    def _check_gate(self) -> None:
+        gate, exchange = type(self.gate).__name__, type(self.exchange).__name__
+        if not self.exchange.federated:
+            raise ValueError(f"{gate} decides on what is pushed to parameter servers, and {exchange} pushes nothing; "
+                             "set an exchange that does")  # fmt: skip
+        if self.exchange.n_push != self.exchange.n_fetch:
+            numbers = f"n_push = {self.exchange.n_push} and n_fetch = {self.exchange.n_fetch}"
+            raise ValueError(f"{gate} lets an origin fetch when its push is decided on, got {numbers}; set both to the "
+                             "same")  # fmt: skip
+        if not self.gate.holds:
+            return
+        if self.correction.amends:
+            raise ValueError(f"{type(self.correction).__name__} amends one gradient by the parameters that it meets, "
+                             f"and {gate} applies the mean of several; set another correction, or no gate")  # fmt: skip
+        if not self.gate.counts_late and not isinstance(self.correction, Plain):
+            raise ValueError(f"{type(self.correction).__name__} amends late gradients, and {gate} drops them; set one "
+                             "of the two")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,8 @@ from hogpour.algos.correction.base import Correction
 from hogpour.algos.correction.plain import Plain
 from hogpour.algos.exchange.base import Exchange
 from hogpour.algos.exchange.gradient import Gradient
+from hogpour.algos.gate.base import Gate
+from hogpour.algos.gate.open import Open
 
 __all__ = ["Custom"]
 
@@ -30,8 +32,10 @@ class Custom(Scheme):
 
     exchange: Exchange = field(default_factory=Gradient, metadata={"kind": "exchange"})
     """What becomes of a gradient where it was computed: ``gradient``, ``accrue``, ``in_place``."""
+    gate: Gate = field(default_factory=Open, metadata={"kind": "gate"})
+    """Which gradients count, and who waits: ``open``, ``barrier``, ``quorum``, ``slack``."""
     correction: Correction = field(default_factory=Plain, metadata={"kind": "correction"})
     """How lateness is amended: ``plain``, ``inverse_staleness``, ``delay_compensation``, ``adaptive_compensation``."""
 
     def choices(self) -> Choices:
-        return Choices(self.exchange, self.correction)
+        return Choices(self.exchange, self.correction, self.gate)

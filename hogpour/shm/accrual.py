@@ -170,8 +170,11 @@ def sealed(words: npt.NDArray[np.int64], tickets: npt.NDArray[np.int64], replica
 
 
 def released(words: npt.NDArray[np.int64], push: Sealed) -> None:
-    """Give a buffer back to its writer: all shards have answered."""
+    """Give a buffer back to its writer: all shards have answered. Doing it again changes nothing: the writer may have
+    sealed the next push in it."""
     line = words[push.replica, 1 + push.buffer]
+    if accrual_load(line, _STATE) != push.sequence:
+        return
     line[_N_TICKETS] = 0
     accrual_store(line, _STATE, -push.sequence)
 

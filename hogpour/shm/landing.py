@@ -21,7 +21,7 @@ BUFFER, LANDING, BLOCKS = 1, 2, 4
 WORDS = (2, LINE_BYTES // 8)
 """Shape of the words of one replica, int64: a line written by the replica, one written by the link."""
 
-_WANTED, _REASON = 0, 1  # of the replica's line
+_WANTED, _REASON, _ATTENDS = 0, 1, 2  # of the replica's line
 _LANDED, _NUMBER, _HELD = 0, 1, 2  # of the link's line
 
 
@@ -48,6 +48,14 @@ class Landing:
         both sides are sequentially consistent, so that one of the two sees the other and no ring is missed.
         """
         landing_store(self._words[replica, 0], _REASON, reasons)
+
+    def attend(self, replica: int, present: bool) -> None:
+        """Say that a replica takes part in gated steps, or does not any more: after it has sealed what it had."""
+        landing_store(self._words[replica, 0], _ATTENDS, int(present))
+
+    def attends(self, replica: int) -> bool:
+        """Return whether it does. Looked at before the buffers, the link sees all that was sealed before a no."""
+        return bool(fetch_add(self._words[replica, 0], _ATTENDS, 0))
 
     def number(self, replica: int) -> int:
         """Return how many landings there were; what a replica computes next is computed on that one or a later one."""

@@ -12,6 +12,8 @@ by other means than the code that it watches, and writes down where the two disa
     fenced          an incarnation that a server was told is dead has nothing applied there any more
     leases          a portion is held by one member; it is done once, and what is done is in the shards
     maps            epochs grow, and all who know an epoch know the same map
+    gates           a step is of as many gradients as its gate asks for, none of them late where late ones are dropped,
+                    and no origin computes further ahead than it may (``gate_books``)
     calm            where nothing was disturbed, nobody is declared dead
 
 A death may take what it takes: portions that are given out again are used twice at most as often as they were given
@@ -29,12 +31,15 @@ from typing import Any
 
 import numpy as np
 
+from hogpour.gatekeeper import Gatekeeper
+from hogpour.held import Step
 from hogpour.link import Link
 from hogpour.net.membership import Membership, same_run, spoken
 from hogpour.placement import Placement
 from hogpour.server import Server
 from hogpour.serving import Serving
 from hogpour.shard import Shard, Update
+from hogpour.sim.gate_books import GateBooks
 from hogpour.sim.loop import Loop
 from hogpour.tickets import Ledger
 
@@ -77,6 +82,7 @@ class Witness:
         self._handed: dict[Any, int] = {}  # vector → checksum when its first reader came
         self._holders: dict[int, int] = {}
         self._done: set[int] = set()
+        self._gates = GateBooks(self._say)
         self._maps: dict[int, Any] = {}  # epoch → map, of the newest run
         self._placement: Placement | None = None  # of the newest run
         self._newest: Any = None  # map that was seen
@@ -86,6 +92,14 @@ class Witness:
         for cls, name, look in (
             (Update, "run", self._on_update),
             (Shard, "count_applied", self._on_applied),
+            (Step, "run", self._on_step),
+            (Shard, "count_step", self._on_stepped),
+            (Link, "_drop", self._on_drop),
+            (Link, "_complete", self._gates.on_landing),
+            (Gatekeeper, "attend", self._gates.on_attend),
+            (Gatekeeper, "arrive", self._gates.on_arrive),
+            (Gatekeeper, "forget", self._gates.on_forget),
+            (Gatekeeper, "_commit", self._gates.on_commit),
             (Server, "open", self._on_open),
             (Server, "forget", self._on_forget),
             (Server, "_begin_fetch", self._on_begin_fetch),
@@ -135,13 +149,13 @@ class Witness:
             if shard.clock != expected:
                 self._say(f"kept: shard {number} ends at clock {shard.clock}, {expected} updates were applied to it")
             ticks, pushed = float(shard.params.sum(dtype=np.float64)), self._sums.get(number, 0.0)
-            if self._batches is not None and ticks != pushed:
+            if self._batches is not None and abs(ticks - pushed) > 1e-3 * self._gates.gated:
                 self._say(f"kept: shard {number} holds {ticks:g} ticks, {pushed:g} were pushed to it")
         if not finished or self._batches is None:
             return
         for ticket in range(total):
-            counts = self._counts(ticket)
-            if min(counts, default=0) < 1:
+            counts, dropped = self._counts(ticket)
+            if min(map(sum, zip(counts, dropped, strict=True)), default=0) < 1:
                 self._say(f"kept: the run has finished, and ticket {ticket} is in the shards {counts} times")
             if max(counts, default=0) > max(1, self.granted.get(ticket, 0)):
                 self._say(f"once: ticket {ticket} was given out {self.granted.get(ticket, 0)} times and is in the "
@@ -172,9 +186,7 @@ class Witness:
     def _on_update(self, update: Update) -> None:
         push = update.push
         key = (push.shard, push.node, push.replica, push.sequence)
-        expected, got = self._sealed.get(key), zlib.crc32(update._late.grad)
-        if expected is not None and got != expected:
-            self._say(f"whole: push {_named(key)} is applied with other content than it was sealed with")
+        self._look_at_content(key, update._late.grad)
         if self._placement is not None and same_run(push.node, self._placement._home):
             self._sums[push.shard] = self._sums.get(push.shard, 0.0) - float(update._late.grad.sum(dtype=np.float64))
 
@@ -183,19 +195,53 @@ class Witness:
         key = (shard.number, push.node, push.replica, push.sequence)
 
         def after(_: int) -> None:
-            self.applied += 1
-            if key in self._pushes:
-                self._say(f"once: push {_named(key)} is applied a second time")
-            self._pushes.add(key)
-            if self._placement is not None and not same_run(push.node, self._placement._home):
-                return  # members of a run whose first node died serve each other until they notice
-            tick = (shard.number, shard.clock)
-            if tick in self._clocks:
-                self._say(f"once: shard {shard.number} has two updates number {shard.clock}: it has two histories")
-            self._clocks.add(tick)
-            self._ticks[shard.number] = self._ticks.get(shard.number, 0) + 1
+            self._count(key)
+            self._tick(shard, push.node)
 
         return after
+
+    def _count(self, key: tuple[int, int, int, int]) -> None:
+        self.applied += 1
+        if key in self._pushes:
+            self._say(f"once: push {_named(key)} is applied a second time")
+        self._pushes.add(key)
+
+    def _tick(self, shard: Shard, node: int) -> None:
+        if self._placement is not None and not same_run(node, self._placement._home):
+            return  # members of a run whose first node died serve each other until they notice
+        tick = (shard.number, shard.clock)
+        if tick in self._clocks:
+            self._say(f"once: shard {shard.number} has two updates number {shard.clock}: it has two histories")
+        self._clocks.add(tick)
+        self._ticks[shard.number] = self._ticks.get(shard.number, 0) + 1
+
+    def _look_at_content(self, key: tuple[int, int, int, int], grad: Any) -> None:
+        expected, got = self._sealed.get(key), zlib.crc32(grad)
+        if expected is not None and got != expected:
+            self._say(f"whole: push {_named(key)} is applied with other content than it was sealed with")
+
+    # -- steps of several pushes
+
+    def _on_step(self, step: Step) -> None:
+        for push, grad in zip(step.pushes, step.arrays, strict=True):
+            self._look_at_content((push.shard, push.node, push.replica, push.sequence), grad)
+        number = step.pushes[0].shard
+        if self._placement is not None and same_run(step.pushes[0].node, self._placement._home):
+            total = sum(float(grad.sum(dtype=np.float64)) for grad in step.arrays)
+            self._sums[number] = self._sums.get(number, 0.0) - total / len(step.arrays)
+
+    def _on_stepped(self, shard: Shard, step: Step) -> Callable[[Any], None]:
+        def after(_: Any) -> None:
+            for push in step.pushes:
+                self._count((shard.number, push.node, push.replica, push.sequence))
+            self._tick(shard, step.pushes[0].node)
+            self._gates.stepped(shard, step)
+
+        return after
+
+    def _on_drop(self, link: Link, push: Any) -> None:
+        self._nodes.pop((link, push.replica, push.sequence), None)
+        self._gates.dropped(np.frombuffer(link._bytes[push.replica][push.buffer], np.float32))
 
     def _on_sealed(self, link: Link, push: Any, shard: int) -> None:
         part = link._map.range(shard)
@@ -272,6 +318,7 @@ class Witness:
             books.clear()
         newest = {number: shard for (number, _), shard in self._held.items()}  # they were opened last
         self._begun = {number: shard.clock for number, shard in newest.items()}
+        self._gates.begin(self._begun)
         self._sums = {number: float(shard.params.sum(dtype=np.float64)) for number, shard in newest.items()}
         if not any(self._begun.values()):
             self.granted.clear()  # nothing of the runs before is in the shards
@@ -338,15 +385,17 @@ class Witness:
         owners = self._placement.map.owners if self._placement is not None else ()
         return {k: shard for (k, server), shard in self._held.items() if k < len(owners) and server.node == owners[k]}
 
-    def _counts(self, ticket: int) -> list[int]:
-        """Return how often each batch of a ticket is in the shards."""
+    def _counts(self, ticket: int) -> tuple[list[int], list[int]]:
+        """Return how often each batch of a ticket is in the shards, and how often it came too late."""
         assert self._batches is not None
+        if self._gates.gated:  # a step has the mean of what it counts
+            return self._gates.counts(self._batches(ticket))
         found = []
         for element in self._batches(ticket):
             for shard in self._shards().values():
                 if shard.start <= element < shard.start + shard.size:
                     found.append(round(float(np.float32(shard.params[element - shard.start]))))
-        return found
+        return found, [0] * len(found)
 
 
 def _named(key: tuple[int, int, int, int]) -> str:

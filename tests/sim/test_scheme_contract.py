@@ -3,8 +3,10 @@ delay it is plain SGD, with delay, loss and a straggler it learns, and a seed ha
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -20,19 +22,30 @@ from hogpour.sim.witness import Witness
 
 
 def combinations() -> dict[str, Any]:
-    """Every scheme by its name, and every exchange with every correction that it may have."""
+    """Every scheme by its name, and every exchange with every gate and every correction that it may have. A step of the
+    mean of four gradients wants a higher rate."""
     found = {name: cls() for name, cls in registry.available("scheme").items()}
-    for exchange, kind in registry.available("exchange").items():
-        for correction, amends in registry.available("correction").items():
-            try:
-                found[f"{exchange}+{correction}"] = hp.Custom(exchange=kind(), correction=amends())
-            except ValueError:
-                assert not kind.federated, f"{exchange} with {correction} is refused"
-    return {name: scheme for name, scheme in found.items() if scheme.federated}
+    kinds = (registry.available(kind).items() for kind in ("exchange", "gate", "correction"))
+    for (exchange, sends), (gate, counts), (correction, amends) in product(*kinds):
+        with suppress(ValueError):
+            scheme = hp.Custom(exchange=sends(), gate=counts(), correction=amends())
+            found[f"{exchange}+{gate}+{correction}"] = scheme
+    found = {name: scheme for name, scheme in found.items() if scheme.federated}
+    return {
+        name: replace(scheme, optimiser=hp.Sgd(0.3)) if scheme.choices().gate.holds else scheme
+        for name, scheme in found.items()
+    }
 
 
 SCHEMES = combinations()
 every_scheme = pytest.mark.parametrize("name", SCHEMES)
+
+
+def test_what_is_refused_is_known() -> None:
+    """Two exchanges, four gates, four corrections: without those that amend late gradients where none is counted, and
+    those that need one gradient where a step is of several."""
+    sent = [name for name in SCHEMES if "+" in name]
+    assert len(sent) == 2 * (4 + 4 + 1 + 2)
 
 
 def job_of(name: str, **changes: Any) -> hp.Job:

@@ -43,6 +43,8 @@ class Dumped(Message, frozen=True):
     shard: int
     clock: int
     windows: list[Window]
+    held: int = 0
+    """Gradients that wait there for their step; ask for each of them with ``Held``."""
 
 
 class Adopt(Message, frozen=True):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from hogpour.net.wire.base import Message
 
-__all__ = ["Push", "Pushed"]
+__all__ = ["DROPPED", "HELD", "REPEATED", "Push", "Pushed"]
+
+REPEATED, HELD, DROPPED = -1, -2, -3
+"""In place of a staleness: it was applied before; it waits for its step to be decided (``wire.gate``); it came too late
+for its step and is not applied."""
 
 
 class Push(Message, frozen=True):
@@ -29,7 +33,7 @@ class Push(Message, frozen=True):
 
 
 class Pushed(Message, frozen=True):
-    """The gradient is in the shard, now or since an earlier try."""
+    """The gradient is in the shard, now or since an earlier try; or what else became of it."""
 
     KIND = 23
 
@@ -37,4 +41,4 @@ class Pushed(Message, frozen=True):
     clock: int
     """Shard clock after it was applied (a repeated push: as it is now)."""
     staleness: int
-    """Shard clock when it was applied minus that of its fetch; -1 for a repeated push."""
+    """Shard clock when it was applied minus that of its fetch; or ``REPEATED``, ``HELD``, ``DROPPED``."""

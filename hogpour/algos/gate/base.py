@@ -1,0 +1,69 @@
+"""The contract of gates: the second of the four choices that make a scheme. Decides, and does no I/O.
+
+An origin is one replica of one node. A gate knows of it what its cluster has heard: whether it is *present*, that is
+computes or is about to, and how many of its gradients have arrived. Whoever has no block to train on, died or left is
+not present, and no gate waits for it.
+
+A gate that ``holds`` makes steps of several gradients: servers keep what arrives and apply it when a step is decided,
+once for all shards (``gatekeeper``), so that all have seen the same gradients in the same order. A gate that does not
+hold lets servers apply each push as it comes, and may still have origins wait for each other (``ahead``).
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import ClassVar
+
+from numba import njit
+
+__all__ = ["Gate", "gate_add", "gate_begin", "gate_end"]
+
+
+class Gate(ABC):  # noqa: B024 (what it does not say, it does not ask for)
+    """Which gradients count. Subclasses are frozen dataclasses."""
+
+    __slots__ = ()
+    kind: ClassVar[str] = "gate"
+    open: ClassVar[bool] = False
+    """Nobody waits and everything counts: there is nothing to ask the gate."""
+    holds: ClassVar[bool] = False
+    """Gradients wait at the servers until enough are there, and are applied as one: as their mean."""
+    counts_late: ClassVar[bool] = True
+    """With ``holds``: gradients computed on parameters of an earlier step count too. Otherwise they are dropped, and an
+    origin waits until its gradient is decided on, since what it computed meanwhile would be late."""
+
+    def needed(self, present: int) -> int:
+        """Return how many gradients make a step; with ``holds``.
+
+        Args:
+            present: origins that are, at least 0.
+
+        Returns:
+            At least 1. Where late ones are dropped at most ``present``, or nobody could ever go on.
+        """
+        raise NotImplementedError(f"{type(self).__name__} holds no gradients")
+
+    def ahead(self) -> int | None:
+        """Return by how many gradients an origin may be ahead of the slowest one present; None: by any number."""
+        return None
+
+
+@njit(cache=True, nogil=True)
+def gate_begin(total, grad, weight):  # type: ignore[no-untyped-def]
+    """total = weight · grad, the first gradient of a step."""
+    for k in range(total.size):
+        total[k] = weight * grad[k]
+
+
+@njit(cache=True, nogil=True)
+def gate_add(total, grad, weight):  # type: ignore[no-untyped-def]
+    """total += weight · grad, the next one."""
+    for k in range(total.size):
+        total[k] += weight * grad[k]
+
+
+@njit(cache=True, nogil=True)
+def gate_end(total, count):  # type: ignore[no-untyped-def]
+    """total /= count: the mean of a step. Divided, not multiplied by a reciprocal, which would round twice."""
+    for k in range(total.size):
+        total[k] /= count

@@ -1,0 +1,36 @@
+"""Quorum: a step is made of the first c = ⌊λ/n⌋ gradients, whoever they are from and however late.
+
+n-softsync (Zhang, Gupta, Lian, Liu 2016, section 3.1): with λ learners the server updates after c gradients, each of
+them weighted by its own learning rate before they are averaged (``correction/inverse_staleness.py``: α/τ). n = 1 takes
+as many as there are learners, n = λ every gradient by itself. Learners wait for their push to arrive and for the
+parameters that they fetch, never for others.
+
+What the paper leaves open: λ is how many origins are present, and changes with them. A learner that is faster than
+others may have several gradients in a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hogpour.algos.gate.base import Gate
+
+__all__ = ["Quorum"]
+
+
+@dataclass(frozen=True, slots=True)
+class Quorum(Gate):
+    """⌊present / n⌋ gradients, at least 1."""
+
+    holds: ClassVar[bool] = True
+
+    n: int = 1
+    """Steps in which each learner takes part once on average, at least 1; about the mean staleness, too."""
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"n = {self.n}, expected at least 1")
+
+    def needed(self, present: int) -> int:
+        return max(1, present // self.n)

@@ -1,0 +1,141 @@
+"""Gradients that wait at a shard until their step is decided, and the step that is made of them.
+
+A gradient is copied when it comes, since its origin goes on with its own memory, and is freed with its step, or with
+the first step that it is too late for. What waits is bounded: an origin whose late gradients are dropped has one
+gradient under way, and where late ones count a step is made as soon as enough are there. Knows no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.algos.gate.base import gate_add, gate_begin, gate_end
+from hogpour.algos.optim.base import Optimiser
+from hogpour.net.wire.push import Push
+
+__all__ = ["HeldPushes", "Step"]
+
+Floats = npt.NDArray[np.float32]
+Key = tuple[int, int, int]
+
+
+class HeldPushes:
+    """The gradients that wait at one shard, in the order of their coming."""
+
+    __slots__ = ("_free", "_held")
+
+    def __init__(self) -> None:
+        self._held: dict[Key, tuple[Push, Floats]] = {}
+        self._free: list[Floats] = []  # memory that is mapped, for as many as ever waited at once
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[tuple[Push, Floats]]:
+        return iter(self._held.values())
+
+    def has(self, push: Push) -> bool:
+        """Whether this push waits here already."""
+        return _key(push) in self._held
+
+    def hold(self, push: Push, grad: Floats) -> None:
+        """Keep a copy of a gradient."""
+        array = self._free.pop() if self._free else np.empty(grad.size, np.float32)
+        array[...] = grad
+        self._held[_key(push)] = push, array
+
+    def take(self, keys: Sequence[Key]) -> list[tuple[Push, Floats]] | None:
+        """Remove and return gradients, in this order; None, and nothing is removed, where one is not here. The arrays
+        are the caller's until it gives them back."""
+        if any(key not in self._held for key in keys):
+            return None
+        return [self._held.pop(key) for key in keys]
+
+    def give_back(self, arrays: Sequence[Floats]) -> None:
+        """Reuse this memory for what comes next."""
+        self._free.extend(arrays)
+
+    def free(self, clock: int, gone: Collection[int], *, late: bool) -> int:
+        """Free what no step will count: gradients of nodes that are gone and, with ``late``, those that were computed
+        on parameters older than ``clock``. Returns how many late ones."""
+        found = [
+            (key, push.node not in gone)
+            for key, (push, _) in self._held.items()
+            if push.node in gone or (late and push.clock < clock)
+        ]
+        for key, _ in found:
+            self._free.append(self._held.pop(key)[1])
+        return sum(member for _, member in found)
+
+
+class Step:
+    """The gradients of one step that are about to be applied, as their weighted mean. It may run in a thread.
+
+    Zhang et al. 2016 (equation 4): g = 1/c · Σ α(τ_k) Δθ_k. The factors of the rates, of the schedule and of what
+    lateness makes of it, go as far as they are common to all into the rate, and the rest into the weights of the sum,
+    so that a step of one gradient is what a push without a gate would be.
+
+    Args:
+        held: what ``HeldPushes.take`` returned, summed in this order.
+        staleness: of each.
+        scale: staleness → factor of the rate.
+        params, rows: of the shard.
+        moved: (old, new) vectors of the shard that are frozen and what replaces them; see ``shard.Shard.thaw``.
+        total: (size,) float32, scratch memory.
+        t: the shard's clock after it.
+
+    Attributes:
+        pushes, staleness: of the gradients.
+        factors: what ``scale`` said of each.
+        arrays: of the gradients, to be given back.
+    """
+
+    __slots__ = ("_moved", "_optimiser", "_params", "_rows", "_t", "_total", "_weights", "arrays", "factors",
+                 "lr_scale", "pushes", "staleness")  # fmt: skip
+
+    def __init__(
+        self,
+        held: Sequence[tuple[Push, Floats]],
+        staleness: Sequence[int],
+        scale: Callable[[int], float],
+        optimiser: Optimiser,
+        params: Floats,
+        rows: tuple[Floats, ...],
+        moved: Sequence[tuple[Any, Any]],
+        total: Floats,
+        t: int,
+    ) -> None:
+        self.pushes = [push for push, _ in held]
+        self.arrays = [array for _, array in held]
+        self.staleness = list(staleness)
+        self.factors = [scale(late) for late in staleness]
+        self._optimiser, self._params, self._rows = optimiser, params, rows
+        self._moved, self._total, self._t = moved, total, t
+        rates = [push.scale * factor for push, factor in zip(self.pushes, self.factors, strict=True)]
+        # Where all are equal their mean is that, which a division by their number may miss by a bit.
+        self.lr_scale = rates[0] if len(set(rates)) == 1 else sum(rates) / len(rates)
+        self._weights = [rate / self.lr_scale if self.lr_scale else 1.0 for rate in rates]
+
+    @property
+    def left(self) -> list[Any]:
+        """The frozen vectors that it copies from; it counts as a reader of them until it has run."""
+        return [old for old, _ in self._moved]
+
+    def run(self) -> None:
+        """Copy what is frozen, then apply."""
+        for old, new in self._moved:
+            new.array[...] = old.array
+        total, real = self._total, np.float32
+        gate_begin(total, self.arrays[0], real(self._weights[0]))
+        for array, weight in zip(self.arrays[1:], self._weights[1:], strict=True):
+            gate_add(total, array, real(weight))
+        gate_end(total, real(len(self.arrays)))
+        self._optimiser.apply(self._params, total, self._rows, lr_scale=self.lr_scale, t=self._t)
+
+
+def _key(push: Push) -> Key:
+    return push.node, push.replica, push.sequence

@@ -1,0 +1,30 @@
+"""Held: gradients that wait at a shard for their step to be decided, and move with the shard to its next server."""
+
+from __future__ import annotations
+
+from hogpour.net.wire.base import Message
+from hogpour.net.wire.push import Push
+
+__all__ = ["Held", "HeldPush"]
+
+
+class Held(Message, frozen=True):
+    """Ask the server that has given a shard up for one of the gradients that wait there."""
+
+    KIND = 55
+    ANSWER = "HeldPush"
+
+    shard: int
+    node: int
+    """Incarnation of the asker."""
+    number: int
+    """0, 1, 2 ..., below ``Dumped.held``."""
+
+
+class HeldPush(Message, frozen=True):
+    """It, with its gradient as the payload."""
+
+    KIND = 56
+    PAYLOAD = True
+
+    push: Push

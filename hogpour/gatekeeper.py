@@ -88,6 +88,7 @@ class Gatekeeper:
         self._present: dict[Origin, int] = {}  # → its clock, where a gate bounds how far ahead it may be
         self._heard: dict[Origin, int] = {}  # → highest sequence that has arrived
         self._pool: dict[tuple[int, int, int], _Arrival] = {}  # in the order of arrival
+        self._deciding: dict[tuple[int, int, int], _Arrival] = {}  # of the step that is being applied
         self._outcomes: dict[Origin, dict[int, Arrived]] = {}
         self._waiting: dict[Origin, asyncio.Future[Arrived]] = {}  # those that are too far ahead
         self._committing: asyncio.Task[None] | None = None
@@ -132,8 +133,8 @@ class Gatekeeper:
 
     def _arrive_in_pool(self, arrive: Arrive) -> Arrived | asyncio.Future[Arrived]:
         origin, key = (arrive.node, arrive.replica), (arrive.node, arrive.replica, arrive.sequence)
-        if key in self._pool:
-            return self._pool[key].decided
+        if (there := self._pool.get(key) or self._deciding.get(key)) is not None:
+            return there.decided
         known = self._outcomes.setdefault(origin, {})
         if arrive.sequence in known:
             return known[arrive.sequence]
@@ -165,7 +166,8 @@ class Gatekeeper:
         else:  # all that are there, in an order that no delay changes
             arrivals.sort(key=lambda one: (one.node, one.replica))
         for one in arrivals:
-            del self._pool[one.node, one.replica, one.sequence]
+            key = one.node, one.replica, one.sequence
+            self._deciding[key] = self._pool.pop(key)
         step, self.step = self.step, self.step + 1
         self._committing = asyncio.get_running_loop().create_task(self._commit(step, arrivals))
         self._committing.add_done_callback(self._committed)
@@ -211,6 +213,7 @@ class Gatekeeper:
         if task.cancelled() or task.exception() is not None:
             return  # ``tick`` raises it
         self._committing = None
+        self._deciding.clear()
         self._look()
 
     def _note(self, origin: Origin, sequence: int, answer: Arrived) -> Arrived:
@@ -259,7 +262,7 @@ class Gatekeeper:
         if self._committing is not None:
             self._committing.cancel()
             await asyncio.wait([self._committing])  # no deadline: a request that is cancelled ends
-        for one in self._pool.values():
+        for one in (*self._pool.values(), *self._deciding.values()):
             one.decided.cancel()
         for waiting in self._waiting.values():
             waiting.cancel()

@@ -124,7 +124,7 @@ class Link:
         """Start what is due; called when a replica rang. Cheap where nothing is."""
         # The wishes first: a replica seals and then asks, so what was asked for by now was sealed before.
         ticks = self._landing.wanted()
-        attends = [] if self._gate.open else [self._landing.attends(replica) for replica in range(len(ticks))]
+        attends = [self._landing.attends(replica) for replica in range(len(ticks))] if self._gate.closes else []
         due = [push for replica in range(len(self._words)) for push in self._new(replica)]
         if attends:
             ticks = self._gated(ticks, attends, due)
@@ -260,10 +260,10 @@ class Link:
     ) -> None:
         try:
             answers = [part for part in parts if isinstance(part, int)] + (await _all(waiting) if waiting else [])
-            if self._gate.open:
-                self._acknowledge(push, answers)
-            else:
+            if self._gate.closes:
                 await self._pass(push, answers, node, step)
+            else:
+                self._acknowledge(push, answers)
         except RequestFailed as error:
             if error.code != "fenced":
                 raise

@@ -70,6 +70,7 @@ class Outlet:
     ) -> None:
         self._number, self._exchange, self._view, self._steps = number, exchange, view, steps
         self._ring, self._go_on, self._gated = ring, go_on, gated
+        self._entered = False
         self._accrual = Accrual(live["accrual"][number], live["accrual_tickets"][number], live["accrued"][number])
         self._landing = Landing(live["landing"])
         self.queue = TicketQueue(live["queue"], live["queue_ring"])
@@ -83,8 +84,10 @@ class Outlet:
 
     def before_step(self) -> Generator[Moment, None, bool]:
         """Wait until the next step may be computed; return False where the replica must end."""
-        if self._gated and not self._landing.attends(self._number):
-            # Others wait for it from now on, and what it fetched before may be of a step that is over.
+        if self._gated and not (self._entered and self._landing.attends(self._number)):
+            # Others wait for it from now on, and what it fetched before may be of a step that is over. So may what a
+            # predecessor fetched that was killed behind a seal: its gradient, not this one, is that of the step.
+            self._entered = True
             self._landing.attend(self._number, True)
             self._want()
             self._ring()
@@ -105,7 +108,7 @@ class Outlet:
         due = self._view.n_accrued >= self._exchange.n_push
         if due:
             self._seal()
-        if self._steps % self._exchange.n_fetch == 0:
+        if not self._gated and self._steps % self._exchange.n_fetch == 0:
             self._want()
             due = True
         if due:
@@ -172,6 +175,8 @@ class Outlet:
     def _seal(self) -> None:
         self._accrual.seal()
         self._refresh()
+        if self._gated:  # at the end of a window, wherever that is: what comes next is of the next step
+            self._want()
 
     def _refresh(self) -> None:
         self._view.accrued, self._view.n_accrued = self._accrual.buffer, self._accrual.count

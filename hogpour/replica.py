@@ -155,7 +155,7 @@ class Replica:
                 number,
                 self._exchange,
                 self._view,
-                gated=not job.algorithm.choices().gate.open,
+                gated=job.algorithm.choices().gate.closes,
                 steps=int(self._clocks.steps[number]),
                 ring=on_block,
                 go_on=self._go_on,

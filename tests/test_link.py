@@ -15,12 +15,15 @@ from serving import Kernels
 
 from hogpour import link as module
 from hogpour.algos.exchange.accrue import Accrue
+from hogpour.algos.gate.base import Gate
+from hogpour.algos.gate.open import Open
 from hogpour.errors import PeerLost, RequestFailed
 from hogpour.link import Link
 from hogpour.net.requests import Reply
 from hogpour.net.staging import PAGE_BYTES, Staging
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.fetch import Fetch, Fetched
+from hogpour.net.wire.gate import Arrive, Arrived
 from hogpour.net.wire.push import Push, Pushed
 from hogpour.outlet import outlet_arrays
 from hogpour.shards import ShardMap
@@ -69,7 +72,7 @@ class Node:
     """A link with the words of its replicas, and nobody around it."""
 
     def __init__(self, shards: int = 3, replicas: int = 1, *, own: dict[type[Message], Any] | None = None,
-                 own_address: str | None = None, staging: int = 1 << 20) -> None:  # fmt: skip
+                 own_address: str | None = None, staging: int = 1 << 20, gate: Gate | None = None) -> None:  # fmt: skip
         n = SIZE * shards
         layout = Layout.pack([("params", (n,), np.float32), *outlet_arrays(n, replicas)])
         self.live = layout.views(bytearray(layout.size))
@@ -82,11 +85,20 @@ class Node:
         self.map = ShardMap(1, tuple(SIZE * k for k in range(shards + 1)), (1,) * shards, tuple("abcdef"[:shards]))
         self.relocations: list[tuple[int, asyncio.Future[ShardMap]]] = []
         self.staging = Staging(staging)
+        self.attended: list[tuple[int, int, bool]] = []
+        self.arrivals: list[tuple[Arrive, asyncio.Future[Arrived]]] = []
         self.link = Link(
-            self.live, Accrue(1, 1), self.map, node=7, reach=lambda address: At(self, address), own=own or {},
-            own_address=own_address, relocate=self.relocate, wake=self.woken.append, staging=self.staging,
+            self.live, Accrue(1, 1), gate or Open(), self.map, node=7, reach=lambda address: At(self, address), own=own or {},
+            own_address=own_address, attend=self.attend, arrive=self.arrive, relocate=self.relocate, wake=self.woken.append, staging=self.staging,
             done=self.done.append, fenced=self.fenced.append, patience_s=10.0,
         )  # fmt: skip
+
+    async def attend(self, node: int, replica: int, present: bool) -> None:
+        self.attended.append((node, replica, present))
+
+    async def arrive(self, arrive: Arrive) -> Arrived:
+        self.arrivals.append((arrive, asyncio.get_running_loop().create_future()))
+        return await self.arrivals[-1][1]
 
     async def relocate(self, epoch: int) -> ShardMap:
         self.relocations.append((epoch, asyncio.get_running_loop().create_future()))

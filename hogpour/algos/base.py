@@ -39,7 +39,7 @@ class Choices:
     """Which gradients count, and who waits for whom."""
 
     def __post_init__(self) -> None:
-        if not self.gate.open:
+        if self.gate.closes:
             self._check_gate()
         if not self.exchange.federated and not isinstance(self.correction, Plain):
             raise ValueError(f"{type(self.correction).__name__} amends what is pushed to a parameter server, and "

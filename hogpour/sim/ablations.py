@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from hogpour import federation, member
 from hogpour.coordinator import Coordinator
+from hogpour.gatekeeper import Gatekeeper
 from hogpour.link import Link
 from hogpour.net.membership import Membership
 from hogpour.net.peer import Peer
@@ -16,6 +19,7 @@ from hogpour.net.wire.join import Join
 from hogpour.origins import Origins
 from hogpour.placement import Placement
 from hogpour.server import Server
+from hogpour.serving import Serving
 from hogpour.shard import Shard
 from hogpour.shm.accrual import Accrual, released
 from hogpour.sim.witness import replaced
@@ -102,6 +106,35 @@ def _newest_fetch(params_of: Any) -> Any:
     return newest
 
 
+def _held_by_nobody(bring: Any) -> Any:
+    async def bring_nothing(self: Serving, shard: int, source: str) -> None:
+        await bring(self, shard, source)
+        self.server._shards[shard].held.free(0, {push.node for push, _ in self.server._shards[shard].held}, late=False)
+
+    return bring_nothing
+
+
+def _told_once(commit: Any) -> Any:
+    async def once(self: Gatekeeper, step: int, arrivals: Any) -> None:
+        tell = self._tell
+
+        async def told(address: str, what: Any) -> list[int]:
+            await tell(address, what)
+            return what.shards
+
+        self._tell = told  # type: ignore[method-assign]
+        try:
+            await commit(self, step, arrivals)
+        finally:
+            self._tell = tell  # type: ignore[method-assign]
+
+    return once
+
+
+def _never_late(arrive: Any) -> Any:
+    return lambda self, what: arrive(self, msgspec.structs.replace(what, step=self.step))
+
+
 ABLATIONS: Mapping[str, Ablation] = {
     "window": Ablation(
         "a push that comes again is applied once", Windows, "repeats", lambda _: lambda *_: False, 13, "once: ",
@@ -118,11 +151,11 @@ ABLATIONS: Mapping[str, Ablation] = {
         14, "fenced: ",
     ),
     "run": Ablation(
-        "nothing of a run before this one is applied", Server, "_check_member", lambda _: lambda *_: None, 4, "kept: ",
+        "nothing of a run before this one is applied", Server, "_check_member", lambda _: lambda *_: None, 54, "kept: ",
     ),
     "attempt": Ablation(
         "a block is done when it was done under the lease that holds it", member, "leased",
-        lambda _: lambda ticket, lease: ticket, 772, "leases: ",
+        lambda _: lambda ticket, lease: ticket, 1087, "leases: ",
     ),
     "frozen push": Ablation(
         "an accrual buffer is not written before its push is answered", Accrual, "free",
@@ -163,6 +196,26 @@ ABLATIONS: Mapping[str, Ablation] = {
     "own fetch": Ablation(
         "a late gradient is amended by the parameters that it was computed on", Origins, "params_of", _newest_fetch, 15,
         "origins: ",
+    ),
+    "presence": Ablation(
+        "no gate waits for a member that is dead or has left", Gatekeeper, "forget", lambda _: lambda *_: None, 112,
+        "ends: ",
+    ),
+    "slack": Ablation(
+        "nobody gets further ahead of the slowest than s", Gatekeeper, "_may_go", lambda _: lambda *_: True, 44,
+        "gates: ",
+    ),
+    "retire": Ablation(
+        "no gate waits for replicas that have ended", Link, "retire", lambda _: lambda *_: None, 460, "ends: ",
+    ),
+    "held": Ablation(
+        "gradients that wait for their step move with their shard", Serving, "_bring", _held_by_nobody, 52, "ends: ",
+    ),
+    "told again": Ablation(
+        "a step is told again until every shard has it", Gatekeeper, "_commit", _told_once, 868, "kept: ",
+    ),
+    "late": Ablation(
+        "a gradient of an earlier step is dropped where late ones are", Gatekeeper, "arrive", _never_late, 52, "ends: ",
     ),
     "handing over": Ablation(
         "a member that leaves stays until its shards are with others", Coordinator, "_may_go",

@@ -34,7 +34,7 @@ class GateBooks:
         say: writes a violation down.
 
     Attributes:
-        gated: steps of several gradients were made.
+        gated: steps of several gradients are made.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -62,7 +62,6 @@ class GateBooks:
 
     def stepped(self, shard: Shard, step: Step) -> None:
         """A shard has applied a step."""
-        self.gated = True
         counted: Counter[int] = Counter()
         for grad in step.arrays:
             for element in np.flatnonzero(grad):
@@ -102,6 +101,7 @@ class GateBooks:
 
     def on_commit(self, keeper: Gatekeeper, step: int, arrivals: list[Any]) -> None:
         """A step is decided."""
+        self.gated = True
         gate = keeper._gate
         needed, present = gate.needed(len(self._clocks)), len(self._clocks)
         what = f"gates: step {step} is of {len(arrivals)} gradients, {present} origins take part"

@@ -25,6 +25,9 @@ from hogpour.algos.correction.adaptive_compensation import AdaptiveCompensation
 from hogpour.algos.custom import Custom
 from hogpour.algos.downpour import Downpour
 from hogpour.algos.exchange.accrue import Accrue
+from hogpour.algos.gate.barrier import Barrier
+from hogpour.algos.gate.quorum import Quorum
+from hogpour.algos.gate.slack import Slack
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.config import ClusterConfig, Job
 from hogpour.data import arrays
@@ -214,10 +217,13 @@ def scenario_of(seed: int) -> tuple[Scenario, Job]:
 def _scheme(seed: int, n_push: int, n_fetch: int) -> Scheme:
     """Return what trains: what is counted must be applied as it is, whatever a server remembers beside it.
 
-    Of every eight seeds two have servers that remember what each node fetched, for a compensation of strength 0; drawn
-    by the seed's number, so that those which the ablations name are what they were.
+    Of every eight seeds two have a gate, and one has servers that remember what each node fetched, for a compensation
+    of strength 0; drawn by the seed's number, so that those which the ablations name are what they were.
     """
-    if seed % 8 not in (0, 7):
+    if seed % 4 == 0:
+        gates = Barrier(), Barrier(backups=1), Quorum(1 + n_fetch % 2), Slack(n_fetch - 1)
+        return Custom(exchange=Accrue(n_push, n_push), gate=gates[seed // 4 % 4], optimiser=Sgd(lr=1.0))
+    if seed % 8 != 7:
         return Downpour(n_push=n_push, n_fetch=n_fetch, optimiser=Sgd(lr=1.0))
     compensation = AdaptiveCompensation(strength=0.0)
     return Custom(exchange=Accrue(1, 1), correction=compensation, optimiser=Sgd(lr=1.0))

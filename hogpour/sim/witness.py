@@ -155,7 +155,7 @@ class Witness:
             return
         for ticket in range(total):
             counts, dropped = self._counts(ticket)
-            if min(map(sum, zip(counts, dropped, strict=True)), default=0) < 1:
+            if _least(counts, dropped) < 1:
                 self._say(f"kept: the run has finished, and ticket {ticket} is in the shards {counts} times")
             if max(counts, default=0) > max(1, self.granted.get(ticket, 0)):
                 self._say(f"once: ticket {ticket} was given out {self.granted.get(ticket, 0)} times and is in the "
@@ -361,8 +361,8 @@ class Witness:
             for ticket in mine:
                 del self._holders[ticket]
                 self._done.add(ticket)
-                if self._batches is not None and min(self._counts(ticket), default=0) < 1:
-                    self._say(f"leases: ticket {ticket} is done, and in the shards {self._counts(ticket)} times")
+                if self._batches is not None and _least(*self._counts(ticket)) < 1:
+                    self._say(f"leases: ticket {ticket} is done, and in the shards {self._counts(ticket)[0]} times")
 
         return after
 
@@ -396,6 +396,11 @@ class Witness:
                 if shard.start <= element < shard.start + shard.size:
                     found.append(round(float(np.float32(shard.params[element - shard.start]))))
         return found, [0] * len(found)
+
+
+def _least(counts: list[int], dropped: list[int]) -> int:
+    """Return how often the batch that was used least was used: it is in the shards, or came too late for its step."""
+    return min(map(sum, zip(counts, dropped, strict=True)), default=0)
 
 
 def _named(key: tuple[int, int, int, int]) -> str:

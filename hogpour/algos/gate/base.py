@@ -24,8 +24,8 @@ class Gate(ABC):  # noqa: B024 (what it does not say, it does not ask for)
 
     __slots__ = ()
     kind: ClassVar[str] = "gate"
-    open: ClassVar[bool] = False
-    """Nobody waits and everything counts: there is nothing to ask the gate."""
+    closes: ClassVar[bool] = True
+    """Whether it ever keeps a gradient or an origin waiting. Of one that does not, nothing is asked."""
     holds: ClassVar[bool] = False
     """Gradients wait at the servers until enough are there, and are applied as one: as their mean."""
     counts_late: ClassVar[bool] = True

@@ -14,4 +14,4 @@ __all__ = ["Open"]
 class Open(Gate):
     """No gate."""
 
-    open: ClassVar[bool] = True
+    closes: ClassVar[bool] = False

@@ -22,7 +22,7 @@ from hogpour.config import Job
 from hogpour.errors import ConfigError, HogpourError, ResourceError
 from hogpour.node import Node
 from hogpour.preparation import examine
-from hogpour.stats import Notice, ShardState
+from hogpour.stats import ClusterProgress, Notice, ShardState
 
 __all__ = ["Point", "Trial", "check_plot", "compare", "names_in", "pushed", "train", "variant"]
 
@@ -61,8 +61,12 @@ class Trial:
     """Pushes that were not applied because they had been."""
     pushes_amended: int | None = None
     """Late pushes that were amended, in rate or gradient."""
-    bytes: int | None = None
-    """That left all interfaces."""
+    pushes_dropped: int | None = None
+    """Pushes that came too late for their step."""
+    wait_s: float | None = None
+    """Mean seconds that a push waited at a gate for others."""
+    bytes: float | None = None
+    """In a simulation those that left all interfaces, else of parameters and gradients that went over the network."""
     points: tuple[Point, ...] = ()
 
     @property
@@ -179,11 +183,13 @@ async def train(job: Job) -> Trial:
         HogpourError: the node cannot begin, or could not go on.
     """
     judged: list[Point] = []
+    cluster: ClusterProgress | None = None
     learnt: list[Point] = []
     node = Node(job, every_s=0.5)
     node.tell = _tell
     async with node:
         async for progress in node:
+            cluster = progress.cluster or cluster
             for notice in progress.notices:
                 _tell(notice)
             if progress.new_evaluation and progress.evaluation is not None:
@@ -191,7 +197,7 @@ async def train(job: Job) -> Trial:
             if progress.loss is not None:
                 learnt.append(Point(progress.seconds, progress.loss, None))
         summary = await node.wait()
-    pushes, repeated, amended, staleness = pushed(node.shards)
+    counts = pushed(node.shards)
     diverged = summary.outcome == "diverged"  # then its loss is that of the last good model
     if judged and not diverged:  # a snapshot comes a little later than what it tells of; the last one has its time
         judged = [point for point in judged if point.seconds < summary.seconds]
@@ -203,21 +209,25 @@ async def train(job: Job) -> Trial:
         seconds=summary.seconds,
         loss=None if diverged else summary.loss,
         accuracy=None if diverged else summary.accuracy,
-        staleness=staleness,
-        pushes=pushes,
-        pushes_repeated=repeated,
-        pushes_amended=amended,
+        wait_s=cluster.wait_s if cluster is not None else None,
+        bytes=(cluster.bytes_per_example or 0.0) * summary.examples if cluster is not None else None,
         points=tuple(judged or learnt),
+        **counts,
     )
 
 
-def pushed(shards: Sequence[ShardState]) -> tuple[int | None, int | None, int | None, float | None]:
-    """Return pushes applied, repeated and amended, and their mean staleness, of all shards; None: there are none."""
+def pushed(shards: Sequence[ShardState]) -> dict[str, Any]:
+    """Return the fields of a trial that say what became of the pushes to all shards; empty: there are none."""
     if not shards:
-        return None, None, None, None
+        return {}
     pushes = sum(shard.pushes for shard in shards)
-    staleness = sum(shard.mean_staleness * shard.pushes for shard in shards) / pushes if pushes else None
-    return pushes, sum(shard.repeated for shard in shards), sum(shard.amended for shard in shards), staleness
+    return {
+        "staleness": sum(shard.mean_staleness * shard.pushes for shard in shards) / pushes if pushes else None,
+        "pushes": pushes,
+        "pushes_repeated": sum(shard.repeated for shard in shards),
+        "pushes_amended": sum(shard.amended for shard in shards),
+        "pushes_dropped": sum(shard.dropped for shard in shards),
+    }
 
 
 def _default(field: Field[Any]) -> Any:
@@ -274,8 +284,8 @@ class _TableShow:
         self._first = max(len(name) for name in ("scheme", *schemes))
         seconds = "virtual s" if virtual else "seconds"
         self._columns = (("examples", 13), (seconds, 11), ("examples/s", 12), ("loss", 10), ("accuracy", 10),
-                         ("staleness", 11), ("pushes (repeated)", 20), ("amended", 12),
-                         ("bytes/example", 15))  # fmt: skip
+                         ("staleness", 11), ("pushes (repeated)", 20), ("amended", 10), ("dropped", 10),
+                         ("wait ms", 10), ("bytes/example", 15))  # fmt: skip
 
     def begin(self, left_out: dict[str, list[str]]) -> None:
         for name, keys in left_out.items():
@@ -295,6 +305,8 @@ class _TableShow:
             _cell(trial.staleness, ".2f"),
             pushes,
             _cell(trial.pushes_amended, ",d"),
+            _cell(trial.pushes_dropped, ",d"),
+            _cell(None if trial.wait_s is None else 1e3 * trial.wait_s, ",.2f"),
             _cell(trial.bytes_per_example, ",.0f"),
         )
         why = "" if trial.good else f"  {trial.outcome}" + (f": {trial.error.splitlines()[0]}" if trial.error else "")

@@ -230,6 +230,9 @@ class Coordinator:
             right=totals.right,
             pushes=totals.pushes,
             mean_staleness=totals.mean_staleness,
+            dropped=totals.dropped,
+            mean_wait_s=totals.mean_wait_s,
+            bytes_per_example=totals.bytes_per_example,
         )
 
     # -- messages; each handler answers at once, but for a Leave that has shards to hand over
@@ -281,7 +284,7 @@ class Coordinator:
 
     def _beat(self, message: Beat, _: memoryview | None) -> Reply:
         member = self._known(message.node)
-        totals = Totals(message.examples, message.right, message.loss, message.pushes, message.staleness)
+        totals = Totals(**{name: getattr(message, name) for name in Totals.__dataclass_fields__})
         self._accounts.note(member.node, totals, message.replicas)
         epoch = self.map.epoch
         return Reply(Beaten(self.command, self.reason, epoch, self.warming, self.nodes, self.examples))

@@ -68,6 +68,7 @@ class Link:
         staleness: sum over these pushes of the mean staleness over shards.
         dropped: acknowledged as too late for their step; not counted in ``pushes``.
         waited_s: seconds that pushes waited at the gate for others, all together.
+        bytes: of parameters and gradients that went to other nodes and came from them.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Link:
     ) -> None:
         self.node = node
         self.pushes, self.staleness = 0, 0.0
-        self.dropped, self.waited_s = 0, 0.0
+        self.dropped, self.waited_s, self.bytes = 0, 0.0, 0
         self._gate, self._attend, self._arrive = gate, attend, arrive
         self._passing: dict[int, set[int]] = {}  # replica → its pushes that the gate has not let pass, by sequence
         self._attending: dict[int, bool] = {}  # replica → what the coordinator knows of it
@@ -244,6 +245,7 @@ class Link:
                     requests = self._reach(known.addresses[message.shard])
                     async with self._lane(known.addresses[message.shard]):
                         answer = await requests.request(message, [payload], deadline_s=self._patience_s)
+                    self.bytes += payload.nbytes
                 assert isinstance(answer, Pushed)
                 return answer.staleness
             except RequestFailed as error:
@@ -438,6 +440,7 @@ class Link:
         place = await self._stage(target.nbytes)
         try:
             answer = await requests.request(message, into=place, deadline_s=self._patience_s)
+            self.bytes += place.nbytes
             await self._take(target, place)
         finally:
             self._staging.give(place)

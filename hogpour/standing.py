@@ -6,6 +6,7 @@ The first node asks its coordinator; another one counts its own and takes the re
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from hogpour.coordinator import Coordinator
@@ -44,7 +45,9 @@ class Standing:
         clocks, link = self.clocks, self.link
         if clocks is None or link is None:
             return Totals()
-        return Totals(clocks.examples, clocks.right, clocks.loss, link.pushes, link.staleness) - self._counted
+        done = Totals(clocks.examples, clocks.right, clocks.loss, link.pushes, link.staleness, link.dropped,
+                      link.waited_s, link.bytes)  # fmt: skip
+        return done - self._counted
 
     def begin_again(self) -> None:
         """Say that this node is a new incarnation: what it did so far is counted as the old one's."""
@@ -52,15 +55,7 @@ class Standing:
 
     def beat(self) -> dict[str, Any]:
         """Return the fields of ``Beat``."""
-        own = self.own()
-        return {
-            "replicas": self.alive(),
-            "examples": own.examples,
-            "right": own.right,
-            "loss": own.loss,
-            "pushes": own.pushes,
-            "staleness": own.staleness,
-        }
+        return {"replicas": self.alive()} | asdict(self.own())
 
     def totals(self) -> Totals:
         """Return what was done in this run: on the first node by the whole cluster."""
@@ -79,10 +74,14 @@ class Standing:
     def cluster(self) -> ClusterProgress:
         """Return what this node knows of the cluster."""
         beaten = self.member.beaten if self.member is not None else None
+        totals = self.totals()
         return ClusterProgress(
             nodes=beaten.nodes if beaten is not None else 1,
             replicas=self.alive() if self.coordinator is None else self.coordinator.replicas,
-            staleness=self.totals().mean_staleness,
+            staleness=totals.mean_staleness,
+            dropped=totals.dropped,
+            wait_s=totals.mean_wait_s,
+            bytes_per_example=totals.bytes_per_example,
             warming=beaten is not None and beaten.warming,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Literal
 
 __all__ = [
@@ -68,6 +68,12 @@ class ClusterProgress:
     """Mean staleness of the pushes so far, in updates; None before the first."""
     warming: bool
     """Only one replica of the cluster computes yet."""
+    dropped: int = 0
+    """Gradients that came too late for their step; of this node where it is not the first."""
+    wait_s: float | None = None
+    """Mean seconds that a push waited at a gate for others; the same."""
+    bytes_per_example: float | None = None
+    """Bytes of parameters and gradients that went over the network for an example; the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,29 +252,34 @@ class Totals:
     """Pushes acknowledged by all shards."""
     staleness: float = 0.0
     """Sum over these pushes of the mean staleness over the shards."""
+    dropped: int = 0
+    """Pushes that came too late for their step, beside these; their examples are used up."""
+    waited_s: float = 0.0
+    """Seconds that pushes waited at a gate for others, all together."""
+    bytes: int = 0
+    """Parameters and gradients that went over the network, there and back; what a node serves itself does not."""
 
     def __add__(self, other: Totals) -> Totals:
-        return Totals(
-            self.examples + other.examples,
-            self.right + other.right,
-            self.loss + other.loss,
-            self.pushes + other.pushes,
-            self.staleness + other.staleness,
-        )
+        return Totals(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def __sub__(self, other: Totals) -> Totals:
-        return Totals(
-            self.examples - other.examples,
-            self.right - other.right,
-            self.loss - other.loss,
-            self.pushes - other.pushes,
-            self.staleness - other.staleness,
-        )
+        return Totals(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def mean_staleness(self) -> float | None:
         """Mean staleness of a push, in updates; None before the first one."""
         return self.staleness / self.pushes if self.pushes else None
+
+    @property
+    def mean_wait_s(self) -> float | None:
+        """Seconds that a push waited at a gate, on average; None before the first one."""
+        pushes = self.pushes + self.dropped
+        return self.waited_s / pushes if pushes else None
+
+    @property
+    def bytes_per_example(self) -> float | None:
+        """What an example cost the network; None before the first one."""
+        return self.bytes / self.examples if self.examples else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,3 +341,9 @@ class ClusterState:
     pushes: int
     mean_staleness: float | None
     """Of a push, in updates."""
+    dropped: int = 0
+    """Pushes that came too late for their step, beside these."""
+    mean_wait_s: float | None = None
+    """Seconds that a push waited at a gate for others."""
+    bytes_per_example: float | None = None
+    """Bytes of parameters and gradients that went over the network for an example."""

@@ -100,7 +100,13 @@ def _run_lines(address: str, cluster: ClusterState) -> list[Text]:
         facts.append(f"mean loss {cluster.loss:.4f}")
     style = {"run": "bold", "finish": "bold", "stop": "bold yellow", "fail": "bold red"}[cluster.command]
     numbers = f"{share} of {portions:,} portions, {', '.join(facts)}"
-    return [Text(printable(f"{address}: {words}"), style), Text(numbers)]
+    costs = []
+    if cluster.mean_wait_s or cluster.dropped:
+        wait_ms = 1e3 * (cluster.mean_wait_s or 0.0)
+        costs.append(f"a push waits {wait_ms:.1f} ms at the gate, {cluster.dropped:,} came too late")
+    if cluster.bytes_per_example:
+        costs.append(f"{cluster.bytes_per_example:,.0f} bytes/example")
+    return [Text(printable(f"{address}: {words}"), style), Text(numbers), *([Text(", ".join(costs))] if costs else [])]
 
 
 def _member_table(cluster: ClusterState) -> Table:
@@ -150,18 +156,22 @@ def _shard_table(view: View, most: int) -> tuple[Table, int]:
             else:
                 merged.append(row)
         rows = merged
-    columns = ("clock", "pushes", "repeated", "amended", "mean staleness", "p90", "max")
+    columns = ("clock", "pushes", "repeated", "amended", "dropped", "mean staleness", "p90", "max")
     table = _table("shard", "node", "elements", *columns)
     for row in rows[:most]:
         name = str(row.first) if row.first == row.last else f"{row.first} to {row.last}"
         elements = cluster.bounds[row.last + 1] - cluster.bounds[row.first]
         cells = ["-"] * len(columns)
         if (state := row.state) is not None:
-            cells = [f"{count:,}" for count in (state.clock, state.pushes, state.repeated, state.amended)]
+            cells = [f"{count:,}" for count in _counts(state)]
             cells.append(f"{state.mean_staleness:.2f}")
             cells += [_late(quantile(state.staleness, 0.9)), _late(quantile(state.staleness, 1.0))]
         table.add_row(name, str(row.node), f"{elements:,}", *cells)
     return table, sum(row.last - row.first + 1 for row in rows[most:])
+
+
+def _counts(state: ShardState) -> tuple[int, ...]:
+    return state.clock, state.pushes, state.repeated, state.amended, state.dropped
 
 
 def _staleness_lines(view: View) -> list[Text]:

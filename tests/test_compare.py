@@ -71,7 +71,7 @@ def trained(job: Job) -> Trial:
     if not job.algorithm.federated:
         return Trial(outcome="finished", examples=1000, seconds=2.0, loss=0.5, accuracy=0.75, points=points)
     return Trial(outcome="finished", examples=1000, seconds=4.0, loss=0.25, accuracy=0.875, staleness=1.5, pushes=60,
-                 pushes_repeated=2, pushes_amended=4, bytes=50_000, points=points)  # fmt: skip
+                 pushes_repeated=2, pushes_amended=4, pushes_dropped=3, wait_s=0.0025, bytes=50_000, points=points)  # fmt: skip
 
 
 def failing(error: Exception) -> Callable[[Job], Trial]:
@@ -152,9 +152,9 @@ def test_the_table_has_a_row_for_each_scheme_and_a_dash_where_nothing_is_known(
     assert compare(job, ["hogwild", "downpour"], trained, said={"n_push"}) == 0
     assert capsys.readouterr().out.splitlines() == [
         "hogwild: left out, as this scheme has no use for it: algorithm.n_push",
-        "scheme       examples    seconds  examples/s      loss  accuracy  staleness   pushes (repeated)     amended  bytes/example",
-        "hogwild         1,000       2.00         500    0.5000    0.7500          -                   -           -              -",
-        "downpour        1,000       4.00         250    0.2500    0.8750       1.50              60 (2)           4             50",
+        "scheme       examples    seconds  examples/s      loss  accuracy  staleness   pushes (repeated)   amended   dropped   wait ms  bytes/example",
+        "hogwild         1,000       2.00         500    0.5000    0.7500          -                   -         -         -         -              -",
+        "downpour        1,000       4.00         250    0.2500    0.8750       1.50              60 (2)         4         3      2.50             50",
     ]
 
 
@@ -190,7 +190,7 @@ def test_json_is_one_object_a_scheme_and_a_last_one(job: Job, capsys: pytest.Cap
     row, last = lines(capsys)
     assert row == {
         "event": "scheme", "scheme": "downpour", "outcome": "diverged", "error": "", "examples": 1000, "seconds": 4.0,
-        "rate": 250.0, "loss": None, "accuracy": 0.875, "staleness": 1.5, "pushes": 60, "pushes_repeated": 2, "pushes_amended": 4, "bytes": 50_000,
+        "rate": 250.0, "loss": None, "accuracy": 0.875, "staleness": 1.5, "pushes": 60, "pushes_repeated": 2, "pushes_amended": 4, "pushes_dropped": 3, "wait_s": 0.0025, "bytes": 50_000,
         "bytes_per_example": 50.0, "points": [{"seconds": 1.0, "loss": None, "accuracy": None}], "left_out": [],
     }  # fmt: skip
     assert last == {"event": "finished", "schemes": 1, "failed": 1, "seconds": last["seconds"], "plot": ""}
@@ -199,13 +199,17 @@ def test_json_is_one_object_a_scheme_and_a_last_one(job: Job, capsys: pytest.Cap
 def test_pushes_are_those_of_all_shards_and_staleness_is_weighed_by_them() -> None:
     def shard(pushes: int, repeated: int, staleness: float) -> ShardState:
         state = object.__new__(ShardState)
-        for name, value in (("pushes", pushes), ("repeated", repeated), ("amended", 5), ("mean_staleness", staleness)):
+        for name, value in (("pushes", pushes), ("repeated", repeated), ("amended", 5), ("dropped", 7), ("mean_staleness", staleness)):
             object.__setattr__(state, name, value)
         return state
 
-    assert pushed([shard(30, 1, 2.0), shard(10, 2, 4.0)]) == (40, 3, 10, 2.5)
-    assert pushed([shard(0, 0, 0.0)]) == (0, 0, 5, None)
-    assert pushed([]) == (None, None, None, None)
+    def counts(*found: Any) -> dict[str, Any]:
+        names = ("pushes", "pushes_repeated", "pushes_amended", "pushes_dropped", "staleness")
+        return dict(zip(names, found, strict=True))
+
+    assert pushed([shard(30, 1, 2.0), shard(10, 2, 4.0)]) == counts(40, 3, 10, 14, 2.5)
+    assert pushed([shard(0, 0, 0.0)]) == counts(0, 0, 5, 7, None)
+    assert pushed([]) == {}
 
 
 # -- the picture --------------------------------------------------------------------------------------------------------

@@ -33,8 +33,8 @@ CLUSTER = ClusterState(
 
 def shard(k: int, **changes: Any) -> ShardState:
     state = ShardState(
-        shard=k, start=1000 * k, stop=1000 * k + 1000, clock=5100, pushes=5000, repeated=3, dropped=0, amended=0, steps=20_000, origins=18,
-        staleness=(1000, 3500, 400, 0, 100), mean_staleness=0.94,
+        shard=k, start=1000 * k, stop=1000 * k + 1000, clock=5100, pushes=5000, repeated=3, dropped=7, amended=0,
+        steps=20_000, origins=18, staleness=(1000, 3500, 400, 0, 100), mean_staleness=0.94,
     )  # fmt: skip
     return replace(state, **changes)
 
@@ -71,10 +71,10 @@ def test_a_view_is_the_run_the_members_the_shards_and_the_staleness() -> None:
         "   2  elm process 77    10.0.0.2:7000  leaving         2       1    65,433     222   1.2 s         4",
         "   5  fir process 4     -              loading         0       0         0       0   0.4 s         0",
         "",
-        "shard  node  elements  clock  pushes  repeated  amended  mean staleness  p90  max",
-        "    0     1     1,000  5,100   5,000         3        0            0.94    1    4",
-        "    1     1     1,000  5,100   5,000         3        0            0.94    1    4",
-        "    2     2     1,001  5,101      80         3        0            0.25    1    1",
+        "shard  node  elements  clock  pushes  repeated  amended  dropped  mean staleness  p90  max",
+        "    0     1     1,000  5,100   5,000         3        0        7            0.94    1    4",
+        "    1     1     1,000  5,100   5,000         3        0        7            0.94    1    4",
+        "    2     2     1,001  5,101      80         3        0        7            0.25    1    1",
         "",
         "staleness of 10,080 pushes to all shards: mean 0.93, p50 1, p90 1, max 4",
         "0 ▃█▁ ▁ 4",
@@ -103,6 +103,13 @@ def test_the_first_line_says_what_the_run_is_about(changes: dict[str, Any], word
     assert lines(replace(VIEW, cluster=replace(CLUSTER, **changes)))[0] == f"10.0.0.1:7000: {words}"
 
 
+def test_what_a_gate_and_the_network_cost_has_a_line_of_its_own() -> None:
+    costly = replace(CLUSTER, dropped=1_234, mean_wait_s=0.0123, bytes_per_example=5_678.4)
+    assert lines(replace(VIEW, cluster=costly))[2:4] == [
+        "a push waits 12.3 ms at the gate, 1,234 came too late, 5,678 bytes/example", "",
+    ]  # fmt: skip
+
+
 def test_a_run_is_not_done_before_its_last_portion() -> None:
     almost = replace(CLUSTER, tickets_done=99_999, tickets_leased=1, tickets_free=0)
     assert lines(replace(VIEW, cluster=almost))[1].startswith("99.9% of 100,000 portions, ")
@@ -116,13 +123,13 @@ def test_before_the_first_push_there_is_no_staleness_and_no_loss() -> None:
     drawing = lines(replace(view, cluster=replace(view.cluster, loss=None, mean_staleness=None)))
     assert "loss" not in drawing[1]
     assert drawing[-1] == "no push yet"
-    assert drawing[-3].split() == ["0", "1", "1,000", "0", "0", "3", "0", "0.00", "-", "-"]
+    assert drawing[-3].split() == ["0", "1", "1,000", "0", "0", "3", "0", "7", "0.00", "-", "-"]
 
 
 def test_a_node_that_does_not_answer_is_shown_with_its_shards() -> None:
     drawing = lines(View(CLUSTER, (*VIEW.shards[:2], None), (Silent(2, "10.0.0.2:7000", "connection refused"),)))
     assert drawing[11:13] == [
-        "    2     2     1,001      -       -         -        -               -    -    -",
+        "    2     2     1,001      -       -         -        -        -               -    -    -",
         "node 2 (10.0.0.2:7000) serves shard 2 and does not answer: connection refused",
     ]
     assert drawing[14] == "staleness of 10,000 pushes to all shards: mean 0.94, p50 1, p90 1, max 4"
@@ -135,7 +142,7 @@ def test_an_owner_that_is_gone_has_no_address() -> None:
 
 def test_shards_that_are_alike_are_summed_up_only_where_there_are_many() -> None:
     assert len(table_of_shards(of_shards(20), 20)) == 20
-    assert table_of_shards(of_shards(21), 20) == ["0 to 20     1    21,000  5,100   5,000         3        0            0.94    1    4"]
+    assert table_of_shards(of_shards(21), 20) == ["0 to 20     1    21,000  5,100   5,000         3        0        7            0.94    1    4"]
 
 
 def test_shards_of_two_owners_or_in_two_states_are_not_summed_up() -> None:

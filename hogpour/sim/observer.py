@@ -17,7 +17,7 @@ from hogpour.sim.material import Material
 from hogpour.sim.network import Network
 from hogpour.sim.report import Happening, NodeReport, Point, Report
 from hogpour.sim.station import Station
-from hogpour.stats import Evaluation, ShardState
+from hogpour.stats import Evaluation, ShardState, Totals
 
 __all__ = ["Observer"]
 
@@ -87,6 +87,7 @@ class Observer:
             for k, count in enumerate(state.staleness):
                 staleness[k] += count
         pushes = sum(state.pushes for state in shards)
+        totals = coordinator.totals if coordinator is not None else Totals()
         return Report(
             outcome=first.outcome,
             error=first.error,
@@ -98,6 +99,8 @@ class Observer:
             points=tuple(self.points),
             staleness=tuple(staleness),
             mean_staleness=sum(s.mean_staleness * s.pushes for s in shards) / pushes if pushes else None,
+            dropped=totals.dropped,
+            wait_s=totals.mean_wait_s,
             nodes=tuple(_node_report(station) for station in self._stations),
             happenings=tuple(happenings),
             deaths=deaths,

@@ -77,6 +77,10 @@ class Report:
     staleness: tuple[int, ...]
     """Element k: pushes applied with staleness k, of all shards; the last one: with that or more."""
     mean_staleness: float | None
+    dropped: int
+    """Gradients that came too late for their step, each counted once for all shards."""
+    wait_s: float | None
+    """Mean seconds that a push waited at a gate for others; None: there was none."""
     nodes: tuple[NodeReport, ...]
     happenings: tuple[Happening, ...]
     deaths: int

@@ -75,9 +75,7 @@ def trials(scenario: str | None, changes: Mapping[str, Any], compute: str | None
         simulation = Simulation(job, given)
         report = simulation.run()
         lives = [life for station in simulation.stations for life in station.lives if life.federation is not None]
-        pushes, repeated, amended, staleness = pushed(
-            [shard for life in lives for shard in (*life.federation.shards, *life.federation.past_shards)]
-        )
+        counts = pushed([shard for life in lives for shard in (*life.federation.shards, *life.federation.past_shards)])
         diverged = report.outcome == "diverged"
         return Trial(
             outcome=report.outcome,
@@ -86,12 +84,10 @@ def trials(scenario: str | None, changes: Mapping[str, Any], compute: str | None
             seconds=report.seconds,
             loss=None if diverged else report.loss,
             accuracy=None if diverged else report.accuracy,
-            staleness=staleness,
-            pushes=pushes,
-            pushes_repeated=repeated,
-            pushes_amended=amended,
+            wait_s=report.wait_s,
             bytes=report.bytes,
             points=tuple(Point(point.seconds, point.loss, point.accuracy) for point in report.points),
+            **counts,
         )
 
     return trial

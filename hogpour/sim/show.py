@@ -71,6 +71,8 @@ class TableShow:
         say(_node_table(report))
         if report.staleness:
             say(f"staleness: mean {_number(report.mean_staleness, 2)}, {_quantiles(report.staleness)} updates")
+        if report.wait_s:
+            say(f"gate: a push waited {duration(report.wait_s)} on average, {report.dropped:,} came too late")
         sent = f"{_bytes(report.bytes)} sent"
         if report.examples:
             sent += f", {report.bytes / report.examples:,.0f} bytes an example"

@@ -25,6 +25,12 @@ class Beat(Message, frozen=True):
     """Pushes acknowledged, counted once for all shards."""
     staleness: float
     """Sum of the mean staleness over shards of each of these pushes."""
+    dropped: int = 0
+    """Pushes that came too late for their step, beside these."""
+    waited_s: float = 0.0
+    """Seconds that pushes waited at a gate, all together."""
+    bytes: int = 0
+    """Of parameters and gradients, sent to other nodes and fetched from them."""
 
 
 class Beaten(Message, frozen=True):

@@ -89,17 +89,16 @@ class Outlet:
     def accrued(self) -> None:
         """Count the gradient that the exchange has just accrued. Before the clock does: a kill between the two has the
         batch used twice, and the other way round it would be counted as used and pushed by nobody."""
-        self._view.n_accrued = self._accrual.added(self._view.lr_scale)
+        self._view.n_accrued = self._accrual.added(self._exchange.push_scale(self._view.lr_scale))
 
     def after_step(self) -> None:
         """Seal and ask where it is time, after a gradient was accrued and counted."""
         self._steps += 1
-        due = self._view.n_accrued >= self._exchange.n_push
+        due = self._view.n_accrued >= self._round()
         if due:
             self._seal()
-        if self._steps % self._exchange.n_fetch == 0:
-            self._landing.want(self._number)
-            self._tick, self._tick_step = self._tick + 1, self._steps
+        if not self._exchange.waits and self._steps % self._exchange.n_fetch == 0:
+            self._want()
             due = True
         if due:
             self._ring()
@@ -128,7 +127,7 @@ class Outlet:
     def _missing(self) -> int:
         """Return what the next step must wait for."""
         # Tick k was asked for after step k·n_fetch; it must have landed before step (k+1)·n_fetch is computed.
-        overdue = self._steps + 1 - self._tick_step >= self._exchange.n_fetch
+        overdue = self._exchange.waits or self._steps + 1 - self._tick_step >= self._exchange.n_fetch
         missing = 0 if self._accrual.free else BUFFER
         if self._landing.landed(self._number) < self._tick - (not overdue):
             missing |= LANDING
@@ -156,8 +155,22 @@ class Outlet:
     def _try_take(self, announce: Callable[[int], None]) -> int | None:
         return None if self._landing.held(self._number) else self.queue.take(announce)
 
+    def _round(self) -> int:
+        """Return how many steps there are between two pushes."""
+        steps = self._exchange.n_push
+        if self._exchange.proportional:
+            return max(1, round(steps * self._landing.pace(self._number)))
+        return steps
+
+    def _want(self) -> None:
+        self._landing.want(self._number)
+        self._tick, self._tick_step = self._tick + 1, self._steps
+
     def _seal(self) -> None:
+        ends_round = self._exchange.waits and self._accrual.count > 0
         self._accrual.seal()
+        if ends_round:
+            self._want()
         self._refresh()
 
     def _refresh(self) -> None:

@@ -39,7 +39,7 @@ class Serving:
     """
 
     def __init__(self, scheme: Scheme, reach: Callable[[str], Requests]) -> None:
-        self.server = Server(scheme.optimiser, scheme.choices().correction)
+        self.server = Server(scheme.server_rule, scheme.choices().correction)
         self.address = ""
         self.map: ShardMap | None = None
         self._reach = reach

@@ -17,7 +17,7 @@ def train(
     job: Job, network: Network, params: npt.NDArray[np.float32], x: npt.NDArray[np.float32], y: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float32]:
     """Return the parameters after the job's epochs, starting from ``params``; for networks without dropout."""
-    w, optimiser = params.copy(), job.algorithm.optimiser
+    w, optimiser = params.copy(), job.algorithm.replica_rule
     state = tuple(np.zeros_like(w) for _ in optimiser.state)
     blocks = Blocks(len(x), job.batch, 1, job.epochs)
     t = 0

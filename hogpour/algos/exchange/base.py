@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy.typing as npt
 
+from hogpour.algos.correction.base import Correction
 from hogpour.algos.optim.base import Optimiser
 
 __all__ = ["Exchange", "ReplicaView"]
@@ -34,6 +35,8 @@ class ReplicaView:
     """(n,) float32, the replica's own: the sum of the gradients since the last push. None on a machine alone."""
     n_accrued: int = 0
     """Gradients in ``accrued``; where 0, its content means nothing."""
+    scratch: npt.NDArray[Any] | None = None
+    """(2, n) float32, the replica's own, whose content means nothing; None where ``Exchange.scratch`` is False."""
 
 
 class Exchange(ABC):
@@ -43,11 +46,36 @@ class Exchange(ABC):
     kind: ClassVar[str] = "exchange"
     federated: ClassVar[bool] = False
     """Whether parameters live on shards, and nodes can join; else on one machine's live vector."""
+    waits: ClassVar[bool] = False
+    """Whether replicas work in rounds of ``n_push`` steps: a push and a fetch are asked for together, also where a
+    round ends early, and the next step waits for that fetch. Then ``n_fetch`` equals ``n_push``."""
+    proportional: ClassVar[bool] = False
+    """Whether the rounds of a node are as many times shorter as it is slower than the fastest one."""
+    scratch: ClassVar[bool] = False
+    """Whether ``on_gradient`` needs ``ReplicaView.scratch``."""
 
     n_push: int
     """Steps of a replica between two pushes of what it accrued; only where a link pushes."""
     n_fetch: int
     """Steps of a replica between two fetches; only where a link fetches."""
+
+    def replica_rule(self, optimiser: Optimiser) -> Optimiser:
+        """Return the rule that replicas step by, whose rows their node keeps; ``optimiser`` is the job's."""
+        return optimiser
+
+    def server_rule(self, optimiser: Optimiser) -> Optimiser:
+        """Return the rule by which servers apply what is pushed; ``optimiser`` is the job's."""
+        return optimiser
+
+    def push_scale(self, lr_scale: float) -> float:
+        """Return the factor of the rate that servers apply a push with, where the schedule's is ``lr_scale``."""
+        return lr_scale
+
+    def refusal(self, correction: Correction) -> str:
+        """Return why a correction that is not ``Plain`` makes no sense here, as the rest of a sentence; empty: it
+        does."""
+        del correction
+        return ""
 
     @abstractmethod
     def on_gradient(self, view: ReplicaView, grad: npt.NDArray[Any]) -> None:

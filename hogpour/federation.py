@@ -253,6 +253,7 @@ class Federation:
             done=member.finished,
             fenced=member.fence,
             patience_s=joined.give_up_s,
+            rule=job.algorithm.replica_rule,
         )
         self._wake, self.standing.link = wake, self._link
         self._hold()

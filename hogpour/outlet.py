@@ -74,6 +74,9 @@ class Outlet:
         self._tick = self._landing.wanted()[number]
         self._tick_step = steps
         self._refresh()
+        if exchange.waits and steps:  # the predecessor may have been killed after it sealed, and before it asked
+            self._want()
+            self._ring()
         if self._accrual.full:  # the predecessor was killed before it sealed
             self._seal()
             self._ring()
@@ -85,6 +88,10 @@ class Outlet:
         if not self._view.n_accrued:
             self._accrual.begin(self._landing.number(self._number))
         return True
+
+    def before_use(self) -> Generator[Moment, None, bool]:
+        """Wait until the gradient that was computed may be used; return False where the replica must end."""
+        return not self._exchange.pulls or not self._pulled() or (yield from self._await(self._pulled))
 
     def accrued(self) -> None:
         """Count the gradient that the exchange has just accrued. Before the clock does: a kill between the two has the
@@ -129,9 +136,13 @@ class Outlet:
         # Tick k was asked for after step k·n_fetch; it must have landed before step (k+1)·n_fetch is computed.
         overdue = self._exchange.waits or self._steps + 1 - self._tick_step >= self._exchange.n_fetch
         missing = 0 if self._accrual.free else BUFFER
-        if self._landing.landed(self._number) < self._tick - (not overdue):
+        if not self._exchange.pulls and self._landing.landed(self._number) < self._tick - (not overdue):
             missing |= LANDING
         return missing | (BLOCKS if self._landing.held(self._number) else 0)
+
+    def _pulled(self) -> int:
+        """Return what the use of a gradient must wait for."""
+        return LANDING if self._landing.landed(self._number) < self._tick else 0
 
     def _no_blocks(self) -> int:
         # Closed is looked at before the queue: what was put before the closing is still to be had.

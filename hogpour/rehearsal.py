@@ -53,6 +53,9 @@ def rehearse(job: Job, ready: Prepared, threads: int) -> None:
             exchange.on_params(live["params"], grad)
             grad.flags.writeable = False  # as what this node's own server hands out: numba compiles that apart
             exchange.on_params(live["params"], grad)
+            if exchange.pulls:
+                for fetched in (grad, grad.copy()):
+                    exchange.pull(live["params"], fetched, view.accrued, [live["params"]], 0.0)
             _rehearse_words(live)
         params_finite(live["params"])
         control = Control(live["control"])

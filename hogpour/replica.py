@@ -250,6 +250,8 @@ class Replica:
             if not self.compute(order, position, batch, ticket):
                 return False
             yield Moment.COMPUTED
+            if self._outlet is not None and not (yield from self._outlet.before_use()):
+                return False
             self.use(batch)
             position += batch
             if not self._begun:

@@ -29,7 +29,8 @@ class Custom(Scheme):
     summary: ClassVar[str] = "the choices by hand"
 
     exchange: Exchange = field(default_factory=Gradient, metadata={"kind": "exchange"})
-    """What becomes of a gradient where it was computed: ``gradient``, ``accrue``, ``local``, ``in_place``."""
+    """What becomes of a gradient where it was computed: ``gradient``, ``accrue``, ``local``, ``elastic``;
+    ``in_place``."""
     correction: Correction = field(default_factory=Plain, metadata={"kind": "correction"})
     """How lateness is amended: ``plain``, ``inverse_staleness``, ``delay_compensation``, ``adaptive_compensation``."""
 

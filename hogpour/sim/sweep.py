@@ -25,6 +25,7 @@ from hogpour.algos.correction.adaptive_compensation import AdaptiveCompensation
 from hogpour.algos.custom import Custom
 from hogpour.algos.downpour import Downpour
 from hogpour.algos.exchange.accrue import Accrue
+from hogpour.algos.exchange.local import Local
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.config import ClusterConfig, Job
 from hogpour.data import arrays
@@ -215,8 +216,11 @@ def _scheme(seed: int, n_push: int, n_fetch: int) -> Scheme:
     """Return what trains: what is counted must be applied as it is, whatever a server remembers beside it.
 
     Of every eight seeds two have servers that remember what each node fetched, for a compensation of strength 0; drawn
-    by the seed's number, so that those which the ablations name are what they were.
+    by the seed's number, so that those which the ablations name are what they were. So are one of sixteen that train
+    in rounds.
     """
+    if seed % 16 == 12:
+        return Custom(exchange=Local(n_push, Sgd(lr=1.0)), optimiser=Sgd(lr=1.0))
     if seed % 8 not in (0, 7):
         return Downpour(n_push=n_push, n_fetch=n_fetch, optimiser=Sgd(lr=1.0))
     compensation = AdaptiveCompensation(strength=0.0)

@@ -7,6 +7,7 @@ two numbers say when the link has something to do.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -53,6 +54,9 @@ class Exchange(ABC):
     """Whether the rounds of a node are as many times shorter as it is slower than the fastest one."""
     scratch: ClassVar[bool] = False
     """Whether ``on_gradient`` needs ``ReplicaView.scratch``."""
+    pulls: ClassVar[bool] = False
+    """Whether nothing is accrued, and each fetch of a round is a ``pull``, whose outcome is pushed. Then the first
+    gradient of a round is computed while that is under way, and used when it has landed."""
 
     n_push: int
     """Steps of a replica between two pushes of what it accrued; only where a link pushes."""
@@ -86,10 +90,32 @@ class Exchange(ABC):
         """
 
     def on_params(self, params: npt.NDArray[Any], fetched: npt.NDArray[Any]) -> None:
-        """Take in the parameters of one shard. Called by the link when a fetch is complete in staging.
+        """Take in the parameters of one shard. Called by the link when a fetch is complete in staging; where an
+        exchange ``pulls``, only at the beginning and the end of a node.
 
         Args:
             params: (size,) float32, the shard's range of the live vector: replicas read and write it meanwhile.
             fetched: (size,) float32, read only, the caller's.
         """
         raise NotImplementedError(f"{type(self).__name__} takes no parameters in")
+
+    def pull(
+        self,
+        params: npt.NDArray[Any],
+        fetched: npt.NDArray[Any],
+        push: npt.NDArray[Any],
+        velocities: Sequence[npt.NDArray[Any]],
+        ahead: float,
+    ) -> None:
+        """Take in the parameters of one shard, and say what is pushed to it. Called by the link, instead of
+        ``on_params``, where the exchange ``pulls``.
+
+        Args:
+            params: (size,) float32, the shard's range of the live vector: replicas read and write it meanwhile.
+            fetched: (size,) float32, read only, the caller's.
+            push: (size,) float32, to be filled with what the server rule applies as a gradient.
+            velocities: (size,) float32 each, live: what the steps of each replica look ahead by; none, where they do
+                not.
+            ahead: times that (``Optimiser.ahead``).
+        """
+        raise NotImplementedError(f"{type(self).__name__} pulls nothing")

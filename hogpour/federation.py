@@ -403,6 +403,8 @@ class Federation:
         elif beaten.command != "run" and not self.ended.done():
             self.ended.set_result(None)
         self._hold()
+        if self._link is not None and 0 < beaten.pace <= 1:
+            self._landing.set_pace(beaten.pace)
         if self._link is not None and beaten.map_epoch > self._map.epoch and not self._relocating:
             self._relocating = True
             self._spawn(self._relocate())

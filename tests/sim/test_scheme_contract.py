@@ -13,6 +13,8 @@ import ruler
 
 import hogpour as hp
 from hogpour import registry
+from hogpour.net.membership import spoken
+from hogpour.shard import Shard
 from hogpour.sim.material import Material, material_of
 from hogpour.sim.scenario import Death, Link, Partition, Pause, ReplicaDeath, Scenario, Slow
 from hogpour.sim.simulation import Simulation
@@ -203,3 +205,23 @@ def test_the_witness_sees_a_pull_that_gives_the_servers_another_measure(monkeypa
     with Witness(simulation.loop) as witness:
         simulation.run()
     assert any("a pull has not given the servers what it took" in text for text in witness.violations)
+
+
+def test_a_node_a_quarter_as_fast_takes_a_quarter_of_the_steps_in_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By production code alone: heartbeats, the coordinator's accounts, the words of the replicas."""
+    steps: dict[int, list[int]] = {1: [], 2: []}
+    applied = Shard.count_applied
+
+    def count(shard: Shard, update: Any) -> int:
+        steps[int(spoken(update.push.node))].append(update.push.steps)
+        return applied(shard, update)
+
+    monkeypatch.setattr(Shard, "count_applied", count)
+    job = hp.Job(data=hp.load("digits"), model=[hp.Linear(10)], epochs=10, batch=32,
+                 algorithm=hp.AsyncDiLoCo(steps=8, inner=hp.Sgd(0.05)))  # fmt: skip
+    compute = hp.Compute(distribution="constant", mean_s=0.02, speeds=(1.0, 0.25))
+    hp.Simulation(job, Scenario(nodes=2, compute=compute, link=Link(delay_s=0.001))).run()
+    fast, slow = steps.values()
+    assert set(fast[:-1]) == {8}
+    assert slow[0] == 8, "it was slow before anybody could know"
+    assert set(slow[4:-1]) == {2}

@@ -26,7 +26,7 @@ PIECE_BYTES = 256 * 1024
 """What a socket gives at once."""
 
 BEAT = Beat(1, 2, 1_000_000, 900_000, 12_345.6, 4_000, 8_000.5)
-BEATEN = Beaten("run", "", 1, False, 3, 3_000_000)
+BEATEN = Beaten("run", "", 1, False, 3, 3_000_000, 1.0)
 PUSH = Push(3, 1, 0, 1000, 2000, 4, 0.5)
 
 CASES: list[tuple[str, Message, int, Message, int]] = [

@@ -15,6 +15,9 @@ __all__ = ["Account", "Accounts"]
 _RATE_S = 1.0
 """Rates are measured over at least so long."""
 
+_FRESH = 0.2
+"""Of a speed, the part that is the newest rate: a heartbeat more or less in a second must not change a round."""
+
 
 @dataclass(slots=True)
 class Account:
@@ -27,6 +30,8 @@ class Account:
     replicas: int = 0
     rate: float = 0.0
     """Examples per second of late."""
+    speed: float = 0.0
+    """Examples per second of a replica, over some seconds; 0: not known."""
     examples_then: int = 0
     """When the rate was last measured."""
 
@@ -83,6 +88,11 @@ class Accounts:
         """Count portions that a member has finished."""
         self._accounts[node].finished += examples
 
+    def pace(self, node: int) -> float:
+        """Return how fast a member's replicas are, as a fraction of the fastest member's; 1 while that is not known."""
+        speed = self._accounts[node].speed
+        return speed / max(account.speed for account in self._accounts.values()) if speed else 1.0
+
     def measure(self, now: float) -> None:
         """Turn totals into rates, where it is time; to be called more often than that."""
         seconds = now - self._measured_at
@@ -91,5 +101,8 @@ class Accounts:
         for account in self._accounts.values():
             account.rate = (account.totals.examples - account.examples_then) / seconds
             account.examples_then = account.totals.examples
+            if account.rate and account.replicas:
+                rate = account.rate / account.replicas
+                account.speed += (rate - account.speed) * (_FRESH if account.speed else 1.0)
         self.rate = (self.examples - self._examples_then) / seconds
         self._measured_at, self._examples_then = now, self.examples

@@ -287,7 +287,8 @@ class Coordinator:
         totals = Totals(**{name: getattr(message, name) for name in Totals.__dataclass_fields__})
         self._accounts.note(member.node, totals, message.replicas)
         epoch = self.map.epoch
-        return Reply(Beaten(self.command, self.reason, epoch, self.warming, self.nodes, self.examples))
+        pace = self._accounts.pace(member.node)
+        return Reply(Beaten(self.command, self.reason, epoch, self.warming, self.nodes, self.examples, pace))
 
     def _lease(self, message: Lease, _: memoryview | None) -> Reply:
         member = self._known(message.node)

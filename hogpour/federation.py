@@ -258,6 +258,7 @@ class Federation:
             done=member.finished,
             fenced=member.fence,
             patience_s=joined.give_up_s,
+            rule=job.algorithm.replica_rule,
         )
         self._wake, self.standing.link = wake, self._link
         self._hold()
@@ -408,6 +409,8 @@ class Federation:
         elif beaten.command != "run" and not self.ended.done():
             self.ended.set_result(None)
         self._hold()
+        if self._link is not None and 0 < beaten.pace <= 1:
+            self._landing.set_pace(beaten.pace)
         if self._link is not None and beaten.map_epoch > self._map.epoch and not self._relocating:
             self._relocating = True
             self._spawn(self._relocate())

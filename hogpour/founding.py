@@ -128,7 +128,7 @@ class Founding:
             ready.network.spec.fingerprint,
             ready.encoding,
             bounds,
-            tuple(row.name for row in job.algorithm.optimiser.state),
+            tuple(row.name for row in job.algorithm.server_rule.state),
         )
         if warm.n_push > 2 * warm.n_fetch:
             notify(Notice("warning", f"n_push = {warm.n_push} is well above n_fetch = {warm.n_fetch}: a push then acts "
@@ -156,7 +156,7 @@ class Founding:
             LayoutError: there is none that can be used, or it is of another job.
         """
         stored = Founding._stored(job, ready, disk) if resume else None
-        params, names = ready.live.arrays["params"], [row.name for row in job.algorithm.optimiser.state]
+        params, names = ready.live.arrays["params"], [row.name for row in job.algorithm.server_rule.state]
         bounds = cut(params.size, job.cluster.shard_bytes)
         shards: list[tuple[Floats, list[Floats], int]] = []
         for start, stop in pairwise(bounds):
@@ -181,7 +181,7 @@ class Founding:
         n = len(ready.examples.arrays["x"])
         meta, what = stored.meta, f"snapshot {stored.folder}"
         check_same(what, meta.job, meta.encoding, stored.state.n, job, ready.encoding, n)
-        rows = {row.name for row in job.algorithm.optimiser.state}
+        rows = {row.name for row in job.algorithm.server_rule.state}
         if set(meta.rows) != rows:
             raise LayoutError(f"{what}: holds optimiser rows {', '.join(sorted(meta.rows)) or 'none'}; the job's "
                               f"optimiser needs {', '.join(sorted(rows)) or 'none'}")  # fmt: skip

@@ -7,6 +7,10 @@ a socket and without a copy beside the one into the live vector.
 
 What is frozen and until when: a sealed buffer until every shard has answered, then ``released``. A fetch lands in
 staging and is copied into the live vector by the exchange; only from the node's own shards it is taken directly.
+
+Where the exchange ``pulls``, nothing that is accrued leaves. What replicas ask for is then a pull of every shard: its
+fetch lands, and what comes of it is pushed to that shard, from memory of the link's own that is frozen until all have
+answered; the next pull waits for that. Buffers that were sealed before carry tickets, and are given back then.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import numpy.typing as npt
 
 from hogpour.algos.exchange.base import Exchange
 from hogpour.algos.gate.base import Gate
+from hogpour.algos.optim.base import Optimiser
 from hogpour.errors import PeerLost, RequestFailed
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.staging import Staging
@@ -33,6 +38,8 @@ from hogpour.shm.accrual import Sealed, released, sealed
 from hogpour.shm.landing import BUFFER, LANDING, Landing
 
 __all__ = ["Link"]
+
+Floats = npt.NDArray[np.float32]
 
 _INLINE_ELEMENTS = 1 << 18
 """A copy of so many elements takes 0.1 ms and is made on the event loop; a longer one on a thread."""
@@ -55,6 +62,7 @@ class Link:
         own_address: at which the shard map names this node; None where it serves none.
         attend: tells the coordinator that a replica of an incarnation takes part, or does not.
         arrive: tells it that all shards have a push, and returns what becomes of it.
+        rule: that replicas step by; where an exchange pulls, it is asked how far ahead the live vector is.
         relocate: asked when a shard is not where the map says; returns a map of a later epoch.
         wake: rings the bell of a replica.
         staging: where fetches land.
@@ -90,6 +98,7 @@ class Link:
         done: Callable[[tuple[int, ...]], None],
         fenced: Callable[[int], None],
         patience_s: float,
+        rule: Optimiser | None = None,
     ) -> None:
         self.node = node
         self.pushes, self.staleness = 0, 0.0
@@ -104,6 +113,9 @@ class Link:
         self._words, self._tickets, self._params = live["accrual"], live["accrual_tickets"], live["params"]
         self._landing = Landing(live["landing"])
         self._bytes = [[memoryview(buffer).cast("B") for buffer in buffers] for buffers in live["accrued"]]
+        self._live, self._rule = live, rule
+        self._back = np.zeros(self._params.size if exchange.pulls else 0, np.float32)  # pushed after pulls
+        self._pulls, self._riding = 0, list[Sealed]()  # pulls begun; buffers whose tickets are told after the next one
         self._sent: dict[int, int] = {}  # replica → highest sequence that was taken up
         # replica → its pushes by sequence, from the oldest unanswered one on; with their tickets, once answered
         self._open: dict[int, dict[int, tuple[int, ...] | None]] = {}
@@ -132,6 +144,12 @@ class Link:
         fetch = any(tick > self._landing.landed(replica) for replica, tick in enumerate(ticks))
         if fetch and self._fetching:
             self._again, fetch = True, False
+        if self._exchange.pulls:
+            self._ride(due)
+            if fetch:
+                self._fetching = True
+                self._keep(self._pulled(ticks, self.node))
+            return
         if not due and not fetch:
             return
         pushes: list[list[int | asyncio.Task[int]]] = [[] for _ in due]
@@ -189,6 +207,11 @@ class Link:
             for push in self._new(replica):
                 self._release(push, ())
             self._wake(replica)
+        riding, self._riding = self._riding, []
+        for push in riding:
+            self._release(push, ())
+        if self._exchange.pulls:
+            self.moved()  # what was refused the old incarnation is still asked for
 
     def retire(self) -> None:
         """Say that no replica takes part any more: all have ended. Those that wait for others still do."""
@@ -214,8 +237,11 @@ class Link:
         payload = self._bytes[push.replica][push.buffer][4 * part.start : 4 * part.stop]
         clock = self._clocks_of(push)[shard]
         message = Push(shard, self.node, push.replica, push.sequence, clock, push.steps, push.scale)
+        return self._send(message, payload)
+
+    def _send(self, message: Push, payload: memoryview) -> int | asyncio.Task[int]:
         reply: Awaitable[Reply] | None = None
-        if self._map.addresses[shard] == self._own_address:
+        if self._map.addresses[message.shard] == self._own_address:
             with suppress(RequestFailed):  # it is refused below once more
                 given = self._own[Push](message, payload)
                 if isinstance(given, Reply):
@@ -382,6 +408,75 @@ class Link:
             del self._passing[push.replica]
             self.moved()
 
+    # -- pulls
+
+    def _ride(self, due: list[Sealed]) -> None:
+        for push in due:
+            if push.steps:
+                self._riding.append(push)
+            else:
+                self._acknowledge(push, [])  # its tickets are told after those of the buffers before it
+
+    async def _pulled(self, ticks: list[int], node: int) -> None:
+        """Pull all shards, push what comes of it, and tell the tickets of those that ride."""
+        self._pulls += 1
+        riding, self._riding = self._riding, []
+        sequence, steps = self._pulls, max(1, sum(push.steps for push in riding))
+        velocities, ahead = self._ahead(riding[-1].scale if riding else 1.0)
+        missing = self._map.n_shards
+
+        async def pull(shard: int) -> int:
+            nonlocal missing
+            part = self._map.range(shard)
+            back = self._back[part]
+            rows = [row[part] for row in velocities]
+            await self._fetch(
+                shard, None, lambda params, fetched: self._exchange.pull(params, fetched, back, rows, ahead)
+            )
+            missing -= 1
+            if not missing:
+                self._complete(ticks)
+            return await self._push_back(shard, node, sequence, steps)
+
+        try:
+            staleness = await _all([self._start(pull(shard)) for shard in range(self._map.n_shards)])
+        except RequestFailed as error:
+            if error.code != "fenced":
+                raise
+            for push in riding:
+                self._release(push, ())
+            self._fenced(node)
+            self._again = self._again or node != self.node  # else it goes on when it has joined again
+        else:
+            self._acknowledge_pull(riding, sequence, node, staleness)
+        finally:
+            self._fetching = False
+        if self._again:
+            self._again = False
+            self.moved()
+
+    def _acknowledge_pull(self, riding: list[Sealed], sequence: int, node: int, staleness: list[int]) -> None:
+        """Every shard has answered the push of a pull."""
+        self.pushes += 1
+        self.staleness += sum(staleness) / len(staleness)
+        for push in riding:
+            self._release(push, push.tickets)
+
+    async def _push_back(self, shard: int, node: int, sequence: int, steps: int) -> int:
+        """Push what came of the pull of a shard, as one replica more than there are; return the staleness."""
+        part = self._map.range(shard)
+        payload = memoryview(self._back[part]).cast("B")
+        sent = self._send(Push(shard, node, len(self._words), sequence, self._clocks[shard], steps, 1.0), payload)
+        return sent if isinstance(sent, int) else await sent
+
+    def _ahead(self, lr_scale: float) -> tuple[list[npt.NDArray[Any]], float]:
+        """Return what the live vector is ahead by: rows of all replicas, and times what."""
+        named = self._rule.ahead(lr_scale) if self._rule is not None else None
+        if named is None:
+            return [], 0.0
+        row, ahead = named
+        return [self._live[f"{row}.{replica}"] for replica in range(len(self._words))], ahead
+
     # -- fetches
 
     def _begin_fetch(self, shard: int) -> asyncio.Task[None] | None:
@@ -400,21 +495,26 @@ class Link:
                 return self._start(self._fetch(shard, reply))
         return self._start(self._fetch(shard, None))
 
-    async def _fetch(self, shard: int, reply: Awaitable[Reply] | None) -> None:
+    async def _fetch(
+        self, shard: int, reply: Awaitable[Reply] | None, take: Callable[[Floats, Floats], None] | None = None
+    ) -> None:
         """Fetch from whoever serves the shard, wherever it moves meanwhile.
 
         Args:
             reply: what this node's own server has promised.
+            take: called once with the shard's range of the live vector and what has landed; None: ``on_params``.
         """
+        take = take or self._exchange.on_params
         message, target = Fetch(shard, self.node), self._params[self._map.range(shard)]
         while True:
             known = self._map
             try:
                 if reply is not None or known.addresses[shard] == self._own_address:
-                    answer = await self._fetch_own(reply or self._own[Fetch](message, None), target)
+                    answer = await self._fetch_own(reply or self._own[Fetch](message, None), target, take)
                 else:
                     async with self._lane(known.addresses[shard]):
-                        answer = await self._fetch_other(message, target, self._reach(known.addresses[shard]))
+                        requests = self._reach(known.addresses[shard])
+                        answer = await self._fetch_other(message, target, requests, take)
                 break
             except RequestFailed as error:
                 if error.code != "moved":
@@ -427,31 +527,35 @@ class Link:
         assert isinstance(answer, Fetched)
         self._clocks[shard] = answer.clock
 
-    async def _fetch_own(self, given: Reply | Awaitable[Reply], target: npt.NDArray[np.float32]) -> Message:
+    async def _fetch_own(
+        self, given: Reply | Awaitable[Reply], target: Floats, take: Callable[[Floats, Floats], None]
+    ) -> Message:
         reply = given if isinstance(given, Reply) else await given  # no deadline: this process works on it
         try:
-            await self._take(target, reply.payload[0])
+            await self._take(target, reply.payload[0], take)
         finally:
             if reply.sent is not None:
                 reply.sent()
         return reply.message
 
-    async def _fetch_other(self, message: Fetch, target: npt.NDArray[np.float32], requests: Requests) -> Message:
+    async def _fetch_other(
+        self, message: Fetch, target: Floats, requests: Requests, take: Callable[[Floats, Floats], None]
+    ) -> Message:
         place = await self._stage(target.nbytes)
         try:
             answer = await requests.request(message, into=place, deadline_s=self._patience_s)
             self.bytes += place.nbytes
-            await self._take(target, place)
+            await self._take(target, place, take)
         finally:
             self._staging.give(place)
         return answer
 
-    async def _take(self, target: npt.NDArray[np.float32], fetched: memoryview) -> None:
+    async def _take(self, target: Floats, fetched: memoryview, take: Callable[[Floats, Floats], None]) -> None:
         source = np.frombuffer(fetched, np.float32)
         if target.size <= _INLINE_ELEMENTS:
-            self._exchange.on_params(target, source)
+            take(target, source)
         else:
-            copying = asyncio.get_running_loop().run_in_executor(None, self._exchange.on_params, target, source)
+            copying = asyncio.get_running_loop().run_in_executor(None, take, target, source)
             try:
                 await asyncio.shield(copying)  # no deadline: it is this process that works on it
             finally:

@@ -70,7 +70,7 @@ class Outlet:
     ) -> None:
         self._number, self._exchange, self._view, self._steps = number, exchange, view, steps
         self._ring, self._go_on, self._gated = ring, go_on, gated
-        self._entered = False
+        self._entered, self._rounds = False, gated or exchange.waits
         self._accrual = Accrual(live["accrual"][number], live["accrual_tickets"][number], live["accrued"][number])
         self._landing = Landing(live["landing"])
         self.queue = TicketQueue(live["queue"], live["queue_ring"])
@@ -78,6 +78,9 @@ class Outlet:
         self._tick = self._landing.wanted()[number]
         self._tick_step = steps
         self._refresh()
+        if exchange.waits and steps:  # the predecessor may have been killed after it sealed, and before it asked
+            self._want()
+            self._ring()
         if self._accrual.full:  # the predecessor was killed before it sealed
             self._seal()
             self._ring()
@@ -97,18 +100,22 @@ class Outlet:
             self._accrual.begin(self._landing.number(self._number))
         return True
 
+    def before_use(self) -> Generator[Moment, None, bool]:
+        """Wait until the gradient that was computed may be used; return False where the replica must end."""
+        return not self._exchange.pulls or not self._pulled() or (yield from self._await(self._pulled))
+
     def accrued(self) -> None:
         """Count the gradient that the exchange has just accrued. Before the clock does: a kill between the two has the
         batch used twice, and the other way round it would be counted as used and pushed by nobody."""
-        self._view.n_accrued = self._accrual.added(self._view.lr_scale)
+        self._view.n_accrued = self._accrual.added(self._exchange.push_scale(self._view.lr_scale))
 
     def after_step(self) -> None:
         """Seal and ask where it is time, after a gradient was accrued and counted."""
         self._steps += 1
-        due = self._view.n_accrued >= self._exchange.n_push
+        due = self._view.n_accrued >= self._round()
         if due:
             self._seal()
-        if not self._gated and self._steps % self._exchange.n_fetch == 0:
+        if not self._rounds and self._steps % self._exchange.n_fetch == 0:
             self._want()
             due = True
         if due:
@@ -140,11 +147,15 @@ class Outlet:
     def _missing(self) -> int:
         """Return what the next step must wait for."""
         # Tick k was asked for after step k·n_fetch; it must have landed before step (k+1)·n_fetch is computed.
-        overdue = self._gated or self._steps + 1 - self._tick_step >= self._exchange.n_fetch
+        overdue = self._rounds or self._steps + 1 - self._tick_step >= self._exchange.n_fetch
         missing = 0 if self._accrual.free else BUFFER
-        if self._landing.landed(self._number) < self._tick - (not overdue):
+        if not self._exchange.pulls and self._landing.landed(self._number) < self._tick - (not overdue):
             missing |= LANDING
         return missing | (BLOCKS if self._landing.held(self._number) else 0)
+
+    def _pulled(self) -> int:
+        """Return what the use of a gradient must wait for."""
+        return LANDING if self._landing.landed(self._number) < self._tick else 0
 
     def _no_blocks(self) -> int:
         # Closed is looked at before the queue: what was put before the closing is still to be had.
@@ -168,15 +179,23 @@ class Outlet:
     def _try_take(self, announce: Callable[[int], None]) -> int | None:
         return None if self._landing.held(self._number) else self.queue.take(announce)
 
+    def _round(self) -> int:
+        """Return how many steps there are between two pushes."""
+        steps = self._exchange.n_push
+        if self._exchange.proportional:
+            return max(1, round(steps * self._landing.pace(self._number)))
+        return steps
+
     def _want(self) -> None:
         self._landing.want(self._number)
         self._tick, self._tick_step = self._tick + 1, self._steps
 
     def _seal(self) -> None:
+        ends_round = self._rounds and self._accrual.count > 0
         self._accrual.seal()
-        self._refresh()
-        if self._gated:  # at the end of a window, wherever that is: what comes next is of the next step
+        if ends_round:
             self._want()
+        self._refresh()
 
     def _refresh(self) -> None:
         self._view.accrued, self._view.n_accrued = self._accrual.buffer, self._accrual.count

@@ -93,7 +93,7 @@ def prepare(
     # A cluster goes on from a snapshot of its shards, which the first node reads (``federation``).
     stored = _resumed(job, network, data, replicas) if resume and not federated else None
     pending = stored[1].pending if stored else ()
-    layout = live_layout(network, job.algorithm.optimiser, replicas, len(pending), federated)
+    layout = live_layout(network, job.algorithm.replica_rule, replicas, len(pending), federated)
     live = Segment.create(layout, f"the live vector of {network.spec.n} parameters", fds[0])
     params = live.arrays["params"]
     if stored:
@@ -141,7 +141,7 @@ def initialise(job: Job, network: Network, params: npt.NDArray[np.float32]) -> N
 
 def _resumed(job: Job, network: Network, data: Data, replicas: int) -> tuple[Model, TrainingState]:
     """Read the job's model file and check that this job can go on from it."""
-    path, optimiser = job.save, job.algorithm.optimiser
+    path, optimiser = job.save, job.algorithm.replica_rule
     if not path:
         raise ConfigError("--resume: run.model is empty, expected the path of a model file")
     model, state = checkpoint.load(path)

@@ -36,7 +36,7 @@ def rehearse(job: Job, ready: Prepared, threads: int) -> None:
         ResourceError: there is not enough memory for a step.
     """
     try:
-        layout = live_layout(ready.network, job.algorithm.optimiser, 1, 0, job.algorithm.federated)
+        layout = live_layout(ready.network, job.algorithm.replica_rule, 1, 0, job.algorithm.federated)
         live = layout.views(bytearray(layout.size))
         params_copy(ready.live.arrays["params"], live["params"])
         x, y = ready.examples.arrays["x"], ready.examples.arrays["y"]
@@ -46,13 +46,16 @@ def rehearse(job: Job, ready: Prepared, threads: int) -> None:
             replica.use(few)
         if job.algorithm.federated:
             exchange, grad = job.algorithm.choices().exchange, np.zeros_like(live["params"])
-            rows = optimiser_rows(live, job.algorithm.optimiser, 0)
-            view = ReplicaView(live["params"], rows, job.algorithm.optimiser)
-            view.accrued, view.n_accrued = grad.copy(), 1
+            rows = optimiser_rows(live, job.algorithm.replica_rule, 0)
+            view = ReplicaView(live["params"], rows, job.algorithm.replica_rule)
+            view.accrued, view.n_accrued, view.scratch = grad.copy(), 1, np.empty((2, grad.size), np.float32)
             exchange.on_gradient(view, grad)
             exchange.on_params(live["params"], grad)
             grad.flags.writeable = False  # as what this node's own server hands out: numba compiles that apart
             exchange.on_params(live["params"], grad)
+            if exchange.pulls:
+                for fetched in (grad, grad.copy()):
+                    exchange.pull(live["params"], fetched, view.accrued, [live["params"]], 0.0)
             _rehearse_words(live)
         params_finite(live["params"])
         control = Control(live["control"])

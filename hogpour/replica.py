@@ -145,8 +145,10 @@ class Replica:
         self._replicas, self._pending = len(live["counters"]), live["pending"]
         self._blocks = Blocks(len(x), job.batch, block_replicas, job.epochs)
         self._exchange = job.algorithm.choices().exchange
-        optimiser = job.algorithm.optimiser
+        optimiser = job.algorithm.replica_rule
         self._view = ReplicaView(live["params"], optimiser_rows(live, optimiser, number), optimiser)
+        if self._exchange.scratch:
+            self._view.scratch = np.empty((2, live["params"].size), np.float32)
         self._view.t = int(self._clocks.steps.sum()) + 1
         self._outlet: Outlet | None = None
         if job.algorithm.federated:
@@ -249,6 +251,8 @@ class Replica:
             if not self.compute(order, position, batch, ticket):
                 return False
             yield Moment.COMPUTED
+            if self._outlet is not None and not (yield from self._outlet.before_use()):
+                return False
             self.use(batch)
             position += batch
             if not self._begun:

@@ -42,7 +42,7 @@ class Serving:
 
     def __init__(self, scheme: Scheme, reach: Callable[[str], Requests]) -> None:
         choices = scheme.choices()
-        self.server = Server(scheme.optimiser, choices.correction, choices.gate)
+        self.server = Server(scheme.server_rule, choices.correction, choices.gate)
         self.address = ""
         self.map: ShardMap | None = None
         self._reach = reach

@@ -5,6 +5,8 @@ Same kernels, same order of examples; no shared memory, no processes, no workspa
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,10 +16,15 @@ from hogpour.portions import Blocks, example_order
 
 
 def train(
-    job: Job, network: Network, params: npt.NDArray[np.float32], x: npt.NDArray[np.float32], y: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float32]:
-    """Return the parameters after the job's epochs, starting from ``params``; for networks without dropout."""
-    w, optimiser = params.copy(), job.algorithm.optimiser
+    job: Job, network: Network, params: npt.NDArray[np.float32], x: npt.NDArray[np.float32], y: npt.NDArray[np.int64],
+    between: Callable[[npt.NDArray[np.float32], tuple[npt.NDArray[np.float32], ...]], None] = lambda w, state: None,
+) -> npt.NDArray[np.float32]:  # fmt: skip
+    """Return the parameters after the job's epochs, starting from ``params``; for networks without dropout.
+
+    Args:
+        between: called with the parameters and the optimiser's rows between each gradient and its step, and at the end.
+    """
+    w, optimiser = params.copy(), job.algorithm.replica_rule
     state = tuple(np.zeros_like(w) for _ in optimiser.state)
     blocks = Blocks(len(x), job.batch, 1, job.epochs)
     t = 0
@@ -34,6 +41,9 @@ def train(
                 workspace.forward()
                 job.loss.apply(workspace.scores, y[chosen], workspace.d_scores)
                 workspace.backward()
+                if t:
+                    between(w, state)
                 t += 1
                 optimiser.apply(w, workspace.grad, state, lr_scale=scale, t=t)
+    between(w, state)
     return w

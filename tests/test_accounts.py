@@ -38,3 +38,38 @@ def test_what_was_used_and_not_finished_stays_counted() -> None:
     book.finish(1, 80)
     book.close(1)
     assert (book.totals.examples, book.examples) == (100, 100)
+
+
+def told(book: Accounts, second: int, **examples: int) -> None:
+    """Members 1, 2 ... say by the name m1, m2 ... how many examples they have used by now."""
+    for name, count in examples.items():
+        book.note(int(name[1:]), Totals(count), 2 if name == "m2" else 1)
+    book.measure(float(second))
+
+
+def test_the_pace_of_a_member_is_the_speed_of_its_replicas_to_that_of_the_fastest_ones() -> None:
+    book = accounts()
+    book.open(2)
+    book.open(3)
+    assert [book.pace(node) for node in (1, 2, 3)] == [1.0, 1.0, 1.0], "nothing is known yet"
+    told(book, 1, m1=100, m2=400)
+    assert [book.pace(node) for node in (1, 2, 3)] == [0.5, 1.0, 1.0]
+    told(book, 2, m1=200, m2=800, m3=50)
+    assert book.pace(3) == 0.25
+    book.close(2)
+    assert book.pace(1) == 1.0
+
+
+def test_a_second_with_a_heartbeat_less_changes_a_pace_a_little_and_one_without_work_nothing() -> None:
+    book = accounts()
+    book.open(2)
+    for second in range(1, 5):
+        told(book, second, m1=200 * second, m2=200 * second)
+    assert book.pace(2) == 0.5
+    told(book, 5, m1=1000, m2=1000)
+    told(book, 6, m1=1100, m2=1200)
+    assert book.pace(1) == 1.0
+    assert 0.5 < book.pace(2) < 0.6
+    before = book.pace(2)
+    told(book, 7, m1=1100, m2=1200)
+    assert book.pace(2) == before

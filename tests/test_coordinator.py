@@ -589,7 +589,7 @@ async def test_totals_are_of_all_members_that_ever_were() -> None:
     node = await cluster.join()
     await cluster.beat(1, 100, right=50, loss=10.0, pushes=4, staleness=6.0)
     beaten = await cluster.beat(node, 60, right=20, loss=5.0, pushes=2, staleness=3.0, replicas=5)
-    assert beaten == Beaten("run", "", 1, False, 2, 460)  # 300 of an earlier run
+    assert beaten == Beaten("run", "", 1, False, 2, 460, 1.0)  # 300 of an earlier run
     assert cluster.coordinator.replicas == 7
     cluster.silent.add(node)
     await cluster.live(LEASE_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from hogpour.config import job_to_dict
 from hogpour.errors import ConfigError, RequestFailed
 from hogpour.federation import Federation
 from hogpour.net.wire.base import Ok
-from hogpour.net.wire.beat import Beat
+from hogpour.net.wire.beat import Beat, Beaten
 from hogpour.net.wire.dump import Dump
 from hogpour.net.wire.fetch import Fetch
 from hogpour.net.wire.join import Joined, Leave, Ready
@@ -23,6 +24,7 @@ from hogpour.net.wire.push import Push
 from hogpour.net.wire.status import Fence
 from hogpour.net.wire.where import Where
 from hogpour.shards import ShardMap
+from hogpour.shm.landing import WORDS, Landing
 
 MAP = ShardMap(1, (0, 64), (1,), ("",))
 
@@ -106,3 +108,13 @@ async def test_data_that_have_no_name_must_be_given() -> None:
         federation.job({"base": "/ours"})
     own = hp.arrays(np.zeros((20, 8)), np.arange(20) % 3, validation=0)
     assert federation.job({"data": own}).data is own
+
+
+async def test_the_replicas_of_a_node_are_told_its_pace_and_never_one_that_makes_no_sense() -> None:
+    federation, there = joining(), SimpleNamespace(beaten=None)
+    federation._link = federation._member = there  # type: ignore[assignment]
+    federation._map = MAP
+    federation._landing = Landing(np.zeros((2, *WORDS), np.int64))
+    for pace, seen in ((1.0, 1.0), (0.25, 0.25), (float("nan"), 0.25), (0.0, 0.25), (-1.0, 0.25), (7.0, 0.25)):
+        federation._heard(Beaten("run", "", 1, False, 2, 0, pace))
+        assert [federation._landing.pace(replica) for replica in range(2)] == [seen, seen]

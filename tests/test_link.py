@@ -15,6 +15,8 @@ from serving import Kernels
 
 from hogpour import link as module
 from hogpour.algos.exchange.accrue import Accrue
+from hogpour.algos.exchange.base import Exchange
+from hogpour.algos.exchange.elastic import Elastic
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.open import Open
 from hogpour.errors import PeerLost, RequestFailed
@@ -72,7 +74,8 @@ class Node:
     """A link with the words of its replicas, and nobody around it."""
 
     def __init__(self, shards: int = 3, replicas: int = 1, *, own: dict[type[Message], Any] | None = None,
-                 own_address: str | None = None, staging: int = 1 << 20, gate: Gate | None = None) -> None:  # fmt: skip
+                 own_address: str | None = None, staging: int = 1 << 20, gate: Gate | None = None,
+                 exchange: Exchange | None = None) -> None:  # fmt: skip
         n = SIZE * shards
         layout = Layout.pack([("params", (n,), np.float32), *outlet_arrays(n, replicas)])
         self.live = layout.views(bytearray(layout.size))
@@ -88,8 +91,9 @@ class Node:
         self.attended: list[tuple[int, int, bool]] = []
         self.arrivals: list[tuple[Arrive, asyncio.Future[Arrived]]] = []
         self.link = Link(
-            self.live, Accrue(1, 1), gate or Open(), self.map, node=7, reach=lambda address: At(self, address), own=own or {},
-            own_address=own_address, attend=self.attend, arrive=self.arrive, relocate=self.relocate, wake=self.woken.append, staging=self.staging,
+            self.live, exchange or Accrue(1, 1), gate or Open(), self.map, node=7, reach=lambda address: At(self, address),
+            own=own or {}, own_address=own_address, attend=self.attend, arrive=self.arrive, relocate=self.relocate,
+            wake=self.woken.append, staging=self.staging,
             done=self.done.append, fenced=self.fenced.append, patience_s=10.0,
         )  # fmt: skip
 
@@ -905,3 +909,106 @@ def test_draining_waits_for_what_was_started_and_for_what_that_started(run: Any)
         await node.link.close()
 
     run(main())
+
+
+# -- pulls
+
+
+async def pulled(shards: int = 3, replicas: int = 1, params: float = 4.0) -> Node:
+    """A node whose exchange pulls halfway; its live vector holds ``params``, and a fetch of every shard is asked for."""
+    node = Node(shards, replicas, exchange=Elastic(0.5, 1))
+    await node.land()
+    node.live["params"][:] = params
+    node.step(tickets=(5,))
+    await settle()
+    return node
+
+
+async def test_a_pull_moves_the_live_vector_and_pushes_to_each_shard_what_it_lost() -> None:
+    node = await pulled()
+    assert sent(node) == [("Fetch", "a"), ("Fetch", "b"), ("Fetch", "c")], "what was accrued was pushed"
+    node.asked[1].fetched(8, 2.0)
+    await settle()
+    assert [asked.message for asked in node.open(Push)] == [Push(1, 7, 1, 1, 8, 1, 1.0)]
+    assert node.open(Push)[0].floats == [-1.0]
+    assert sorted(set(node.live["params"][SIZE : 2 * SIZE])) == [3.0]
+    assert sorted(set(node.live["params"][:SIZE])) == [4.0]
+    assert (node.landed, node.done) == ([0], [])
+    node.landing.wait_for(0, LANDING)
+    await node.fetch(9, 2.0)
+    assert (node.landed, node.woken) == ([1], [0]), "replicas go on when all has landed"
+    assert set(node.live["params"]) == {3.0}
+    assert node.accruals[0]._state(0) > 0
+    await node.push(staleness=2)
+    assert (node.done, node.link.pushes, node.link.staleness) == ([(5,)], 1, 2.0)
+    assert node.accruals[0]._state(0) < 0, "the buffer was not given back"
+    await node.link.close()
+
+
+async def test_the_first_and_the_last_landing_of_a_node_take_the_parameters_over() -> None:
+    node = await pulled()
+    await node.fetch(1, 2.0)
+    await node.push()
+    await node.land(2, 9.0)
+    assert set(node.live["params"]) == {9.0}
+
+
+async def test_what_a_pull_pushes_is_frozen_and_the_next_pull_waits_for_the_answers() -> None:
+    """``Asked.pushed`` compares the memory that was sent with what is there when it is answered."""
+    node = await pulled(shards=2)
+    await node.fetch(1, 2.0)
+    node.step(tickets=(6,))
+    await settle()
+    assert node.open(Fetch) == [], "a second pull was begun over pushes that are not answered"
+    first, second = node.open(Push)
+    first.pushed()
+    await settle()
+    assert node.open(Fetch) == []
+    second.pushed()
+    await settle()
+    assert node.done == [(5,)]
+    assert len(node.open(Fetch)) == 2
+    await node.fetch(2, 1.0)
+    assert [(a.message.sequence, a.floats) for a in node.open(Push)] == [(2, [-1.0])] * 2
+    await node.push()
+    assert node.done == [(5,), (6,)]
+
+
+async def test_tickets_that_come_without_steps_are_told_after_those_before_them() -> None:
+    node = await pulled(shards=1)
+    node.seal(steps=0, tickets=(6,))
+    node.link.moved()
+    await settle()
+    assert node.done == []
+    await node.fetch(1, 2.0)
+    await node.push()
+    assert node.done == [(5,), (6,)]
+
+
+@pytest.mark.parametrize("joined_first", [False, True], ids=["refused first", "joined again first"])
+async def test_a_pull_that_is_refused_is_made_again_when_the_node_has_joined_again(joined_first: bool) -> None:
+    """Its replicas would have waited for ever for shards that had not landed when another one was refused."""
+    node = await pulled(shards=2)
+    node.asked[0].fetched(1, 2.0)
+    await settle()
+
+    def join_again() -> None:
+        node.link.node = 8
+        node.link.drop_pushes()
+
+    if joined_first:
+        join_again()
+    node.open(Push)[0].failed("fenced")
+    await settle()
+    assert node.fenced == [7]
+    if not joined_first:
+        assert node.open(Fetch) == []
+        join_again()
+        await settle()
+    assert node.done == [], "a refused push was told as done"
+    await node.fetch(3, 2.0)
+    assert node.landed == [1]
+    assert {asked.message.node for asked in node.open(Push)} == {8}
+    await node.push()
+    assert node.accruals[0].free
+    await node.link.close()

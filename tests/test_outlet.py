@@ -62,11 +62,11 @@ class FakeLink:
 def run(job: Any, shards: int = 1, replica: type = Replica, **more: Any) -> tuple[FakeLink, np.ndarray]:
     x, y = digits(203)
     network = network_of(job, x.shape[1:])
-    layout = live_layout(network, job.algorithm.optimiser, 1, 0, True)
+    layout = live_layout(network, job.algorithm.replica_rule, 1, 0, True)
     live = layout.views(bytearray(layout.size))
     network.init(live["params"], generator(job.seed, 5))
     before = live["params"].copy()
-    link = FakeLink(live, job.algorithm.optimiser, shards)
+    link = FakeLink(live, job.algorithm.server_rule, shards)
     link.lease(list(range(Blocks(len(x), job.batch, 1, job.epochs).total)))
     replica(job, network, live, x, y, 0, block_replicas=1, wait=link.deliver, **more).run()
     link.deliver()
@@ -216,3 +216,82 @@ def test_a_successor_pushes_at_the_rate_of_what_was_accrued() -> None:
     Replica(job, network, live, x, y, 0, block_replicas=1, wait=link.deliver, alive=lambda: not link.pushes).run()
     link.deliver()
     assert [push.scale for push in link.pushes] == [0.25]
+
+
+class Recorded(FakeLink):
+    """Notes at each delivery how many rounds were pushed, asked for and landed."""
+
+    def deliver(self) -> None:
+        super().deliver()
+        assert self.landing.wanted()[0] == sum(push.steps > 0 for push in self.pushes), "a push and its fetch part"
+
+
+@pytest.mark.parametrize("steps", [1, 4, 1000])
+def test_in_rounds_every_push_has_its_fetch_and_the_next_step_waits_for_it(
+    steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a round that ends early, because there are no blocks: else pushes and fetches would drift apart."""
+    monkeypatch.setitem(globals(), "FakeLink", Recorded)
+    link, _ = run(job_of(algorithm=hp.LocalSgd(steps=steps)))
+    rounds = [push.steps for push in link.pushes if push.steps]
+    assert rounds == [steps] * (39 // steps) + [39 % steps] * (39 % steps > 0)
+    assert [push.landing for push in link.pushes if push.steps] == list(range(len(rounds)))
+
+
+@pytest.mark.parametrize(("pace", "steps"), [(0.0, 8), (1.0, 8), (0.5, 4), (0.3, 2), (0.01, 1)])
+def test_a_slower_node_has_proportionally_shorter_rounds(pace: float, steps: int) -> None:
+    job = job_of(algorithm=hp.AsyncDiLoCo(steps=8, inner=hp.Sgd(0.1)))
+
+    class Paced(Replica):
+        def __init__(self, job: Any, network: Any, live: Any, *more: Any, **named: Any) -> None:
+            if pace:
+                Landing(live["landing"]).set_pace(pace)
+            super().__init__(job, network, live, *more, **named)
+
+    link, _ = run(job, replica=Paced)
+    assert {push.steps for push in link.pushes[:-1] if push.steps} == {steps}
+
+
+def test_the_schedule_is_that_of_the_inner_rule() -> None:
+    job = job_of(algorithm=hp.LocalSgd(steps=3, schedule=hp.Step(every=1, factor=0.25)))
+    link, _ = run(job)
+    assert {push.scale for push in link.pushes} == {1.0}
+
+
+def test_a_successor_asks_for_the_fetch_that_its_predecessor_may_have_left_out() -> None:
+    """Killed after it sealed and before it asked: of a round that is pulled, nobody would ever have told the tickets."""
+    job = job_of(algorithm=hp.LocalSgd(steps=4))
+    x, y = digits(203)
+    network = network_of(job, x.shape[1:])
+    layout = live_layout(network, job.algorithm.replica_rule, 1, 0, True)
+    live = layout.views(bytearray(layout.size))
+    link = FakeLink(live, job.algorithm.server_rule, 1)
+    link.lease(list(range(Blocks(len(x), job.batch, 1, job.epochs).total)))
+    Replica(job, network, live, x, y, 0, block_replicas=1, alive=lambda: live["counters"][0, 0] < 2).run()
+    assert link.landing.wanted() == [0]
+    Replica(job, network, live, x, y, 0, block_replicas=1, alive=lambda: False)
+    assert link.landing.wanted() == [1]
+
+
+def test_where_rounds_are_pulled_a_gradient_is_computed_before_the_landing_and_used_after_it() -> None:
+    job = job_of(algorithm=hp.Easgd(tau=1), epochs=1)
+    seen: list[tuple[str, int]] = []
+
+    class Watched(Replica):
+        def compute(self, *arguments: Any) -> bool:
+            seen.append(("compute", Landing(self.words).landed(0)))
+            return super().compute(*arguments)
+
+        def use(self, batch: int) -> None:
+            seen.append(("use", Landing(self.words).landed(0)))
+            super().use(batch)
+
+        def __init__(self, job: Any, network: Any, live: Any, *more: Any, **named: Any) -> None:
+            self.words = live["landing"]
+            super().__init__(job, network, live, *more, **named)
+
+    run(job, replica=Watched)
+    computed = [landed for what, landed in seen if what == "compute"]
+    used = [landed for what, landed in seen if what == "use"]
+    assert used == list(range(13))
+    assert computed == [0, *range(12)]

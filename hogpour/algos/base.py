@@ -44,6 +44,9 @@ class Choices:
         if not self.exchange.federated and not isinstance(self.correction, Plain):
             raise ValueError(f"{type(self.correction).__name__} amends what is pushed to a parameter server, and "
                              f"{type(self.exchange).__name__} pushes nothing; set an exchange that does")  # fmt: skip
+        reason = "" if isinstance(self.correction, Plain) else self.exchange.refusal(self.correction)
+        if reason:
+            raise ValueError(f"{type(self.correction).__name__} {reason}")
         if self.correction.amends and (self.exchange.n_push, self.exchange.n_fetch) != (1, 1):
             numbers = f"n_push = {self.exchange.n_push} and n_fetch = {self.exchange.n_fetch}"
             raise ValueError(f"{type(self.correction).__name__} amends a push by the parameters that its gradient was "
@@ -55,6 +58,9 @@ class Choices:
         if not self.exchange.federated:
             raise ValueError(f"{gate} decides on what is pushed to parameter servers, and {exchange} pushes nothing; "
                              "set an exchange that does")  # fmt: skip
+        if self.exchange.pulls:
+            raise ValueError(f"{gate} lets an origin fetch when its push is decided on, and {exchange} pushes what comes "
+                             "of a fetch; set another exchange, or no gate")  # fmt: skip
         if self.exchange.n_push != self.exchange.n_fetch:
             numbers = f"n_push = {self.exchange.n_push} and n_fetch = {self.exchange.n_fetch}"
             raise ValueError(f"{gate} lets an origin fetch when its push is decided on, got {numbers}; set both to the "
@@ -95,6 +101,16 @@ class Scheme(ABC):
     def federated(self) -> bool:
         """Whether parameters live on shards, and nodes can join; else on one machine's live vector."""
         return self.choices().exchange.federated
+
+    @property
+    def replica_rule(self) -> Optimiser:
+        """How replicas change the live vector."""
+        return self.choices().exchange.replica_rule(self.optimiser)
+
+    @property
+    def server_rule(self) -> Optimiser:
+        """How servers apply what is pushed; only where something is."""
+        return self.choices().exchange.server_rule(self.optimiser)
 
     def check_replicas(self, replicas: int) -> None:  # noqa: B027 (most schemes run with any number)
         """Raise ValueError where this scheme does not run with so many replicas; called before anything starts."""

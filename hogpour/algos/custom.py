@@ -31,7 +31,8 @@ class Custom(Scheme):
     summary: ClassVar[str] = "the choices by hand"
 
     exchange: Exchange = field(default_factory=Gradient, metadata={"kind": "exchange"})
-    """What becomes of a gradient where it was computed: ``gradient``, ``accrue``, ``in_place``."""
+    """What becomes of a gradient where it was computed: ``gradient``, ``accrue``, ``local``, ``elastic``;
+    ``in_place``."""
     gate: Gate = field(default_factory=Open, metadata={"kind": "gate"})
     """Which gradients count, and who waits: ``open``, ``barrier``, ``quorum``, ``slack``."""
     correction: Correction = field(default_factory=Plain, metadata={"kind": "correction"})

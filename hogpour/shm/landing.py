@@ -21,8 +21,8 @@ BUFFER, LANDING, BLOCKS = 1, 2, 4
 WORDS = (2, LINE_BYTES // 8)
 """Shape of the words of one replica, int64: a line written by the replica, one written by the link."""
 
-_WANTED, _REASON, _ATTENDS = 0, 1, 2  # of the replica's line
-_LANDED, _NUMBER, _HELD = 0, 1, 2  # of the link's line
+_WANTED, _REASON, _ATTENDS = range(3)  # of the replica's line
+_LANDED, _NUMBER, _HELD, _PACE = range(4)  # of the link's line
 
 
 class Landing:
@@ -65,6 +65,10 @@ class Landing:
         """Whether this replica is to compute nothing yet (warm start)."""
         return bool(self._words[replica, 1, _HELD])
 
+    def pace(self, replica: int) -> float:
+        """Return how fast this node is, as a fraction of the fastest one of its cluster; 1 while that is not known."""
+        return float(self._words[replica, 1, _PACE].view(np.float64)) or 1.0
+
     # -- the link's side
 
     def wanted(self) -> list[int]:
@@ -84,6 +88,10 @@ class Landing:
         """Say that landing ``number`` is complete, and which ticks it serves."""
         self._words[:, 1, _NUMBER] = number
         self._words[:, 1, _LANDED] = ticks
+
+    def set_pace(self, pace: float) -> None:
+        """Say to all replicas how fast this node is; above 0."""
+        self._words[:, 1, _PACE] = np.float64(pace).view(np.int64)
 
     def hold(self, replica: int, held: bool) -> None:
         """Let a replica compute, or not yet."""

@@ -54,7 +54,7 @@ class Material:
 
     def prepare(self, job: Job, replicas: int, block_replicas: int) -> Prepared:
         """Lay out the memory of one node; see ``preparation.prepare``."""
-        live = Memory(live_layout(self.network, job.algorithm.optimiser, replicas, 0, True))
+        live = Memory(live_layout(self.network, job.algorithm.replica_rule, replicas, 0, True))
         live.arrays["params"][...] = self.params
         examples = Memory(Layout.pack([]))
         examples.arrays = {"x": self.x, "y": self.y}

@@ -7,7 +7,7 @@ by other means than the code that it watches, and writes down where the two disa
     once            no push is applied to a shard twice, and no clock of a shard is ticked twice: a shard has one
                     history, on one server at a time
     kept            what was acknowledged is applied, on every shard; what is in a shard at the end is all that was
-                    applied to it since it began
+                    applied to it since it began; what a pull takes from a node is pushed, and the other way round
     whole           what is applied is what was sealed, and what a server hands out does not change under the reader
     fenced          an incarnation that a server was told is dead has nothing applied there any more
     leases          a portion is held by one member; it is done once, and what is done is in the shards
@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from hogpour.algos.exchange.elastic import Elastic
 from hogpour.gatekeeper import Gatekeeper
 from hogpour.held import Step
 from hogpour.link import Link
@@ -108,6 +109,9 @@ class Witness:
             (Server, "_let_go", self._on_let_go),
             (Link, "_begin_push", self._on_sealed),
             (Link, "_acknowledge", self._on_acknowledged),
+            (Link, "_push_back", self._on_push_back),
+            (Link, "_acknowledge_pull", self._on_acknowledged_pull),
+            (Elastic, "pull", self._on_pull),
             (Link, "follow", self._on_follow),
             (Serving, "follow", self._on_follow),
             (Placement, "__init__", self._on_run),
@@ -257,6 +261,29 @@ class Witness:
             if (shard, node, push.replica, push.sequence) not in self._pushes:
                 self._say(f"kept: push {_named((shard, node, push.replica, push.sequence))} is acknowledged and was "
                           "not applied")  # fmt: skip
+
+    def _on_push_back(self, link: Link, shard: int, node: int, sequence: int, steps: int) -> None:
+        del steps
+        payload = link._back[link._map.range(shard)]
+        self._sealed.setdefault((shard, node, len(link._words), sequence), zlib.crc32(payload))
+
+    def _on_acknowledged_pull(self, link: Link, riding: Any, sequence: int, node: int, staleness: Any) -> None:
+        del riding, staleness
+        for shard in range(link._map.n_shards):
+            if (shard, node, len(link._words), sequence) not in self._pushes:
+                self._say(f"kept: push {_named((shard, node, len(link._words), sequence))} of a pull is acknowledged "
+                          "and was not applied")  # fmt: skip
+
+    def _on_pull(self, exchange: Elastic, params: Any, fetched: Any, push: Any, *_: Any) -> Callable[[Any], None]:
+        del exchange
+        before = params.astype(np.float64) + fetched
+
+        def after(_: Any) -> None:
+            error = np.abs(params.astype(np.float64) + (fetched.astype(np.float64) - push) - before)
+            if not (error <= 1e-6 * (np.abs(params) + np.abs(push))).all():
+                self._say("kept: a pull has not given the servers what it took from the node")
+
+        return after
 
     def _on_begin_push(self, server: Server, shard: Shard, push: Any, payload: Any) -> Callable[[Any], None]:
         key = (shard.number, push.node, push.replica, push.sequence)

@@ -15,10 +15,34 @@ import ruler
 
 import hogpour as hp
 from hogpour import registry
+from hogpour.net.membership import spoken
+from hogpour.shard import Shard
 from hogpour.sim.material import Material, material_of
-from hogpour.sim.scenario import Link, Scenario, Slow
+from hogpour.sim.scenario import Death, Link, Partition, Pause, ReplicaDeath, Scenario, Slow
 from hogpour.sim.simulation import Simulation
 from hogpour.sim.witness import Witness
+
+SERIAL: dict[str, dict[str, Any]] = {
+    "local": {"optimiser": hp.Sgd(1.0)},
+    "local_sgd": {"steps": 1},
+    "diloco": {"steps": 1, "inner": hp.Sgd(0.1), "optimiser": hp.Sgd(1.0)},
+    "async_diloco": {"steps": 1, "inner": hp.Sgd(0.1), "optimiser": hp.Sgd(1.0)},
+}
+"""Where one replica without delay is plain SGD, if that is not so as it comes: rounds of one step of SGD, which servers
+add as they are. Of schemes, and of exchanges for their combinations."""
+
+PULLED = {"easgd", "eamsgd", "elastic"}
+"""Schemes and exchanges of which one replica without delay is Algorithm 1 or 2 of the elastic papers instead."""
+
+SHORT: dict[str, dict[str, Any]] = {
+    "local": {"optimiser": hp.Sgd(1.0)},
+    "elastic": {"optimiser": hp.Sgd(0.5)},
+    "easgd": {"optimiser": hp.Sgd(0.5), "tau": 4},
+    "eamsgd": {"optimiser": hp.Nesterov(0.05, momentum=0.9), "tau": 4},
+    "diloco": {"steps": 4, "inner": hp.AdamW(4e-3), "optimiser": hp.Nesterov(0.2, momentum=0.5)},
+    "async_diloco": {"steps": 4, "inner": hp.AdamW(8e-3), "optimiser": hp.DelayedNesterov(0.7, momentum=0.5, every=4)},
+}
+"""Where a scheme learns in so few rounds, if that is not so as it comes."""
 
 
 def combinations() -> dict[str, Any]:
@@ -32,9 +56,13 @@ def combinations() -> dict[str, Any]:
             found[f"{exchange}+{gate}+{correction}"] = scheme
     found = {name: scheme for name, scheme in found.items() if scheme.federated}
     return {
-        name: replace(scheme, optimiser=hp.Sgd(0.3)) if scheme.choices().gate.holds else scheme
-        for name, scheme in found.items()
+        name: replace(scheme, optimiser=hp.Sgd(0.3)) if _averages(scheme) else scheme for name, scheme in found.items()
     }
+
+
+def _averages(scheme: Any) -> bool:
+    choices = scheme.choices()
+    return choices.gate.holds and not isinstance(choices.exchange, hp.Local)
 
 
 SCHEMES = combinations()
@@ -42,25 +70,27 @@ every_scheme = pytest.mark.parametrize("name", SCHEMES)
 
 
 def test_what_is_refused_is_known() -> None:
-    """Two exchanges, four gates, four corrections: without those that amend late gradients where none is counted, and
-    those that need one gradient where a step is of several."""
+    """Four exchanges that push, four gates, four corrections: without those that amend late gradients where none is
+    counted, those that need one gradient where a step or a push is of several, and gates for what is pulled."""
     sent = [name for name in SCHEMES if "+" in name]
-    assert len(sent) == 2 * (4 + 4 + 1 + 2)
+    assert len(sent) == 2 * (4 + 4 + 1 + 2) + (2 + 2 + 1 + 2) + 1
 
 
-def job_of(name: str, **changes: Any) -> hp.Job:
+def job_of(name: str, serial: bool, **changes: Any) -> hp.Job:
     wanted = {"model": [hp.Linear(16), hp.Relu(), hp.Linear(10)], "epochs": 2, "batch": 32, "algorithm": SCHEMES[name]}
+    if settings := (SERIAL if serial else SHORT).get(name.partition("+")[0]):
+        wanted["algorithm"] = replace(SCHEMES[name], **settings)
     return hp.Job(**{"data": hp.load("digits")} | wanted | changes)
 
 
 @cache
-def material(name: str, epochs: int) -> Material:
-    return material_of(job_of(name, epochs=epochs))
+def material(name: str, epochs: int, serial: bool) -> Material:
+    return material_of(job_of(name, serial, epochs=epochs))
 
 
-def simulated(name: str, epochs: int, **scenario: Any) -> tuple[Any, np.ndarray]:
+def simulated(name: str, epochs: int, serial: bool = False, **scenario: Any) -> tuple[Any, np.ndarray]:
     """Report of a run that kept every promise, and the parameters at its end."""
-    of_job = material(name, epochs)
+    of_job = material(name, epochs, serial)
     simulation = Simulation(of_job.job, Scenario(**scenario), material=of_job)
     with Witness(simulation.loop) as witness:
         simulation.loop.after = witness.look
@@ -70,12 +100,38 @@ def simulated(name: str, epochs: int, **scenario: Any) -> tuple[Any, np.ndarray]
     return report, simulation.shard(0).params.copy()
 
 
-@every_scheme
+@pytest.mark.parametrize("name", [name for name in SCHEMES if name.partition("+")[0] not in PULLED])
 def test_one_replica_without_delay_is_plain_sgd_bit_for_bit(name: str) -> None:
-    of_job = material(name, 2)
-    _, params = simulated(name, 2, nodes=1, link=Link(delay_s=0.0, bandwidth=0.0))
+    of_job = material(name, 2, True)
+    _, params = simulated(name, 2, True, nodes=1, link=Link(delay_s=0.0, bandwidth=0.0))
     expected = ruler.train(of_job.job, of_job.network, of_job.params.copy(), of_job.x, of_job.y)
     assert params.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("rule", [hp.Sgd(0.1), hp.Nesterov(0.02, momentum=0.9), hp.Momentum(0.02)], ids=str)
+@pytest.mark.parametrize("shards", [1, 5])
+def test_one_replica_that_is_pulled_without_delay_is_the_papers_algorithm_bit_for_bit(rule: Any, shards: int) -> None:
+    """Zhang et al. 2015, Algorithms 1 and 2, with τ = 1: the gradient is that of before the pull."""
+    alpha = np.float32(0.25)
+    job = hp.Job(data=hp.load("digits"), model=[hp.Linear(16), hp.Relu(), hp.Linear(10)], epochs=2, batch=32,
+                 algorithm=hp.Custom(exchange=hp.Elastic(0.25, 1), optimiser=rule),
+                 cluster=hp.ClusterConfig(shard_bytes=1024 if shards > 1 else 1 << 20))  # fmt: skip
+    of_job = material_of(job)
+    simulation = Simulation(of_job.job, Scenario(nodes=1, link=Link(delay_s=0.0, bandwidth=0.0)), material=of_job)
+    report = simulation.run()
+    centre = np.concatenate([simulation.shard(k).params for k in range(shards)])
+    expected = of_job.params.copy()
+
+    def pull(w: np.ndarray, state: tuple[np.ndarray, ...]) -> None:
+        """Of the paper's x, which is behind the look ahead of Nesterov's momentum."""
+        x = w + np.float32(rule.lr * rule.momentum) * state[0] if isinstance(rule, hp.Nesterov) else w
+        d = alpha * (x - expected)
+        w -= d
+        expected[:] += d
+
+    ruler.train(of_job.job, of_job.network, of_job.params.copy(), of_job.x, of_job.y, pull)
+    assert (report.outcome, len(report.trace) > 0) == ("finished", True)
+    assert centre.tobytes() == expected.tobytes()
 
 
 TROUBLE: dict[str, Any] = {
@@ -107,4 +163,73 @@ def test_what_makes_no_sense_together_is_refused_with_the_reason() -> None:
         hp.Custom(exchange=hp.InPlace(), correction=hp.InverseStaleness())
     with pytest.raises(ValueError, match="n_push = 4 and n_fetch = 2 these are several, of local steps; set both to 1"):
         hp.Custom(exchange=hp.Accrue(4, 2), correction=hp.DelayCompensation())
+    with pytest.raises(ValueError, match=r"DelayCompensation amends a gradient .* what Local pushes is no gradient"):
+        hp.Custom(exchange=hp.Local(), correction=hp.DelayCompensation())
+    with pytest.raises(ValueError, match="InverseStaleness amends gradients, and what Elastic pushes is what a node has given"):
+        hp.Custom(exchange=hp.Elastic(), correction=hp.InverseStaleness())
     assert replace(SCHEMES["custom"], exchange=hp.Accrue()).federated
+
+
+@cache
+def pulled_material() -> Material:
+    algorithm = hp.Custom(exchange=hp.Elastic(0.25, 2), optimiser=hp.Nesterov(0.02, momentum=0.9))
+    cluster = hp.ClusterConfig(shard_bytes=2048, lease_s=1.0, give_up_s=3.0)
+    return material_of(hp.Job(data=hp.load("digits"), model=[hp.Linear(16), hp.Relu(), hp.Linear(10)], epochs=6,
+                              batch=32, algorithm=algorithm, cluster=cluster))  # fmt: skip
+
+
+MISFORTUNES: dict[str, Any] = {
+    "death": (Death(at_s=0.8, nodes=(2,), back_s=1.0), Death(at_s=1.4, nodes=(1,), back_s=1.0, kind="leave")),
+    "replica_death": (ReplicaDeath(at_s=0.7, node=3, replica=1), ReplicaDeath(at_s=1.1, node=0, replica=0)),
+    "partition": (Partition(at_s=1.5, for_s=1.5, nodes=(3,)),),
+    "pause": (Pause(at_s=0.5, for_s=1.5, nodes=(1,)),),
+}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pulls_keep_what_there_is_through_deaths_resets_and_fences(seed: int) -> None:
+    """The witness holds each pull against x + x~ before it, and each acknowledged push against what was applied."""
+    of_job = pulled_material()
+    scenario = Scenario(nodes=4, replicas=2, seed=seed, compute=hp.Compute(distribution="exponential", mean_s=0.05),
+                        link=Link(delay_s=0.01, jitter_s=0.005, reset_every_s=1.5), until_s=200.0, **MISFORTUNES)  # fmt: skip
+    simulation = Simulation(of_job.job, scenario, material=of_job)
+    with Witness(simulation.loop) as witness:
+        simulation.loop.after = witness.look
+        report = simulation.run()
+        witness.end(report.outcome == "finished", 0)
+    assert (report.outcome, report.error, witness.violations) == ("finished", "", [])
+    assert report.repeated > 0, "nobody was fenced"
+    assert witness.applied > 100
+
+
+def test_the_witness_sees_a_pull_that_gives_the_servers_another_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pull(self: Any, params: Any, fetched: Any, push: Any, velocities: Any, ahead: float) -> None:
+        push[:] = -0.25 * (params - fetched)
+        params += 0.9 * push
+
+    monkeypatch.setattr(hp.Elastic, "pull", pull)
+    of_job = pulled_material()
+    simulation = Simulation(of_job.job, Scenario(nodes=2), material=of_job)
+    with Witness(simulation.loop) as witness:
+        simulation.run()
+    assert any("a pull has not given the servers what it took" in text for text in witness.violations)
+
+
+def test_a_node_a_quarter_as_fast_takes_a_quarter_of_the_steps_in_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By production code alone: heartbeats, the coordinator's accounts, the words of the replicas."""
+    steps: dict[int, list[int]] = {1: [], 2: []}
+    applied = Shard.count_applied
+
+    def count(shard: Shard, update: Any) -> int:
+        steps[int(spoken(update.push.node))].append(update.push.steps)
+        return applied(shard, update)
+
+    monkeypatch.setattr(Shard, "count_applied", count)
+    job = hp.Job(data=hp.load("digits"), model=[hp.Linear(10)], epochs=10, batch=32,
+                 algorithm=hp.AsyncDiLoCo(steps=8, inner=hp.Sgd(0.05)))  # fmt: skip
+    compute = hp.Compute(distribution="constant", mean_s=0.02, speeds=(1.0, 0.25))
+    hp.Simulation(job, Scenario(nodes=2, compute=compute, link=Link(delay_s=0.001))).run()
+    fast, slow = steps.values()
+    assert set(fast[:-1]) == {8}
+    assert slow[0] == 8, "it was slow before anybody could know"
+    assert set(slow[4:-1]) == {2}

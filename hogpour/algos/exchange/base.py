@@ -7,11 +7,13 @@ two numbers say when the link has something to do.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy.typing as npt
 
+from hogpour.algos.correction.base import Correction
 from hogpour.algos.optim.base import Optimiser
 
 __all__ = ["Exchange", "ReplicaView"]
@@ -34,6 +36,8 @@ class ReplicaView:
     """(n,) float32, the replica's own: the sum of the gradients since the last push. None on a machine alone."""
     n_accrued: int = 0
     """Gradients in ``accrued``; where 0, its content means nothing."""
+    scratch: npt.NDArray[Any] | None = None
+    """(2, n) float32, the replica's own, whose content means nothing; None where ``Exchange.scratch`` is False."""
 
 
 class Exchange(ABC):
@@ -43,11 +47,39 @@ class Exchange(ABC):
     kind: ClassVar[str] = "exchange"
     federated: ClassVar[bool] = False
     """Whether parameters live on shards, and nodes can join; else on one machine's live vector."""
+    waits: ClassVar[bool] = False
+    """Whether replicas work in rounds of ``n_push`` steps: a push and a fetch are asked for together, also where a
+    round ends early, and the next step waits for that fetch. Then ``n_fetch`` equals ``n_push``."""
+    proportional: ClassVar[bool] = False
+    """Whether the rounds of a node are as many times shorter as it is slower than the fastest one."""
+    scratch: ClassVar[bool] = False
+    """Whether ``on_gradient`` needs ``ReplicaView.scratch``."""
+    pulls: ClassVar[bool] = False
+    """Whether nothing is accrued, and each fetch of a round is a ``pull``, whose outcome is pushed. Then the first
+    gradient of a round is computed while that is under way, and used when it has landed."""
 
     n_push: int
     """Steps of a replica between two pushes of what it accrued; only where a link pushes."""
     n_fetch: int
     """Steps of a replica between two fetches; only where a link fetches."""
+
+    def replica_rule(self, optimiser: Optimiser) -> Optimiser:
+        """Return the rule that replicas step by, whose rows their node keeps; ``optimiser`` is the job's."""
+        return optimiser
+
+    def server_rule(self, optimiser: Optimiser) -> Optimiser:
+        """Return the rule by which servers apply what is pushed; ``optimiser`` is the job's."""
+        return optimiser
+
+    def push_scale(self, lr_scale: float) -> float:
+        """Return the factor of the rate that servers apply a push with, where the schedule's is ``lr_scale``."""
+        return lr_scale
+
+    def refusal(self, correction: Correction) -> str:
+        """Return why a correction that is not ``Plain`` makes no sense here, as the rest of a sentence; empty: it
+        does."""
+        del correction
+        return ""
 
     @abstractmethod
     def on_gradient(self, view: ReplicaView, grad: npt.NDArray[Any]) -> None:
@@ -58,10 +90,32 @@ class Exchange(ABC):
         """
 
     def on_params(self, params: npt.NDArray[Any], fetched: npt.NDArray[Any]) -> None:
-        """Take in the parameters of one shard. Called by the link when a fetch is complete in staging.
+        """Take in the parameters of one shard. Called by the link when a fetch is complete in staging; where an
+        exchange ``pulls``, only at the beginning and the end of a node.
 
         Args:
             params: (size,) float32, the shard's range of the live vector: replicas read and write it meanwhile.
             fetched: (size,) float32, read only, the caller's.
         """
         raise NotImplementedError(f"{type(self).__name__} takes no parameters in")
+
+    def pull(
+        self,
+        params: npt.NDArray[Any],
+        fetched: npt.NDArray[Any],
+        push: npt.NDArray[Any],
+        velocities: Sequence[npt.NDArray[Any]],
+        ahead: float,
+    ) -> None:
+        """Take in the parameters of one shard, and say what is pushed to it. Called by the link, instead of
+        ``on_params``, where the exchange ``pulls``.
+
+        Args:
+            params: (size,) float32, the shard's range of the live vector: replicas read and write it meanwhile.
+            fetched: (size,) float32, read only, the caller's.
+            push: (size,) float32, to be filled with what the server rule applies as a gradient.
+            velocities: (size,) float32 each, live: what the steps of each replica look ahead by; none, where they do
+                not.
+            ahead: times that (``Optimiser.ahead``).
+        """
+        raise NotImplementedError(f"{type(self).__name__} pulls nothing")

@@ -61,6 +61,15 @@ class Optimiser(ABC):
             t: count of gradients applied to ``params`` including this one, at least 1; by all replicas together.
         """
 
+    def ahead(self, lr_scale: float) -> tuple[str, float] | None:
+        """Return the row of which so many times must be added to ``params`` to undo a look ahead; None: there is none.
+
+        Args:
+            lr_scale: factor of the schedule at the newest step.
+        """
+        del lr_scale
+        return None
+
 
 def check_range(thing: object, **rules: tuple[float, float]) -> None:
     """Raise ValueError where a field of ``thing`` is not within its closed range (NaN never is)."""

@@ -40,6 +40,9 @@ class Nesterov(Optimiser):
         real = params.dtype.type
         nesterov_apply(params, grad, *state, real(self.lr * lr_scale), real(self.momentum), real(self.weight_decay))
 
+    def ahead(self, lr_scale: float) -> tuple[str, float]:
+        return "velocity", self.lr * lr_scale * self.momentum
+
 
 @njit(cache=True, nogil=True)
 def nesterov_apply(params, grad, velocity, lr, momentum, weight_decay):  # type: ignore[no-untyped-def]

@@ -50,3 +50,5 @@ class Beaten(Message, frozen=True):
     nodes: int
     examples: int
     """Used by the whole cluster, unacknowledged ones included."""
+    pace: float
+    """Speed of a replica of this member, as a fraction of the fastest member's; 1 while that is not known."""

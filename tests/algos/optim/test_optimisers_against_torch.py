@@ -18,6 +18,7 @@ CASES = [
     ("adagrad", {}, "Adagrad", {"eps": 0.0}),
     ("rmsprop", {"decay": 0.95, "epsilon": 1e-6}, "RMSprop", {"alpha": 0.95, "eps": 1e-6}),
     ("adam", {"beta2": 0.99, "epsilon": 1e-6}, "Adam", {"betas": (0.9, 0.99), "eps": 1e-6}),
+    ("adamw", {"beta2": 0.99, "epsilon": 1e-6}, "AdamW", {"betas": (0.9, 0.99), "eps": 1e-6}),
 ]
 
 

@@ -1,0 +1,64 @@
+"""AdamW: Adam whose weight decay stays out of the moments.
+
+    w          -= lr · weight_decay · w
+    mean        = beta1 · mean + (1 - beta1) · g
+    mean_square = beta2 · mean_square + (1 - beta2) · g²
+    w          -= lr · (mean / (1 - beta1^t)) / (√(mean_square / (1 - beta2^t)) + epsilon)
+
+Loshchilov and Hutter 2019, Algorithm 2, in the form of PyTorch: the decay is multiplied by the learning rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import ClassVar
+
+import numpy as np
+from numba import njit
+
+from hogpour.algos.optim.base import Optimiser, Row, check_range
+
+__all__ = ["AdamW"]
+
+
+@dataclass(frozen=True, slots=True)
+class AdamW(Optimiser):
+    """Adam with decoupled weight decay. Moments are shared by the replicas of a machine, as ``Adam`` says why."""
+
+    state: ClassVar[tuple[Row, ...]] = (Row("mean", per="node"), Row("mean_square", per="node"))
+
+    lr: float = 0.001
+    """Learning rate, above 0; about the length of a step in every coordinate."""
+    beta1: float = 0.9
+    """What remains of the mean after a step, 0 up to (not including) 1."""
+    beta2: float = 0.999
+    """What remains of the mean square after a step, 0 up to (not including) 1."""
+    epsilon: float = 1e-8
+    """Added to the root; above 0, so that a coordinate without history stays where it is."""
+    weight_decay: float = 0.0
+    """Each step takes this times lr of every parameter away, whatever its gradients were."""
+
+    def __post_init__(self) -> None:
+        below_1 = (0, 1 - 1e-9)
+        check_range(self, lr=(1e-30, 1e30), beta1=below_1, beta2=below_1, epsilon=(1e-30, 1e30), weight_decay=(0, 1e30))
+
+    def apply(self, params, grad, state, *, lr_scale, t):  # type: ignore[no-untyped-def]
+        real = params.dtype.type
+        lr = self.lr * lr_scale
+        decays = real(self.beta1), real(1 - self.beta1), real(self.beta2), real(1 - self.beta2)
+        adamw_apply(params, grad, *state, real(lr / (1 - self.beta1**t)), *decays, real(1 / sqrt(1 - self.beta2**t)),
+                    real(self.epsilon), real(lr * self.weight_decay))  # fmt: skip
+
+
+@njit(cache=True, nogil=True, error_model="numpy")  # x / 0 is a number, no exception
+def adamw_apply(params, grad, mean, mean_square, lr, beta1, fresh1, beta2, fresh2, root_scale, epsilon, decay):  # type: ignore[no-untyped-def]
+    """params, mean and mean_square may be live shared memory: each element is loaded once and stored once."""
+    for k in range(params.size):
+        w = params[k]
+        g = grad[k]
+        m = beta1 * mean[k] + fresh1 * g
+        s = beta2 * mean_square[k] + fresh2 * (g * g)
+        mean[k] = m
+        mean_square[k] = s
+        params[k] = (w - decay * w) - lr * (m / (np.sqrt(s) * root_scale + epsilon))

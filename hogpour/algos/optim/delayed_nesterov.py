@@ -1,0 +1,66 @@
+"""Delayed Nesterov: plain steps at each push, and momentum only once for several of them.
+
+    each push           w  -= lr · g / every;   sum += g
+    every-th push       m   = momentum · m + sum / every;   w -= lr · momentum · m;   sum = 0
+
+So ``every`` pushes together are one step of Nesterov's momentum (``nesterov.py``) on their mean, wherever they come
+from. Liu et al. 2024, "Asynchronous Local-SGD Training for Language Modeling", Algorithm 3 with c = 0: applied to every
+late pseudo-gradient alone, momentum makes asynchronous training unstable. g includes weight_decay · w.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from numba import njit
+
+from hogpour.algos.optim.base import Optimiser, Row, check_range
+
+__all__ = ["DelayedNesterov"]
+
+
+@dataclass(frozen=True, slots=True)
+class DelayedNesterov(Optimiser):
+    """Nesterov's momentum on means of several pushes. The outer rule of asynchronous local steps."""
+
+    state: ClassVar[tuple[Row, ...]] = (Row("velocity", per="node"), Row("sum", per="node"))  # t counts for the node
+
+    lr: float
+    """Learning rate, above 0, of a step on a mean of ``every`` gradients."""
+    momentum: float = 0.9
+    """What remains of the velocity from one mean to the next, 0 to 1."""
+    every: int = 2
+    """Gradients to a mean, at least 1: as many as replicas push, in the paper."""
+    weight_decay: float = 0.0
+    """L2 regularisation: this times w is added to the gradient."""
+
+    def __post_init__(self) -> None:
+        check_range(self, lr=(1e-30, 1e30), momentum=(0, 1), every=(1, 1e9), weight_decay=(0, 1e30))
+
+    def apply(self, params, grad, state, *, lr_scale, t):  # type: ignore[no-untyped-def]
+        real = params.dtype.type
+        place = (t - 1) % self.every
+        delayed_nesterov_apply(params, grad, *state, real(self.lr * lr_scale), real(self.momentum),
+                               real(self.weight_decay), real(self.every), place == 0,
+                               place == self.every - 1)  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def delayed_nesterov_apply(params, grad, velocity, sums, lr, momentum, weight_decay, every, first, last):  # type: ignore[no-untyped-def]
+    """params and the rows may be live shared memory: each element is loaded once and stored once.
+
+    The sum is begun anew by the first gradient of a mean and not zeroed by the last one of the mean before.
+    """
+    step = lr / every
+    for k in range(params.size):
+        w = params[k]
+        g = grad[k] + weight_decay * w
+        total = g if first else sums[k] + g
+        sums[k] = total
+        w = w - step * g
+        if last:
+            v = momentum * velocity[k] + total / every
+            velocity[k] = v
+            w = w - lr * (momentum * v)
+        params[k] = w

@@ -232,7 +232,7 @@ def test_in_rounds_every_push_has_its_fetch_and_the_next_step_waits_for_it(
 ) -> None:
     """Also of a round that ends early, because there are no blocks: else pushes and fetches would drift apart."""
     monkeypatch.setitem(globals(), "FakeLink", Recorded)
-    link, _ = run(job_of(algorithm=hp.LocalSgd(steps=steps)))
+    link, _ = run(job_of(algorithm=hp.Custom(exchange=hp.Local(steps), optimiser=hp.Sgd(1.0))))
     rounds = [push.steps for push in link.pushes if push.steps]
     assert rounds == [steps] * (39 // steps) + [39 % steps] * (39 % steps > 0)
     assert [push.landing for push in link.pushes if push.steps] == list(range(len(rounds)))
@@ -253,14 +253,14 @@ def test_a_slower_node_has_proportionally_shorter_rounds(pace: float, steps: int
 
 
 def test_the_schedule_is_that_of_the_inner_rule() -> None:
-    job = job_of(algorithm=hp.LocalSgd(steps=3, schedule=hp.Step(every=1, factor=0.25)))
+    job = job_of(algorithm=hp.Custom(exchange=hp.Local(3, schedule=hp.Step(every=1, factor=0.25), optimiser=hp.Sgd(1.0))))
     link, _ = run(job)
     assert {push.scale for push in link.pushes} == {1.0}
 
 
 def test_a_successor_asks_for_the_fetch_that_its_predecessor_may_have_left_out() -> None:
     """Killed after it sealed and before it asked: of a round that is pulled, nobody would ever have told the tickets."""
-    job = job_of(algorithm=hp.LocalSgd(steps=4))
+    job = job_of(algorithm=hp.Custom(exchange=hp.Local(4), optimiser=hp.Sgd(1.0)))
     x, y = digits(203)
     network = network_of(job, x.shape[1:])
     layout = live_layout(network, job.algorithm.replica_rule, 1, 0, True)

@@ -39,7 +39,8 @@ SHORT: dict[str, dict[str, Any]] = {
     "elastic": {"optimiser": hp.Sgd(0.5)},
     "easgd": {"optimiser": hp.Sgd(0.5), "tau": 4},
     "eamsgd": {"optimiser": hp.Nesterov(0.05, momentum=0.9), "tau": 4},
-    "diloco": {"steps": 4, "inner": hp.AdamW(4e-3), "optimiser": hp.Nesterov(0.2, momentum=0.5)},
+    "local_sgd": {"inner": hp.Sgd(0.3)},
+    "diloco": {"steps": 4, "inner": hp.AdamW(1e-2), "optimiser": hp.Nesterov(0.7, momentum=0.5)},
     "async_diloco": {"steps": 4, "inner": hp.AdamW(8e-3), "optimiser": hp.DelayedNesterov(0.7, momentum=0.5, every=4)},
 }
 """Where a scheme learns in so few rounds, if that is not so as it comes."""

@@ -160,7 +160,7 @@ def variant(job: Job, name: str, said: Iterable[str] | None = None) -> tuple[Job
     known = {f.name for f in fields(registry.find("scheme", name)) if f.init}
     if said is None:
         said = [f.name for f in fields(job.algorithm) if getattr(job.algorithm, f.name) != _default(f)]
-    if ("inner" in given) != ("inner" in known):  # by what gradients change parameters is called so beside an outer rule
+    if ("inner" in given) != ("inner" in known):  # beside an outer rule, the one of gradients is called so
         mine, theirs = ("inner", "optimiser") if "inner" in given else ("optimiser", "inner")
         given[theirs] = given.pop(mine)
     keys = [key for key in given if key in _KEPT or key in set(said)]

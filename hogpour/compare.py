@@ -26,7 +26,7 @@ from hogpour.stats import ClusterProgress, Notice, ShardState
 
 __all__ = ["Point", "Trial", "check_plot", "compare", "names_in", "pushed", "train", "variant"]
 
-_KEPT = ("optimiser", "schedule")
+_KEPT = ("inner", "optimiser", "schedule")
 """Keys of ``[algorithm]`` that are the job's under every scheme, said or not: else they would be compared, too."""
 
 
@@ -161,10 +161,13 @@ def variant(job: Job, name: str, said: Iterable[str] | None = None) -> tuple[Job
     """
     given = registry.describe(job.algorithm)
     del given["name"]
+    known = {f.name for f in fields(registry.find("scheme", name)) if f.init}
     if said is None:
         said = [f.name for f in fields(job.algorithm) if getattr(job.algorithm, f.name) != _default(f)]
+    if ("inner" in given) != ("inner" in known):  # beside an outer rule, the one of gradients is called so
+        mine, theirs = ("inner", "optimiser") if "inner" in given else ("optimiser", "inner")
+        given[theirs] = given.pop(mine)
     keys = [key for key in given if key in _KEPT or key in set(said)]
-    known = {f.name for f in fields(registry.find("scheme", name)) if f.init}
     settings = {key: given[key] for key in keys if key in known}
     left_out = [f"algorithm.{key}" for key in keys if key not in known]
     job = replace(job, algorithm=registry.build("scheme", {"name": name} | settings, "algorithm"))

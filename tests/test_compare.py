@@ -335,3 +335,18 @@ def test_a_loss_that_is_not_finite_is_a_row_that_says_so(job_file: str, capsys: 
     first, second = capsys.readouterr().out.splitlines()[-2:]
     assert "  diverged: at epoch " in first
     assert "  diverged: at epoch " in second
+
+
+def test_the_rule_of_gradients_is_the_jobs_whatever_a_scheme_calls_it() -> None:
+    """An optimiser for gradients would have been compared as the outer rule for displacements, at a tenth of its rate."""
+    job = hp.Job(model=[hp.Linear(10)], algorithm=hp.Asgd(optimiser=hp.Momentum(0.02), schedule=hp.Cosine()))
+    local = variant(job, "local_sgd")[0]
+    assert local.algorithm == hp.LocalSgd(inner=hp.Momentum(0.02), schedule=hp.Cosine())
+    assert variant(replace(job, algorithm=hp.LocalSgd(inner=hp.Momentum(0.02), steps=7)), "asgd") == (
+        replace(job, algorithm=hp.Asgd(optimiser=hp.Momentum(0.02))),
+        ["algorithm.steps"],
+    )
+    both = hp.LocalSgd(inner=hp.Momentum(0.02), optimiser=hp.Sgd(0.5))
+    assert variant(replace(job, algorithm=both), "diloco")[0].algorithm == hp.DiLoCo(
+        inner=hp.Momentum(0.02), optimiser=hp.Sgd(0.5)
+    )

@@ -20,11 +20,23 @@ test = "{mnist}/t10k-images-idx3-ubyte.gz"
 layers = [{{layer = "linear", units = 64}}, {{layer = "relu"}}, {{layer = "linear", units = 10}}]
 [algorithm]
 name = "{scheme}"
+{more}
 [run]
 epochs = 3
 batch = 32
 replicas = 1
 """
+
+MORE = {
+    "async_diloco": 'steps = 50\ninner = {name = "adamw", lr = 0.001}\n'
+                    'optimiser = {name = "delayed_nesterov", lr = 0.7, every = 2}',
+    "diloco": 'steps = 50\ninner = {name = "adamw", lr = 0.001}\n'
+              'optimiser = {name = "nesterov", lr = 0.35, momentum = 0.5}',
+    "easgd": 'alpha = 0.45\noptimiser = {name = "sgd", lr = 0.2}',
+    "eamsgd": 'alpha = 0.45\noptimiser = {name = "nesterov", lr = 0.004, momentum = 0.99}',
+}  # fmt: skip
+"""What two nodes and three epochs want else: α of two, rounds that are short for a run that is, and an outer rate for
+displacements that are added, not averaged."""
 
 SCHEMES = [name for name, cls in registry.available("scheme").items() if name != "custom" and cls().federated]
 
@@ -37,7 +49,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Node]]:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_two_nodes_learn_mnist(scheme: str, start: Callable[..., Node], shared_data: Path, tmp_path: Path) -> None:
-    (tmp_path / "job.toml").write_text(JOB.format(mnist=shared_data / "mnist", scheme=scheme))
+    (tmp_path / "job.toml").write_text(JOB.format(mnist=shared_data / "mnist", scheme=scheme, more=MORE.get(scheme, "")))
     one = start("job.toml", "--listen", "127.0.0.1:0")
     two = start("--join", one.address)
     two.until_training()

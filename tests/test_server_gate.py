@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving import SIZE, Kernels, Sum, call, fetched, now, ones, push, refused, sent, served, settle, soon, values
+from serving import SIZE, Kernels, Sum, fetched, now, ones, push, refused, sent, served, settle, soon, values
 
 import hogpour as hp
 from hogpour import server as module
@@ -16,7 +16,6 @@ from hogpour.algos.gate.barrier import Barrier
 from hogpour.algos.gate.quorum import Quorum
 from hogpour.algos.gate.slack import Slack
 from hogpour.errors import RequestFailed
-from hogpour.net.requests import Reply
 from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.net.wire.fetch import Fetch
 from hogpour.net.wire.gate import Commit, Committed, Counted

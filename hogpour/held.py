@@ -48,11 +48,13 @@ class HeldPushes:
         array[...] = grad
         self._held[_key(push)] = push, array
 
-    def take(self, keys: Sequence[Key]) -> list[tuple[Push, Floats]] | None:
-        """Remove and return gradients, in this order; None, and nothing is removed, where one is not here. The arrays
-        are the caller's until it gives them back."""
-        if any(key not in self._held for key in keys):
-            return None
+    def has_all(self, keys: Sequence[Key]) -> bool:
+        """Whether each of these waits here, and is named once."""
+        return len(set(keys)) == len(keys) and all(key in self._held for key in keys)
+
+    def take(self, keys: Sequence[Key]) -> list[tuple[Push, Floats]]:
+        """Remove and return gradients that are all here, in this order. The arrays are the caller's until it gives them
+        back."""
         return [self._held.pop(key) for key in keys]
 
     def give_back(self, arrays: Sequence[Floats]) -> None:

@@ -267,15 +267,14 @@ class Server:
             if shard is not None and not shard.given_up:
                 parts.append(self._in_turn(shard, partial(self._begin_step, shard, commit)))
         done = []
-        for part in parts:  # no deadline: this process works on it
-            try:
-                reply = await part
-            except RequestFailed as error:
-                if error.code != "moved":
-                    raise
-            else:
-                assert isinstance(reply.message, Committed)
-                done += reply.message.shards
+        # No deadline: this process works on it. All are waited for, or nobody would look at the error of a second one.
+        for outcome in await asyncio.gather(*parts, return_exceptions=True):
+            if isinstance(outcome, RequestFailed) and outcome.code == "moved":
+                continue
+            if isinstance(outcome, BaseException):
+                raise outcome
+            assert isinstance(outcome.message, Committed)
+            done += outcome.message.shards
         return Reply(Committed(done))
 
     def _fence(self, fence: Fence, payload: memoryview | None) -> Reply:
@@ -354,15 +353,17 @@ class Server:
             return Reply(Committed([shard.number]))
         if shard.clock < commit.step:
             raise RequestFailed("wrong", f"shard {shard.number}: at clock {shard.clock}, told of step {commit.step}")
+        counted = commit.counted
+        keys = [(one.node, one.replica, one.sequence) for one in counted]
+        if not shard.held.has_all(keys):  # looked at first: what replaces a frozen array is filled by the step alone
+            raise RequestFailed("wrong", f"shard {shard.number}: lacks a gradient of step {commit.step}")
         moved = shard.thaw(self._copies)
         if moved is None:
             return None
-        counted = commit.counted
-        held = shard.held.take([(one.node, one.replica, one.sequence) for one in counted])
-        if held is None:
-            raise RequestFailed("wrong", f"shard {shard.number}: lacks a gradient of step {commit.step}")
+        held = shard.held.take(keys)
         for one in counted:
-            shard.windows.add(one.node, one.replica, one.sequence)
+            if one.node not in self._refused:  # its windows are freed, and would be by nobody once more
+                shard.windows.add(one.node, one.replica, one.sequence)
         step = Step(held, [one.staleness for one in counted], self._correction.scale, self._optimiser, shard.params,
                     shard.rows, moved, shard.scratch, shard.clock + 1)  # fmt: skip
         if shard.size > self._inline_elements:

@@ -42,10 +42,13 @@ USUAL = Size()
 """What is reported."""
 
 
-def run(scheme: Any, *, workers: int, batch: int, epochs: int, seed: int, size: Size) -> Any:
+def run(scheme: Any, *, workers: int, batch: int, epochs: int, seed: int, size: Size, **changes: Any) -> Any:
     """Simulate one run and return its report: every worker a node of one replica, exponential compute times.
 
     The network has no limit of bandwidth, so that a push is as late as the others' computing makes it.
+
+    Args:
+        changes: fields of the scenario that are others.
     """
     import hogpour as hp
     from hogpour.sim.scenario import Link
@@ -65,7 +68,7 @@ def run(scheme: Any, *, workers: int, batch: int, epochs: int, seed: int, size: 
         link=Link(bandwidth=0),
         look_every_s=1e5,
     )
-    return hp.Simulation(job, scenario).run()
+    return hp.Simulation(job, scenario, **changes).run()
 
 
 def error(report: Any) -> float:

@@ -25,7 +25,7 @@ MEAN_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is trained on. The defaults take a paper's table less than 90 s on one core; tests take less."""
+    """How much is trained on. Of this size, the tables take 1 to 9 minutes on one core each; tests take less."""
 
     examples: int = 4000
     """The first so many of MNIST's 60,000."""

@@ -21,13 +21,13 @@ RESULTS = Path(__file__).parent / "results"
 
 def schemes() -> str:
     """Return the table of schemes: each with the choices that it is, from its class."""
-    lines = ["| scheme | what it does | exchange | correction | paper |", "|---|---|---|---|---|"]
+    lines = ["| scheme | what it does | exchange | gate | correction | paper |", "|---|---|---|---|---|---|"]
     for name, cls in registry.available("scheme").items():
         choices = cls().choices()
-        exchange, correction = (registry.describe(choice)["name"] for choice in (choices.exchange, choices.correction))
-        by_hand = {field.name for field in fields(cls)} >= {"exchange", "correction"}
-        cells = ("any", "any") if by_hand else (f"`{exchange}`", f"`{correction}`" if correction != "plain" else "–")
-        lines.append(f"| {name} | {cls.summary} | {cells[0]} | {cells[1]} | {cls.paper} |")
+        made_of = (registry.describe(one)["name"] for one in (choices.exchange, choices.gate, choices.correction))
+        by_hand = {field.name for field in fields(cls)} >= {"exchange", "gate", "correction"}
+        cells = ["any" if by_hand else "–" if one in ("open", "plain") else f"`{one}`" for one in made_of]
+        lines.append(f"| {name} | {cls.summary} | {' | '.join(cells)} | {cls.paper} |")
     return "\n".join(lines) + "\n"
 
 

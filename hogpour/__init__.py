@@ -17,7 +17,7 @@ Reading order of the house, from the ground up:
     replica, outlet, supervisor             a process that trains; what starts, watches and restarts it
     link, member                            pushes and fetches; joins, beats, leases
     server, shard, serving                  the parameter server; taking shards over
-    coordinator, placement                  members and portions; which node serves what
+    coordinator, gatekeeper, placement      members and portions; what counts in a step; which node serves what
     snapshot, founding                      shards on disk; the first node's own business
     standing, federation                    what was done; a node's part in a cluster
     model, checkpoint                       prediction and evaluation; model files

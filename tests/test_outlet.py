@@ -253,7 +253,7 @@ def test_a_slower_node_has_proportionally_shorter_rounds(pace: float, steps: int
 
 
 def test_the_schedule_is_that_of_the_inner_rule() -> None:
-    job = job_of(algorithm=hp.Custom(exchange=hp.Local(3, schedule=hp.Step(every=1, factor=0.25), optimiser=hp.Sgd(1.0))))
+    job = job_of(algorithm=hp.Custom(exchange=hp.Local(3), optimiser=hp.Sgd(1.0), schedule=hp.Step(every=1, factor=0.25)))
     link, _ = run(job)
     assert {push.scale for push in link.pushes} == {1.0}
 

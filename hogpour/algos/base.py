@@ -59,8 +59,8 @@ class Choices:
             raise ValueError(f"{gate} decides on what is pushed to parameter servers, and {exchange} pushes nothing; "
                              "set an exchange that does")  # fmt: skip
         if self.exchange.pulls:
-            raise ValueError(f"{gate} lets an origin fetch when its push is decided on, and {exchange} pushes what comes "
-                             "of a fetch; set another exchange, or no gate")  # fmt: skip
+            raise ValueError(f"{gate} lets an origin fetch when its push is decided on, and {exchange} pushes what "
+                             "comes of a fetch; set another exchange, or no gate")  # fmt: skip
         if self.exchange.n_push != self.exchange.n_fetch:
             numbers = f"n_push = {self.exchange.n_push} and n_fetch = {self.exchange.n_fetch}"
             raise ValueError(f"{gate} lets an origin fetch when its push is decided on, got {numbers}; set both to the "

@@ -34,8 +34,13 @@ add as they are. Of schemes, and of exchanges for their combinations."""
 PULLED = {"easgd", "eamsgd", "elastic"}
 """Schemes and exchanges of which one replica without delay is Algorithm 1 or 2 of the elastic papers instead."""
 
+AVERAGED: dict[str, Any] = {"exchange": hp.Local(inner=hp.Sgd(0.3)), "optimiser": hp.Sgd(1.0)}
+
 SHORT: dict[str, dict[str, Any]] = {
     "local": {"optimiser": hp.Sgd(1.0)},
+    "local+barrier+plain": AVERAGED,
+    "local+quorum+plain": AVERAGED,
+    "local+quorum+inverse_staleness": AVERAGED,
     "elastic": {"optimiser": hp.Sgd(0.5)},
     "easgd": {"optimiser": hp.Sgd(0.5), "tau": 4},
     "eamsgd": {"optimiser": hp.Nesterov(0.05, momentum=0.9), "tau": 4},
@@ -77,9 +82,13 @@ def test_what_is_refused_is_known() -> None:
     assert len(sent) == 2 * (4 + 4 + 1 + 2) + (2 + 2 + 1 + 2) + 1
 
 
+def _settings(known: dict[str, dict[str, Any]], name: str) -> dict[str, Any] | None:
+    return known.get(name, known.get(name.partition("+")[0]))
+
+
 def job_of(name: str, serial: bool, **changes: Any) -> hp.Job:
     wanted = {"model": [hp.Linear(16), hp.Relu(), hp.Linear(10)], "epochs": 2, "batch": 32, "algorithm": SCHEMES[name]}
-    if settings := (SERIAL if serial else SHORT).get(name.partition("+")[0]):
+    if settings := _settings(SERIAL if serial else SHORT, name):
         wanted["algorithm"] = replace(SCHEMES[name], **settings)
     return hp.Job(**{"data": hp.load("digits")} | wanted | changes)
 

@@ -445,8 +445,7 @@ class Link:
                 raise
             for push in riding:
                 self._release(push, ())
-            self._fenced(node)
-            self._again = self._again or node != self.node  # else it goes on when it has joined again
+            self._fenced(node)  # when it has joined again, ``drop_pushes`` has what is missing asked for again
         else:
             self._acknowledge_pull(riding, sequence, node, staleness)
         finally:

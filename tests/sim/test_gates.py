@@ -1,0 +1,305 @@
+"""Gates in whole clusters, in virtual time: where they must come to what is known, and the laws of their waiting.
+
+*Degenerate cases, bit for bit.* Here blocks are dealt out once, two to each node, and a gradient takes a second, which
+is longer than all nodes need to join: so who trains on what is known beforehand, whatever the network is like.
+
+*Laws.* As in ``test_laws``: messages take no time, all nodes begin together, hosts are not shuffled; what is looked at
+is looked at from outside while everybody computes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import hogpour as hp
+from hogpour.portions import Blocks, example_order
+from hogpour.shard import Shard
+from hogpour.shards import cut
+from hogpour.sim.loop import BEGIN_S, Stuck
+from hogpour.sim.material import Material, material_of
+from hogpour.sim.scenario import Disk, Link, Scenario
+from hogpour.sim.simulation import Simulation
+from hogpour.sim.witness import Witness
+
+Floats = npt.NDArray[np.float32]
+NODES, TICKETS = 4, 2
+"""Of a run whose blocks are dealt out once: TICKETS for each node."""
+
+QUIET: dict[str, Any] = {"join_spread_s": 0.0, "disk": Disk(delay_s=0.0), "link": Link(delay_s=0.0, bandwidth=0.0)}
+
+
+def dealt(scheme: Any, *, batches: int = 6, shards: int = 1, **changes: Any) -> hp.Job:
+    """A job of NODES · TICKETS blocks of so many batches of 4 examples each."""
+    n = NODES * TICKETS * batches * 4
+    rng = np.random.default_rng(1)
+    data = hp.arrays(rng.random((n, 8), np.float32), rng.integers(0, 3, n), validation=0.0)
+    model = [hp.Linear(10), hp.Sigmoid(), hp.Linear(3)]  # nine lines of 16 numbers
+    wanted = {"data": data, "model": model, "algorithm": scheme, "epochs": 1, "batch": 4, "replicas": 1}
+    cluster = hp.ClusterConfig(shard_bytes={1: 1 << 20, 2: 5 * 64, 5: 2 * 64}[shards])
+    return hp.Job(**wanted | {"cluster": cluster} | changes)
+
+
+def run(job: hp.Job, material: Material | None = None, **scenario: Any) -> tuple[Simulation, bytes]:
+    """A run that keeps every promise, and the bytes of the parameters at its end."""
+    wanted = {"nodes": NODES, "compute": hp.Compute(mean_s=1.0), "look_every_s": 1e6}
+    simulation = Simulation(job, Scenario(**QUIET | wanted | scenario), material=material)
+    with Witness(simulation.loop) as witness:
+        simulation.loop.after = witness.look
+        report = simulation.run()
+        witness.end(report.outcome == "finished", 0)
+    assert (witness.violations, report.outcome) == ([], "finished")
+    return simulation, params(simulation, job)
+
+
+def params(simulation: Simulation, job: hp.Job) -> bytes:
+    count = len(cut(simulation.material.params.size, job.cluster.shard_bytes)) - 1
+    return b"".join(shard_of(simulation, k).params.tobytes() for k in range(count))
+
+
+def shard_of(simulation: Simulation, number: int = 0) -> Shard:
+    shard = simulation.shard(number)
+    assert shard is not None
+    return shard
+
+
+# -- a barrier is serial SGD on the mean
+
+
+def serial(job: hp.Job) -> bytes:
+    """Serial SGD whose gradient is the mean over the batches of all nodes, in the order of their numbers; written a
+    second time, with the kernels of the layers and of the optimiser and nothing else."""
+    material = material_of(job)
+    network, w = material.network, material.params.copy()
+    blocks = Blocks(len(material.x), job.batch, 1, 1)
+    assert blocks.total == NODES * TICKETS
+    order = blocks.epoch_order(job.seed, 0)
+    batches: list[list[npt.NDArray[np.int64]]] = []
+    for node in range(NODES):
+        mine: list[npt.NDArray[np.int64]] = []
+        for ticket in range(TICKETS * node, TICKETS * (node + 1)):
+            start, stop = blocks.range(ticket, order)
+            examples = example_order(job.seed, 0, start, stop, np.zeros(stop - start, np.int64))
+            mine += np.split(examples, len(examples) // job.batch)
+        batches.append(mine)
+    state = tuple(np.zeros_like(w) for _ in job.algorithm.optimiser.state)
+    for t, of_nodes in enumerate(zip(*batches, strict=True), 1):
+        grads = [gradient(material, network, w, chosen) for chosen in of_nodes]
+        total = grads[0]
+        for grad in grads[1:]:
+            total = total + grad
+        job.algorithm.optimiser.apply(w, total / np.float32(NODES), state, lr_scale=1.0, t=t)
+    return w.tobytes()
+
+
+def gradient(material: Material, network: Any, w: Floats, chosen: npt.NDArray[np.int64]) -> Floats:
+    workspace = network.workspace(len(chosen), w)
+    workspace.x[...] = np.moveaxis(material.x[chosen].reshape(-1, *network.input_shape), 0, -1)
+    workspace.forward()
+    material.job.loss.apply(workspace.scores, material.y[chosen], workspace.d_scores)
+    workspace.backward()
+    return workspace.grad.copy()
+
+
+NETWORKS = {
+    "quiet": {},
+    "delayed": {"link": Link(delay_s=0.02)},
+    "serving": {"link": Link(delay_s=0.001), "serving": 2},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimiser", [hp.Sgd(0.5), hp.Adam(0.01)], ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("shards", [1, 2, 5])
+def test_a_barrier_is_serial_sgd_on_the_mean_of_all_batches(shards: int, network: str, optimiser: Any) -> None:
+    """Whatever the network, and wherever shards are: what is summed, and in which order, follows from numbers."""
+    job = dealt(hp.Ssgd(optimiser=optimiser), shards=shards)
+    simulation, found = run(job, **NETWORKS[network])
+    assert [shard_of(simulation, k).clock for k in range(shards)] == [12] * shards
+    assert simulation.shard(shards) is None
+    assert found == serial(job)
+
+
+def test_backups_of_none_are_a_barrier() -> None:
+    (_, expected), (_, found) = run(dealt(hp.Ssgd())), run(dealt(hp.BackupSync(backups=0)))
+    assert found == expected
+
+
+# -- no slack is a barrier
+
+
+def test_without_slack_gradients_are_applied_one_by_one_to_the_same_as_their_mean() -> None:
+    """Bit for bit where both are exact: gradients of b in f = ½ (b - y)² with y in halves, at a rate of ½ for the mean
+    of 4 and of ⅛ for each. Every step adds at most three bits, and after six b has less than 24."""
+    rng = np.random.default_rng(2)
+    y = rng.integers(0, 4, NODES * TICKETS * 3).astype(np.float32)[:, None] / 2
+    changes: dict[str, Any] = {
+        "data": hp.arrays(np.zeros((len(y), 1), np.float32), y, targets="values", validation=0.0),
+        "model": [hp.Linear(1)], "loss": "squared_error", "batch": 1,
+    }  # fmt: skip
+
+    def trained(scheme: Any) -> tuple[int, bytes]:
+        job = dealt(scheme, **changes)
+        material = material_of(job)
+        simulation, found = run(job, replace(material, params=np.zeros_like(material.params)))
+        return shard_of(simulation).clock, found
+
+    slack, barrier = trained(hp.Ssp(s=0, optimiser=hp.Sgd(0.5 / NODES))), trained(hp.Ssgd(optimiser=hp.Sgd(0.5)))
+    assert (slack[0], barrier[0]) == (6 * NODES, 6)
+    assert slack[1] == barrier[1]
+    assert np.count_nonzero(np.frombuffer(slack[1], np.float32)) == 1
+
+
+# -- a quorum of one is asynchronous SGD
+
+
+@pytest.mark.slow
+def test_a_quorum_of_one_is_asynchronous_sgd() -> None:
+    """With times that differ. What several nodes do at one moment comes in another order, as a fetch behind a gate does
+    not go out with its push."""
+    compute = hp.Compute(distribution="exponential", mean_s=0.1)
+    found = [run(dealt(scheme), compute=compute) for scheme in (hp.Asgd(), hp.Softsync(n=NODES, staleness_aware=False))]
+    states = [shard_of(simulation).state() for simulation, _ in found]
+    assert states[0].staleness == states[1].staleness
+    assert found[0][1] == found[1][1]
+
+
+@pytest.mark.slow
+def test_a_quorum_of_one_at_the_rate_of_its_staleness_is_staleness_aware_sgd() -> None:
+    compute = hp.Compute(distribution="exponential", mean_s=0.1)
+    found = [run(dealt(scheme), compute=compute)[1] for scheme in (hp.StalenessAware(), hp.Softsync(n=NODES))]
+    assert found[0] == found[1]
+
+
+# -- what is looked at while everybody computes
+
+MEAN_S, FULL = 0.1, 20
+"""Mean time of a gradient; how many of them pass before the first look."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A cluster at one moment."""
+
+    clock: int
+    pushes: int
+    staleness: int
+    """Sum over all pushes."""
+    dropped: int
+    """As the links of all living nodes have heard it."""
+    waited_s: float
+    """Replicas have waited so long, all together."""
+    ahead: int
+    """Between the fastest and the slowest of those that take part: clocks."""
+
+
+def watch(
+    scheme: Any, nodes: int, looks_s: Sequence[float], *, compute: hp.Compute | None = None, **scenario: Any
+) -> list[Sight]:
+    """Simulate a cluster without gradients, look at it at these times, and give it up at the last one."""
+    x, y = np.zeros((8192, 1), np.float32), np.ones((8192, 1), np.float32)
+    data = hp.arrays(x, y, x[:1], y[:1], targets="values")
+    job = hp.Job(data=data, model=[hp.Linear(1)], loss="squared_error", algorithm=scheme, epochs=10**6, batch=1)
+    wanted = {"nodes": nodes, "compute": compute or hp.Compute(mean_s=MEAN_S), "model_only": True,
+              "look_every_s": 1e6, "until_s": looks_s[-1]}  # fmt: skip
+    simulation, seen = Simulation(job, Scenario(**QUIET | wanted | scenario)), []
+
+    def look() -> None:
+        shard = shard_of(simulation)
+        lives = [station.life for station in simulation.stations if station.life is not None]
+        links = [life.federation.standing.link for life in lives]
+        clocks = simulation.stations[0].life.federation._founding.coordinator.gatekeeper._present.values()
+        waited_s = sum(sum(life.replicas.waited_s) for life in lives)
+        seen.append(Sight(shard.clock, shard.pushes, shard._staleness, sum(link.dropped for link in links), waited_s,
+                          max(clocks) - min(clocks)))  # fmt: skip
+
+    for at_s in looks_s:
+        simulation.loop.call_on(simulation.loop.outside, BEGIN_S + at_s, look)
+    with pytest.raises(Stuck, match="has not ended after"):
+        simulation.run()
+    return seen
+
+
+# -- laws: staleness of softsync
+
+SPEEDS = tuple(np.linspace(1, 8.5, 16).tolist())
+COMPUTES: dict[str, tuple[float, dict[str, Any]]] = {
+    "exponential": (200.0, {"compute": hp.Compute(distribution="exponential", mean_s=MEAN_S)}),
+    "equal": (100.0, {"join_spread_s": MEAN_S * 15 / 16}),
+    "heterogeneous": (40.0, {"compute": hp.Compute(distribution="exponential", mean_s=MEAN_S, speeds=SPEEDS)}),
+}
+"""What each is, and for how many mean times it is looked at."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", COMPUTES)
+@pytest.mark.parametrize("c", [2, 4, 16])
+def test_mean_staleness_of_softsync_is_the_number_of_others_over_the_size_of_a_step(c: int, kind: str) -> None:
+    """(N-1)/c: between its fetch and its next gradient N gradients arrive on average, its own among them, and every
+    c-th of them makes a step. That holds where an origin fetches at the moment of its arrival, before another one does:
+    so nodes of equal times begin one after the other here. All at one moment, they would arrive before the first has
+    fetched, and see the step that all of them make."""
+    times, scenario = COMPUTES[kind]
+    looks_s = [(FULL + 0.5) * MEAN_S, (FULL + times + 0.5) * MEAN_S]
+    first, last = watch(hp.Softsync(n=16 // c), 16, looks_s, **scenario)
+    pushes = last.pushes - first.pushes
+    assert pushes >= 1600
+    assert pushes == c * (last.clock - first.clock)
+    assert (last.staleness - first.staleness) / pushes == pytest.approx(15 / c, rel=0.005)
+
+
+# -- laws: the time of a step with backups
+
+
+def expected_s(n: int, b: int) -> float:
+    """Return the mean time of a step of n of n + b workers whose gradients take exponential times of mean 1.
+
+    H(n+b) - H(b), if all began anew with the step. But the b that a step did not wait for are still at a gradient which
+    will be too late, and begin with the current step only after it: as memoryless as all others, they need two.
+    """
+
+    @cache
+    def left(fresh: int, late: int, arrived: int) -> float:
+        if arrived == n:
+            return 0.0
+        after = fresh * left(fresh - 1, late, arrived + 1) if fresh else 0.0
+        after += late * left(fresh + 1, late - 1, arrived) if late else 0.0
+        return (1.0 + after) / (fresh + late)
+
+    return left(n, b, 0)
+
+
+def harmonic(n: int) -> float:
+    return sum(1 / k for k in range(1, n + 1))
+
+
+def test_without_backups_a_step_takes_as_long_as_the_slowest() -> None:
+    assert expected_s(16, 0) == pytest.approx(harmonic(16))
+    assert harmonic(16) - harmonic(4) < expected_s(12, 4) < harmonic(12)
+
+
+STEPS = 400
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "b"), [(8, 0), (7, 1), (6, 2), (12, 4)])
+def test_a_step_with_backups_takes_as_long_as_it_should(n: int, b: int) -> None:
+    """Within three standard errors. The variance of the slowest of n is Σ 1/k² < 1.65; with backups it is less."""
+    expected = expected_s(n, b)
+    looks_s = [FULL * MEAN_S, (FULL + STEPS * expected) * MEAN_S]
+    compute = hp.Compute(distribution="exponential", mean_s=MEAN_S)
+    first, last = watch(hp.BackupSync(backups=b), n + b, looks_s, compute=compute)
+    steps = last.clock - first.clock
+    found = STEPS * expected / steps
+    error = math.sqrt(sum(1 / k**2 for k in range(b + 1, n + b + 1)) / STEPS)
+    assert found == pytest.approx(expected, abs=3 * error)
+    assert last.pushes - first.pushes == n * steps
+    assert (last.dropped > 0) == (b > 0)

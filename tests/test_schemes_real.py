@@ -31,7 +31,7 @@ MORE = {
     "async_diloco": 'steps = 50\ninner = {name = "adamw", lr = 0.001}\n'
                     'optimiser = {name = "delayed_nesterov", lr = 0.7, every = 2}',
     "diloco": 'steps = 50\ninner = {name = "adamw", lr = 0.001}\n'
-              'optimiser = {name = "nesterov", lr = 0.35, momentum = 0.5}',
+              'optimiser = {name = "nesterov", lr = 0.7, momentum = 0.5}',
     "easgd": 'alpha = 0.45\noptimiser = {name = "sgd", lr = 0.2}',
     "eamsgd": 'alpha = 0.45\noptimiser = {name = "nesterov", lr = 0.004, momentum = 0.99}',
 }  # fmt: skip

@@ -226,8 +226,8 @@ def test_an_acceptor_that_does_not_know_the_token_is_found_out() -> None:
 
 def test_another_version_is_refused_and_told_so() -> None:
     acceptor = End("acceptor")
-    text = "the connector speaks version 2, this node 1"
-    assert refused(acceptor, frame.encode(Hello(2, b"c" * 32), 0)) == text
+    text = f"the connector speaks version {frame.VERSION + 1}, this node {frame.VERSION}"
+    assert refused(acceptor, frame.encode(Hello(frame.VERSION + 1, b"c" * 32), 0)) == text
     connector = End("connector")
     with pytest.raises(RequestFailed) as raised:
         connector.receive(acceptor.sends())
@@ -237,7 +237,7 @@ def test_another_version_is_refused_and_told_so() -> None:
 @pytest.mark.parametrize("n", [0, 31, 33])
 def test_a_nonce_has_32_bytes(n: int) -> None:
     text = f"sent a nonce of {n} bytes; expected 32"
-    assert refused(End("acceptor"), frame.encode(Hello(1, b"c" * n), 0)) == text
+    assert refused(End("acceptor"), frame.encode(Hello(frame.VERSION, b"c" * n), 0)) == text
     assert refused(End("connector"), frame.encode(Challenge(b"a" * n), 0)) == text
 
 

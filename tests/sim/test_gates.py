@@ -25,7 +25,7 @@ from hogpour.shard import Shard
 from hogpour.shards import cut
 from hogpour.sim.loop import BEGIN_S, Stuck
 from hogpour.sim.material import Material, material_of
-from hogpour.sim.scenario import Disk, Link, Scenario
+from hogpour.sim.scenario import Death, Disk, Link, Scenario, Slow
 from hogpour.sim.simulation import Simulation
 from hogpour.sim.witness import Witness
 
@@ -303,3 +303,100 @@ def test_a_step_with_backups_takes_as_long_as_it_should(n: int, b: int) -> None:
     assert found == pytest.approx(expected, abs=3 * error)
     assert last.pushes - first.pushes == n * steps
     assert (last.dropped > 0) == (b > 0)
+
+
+# -- slack
+
+
+@cache
+def slackened(s: int) -> tuple[Sight, Sight]:
+    first, last = watch(
+        hp.Ssp(s=s), 16, [FULL * MEAN_S, (FULL + 100) * MEAN_S],
+        compute=hp.Compute(distribution="exponential", mean_s=MEAN_S),
+    )  # fmt: skip
+    return first, last
+
+
+@pytest.mark.slow
+def test_with_more_slack_there_is_more_staleness_and_less_waiting() -> None:
+    found = []
+    for s in (0, 1, 3, 8):
+        first, last = slackened(s)
+        pushes = last.pushes - first.pushes
+        found.append(((last.staleness - first.staleness) / pushes, (last.waited_s - first.waited_s) / (1600 * MEAN_S), pushes))
+        assert max(first.ahead, last.ahead) <= s + 1  # one that waits has its clock already
+    staleness, waiting, pushes = zip(*found, strict=True)
+    assert list(staleness) == sorted(staleness)
+    assert list(waiting) == sorted(waiting, reverse=True)
+    assert list(pushes) == sorted(pushes)
+    assert staleness[0] == pytest.approx(15 / 2, rel=0.01)  # all in one step, one by one: 0 up to 15
+    assert waiting[0] == pytest.approx(1 - 1 / harmonic(16), rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("s", "lost"), [(0, 4), (1, 3), (2, 2), (4, 0)])
+def test_slack_absorbs_a_transient_straggler_clock_by_clock(s: int, lost: int) -> None:
+    """One of eight equal nodes takes five times as long for one gradient: four clocks, of which the others have s before
+    they wait. It loses four itself."""
+    slow = Slow(nodes=(3,), at_s=2.05, for_s=0.1, times=5.0)
+    looks_s = [2.05, 2.65]
+    undisturbed, disturbed = (
+        [sight.pushes for sight in watch(hp.Ssp(s=s), 8, looks_s, **more)] for more in ({}, {"slow": (slow,)})
+    )
+    assert undisturbed[0] == disturbed[0]
+    assert undisturbed[1] - disturbed[1] == 7 * lost + 4
+
+
+# -- deaths
+
+
+@pytest.mark.slow
+def test_as_many_deaths_as_there_are_backups_never_hold_up_a_step() -> None:
+    """Neither before their leases end, nor after."""
+    death = Death(at_s=2.05, nodes=(4, 5))
+    looks_s = [2.05 + 0.5 * k for k in range(12)]
+    found = [sight.clock for sight in watch(hp.BackupSync(backups=2), 6, looks_s, death=(death,))]
+    assert set(np.diff(found)) == {5}
+
+
+@pytest.mark.slow
+def test_one_more_death_holds_steps_up_until_the_lease_ends_and_then_they_go_on() -> None:
+    death = Death(at_s=2.05, nodes=(3, 4, 5))
+    looks_s = [2.05, 2.5, 4.5, 6.5, 8.5]
+    found = [sight.clock for sight in watch(hp.BackupSync(backups=2), 6, looks_s, death=(death,))]
+    assert found[1] - found[0] <= 1
+    assert found[2] == found[1]
+    assert found[4] - found[3] == 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", [hp.Ssgd(), hp.BackupSync(backups=1), hp.Softsync(n=2), hp.Ssp(s=0), hp.Ssp(s=1)], ids=repr)
+def test_nodes_with_more_blocks_than_others_wait_for_nobody_at_the_end(scheme: Any) -> None:
+    """Nine blocks of six batches of a second for four nodes: three blocks is the longest that one of them has."""
+    n = 9 * 6 * 4
+    rng = np.random.default_rng(1)
+    data = hp.arrays(rng.random((n, 8), np.float32), rng.integers(0, 3, n), validation=0.0)
+    simulation, _ = run(dealt(scheme, data=data))
+    assert shard_of(simulation).pushes + dropped(simulation) == 9 * 6
+    assert simulation.loop.time() - BEGIN_S < 3 * 6 + 2
+
+
+def dropped(simulation: Simulation) -> int:
+    return sum(life.federation.standing.link.dropped for station in simulation.stations for life in station.lives)
+
+
+# -- what is dropped
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shards", [1, 5])
+@pytest.mark.parametrize("delay_s", [0.0, 0.02])
+def test_every_gradient_is_in_every_shard_or_counted_as_dropped(delay_s: float, shards: int) -> None:
+    job = dealt(hp.BackupSync(backups=1), shards=shards)
+    compute = hp.Compute(distribution="exponential", mean_s=0.1)
+    simulation, _ = run(job, compute=compute, link=Link(delay_s=delay_s))
+    late = dropped(simulation)
+    assert late > 0
+    for number in range(shards):
+        shard = shard_of(simulation, number)
+        assert (shard.pushes + late, len(shard.held)) == (NODES * TICKETS * 6, 0)

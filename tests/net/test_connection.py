@@ -256,7 +256,7 @@ def test_before_the_proof_only_the_next_step_of_it_is_legal(role: str, message: 
 
 
 def test_the_handshake_has_no_ids() -> None:
-    assert refused(End("acceptor"), frame.encode(Hello(1, b"c" * 32), 4)) == "sent Hello with id 4; expected 0"
+    assert refused(End("acceptor"), frame.encode(Hello(frame.VERSION, b"c" * 32), 4)) == "sent Hello with id 4; expected 0"
 
 
 # -- what breaks the rules ----------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ PLAIN: list[tuple[Message, int, bytes]] = [
     (Fetch(0, 1), 1, b""),
     (Push(0, 1, 2, 3, 4, 5, 0.5), 2, b"p" * 64),
     (Lease(1, [1, 2, 300], [70_000], 4), 3, b""),
-    (Hello(1, b"c" * 32), 0, b""),
+    (Hello(frame.VERSION, b"c" * 32), 0, b""),
     (Proof(b"m" * 32), 0, b""),
     (Failed("busy", "later"), 4, b""),
     (Fetched(0, 1), 1, b"f" * 32),
@@ -103,7 +103,7 @@ def test_a_connector_takes_or_refuses_whatever_comes(order, changes, pieces):
 def test_nobody_gets_past_the_handshake_without_the_token(role, changes, pieces, raw):
     """Frames of a handshake with another token, changed at random, and random bytes."""
     end = End(role)
-    frames = frame.encode(Hello(1, b"c" * 32), 0) + frame.encode(Proof(b"m" * 32), 0)
+    frames = frame.encode(Hello(frame.VERSION, b"c" * 32), 0) + frame.encode(Proof(b"m" * 32), 0)
     frames = frames if role == "acceptor" else frame.encode(Challenge(b"a" * 32), 0) + CONVERSATION[0]
     offence = feed(end, mutated(frames, changes) + raw, pieces)
     assert not end.connection.ready

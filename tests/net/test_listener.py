@@ -36,7 +36,7 @@ def fetched(request: Fetch, payload: memoryview | None) -> Reply:
 
 # -- strangers ----------------------------------------------------------------------------------------------------------
 
-HELLO = frame.encode(Hello(1, NONCES["connector"]), 0)
+HELLO = frame.encode(Hello(frame.VERSION, NONCES["connector"]), 0)
 
 
 @pytest.mark.parametrize(

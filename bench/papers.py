@@ -14,7 +14,7 @@ from bench import harness
 
 __all__ = ["PAPERS", "add_arguments", "measure"]
 
-PAPERS = ("staleness_aware", "dc_asgd")
+PAPERS = ("staleness_aware", "dc_asgd", "backup_workers", "ssp")
 """Files of ``_papers``, in the order of the tables."""
 
 

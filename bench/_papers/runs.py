@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["CALIBRATION", "DATA", "USUAL", "Size", "best", "error", "run", "verdict"]
+__all__ = ["CALIBRATION", "DATA", "MEAN_S", "USUAL", "Size", "best", "error", "prepare", "run", "verdict"]
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 CALIBRATION = 99
@@ -42,14 +42,21 @@ USUAL = Size()
 """What is reported."""
 
 
-def run(scheme: Any, *, workers: int, batch: int, epochs: int, seed: int, size: Size, **changes: Any) -> Any:
+def run(scheme: Any, *, workers: int, batch: int, epochs: int, seed: int, size: Size, **scenario: Any) -> Any:
     """Simulate one run and return its report: every worker a node of one replica, exponential compute times.
 
     The network has no limit of bandwidth, so that a push is as late as the others' computing makes it.
 
     Args:
-        changes: fields of the scenario that are others.
+        scenario: fields that are others.
     """
+    return prepare(scheme, workers=workers, batch=batch, epochs=epochs, seed=seed, size=size, **scenario).run()
+
+
+def prepare(
+    scheme: Any, *, workers: int, batch: int, epochs: int, seed: int, size: Size, told: Any = None, **scenario: Any
+) -> Any:
+    """Return the simulation that ``run`` runs; ``told`` is called with each look at it."""
     import hogpour as hp
     from hogpour.sim.scenario import Link
 
@@ -61,14 +68,14 @@ def run(scheme: Any, *, workers: int, batch: int, epochs: int, seed: int, size: 
         batch=batch,
         seed=seed,
     )
-    scenario = hp.Scenario(
-        nodes=workers,
-        seed=seed,
-        compute=hp.Compute(distribution="exponential", mean_s=MEAN_S),
-        link=Link(bandwidth=0),
-        look_every_s=1e5,
-    )
-    return hp.Simulation(job, scenario, **changes).run()
+    usual: dict[str, Any] = {
+        "nodes": workers,
+        "seed": seed,
+        "compute": hp.Compute(distribution="exponential", mean_s=MEAN_S),
+        "link": Link(bandwidth=0),
+        "look_every_s": 1e5,
+    }
+    return hp.Simulation(job, hp.Scenario(**usual | scenario), told=told)
 
 
 def error(report: Any) -> float:

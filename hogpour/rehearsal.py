@@ -40,10 +40,11 @@ def rehearse(job: Job, ready: Prepared, threads: int) -> None:
         live = layout.views(bytearray(layout.size))
         params_copy(ready.live.arrays["params"], live["params"])
         x, y = ready.examples.arrays["x"], ready.examples.arrays["y"]
-        few = min(len(x), job.batch)
-        replica = Replica(job, ready.network, live, x[:few], y[:few], 0, block_replicas=1, threads=threads)
-        if replica.compute(np.arange(few), 0, few, 0):
-            replica.use(few)
+        # The last batch of an epoch is smaller, and layers have other kernels for few examples than for many.
+        for few in {len(x) % job.batch, min(len(x), job.batch)} - {0}:
+            replica = Replica(job, ready.network, live, x[:few], y[:few], 0, block_replicas=1, threads=threads)
+            if replica.compute(np.arange(few), 0, few, 0) and few == min(len(x), job.batch):
+                replica.use(few)
         if job.algorithm.federated:
             exchange, grad = job.algorithm.choices().exchange, np.zeros_like(live["params"])
             rows = optimiser_rows(live, job.algorithm.replica_rule, 0)

@@ -141,7 +141,7 @@ def _deaths(result: dict[str, Any]) -> list[str]:
     for row in result["tables"][0]["rows"]:
         points = f"{row['points']:+.2f}" if "points" in row else "–"
         cells = [
-            {"sgd": "SGD", "adagrad": "Adagrad"}[row["optimiser"]], row["misfortune"], f"{row['deaths']:.0f}",
+            {"sgd": "SGD", "adagrad": "Adagrad", "synchronous": "synchronous SGD"}[row["optimiser"]], row["misfortune"], f"{row['deaths']:.0f}",
             f"{row['accuracy']:.4f}", points, f"{row['virtual_s']:.0f}", _number(row.get("times"), 2),
             _number(row.get("s_to_0.95"), 0),
         ]  # fmt: skip

@@ -18,7 +18,7 @@ def test_each_optimiser_is_measured_with_and_without_deaths(
     assert main(["deaths", "--json", "--rounds", "1", "--examples", "8000"]) == 0
     (table,) = json.loads(capsys.readouterr().out)["tables"]
     rows = {(row["optimiser"], row["misfortune"]): row for row in table["rows"]}
-    assert list(rows) == [(o, m) for o in ("sgd", "adagrad") for m in ("undisturbed", "killed")]
+    assert list(rows) == [(o, m) for o in ("sgd", "adagrad", "synchronous") for m in ("undisturbed", "killed")]
     for (_, misfortune), row in rows.items():
         assert row["accuracy"] > 0.7
         assert (row["deaths"] > 0) == (misfortune == "killed") == ("points" in row)

@@ -4,18 +4,50 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import hogpour as hp
 from bench.__main__ import main
-from bench._papers import dc_asgd, downpour_order, mnist_staleness, runs, staleness_aware
+from bench._papers import backup_workers, dc_asgd, downpour_order, mnist_staleness, runs, ssp, staleness_aware
+from hogpour.sim.report import NodeReport, Point, Report
+
+TINY = runs.Size(examples=320, tests=100, hidden=4)
+
+
+def point(seconds: float, *, loss: float | None = None, accuracy: float | None = None, pushes: int = 0) -> Point:
+    """Make up a look at a cluster."""
+    return Point(
+        seconds=seconds, examples=0, epoch=0.0, loss=loss, accuracy=accuracy, nodes=1, pushes=pushes, staleness=None
+    )  # fmt: skip
+
+
+def report_of(
+    accuracy: float | None = 0.9, *, mean_staleness: float | None = 0.0, points: tuple[Point, ...] = (point(1.0),),
+    waiting: float = 0.0, examples: int = 0, outcome: str = "finished",
+) -> Report:  # fmt: skip
+    """Make up a report: of one node, which waited for a part of one second and computed in the rest."""
+    node = NodeReport(
+        node=0, lives=1, outcome=outcome, error="", examples=examples, computing_s=1.0 - waiting, waiting_s=waiting,
+        bytes_in=0, bytes_out=0, replica_restarts=0,
+    )  # fmt: skip
+    return Report(
+        outcome=outcome, error="", seconds=points[-1].seconds, examples=examples, repeated=0, loss=None,
+        accuracy=accuracy, points=points, staleness=(), mean_staleness=mean_staleness, dropped=0, wait_s=None,
+        nodes=(node,), happenings=(), deaths=0, resets=0, connections=0, events=0, trace="",
+    )  # fmt: skip
 
 
 def test_a_fixed_rate_fails_from_five_points_on_and_a_corrected_one_keeps_up_to_one():
     assert [staleness_aware.fails(error, 10.0) for error in (14.9, 15.0)] == [False, True]
     assert [staleness_aware.keeps_up(error, 10.0) for error in (9.0, 11.0, 11.1)] == [True, True, False]
+
+
+def test_workers_must_cost_something():
+    assert [dc_asgd.worse(error, 10.0) for error in (10.0, 10.1)] == [False, True]
+    assert [dc_asgd.grows(error, 11.0, 10.0) for error in (11.0, 11.1)] == [False, True]
+    assert [dc_asgd.grows(error, 9.0, 10.0) for error in (10.0, 10.1)] == [False, True]
 
 
 def test_compensation_recovers_half_of_a_gap_and_nothing_of_none():
@@ -37,10 +69,10 @@ def test_ramp_up_lasts_until_half_of_the_nodes_would_have_used_three_epochs():
 
 
 def test_a_target_counts_until_the_cut_off_and_only_earlier_is_sooner():
-    report = SimpleNamespace(time_to=lambda accuracy: 31.0)
+    report = report_of(points=(point(30.0, accuracy=0.84), point(31.0, accuracy=0.85)))
     assert downpour_order.reached(report, 31.0) == 31.0
     assert downpour_order.never(downpour_order.reached(report, 30.0))
-    assert downpour_order.never(downpour_order.reached(SimpleNamespace(time_to=lambda accuracy: None), 30.0))
+    assert downpour_order.never(downpour_order.reached(report_of(points=(point(1.0, accuracy=0.84),)), 30.0))
     assert not downpour_order.sooner(float("inf"), float("inf"))
     assert [downpour_order.sooner(time, 5.0) for time in (4.9, 5.0)] == [True, False]
 
@@ -48,6 +80,55 @@ def test_a_target_counts_until_the_cut_off_and_only_earlier_is_sooner():
 def test_a_warm_start_halves_failures_and_nothing_of_none():
     assert [downpour_order.fewer(warm, 10) for warm in (0, 5, 6)] == [True, True, False]
     assert not downpour_order.fewer(0, 0)
+
+
+def test_a_step_takes_a_difference_of_harmonic_numbers_give_or_take_a_twentieth():
+    assert backup_workers.harmonic(1, 0) == 1.0
+    assert backup_workers.harmonic(3, 0) == pytest.approx(1 + 1 / 2 + 1 / 3)
+    assert backup_workers.harmonic(2, 1) == pytest.approx(1 / 2 + 1 / 3)
+    assert [backup_workers.near(means, 100.0) for means in (94.9, 95.0, 105.0, 105.1)] == [False, True, True, False]
+
+
+def test_the_rule_alone_is_slower_than_interrupted_workers_only_where_some_come_too_late():
+    assert backup_workers.rule_means(2, 0, 0) == pytest.approx(1.5, rel=0.05)
+    # Of two, the late one is busy half a mean longer than no time: 1/2 until one ends, and half of the time 1/2 more.
+    assert backup_workers.rule_means(1, 1, 0) == pytest.approx(0.75, rel=0.05)
+    assert backup_workers.rule_means(1, 1, 0) != backup_workers.rule_means(1, 1, 1)
+
+
+@pytest.mark.parametrize("holds", [backup_workers.interior, ssp.u_shaped])
+def test_the_least_lies_in_between_and_is_less_than_both_ends(holds):
+    never = float("inf")
+    for seconds, expected in (
+        ([3.0, 2.0, 3.0], True), ([3.0, 3.0, 4.0], False), ([4.0, 3.0, 3.0], False), ([1.0, 2.0, 3.0], False),
+        ([3.0, 2.0, 1.0], False), ([never, 2.0, never], True), ([never, never, never], False),
+        ([4.0, 5.0, 3.0, 4.0], True),
+    ):  # fmt: skip
+        assert holds(dict(enumerate(seconds)) if holds is backup_workers.interior else seconds) == expected
+
+
+def test_what_falls_or_rises_does_so_at_every_step():
+    for values, falls, rises in (
+        ([3.0, 2.0, 1.9], True, False), ([3.0, 2.0, 2.0], False, False), ([3.0, 1.0, 2.0], False, False),
+        ([1.0, 2.0, 2.1], False, True), ([1.0, 1.0, 2.0], False, False),
+    ):  # fmt: skip
+        assert (ssp.falls(values), ssp.rises(values)) == (falls, rises)
+
+
+def test_a_loss_is_reached_when_it_is_seen_first():
+    report = report_of(points=(point(1.0), point(2.0, loss=0.41), point(3.0, loss=0.4), point(4.0, loss=0.3)))
+    assert [ssp.seconds_to(loss, report) for loss in (0.4, 0.35, 0.2)] == [3.0, 4.0, float("inf")]
+
+
+def test_what_came_too_late_is_what_was_computed_and_not_applied():
+    late = report_of(points=(point(1.0, pushes=5), point(2.0, pushes=30)), examples=40 * backup_workers.BATCH)
+    assert backup_workers.dropped(late) == pytest.approx(25.0)
+    assert backup_workers.dropped(report_of()) == 0.0
+
+
+def test_of_equal_values_the_first_is_best():
+    assert runs.best((3.0, 1.0, 2.0), lambda value: value // 2) == 1.0
+    assert runs.best((3.0, 2.0), lambda value: value // 2) == 3.0
 
 
 def test_a_verdict_is_of_the_medians_and_counts_the_seeds():
@@ -58,7 +139,15 @@ def test_a_verdict_is_of_the_medians_and_counts_the_seeds():
 
 
 def test_a_run_that_ended_without_a_model_has_the_error_of_chance():
-    assert runs.error(SimpleNamespace(accuracy=float("nan"))) == runs.error(SimpleNamespace(accuracy=None)) == 90.0
+    assert runs.error(report_of(float("nan"))) == runs.error(report_of(None)) == 90.0
+    assert runs.error(report_of(0.75)) == 25.0
+
+
+@pytest.mark.parametrize("seeds", ["0", "100", "-1", "two"])
+def test_a_number_of_seeds_leaves_out_the_one_that_rates_are_chosen_with(seeds, capsys):
+    with pytest.raises(SystemExit):
+        main(["papers", "--seeds", seeds])
+    assert "expected a number from 1 to 99" in capsys.readouterr().err
 
 
 def table_of(paper: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -69,24 +158,120 @@ def table_of(paper: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, A
 
 
 @pytest.mark.parametrize("works", [True, False])
-@pytest.mark.parametrize("module", [staleness_aware, dc_asgd])
-def test_the_last_column_follows_what_was_measured(module, works, monkeypatch, capsys):
-    def fake(scheme, *, workers, batch, epochs, seed, size):
-        late = workers > 1 and (not works or type(scheme).__name__ == "Asgd")
-        return SimpleNamespace(accuracy=0.9 - 0.01 * workers * late, mean_staleness=workers - 1.0)
+def test_the_column_of_softsync_follows_what_was_measured(works, monkeypatch, capsys):
+    def fake(scheme, *, workers, batch, epochs, seed, size, **scenario):
+        accuracy = 0.9 if scheme.optimiser.lr == 0.3 else 0.8
+        if isinstance(scheme, hp.Softsync):
+            accuracy -= 0.06 * (scheme.n >= 15 and not scheme.staleness_aware) if works else 0.02
+        return report_of(accuracy, mean_staleness=workers - 1.0)
 
-    monkeypatch.setattr(module, "run", fake)
-    first, *rest = table_of(module.__name__.rpartition(".")[2], capsys)
-    assert "reproduced" not in first
-    for row in rest:
-        assert row["reproduced"] == ("yes" if works or row["scheme"].startswith("asgd") else "no")
+    monkeypatch.setattr(staleness_aware, "run", fake)
+    serial, hardsync, *rest = table_of("staleness_aware", capsys)
+    assert [(row["nodes"], row["batch"], row["staleness"]) for row in (serial, hardsync)] == [(1, 120, 0), (30, 4, 29)]
+    assert {row["lr"] for row in (serial, hardsync, *rest)} == {0.3}
+    assert "reproduced" not in serial | hardsync
+    assert [row["n"] for row in rest] == [1, 1, 2, 2, 6, 6, 15, 15, 30, 30]
+    expected = [29 / 30, 29 / 15, 29 / 5, 29 / 2, 29.0]
+    assert [row["expected_staleness"] for row in rest[::2]] == pytest.approx(expected, rel=1e-3)
+    judged = [row for row in rest if "criterion" in row]
+    assert [row["n"] for row in judged] == [1, 2, 6, 15, 15, 30, 30]
+    assert {row["reproduced"] for row in judged} == {"yes" if works else "no"}
+    assert {row["seeds_agree"] for row in judged} == {"2 of 2" if works else "0 of 2"}
+
+
+@pytest.mark.parametrize(("gap", "helps"), [(True, True), (True, False), (False, True)])
+def test_the_column_of_compensation_follows_what_was_measured(gap, helps, monkeypatch, capsys):
+    def fake(scheme, *, workers, batch, epochs, seed, size, **scenario):
+        lost = 0.01 * (workers - 1) * gap
+        if isinstance(scheme, hp.DcAsgd):
+            lost *= 0.4 if helps else 0.6
+            lost -= 0.001 * (scheme.strength == (0.6 if scheme.adaptive else 4.0))
+        return report_of(0.9 - lost, mean_staleness=workers - 1.0)
+
+    monkeypatch.setattr(dc_asgd, "run", fake)
+    serial, *rest = table_of("dc_asgd", capsys)
+    assert "reproduced" not in serial
+    schemes = ["ssgd", "asgd", "dc_asgd-c", "dc_asgd-c", "dc_asgd-a", "dc_asgd-a"]
+    assert [row["scheme"].partition(",")[0] for row in rest] == schemes * 2
+    plain = [row for row in rest if not row["scheme"].startswith("dc_asgd")]
+    assert {row["reproduced"] for row in plain} == {"yes" if gap else "no"}
+    compensated = [row for row in rest if row not in plain]
+    assert [row["strength"] for row in compensated] == [0.04, 4.0, 2.0, 0.6] * 2
+    assert {row["reproduced"] for row in compensated} == {"yes" if gap and helps else "no"}
+    recovered = (60.0 if helps else 40.0) if gap else None
+    assert [row.get("gap_recovered_%") for row in compensated[::2]] == [recovered] * 4
+
+
+@pytest.mark.parametrize(
+    ("slower", "seconds", "reproduced"),
+    [
+        (1.04, {0: 30.0, 1: 20.0, 2: 10.0, 4: 15.0, 8: 40.0, 12: None}, "yes"),
+        (1.06, {0: 30.0, 1: 20.0, 2: 10.0, 4: 9.0, 8: 8.0, 12: 7.0}, "no"),
+        (1.06, dict.fromkeys((0, 1, 2, 4, 8, 12)), "no"),
+    ],
+)
+def test_the_column_of_backups_follows_what_was_measured(slower, seconds, reproduced, monkeypatch, capsys):
+    def fake(scheme, *, workers, batch, epochs, seed, size, **scenario):
+        if workers == 1:
+            return report_of(0.9 if scheme.optimiser.lr == 0.3 else 0.8)
+        at = seconds[scheme.backups]
+        seen = point(at or 50.0, accuracy=0.8 if at else 0.79, pushes=workers - scheme.backups)
+        return report_of(points=(seen,), examples=workers * batch)
+
+    monkeypatch.setattr(backup_workers, "run", fake)
+    monkeypatch.setattr(backup_workers, "step", lambda n, b, seed: slower * backup_workers.harmonic(n, b))
+    monkeypatch.setattr(backup_workers, "rule_means", lambda n, b, seed: 1.0)
+    rows = table_of("backup_workers", capsys)
+    steps, times = rows[:3], rows[3:]
+    assert [(row["N"], row["b"]) for row in steps] == [(100, 0), (96, 4), (90, 10)]
+    assert [row["reproduced"] for row in steps] == ["yes" if slower < 1.05 else "no"] * 3
+    assert [(row["N"], row["b"]) for row in times] == [(16, 0), (15, 1), (14, 2), (12, 4), (8, 8), (4, 12)]
+    assert [row["lr"] for row in times] == pytest.approx([0.3 * row["N"] / 16 for row in times], abs=1e-3)
+    assert [row.get("seconds_to_0.8") for row in times] == list(seconds.values())
+    assert [row["dropped_%"] for row in times] == [100 * row["b"] / 16 for row in times]
+    (judged,) = (row for row in times if "criterion" in row)
+    least = min(filter(None, seconds.values()), default=None)
+    assert judged.get("seconds_to_0.8") == least
+    assert judged["reproduced"] == reproduced
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_the_column_of_a_bounded_staleness_follows_what_was_measured(works, monkeypatch, capsys):
+    def fake(scheme, *, workers, batch, epochs, seed, size, **scenario):
+        place = ssp.BOUNDS.index(scheme.s) if works else 0
+        at = 20.0 + (place - 2) ** 2 if works else 20.0
+        accuracy = 0.9 if scheme.optimiser.lr == 0.3 else 0.8
+        return report_of(
+            accuracy, waiting=0.5 - 0.1 * place, mean_staleness=float(place),
+            points=(point(at - 1, loss=0.41), point(at, loss=0.4), point(30.0, loss=0.3)),
+        )  # fmt: skip
+
+    monkeypatch.setattr(ssp, "run", fake)
+    rows = table_of("ssp", capsys)
+    bounds, judged = rows[:5], rows[5:]
+    assert [row["s"] for row in bounds] == [0, 1, 3, 10, 1000]
+    assert {row["lr"] for row in bounds} == {0.3}
+    assert {row["seconds"] for row in bounds} == {30.0}
+    if works:
+        assert [row["seconds_to_0.4"] for row in bounds] == [24.0, 21.0, 20.0, 21.0, 24.0]
+        assert [row["waiting_%"] for row in bounds] == pytest.approx([50.0, 40.0, 30.0, 20.0, 10.0])
+        assert [row["staleness"] for row in bounds] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert [row["reproduced"] for row in judged] == ["yes" if works else "no"] * 3
+    assert [row["seeds_agree"] for row in judged] == ["2 of 2" if works else "0 of 2"] * 3
+
+
+def test_a_bound_that_never_reaches_the_loss_has_no_time_to_it(monkeypatch, capsys):
+    monkeypatch.setattr(ssp, "run", lambda scheme, **scenario: report_of(points=(point(30.0, loss=0.41),)))
+    *rows, seconds, _, _ = table_of("ssp", capsys)
+    assert [row.get("seconds_to_0.4") for row in rows] == [None] * 5
+    assert seconds["reproduced"] == "no"
 
 
 @pytest.mark.parametrize("works", [True, False])
 def test_the_column_of_staleness_on_mnist_follows_what_was_measured(works, monkeypatch, capsys):
-    def fake(scheme, *, workers, join_spread_s, seed, **rest):
+    def fake(scheme, *, workers, batch, epochs, seed, size, join_spread_s, **scenario):
         lost = 0.001 * workers + 0.3 * (workers > 1 and not join_spread_s) if works else 0.0
-        return SimpleNamespace(accuracy=0.95 - lost, mean_staleness=workers - 1.0)
+        return report_of(0.95 - lost, mean_staleness=workers - 1.0)
 
     monkeypatch.setattr(mnist_staleness, "run", fake)
     first, *rest = table_of("mnist_staleness", capsys)
@@ -101,13 +286,11 @@ def test_the_column_of_downpours_order_follows_what_was_measured(works, monkeypa
     good = {("Sgd", 1): 100.0, ("Sgd", 20): 40.0, ("Adagrad", 20): 20.0, ("Adagrad", 200): 10.0}
     bad = {("Sgd", 1): 50.0, ("Sgd", 20): 50.0, ("Adagrad", 20): 50.0, ("Sgd", 200): 20.0}
 
-    def fake(scheme, *, workers, seed, **rest):
+    def fake(scheme, *, workers, batch, epochs, seed, size, **scenario):
         seconds = (good if works else bad).get((type(scheme.optimiser).__name__, workers))
-        fails = "stop_s" not in rest and not (works and scheme.warm_start_examples)
-        return SimpleNamespace(
-            accuracy=0.9, mean_staleness=workers - 1.0, time_to=lambda accuracy: seconds,
-            outcome="diverged" if fails else "finished",
-        )  # fmt: skip
+        fails = "stop_s" not in scenario and not (works and scheme.warm_start_examples)
+        seen = point(seconds or 1.0, accuracy=0.9 if seconds else 0.1)
+        return report_of(mean_staleness=workers - 1.0, points=(seen,), outcome="diverged" if fails else "finished")
 
     monkeypatch.setattr(downpour_order, "run", fake)
     rows = table_of("downpour_order", capsys)

@@ -12,6 +12,8 @@ from hogpour.stats import Totals
 
 __all__ = ["Account", "Accounts"]
 
+_LEAST_PACE = 0.125
+
 _RATE_S = 1.0
 """Rates are measured over at least so long."""
 
@@ -89,9 +91,11 @@ class Accounts:
         self._accounts[node].finished += examples
 
     def pace(self, node: int) -> float:
-        """Return how fast a member's replicas are, as a fraction of the fastest member's; 1 while that is not known."""
+        """Return how fast a member's replicas are, as a fraction of the fastest member's; 1 while that is not known.
+        Never below 1/8: speed includes what a replica waits, and shorter rounds wait more."""
         speed = self._accounts[node].speed
-        return speed / max(account.speed for account in self._accounts.values()) if speed else 1.0
+        fastest = max(account.speed for account in self._accounts.values())
+        return max(_LEAST_PACE, speed / fastest) if speed else 1.0
 
     def measure(self, now: float) -> None:
         """Turn totals into rates, where it is time; to be called more often than that."""

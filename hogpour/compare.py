@@ -167,7 +167,8 @@ def variant(job: Job, name: str, said: Iterable[str] | None = None) -> tuple[Job
     if ("inner" in given) != ("inner" in known):  # beside an outer rule, the one of gradients is called so
         mine, theirs = ("inner", "optimiser") if "inner" in given else ("optimiser", "inner")
         given[theirs] = given.pop(mine)
-    keys = [key for key in given if key in _KEPT or key in set(said)]
+    kept = {"inner", "schedule"} if "inner" in known else _KEPT  # an outer rule goes with its scheme
+    keys = [key for key in given if key in kept or key in set(said)]
     settings = {key: given[key] for key in keys if key in known}
     left_out = [f"algorithm.{key}" for key in keys if key not in known]
     job = replace(job, algorithm=registry.build("scheme", {"name": name} | settings, "algorithm"))

@@ -43,6 +43,9 @@ from hogpour.tickets import Ledger
 
 __all__ = ["Coordinator", "Terms"]
 
+MOST_REPLICAS = 1024
+"""Replicas of a member that may take part in a gate."""
+
 _LEAVE_S = 60.0
 """For the shards of a member that leaves to be with others. Then it may ask again."""
 
@@ -128,6 +131,7 @@ class Coordinator:
         self.gatekeeper = Gatekeeper(
             gate if gate is not None else Open(), step, shard_map=lambda: self.map, peers=peers, log=log, fail=self.fail
         )
+        self._gated = gate is not None and gate.closes
         self._before = ledger.examples_done
         self._warmer: int | None = None  # the member that computes while warming
         self._warm_since: float | None = None
@@ -305,12 +309,26 @@ class Coordinator:
             return Reply(Leased([], False))
         return Reply(Leased(self.ledger.grant(member.node, message.holds, message.want), False))
 
-    def _attend(self, message: Attend, _: memoryview | None) -> Reply:
-        self.gatekeeper.attend(self._known(message.node).node, message.replica, message.present)
+    def _attend(self, message: Attend, _: memoryview | None) -> Reply | Awaitable[Reply]:
+        self._check_origin(self._known(message.node), message.replica)
+        settled = self.gatekeeper.attend(message.node, message.replica, message.present)
+        return _OK if settled is None else self._attended(settled)
+
+    async def _attended(self, settled: asyncio.Future[None]) -> Reply:
+        await asyncio.wait([settled], timeout=self.terms.give_up_s / 4)  # or else what it fetches is late, once
         return _OK
 
+    def _check_origin(self, member: Member, replica: int) -> None:
+        """Raise RequestFailed for what no replica says: others would wait for it."""
+        if not member.ready or not 0 <= replica < MOST_REPLICAS or not self._gated:
+            raise RequestFailed("wrong", f"{_named(member)} takes part in no gate as replica {replica}: expected a "
+                                f"member that is ready, 0 to {MOST_REPLICAS - 1}, and a scheme with a gate")
+
     def _arrive(self, message: Arrive, _: memoryview | None) -> Reply | Awaitable[Reply]:
-        self._known(message.node)
+        self._check_origin(self._known(message.node), message.replica)
+        if message.sequence < 1 or not self.gatekeeper.possible(message.step):
+            raise RequestFailed("wrong", f"gradient {message.sequence} of step {message.step} cannot have arrived: the "
+                                f"newest step is {self.gatekeeper.step}")  # fmt: skip
         answer = self.gatekeeper.arrive(message)
         return Reply(answer) if isinstance(answer, Arrived) else self._decided(answer)
 

@@ -224,7 +224,7 @@ class Founding:
             await asyncio.sleep(left)  # three heartbeats
 
     async def snapshot(self) -> None:
-        """Write a snapshot of all shards, one after the other, while training goes on.
+        """Write a snapshot of all shards, one after the other, while training goes on; steps that a gate decides wait.
 
         A disk that does not take it, or numbers that are not finite, are spoken of, and no reason to end the run. None
         is kept that says the same as the one before: that would only push out an older one.

@@ -13,7 +13,7 @@ The order of these is what makes deaths harmless. An origin that dies before it 
 hold of it; a server frees that with its next step, since no step decided after the death can count it. A shard that
 moves takes what it holds along, and a step is told again, by a newer map, until every shard has it.
 
-Knows no sockets and no time; what an origin waits for is a future.
+Knows no sockets; what an origin waits for is a future.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from hogpour.algos.gate.base import Gate
 from hogpour.errors import PeerLost, RequestFailed
@@ -32,6 +33,9 @@ __all__ = ["Gatekeeper"]
 
 _COMMIT_S = 10.0
 """For a server to apply a step. One that is dead ends the run long before, by its lease."""
+
+_STEP_S = 90.0
+"""For a step to be applied to all shards: longer than one may be on its way to another server (``placement``)."""
 
 _AGAIN_S = 0.02
 """Until a step is told again to shards that were on their way."""
@@ -89,6 +93,8 @@ class Gatekeeper:
         self._heard: dict[Origin, int] = {}  # → highest sequence that has arrived
         self._pool: dict[tuple[int, int, int], _Arrival] = {}  # in the order of arrival
         self._deciding: dict[tuple[int, int, int], _Arrival] = {}  # of the step that is being applied
+        self._settled: list[tuple[asyncio.Future[Any], Any]] = []  # who waits for that step, for which answer
+        self._left: dict[Origin, int] = {}  # clocks of those who may take part again
         self._outcomes: dict[Origin, dict[int, Arrived]] = {}
         self._waiting: dict[Origin, asyncio.Future[Arrived]] = {}  # those that are too far ahead
         self._committing: asyncio.Task[None] | None = None
@@ -100,15 +106,28 @@ class Gatekeeper:
 
     # -- what origins say
 
-    def attend(self, node: int, replica: int, present: bool) -> None:
-        """Count an origin in, or out; saying it again changes nothing."""
+    def attend(self, node: int, replica: int, present: bool) -> asyncio.Future[None] | None:
+        """Count an origin in, or out; saying it again changes nothing.
+
+        Returns:
+            What whoever comes waits for before it fetches: the parameters of a step that is being applied would be
+            late before their gradient is there. None: nothing.
+        """
         origin = node, replica
         if present and origin not in self._present:
-            self._present[origin] = min(self._present.values(), default=0)
+            self._present[origin] = max(self._left.pop(origin, 0), min(self._present.values(), default=0))
         elif not present:
-            self._present.pop(origin, None)
+            if origin in self._present:
+                self._left[origin] = self._present.pop(origin)
             self._go_on(origin)
             self._look()
+        return self._when_settled(None) if present and self._committing is not None else None
+
+    def _when_settled(self, answer: Any) -> asyncio.Future[Any]:
+        """Return a future of an answer that comes when the step is applied that is decided on."""
+        later: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._settled.append((later, answer))
+        return later
 
     def arrive(self, arrive: Arrive) -> Arrived | asyncio.Future[Arrived]:
         """Take in that a gradient has arrived; return what becomes of it, or a future that will tell."""
@@ -124,10 +143,14 @@ class Gatekeeper:
             self._go_on(origin)
         for key in [key for key in self._pool if key[0] == node]:
             self._pool.pop(key).decided.cancel()
-        for books in (self._outcomes, self._heard):
+        for books in (self._outcomes, self._heard, self._left):
             for origin in [origin for origin in books if origin[0] == node]:
                 del books[origin]
         self._look()
+
+    def possible(self, step: int) -> bool:
+        """Whether a gradient can have been computed on parameters of this clock."""
+        return step >= 0 and (not self._gate.holds or step <= self.step)
 
     # -- steps
 
@@ -137,22 +160,27 @@ class Gatekeeper:
             return there.decided
         known = self._outcomes.setdefault(origin, {})
         if arrive.sequence in known:
-            return known[arrive.sequence]
+            answer = known[arrive.sequence]
+            waits = answer.outcome == LATE and self._committing is not None
+            return self._when_settled(answer) if waits else answer
         if not self._gate.counts_late and arrive.step < self.step:
             self.dropped += 1
-            return self._note(origin, arrive.sequence, Arrived(LATE, self.step - arrive.step))
+            late = self._note(origin, arrive.sequence, Arrived(LATE, self.step - arrive.step))
+            # Told at once, its origin would fetch what is late again, as long as the step takes to be applied.
+            return late if self._committing is None else self._when_settled(late)
         decided: asyncio.Future[Arrived] = asyncio.get_running_loop().create_future()
         self._pool[key] = _Arrival(*key, arrive.step, decided)
         self._look()
-        if self._gate.counts_late and key in self._pool:
-            return Arrived(UNDECIDED, 0)  # its origin goes on meanwhile, and asks again
+        if self._gate.counts_late and key in self._pool and len(self._pool) < self._gate.needed(len(self._present)):
+            return Arrived(UNDECIDED, 0)  # its origin goes on meanwhile, and asks again; not while a step is held up
         return decided
 
     def _look(self) -> None:
         """Decide what can be decided."""
         if not self._gate.holds:
+            least = min(self._present.values(), default=0)
             for origin in list(self._waiting):
-                if self._may_go(origin):
+                if self._may_go(origin, least):
                     self._go_on(origin)
             return
         if self._committing is not None:
@@ -175,7 +203,9 @@ class Gatekeeper:
     async def _commit(self, step: int, arrivals: list[_Arrival]) -> None:
         """Have every shard apply a step, then let its origins know."""
         counted = [Counted(one.node, one.replica, one.sequence, max(0, step - one.step)) for one in arrivals]
+        loop = asyncio.get_running_loop()
         async with self.still:
+            deadline = loop.time() + _STEP_S
             missing = set(range(self._map().n_shards))
             while missing and not self._failed:
                 before = len(missing)
@@ -186,6 +216,9 @@ class Gatekeeper:
                 for done in await asyncio.gather(*told):
                     missing.difference_update(done)
                 if missing and len(missing) == before:
+                    if loop.time() > deadline:
+                        self._failed = True
+                        self._fail(f"step {step} could not be applied to shards {sorted(missing)} within {_STEP_S:g} s")
                     await asyncio.sleep(_AGAIN_S)
         if self._failed:
             return
@@ -214,6 +247,10 @@ class Gatekeeper:
             return  # ``tick`` raises it
         self._committing = None
         self._deciding.clear()
+        settled, self._settled = self._settled, []
+        for later, answer in settled:
+            if not later.done():
+                later.set_result(answer)
         self._look()
 
     def _note(self, origin: Origin, sequence: int, answer: Arrived) -> Arrived:
@@ -234,16 +271,16 @@ class Gatekeeper:
             if origin in self._present:
                 self._present[origin] += 1
                 self._look()
-        if self._may_go(origin):
+        if self._may_go(origin, min(self._present.values(), default=0)):
             return Arrived(COUNTED, 0)
         waiting = self._waiting.get(origin)
         if waiting is None:
             waiting = self._waiting[origin] = asyncio.get_running_loop().create_future()
         return waiting
 
-    def _may_go(self, origin: Origin) -> bool:
+    def _may_go(self, origin: Origin, least: int) -> bool:
         ahead, clock = self._gate.ahead(), self._present.get(origin)
-        return ahead is None or clock is None or clock - min(self._present.values()) <= ahead
+        return ahead is None or clock is None or clock - least <= ahead
 
     def _go_on(self, origin: Origin) -> None:
         waiting = self._waiting.pop(origin, None)
@@ -264,5 +301,5 @@ class Gatekeeper:
             await asyncio.wait([self._committing])  # no deadline: a request that is cancelled ends
         for one in (*self._pool.values(), *self._deciding.values()):
             one.decided.cancel()
-        for waiting in self._waiting.values():
-            waiting.cancel()
+        for later in (*self._waiting.values(), *(later for later, _ in self._settled)):
+            later.cancel()

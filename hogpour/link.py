@@ -121,6 +121,7 @@ class Link:
         self._open: dict[int, dict[int, tuple[int, ...] | None]] = {}
         self._lanes: dict[str, asyncio.Semaphore] = {}  # by address
         self._clocks = [0] * shard_map.n_shards  # of the newest fetch of each shard
+        self._scale = 1.0  # of the newest gradient that rode on a pull
         self._landings: dict[int, tuple[int, ...]] = {}  # landing → clocks of its shards
         self._number, self._fetching, self._again = 0, False, False
         self._tasks: dict[asyncio.Task[None], None] = {}  # in the order of their beginning
@@ -363,7 +364,8 @@ class Link:
             if error.code != "fenced":
                 raise
             self._fenced(node)
-            return  # the next incarnation says it again
+            if node == self.node:
+                return  # the next incarnation says it again, when it has joined
         finally:
             del self._telling[replica]
         self.moved()
@@ -371,11 +373,10 @@ class Link:
     async def _pass(self, push: Sealed, answers: list[int], node: int, step: int) -> None:
         """Bring a push that every shard has through the gate."""
         loop = asyncio.get_running_loop()
-        if DROPPED in answers:  # a shard had begun the next step: that one was decided without it
-            self._drop(push)
-            return
         if not self._gate.holds:
             self._acknowledge(push, answers)
+        # Also where a shard says DROPPED, since it has the next step: others may not have it yet, and a fetch would
+        # bring what is late again. The answer waits until they do.
         asked, began = Arrive(node, push.replica, push.sequence, step), loop.time()
         answer = await self._arrive(asked)
         if self._gate.counts_late and self._gate.holds and answer.outcome == UNDECIDED:
@@ -388,7 +389,7 @@ class Link:
             answer = await self._arrive(asked)
         if began:
             self.waited_s += loop.time() - began
-        if answer.outcome == LATE:
+        if answer.outcome == LATE or DROPPED in answers:
             self._drop(push)
         elif self._gate.holds:
             self._acknowledge(push, [answer.staleness])
@@ -422,7 +423,8 @@ class Link:
         self._pulls += 1
         riding, self._riding = self._riding, []
         sequence, steps = self._pulls, max(1, sum(push.steps for push in riding))
-        velocities, ahead = self._ahead(riding[-1].scale if riding else 1.0)
+        self._scale = riding[-1].scale if riding else self._scale
+        velocities, ahead = self._ahead(self._scale)
         missing = self._map.n_shards
 
         async def pull(shard: int) -> int:

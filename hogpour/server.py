@@ -18,7 +18,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from math import isfinite
 
 import msgspec
 import numpy as np
@@ -53,6 +52,9 @@ MAX_ORIGINS = 4096
 
 MAX_TURNS = 1024
 """Requests that may wait for one shard. Whoever asks for more than that gets ``busy``."""
+
+_MOST_SCALE = 1e6
+"""Factor of the rate that a push may ask for: above it, sums of several would leave float32."""
 
 _MAX_PAST = 4096
 """Shards that were dropped and whose counts are kept."""
@@ -221,11 +223,11 @@ class Server:
         n_bytes = 0 if payload is None else payload.nbytes
         if n_bytes != 4 * shard.size:
             raise RequestFailed("wrong", f"shard {shard.number}: got {n_bytes} bytes, expected {4 * shard.size}")
-        if push.sequence < 1 or push.clock < 0 or push.steps < 1 or not isfinite(push.scale):
+        if push.sequence < 1 or push.clock < 0 or push.steps < 1 or not 0 <= push.scale <= _MOST_SCALE:
             raise RequestFailed(
                 "wrong",
                 f"shard {shard.number}: got sequence {push.sequence}, clock {push.clock}, steps {push.steps}, "
-                f"scale {push.scale}; expected at least 1, 0 and 1, and a finite scale",
+                f"scale {push.scale}; expected at least 1, 0 and 1, and a scale of 0 to {_MOST_SCALE:g}",
             )
         if not shard.turns and shard.size <= self._inline_elements:
             reply = self._begin_push(shard, push, payload)

@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from hogpour import coordinator as module
+from hogpour.algos.gate.barrier import Barrier
+from hogpour.algos.gate.base import Gate
 from hogpour.coordinator import Coordinator, Terms
 from hogpour.errors import RequestFailed
 from hogpour.net.local import Local
 from hogpour.net.membership import MOST_MEMBERS
 from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.beat import Beat, Beaten
+from hogpour.net.wire.gate import Arrive, Attend
 from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease, Leased
 from hogpour.net.wire.status import Described, Status
@@ -32,7 +35,7 @@ TICK_S, LEASE_S = 0.125, 3.0
 class Cluster:
     """A coordinator whose members are what the test says and whose servers are fakes."""
 
-    def __init__(self, shards: int = 4, state: LedgerState | None = None, **terms: Any) -> None:
+    def __init__(self, shards: int = 4, state: LedgerState | None = None, gate: Gate | None = None, **terms: Any) -> None:
         self.clock, self.world = Clock(), World(shards)
         self.lines: list[str] = []
         self.ledger = Ledger(Blocks(n=1000, batch=100, replicas=1, epochs=1), 0, state or LedgerState())
@@ -52,6 +55,7 @@ class Cluster:
             peers=self.world.__getitem__,
             clock=self.clock,
             log=self.lines.append,
+            gate=gate,
         )
         self.remote, self.local = Local(self.coordinator.handlers()), Local(self.coordinator.handlers(local=True))
         self.silent: set[int] = set()
@@ -203,6 +207,20 @@ async def test_a_negative_wish_is_refused() -> None:
     cluster = Cluster()
     await cluster.begin()
     assert await cluster.refused(Lease(1, [], [], -1)) == ("wrong", "node 1 (10.0.0.1:7000) asks for -1 portions")
+
+
+async def test_who_can_take_part_in_no_gate_is_refused() -> None:
+    """Others would wait for it."""
+    cluster = Cluster()
+    await cluster.begin()
+    code, text = await cluster.refused(Attend(1, 0, True))
+    assert (code, text.partition(" takes part")[0]) == ("wrong", "node 1 (10.0.0.1:7000)")
+    cluster = Cluster(gate=Barrier())
+    await cluster.begin()
+    assert await cluster.ask(Attend(1, 0, True)) == Ok()
+    for message in (Attend(1, -1, True), Attend(1, 1024, True), Arrive(1, -1, 1, 0), Arrive(1, 0, 0, 0),
+                    Arrive(1, 0, 1, 1), Arrive(1, 0, 1, -1)):  # fmt: skip
+        assert (await cluster.refused(message))[0] == "wrong"
 
 
 async def test_the_run_finishes_when_every_portion_is_reported() -> None:

@@ -333,6 +333,35 @@ async def test_with_slack_a_push_is_applied_and_done_before_its_replica_may_go_o
     await node.end()
 
 
+async def test_whoever_was_told_too_late_of_its_old_incarnation_is_told_of_the_new_one() -> None:
+    """It had entered while its node joined again: nothing else would ever count it in."""
+    node = Gated(Barrier())
+    await node.enter()
+    node.landing.attend(0, False)
+    node.link.moved()
+    await settle()
+    answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    told: list[tuple[int, int, bool]] = []
+
+    async def attend(at: int, replica: int, present: bool) -> None:
+        told.append((at, replica, present))
+        if at == 7:
+            await answer
+
+    node.link._attend = attend
+    node.landing.attend(0, True)
+    node.link.moved()
+    await settle()
+    node.link.node = 8
+    node.link.drop_pushes()
+    node.link.moved()
+    await settle()
+    answer.set_exception(RequestFailed("fenced", "as the test says"))
+    await settle()
+    assert told == [(7, 0, True), (8, 0, True)]
+    await node.end()
+
+
 # -- too late
 
 
@@ -345,12 +374,13 @@ async def test_what_came_too_late_is_counted_and_its_blocks_are_done(at: str) ->
     if at == "gate":
         await node.push(HELD)
         await node.decide(LATE, 1)
-    else:  # one of the shards had begun the next step, so the gate need not be asked
+    else:  # one of the shards has the next step; whoever is told when all have it
         first, second = node.open(Push)
         first.pushed(staleness=DROPPED)
         second.pushed(staleness=HELD)
         await settle()
-        assert node.arrivals == []
+        assert (node.link.dropped, node.landed) == (0, [1])
+        await node.decide(LATE, 1)
     assert (node.link.dropped, node.link.pushes, node.done) == (1, 0, [(6,)])
     await node.fetch(1, 1.0)
     assert node.landed == [2]

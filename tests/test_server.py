@@ -328,14 +328,14 @@ def test_a_gradient_of_another_length_is_refused() -> None:
 
 
 @pytest.mark.parametrize("bad", [push(0), push(1, clock=-1), push(1, steps=0), push(1, scale=float("nan")),
-                                 push(1, scale=float("inf"))])  # fmt: skip
+                                 push(1, scale=float("inf")), push(1, scale=-1.0), push(1, scale=2e6)])  # fmt: skip
 def test_a_push_whose_numbers_make_no_sense_is_refused(bad: Push) -> None:
     server = served()
     code, text = refused(server, bad, ones())
     assert code == "wrong"
     assert text == (
         f"shard 0: got sequence {bad.sequence}, clock {bad.clock}, steps {bad.steps}, scale {bad.scale}; "
-        "expected at least 1, 0 and 1, and a finite scale"
+        "expected at least 1, 0 and 1, and a scale of 0 to 1e+06"
     )
     assert fetched(server) == (0, [0.0])
 

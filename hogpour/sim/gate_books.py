@@ -40,14 +40,15 @@ class GateBooks:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say, self.gated = say, False
         self._clocks: dict[Origin, int] = {}  # of those who take part
+        self._away: dict[Origin, int] = {}  # of those who took part
         self._heard: dict[Origin, int] = {}  # → highest sequence
         self._history: dict[int, list[tuple[int, dict[int, int]]]] = {}  # shard → clock after a step, what it counted
         self._dropped: Counter[int] = Counter()  # element → how often it came too late
 
     def begin(self, begun: dict[int, int]) -> None:
         """A first node begins, with shards at these clocks."""
-        self._clocks.clear()
-        self._heard.clear()
+        for books in (self._clocks, self._away, self._heard):
+            books.clear()
         for shard, steps in self._history.items():
             steps[:] = [step for step in steps if step[0] <= begun.get(shard, 0)]
 
@@ -79,9 +80,10 @@ class GateBooks:
         """An origin is counted in or out."""
         del keeper
         if present and (node, replica) not in self._clocks:
-            self._clocks[node, replica] = min(self._clocks.values(), default=0)
-        elif not present:
-            self._clocks.pop((node, replica), None)
+            slowest = min(self._clocks.values(), default=0)
+            self._clocks[node, replica] = max(slowest, self._away.pop((node, replica), 0))
+        elif not present and (node, replica) in self._clocks:
+            self._away[node, replica] = self._clocks.pop((node, replica))
 
     def on_arrive(self, keeper: Gatekeeper, arrive: Arrive) -> None:
         """A gradient has arrived, perhaps told again."""
@@ -95,7 +97,7 @@ class GateBooks:
     def on_forget(self, keeper: Gatekeeper, node: int) -> None:
         """A member is gone."""
         del keeper
-        for books in (self._clocks, self._heard):
+        for books in (self._clocks, self._away, self._heard):
             for origin in [origin for origin in books if origin[0] == node]:
                 del books[origin]
 

@@ -9,7 +9,9 @@ steps by an inner rule, and what is pushed is Δ = θ - θ_H, to which servers a
 Our decisions:
 
 - *Several replicas of a node* share the live vector, so each accrues the displacements of its own steps: their sums
-  are all that happened to the vector, and nothing is in two of them. With one replica the sum is the paper's Δ.
+  are all that happened to the vector, and nothing is in two of them. With one replica the sum is the paper's Δ. With R
+  a node goes R times as far in a round as one of them, and a gate that averages over replicas keeps 1/R of that: one
+  replica a node, the papers' setting, is what rates are known for.
 - *State of the inner rule* stays on its node from round to round, as in DiLoCo, and is never sent.
 - *The schedule* is the inner rule's. An outer rule sees displacements, which have shrunk with the inner rate already.
 - *A round that ends early*, because there are no blocks to go on with, is pushed and fetched as it is.

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import hogpour as hp
+from bench import papers
 from bench.__main__ import main
 from bench._papers import backup_workers, dc_asgd, downpour_order, mnist_staleness, runs, ssp, staleness_aware
+from bench.harness import Table
 from hogpour.sim.report import NodeReport, Point, Report
 
-TINY = runs.Size(examples=320, tests=100, hidden=4)
+TINY = runs.Size(examples=160, tests=100, hidden=4)
 
 
 def point(seconds: float, *, loss: float | None = None, accuracy: float | None = None, pushes: int = 0) -> Point:
@@ -151,10 +156,114 @@ def test_a_number_of_seeds_leaves_out_the_one_that_rates_are_chosen_with(seeds, 
 
 
 def table_of(paper: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """Run one paper and return its rows."""
+    """Run one paper and return its rows, which are JSON as others read it: without an infinity."""
     assert main(["papers", "--json", "--seeds", "2", "--only", paper]) == 0
-    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    (table,) = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["tables"]
     return table["rows"]
+
+
+def test_without_a_name_all_papers_are_measured_in_order(monkeypatch, capsys):
+    asked: list[range] = []
+    for paper in papers.PAPERS:
+        module = importlib.import_module(f"bench._papers.{paper}")
+        found = Table(paper, ()), [paper]
+        monkeypatch.setattr(module, "measure", lambda seeds, found=found: asked.append(seeds) or found)
+    assert main(["papers", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [table["title"] for table in result["tables"]] == list(papers.PAPERS)
+    assert result["notes"][:-1] == list(papers.PAPERS)
+    assert asked == [range(3)] * len(papers.PAPERS)
+
+
+class Pretended:
+    """In place of a simulation: computes nothing, and has a shard that makes ten steps a second."""
+
+    made: list[Pretended]
+
+    def __init__(self, job: hp.Job, scenario: hp.Scenario, *, told: Any = None) -> None:
+        self.job, self.scenario, self.told, self.now = job, scenario, told, 0.0
+        self.made.append(self)
+
+    def run(self) -> Report:
+        """Tell of the looks until the scenario's stop, and report."""
+        looks = round(self.scenario.stop_s / self.scenario.look_every_s) if self.told else 0
+        for look in range(looks):
+            self.now = round(look * self.scenario.look_every_s, 6)
+            self.told(point(self.now))
+        return report_of()
+
+    def shard(self, number: int) -> Any:
+        """Return it; there is one, once the cluster has begun."""
+        return SimpleNamespace(clock=int(10 * self.now + 1e-6)) if number == 0 and self.now else None
+
+
+@pytest.fixture
+def pretended(monkeypatch) -> list[Pretended]:
+    """Simulate nothing, of no data; return what would have been."""
+    Pretended.made = []
+    x, y = np.zeros((4, 784), np.float32), np.array([0, 1, 2, 9])
+    monkeypatch.setattr(hp, "Simulation", Pretended)
+    data = hp.arrays(x, y, x, y)
+    monkeypatch.setattr(runs, "_data", lambda examples, tests: data)
+    monkeypatch.setattr(backup_workers, "rule_means", lambda n, b, seed: 1.0)
+    return Pretended.made
+
+
+@pytest.mark.parametrize("paper", papers.PAPERS)
+def test_every_row_is_of_a_job_and_a_scenario_that_there_are(paper, pretended):
+    module = importlib.import_module(f"bench._papers.{paper}")
+    table, notes = module.measure(range(2))
+    assert table.title == f"{paper}: {module.CLAIM}"
+    assert notes
+    assert all(note.startswith(f"{paper}: ") for note in notes)
+    assert all(one.job.seed == one.scenario.seed for one in pretended)
+    assert {one.job.batch for one in pretended} >= {row["batch"] for row in table.rows if "batch" in row}
+    seeds = {0, 1, runs.CALIBRATION} | ({*range(10), *range(90, 95)} if paper == "downpour_order" else set())
+    assert {one.job.seed for one in pretended} == seeds
+    assert any("criterion" in row for row in table.rows)
+    for row in table.rows:
+        assert ("criterion" in row) == (row.get("reproduced") in ("yes", "no"))
+
+
+def test_a_run_is_of_equal_nodes_with_exponential_times_unless_a_row_says_otherwise(pretended):
+    scheme = hp.Asgd(optimiser=hp.Sgd(0.1))
+    told = print
+    runs.run(scheme, workers=3, batch=4, epochs=2, seed=5, size=TINY)
+    runs.prepare(scheme, workers=3, batch=4, epochs=2, seed=5, size=TINY, told=told, nodes=7, look_every_s=1.0)
+    usual, other = pretended
+    assert (usual.job.algorithm, usual.job.batch, usual.job.epochs, usual.job.seed) == (scheme, 4, 2, 5)
+    assert (usual.scenario.nodes, usual.scenario.replicas, usual.scenario.seed) == (3, 1, 5)
+    assert (usual.scenario.compute.distribution, usual.scenario.compute.mean_s) == ("exponential", runs.MEAN_S)
+    assert (usual.told, other.told) == (None, told)
+    assert (other.scenario.nodes, other.scenario.look_every_s) == (7, 1.0)
+    assert other.scenario.compute == usual.scenario.compute
+
+
+def test_a_step_is_timed_when_all_have_joined_between_the_first_whole_one_and_the_last(pretended, monkeypatch):
+    # Looks are a tenth of a mean apart, 0.01 s, and steps 0.1 s.
+    monkeypatch.setattr(backup_workers, "STEP_MEAN_S", 0.1)
+    assert backup_workers.step(3, 1, 0) == pytest.approx(1.0)
+    (one,) = pretended
+    assert one.scenario.nodes == 4
+    assert one.scenario.model_only
+    assert one.scenario.stop_s == pytest.approx(1.0 + 80 * 0.1 * backup_workers.harmonic(3, 1))
+
+
+def test_what_a_step_is_timed_with_lasts_until_the_end(pretended):
+    for n, b in backup_workers.SPLITS:
+        backup_workers.step(n, b, 0)
+        one = pretended.pop()
+        computed = one.scenario.stop_s / backup_workers.STEP_MEAN_S * (n + b)
+        assert computed < one.job.epochs * runs.Size().examples
+
+
+def test_one_node_after_the_other_is_slow_and_none_beside_it(pretended):
+    ssp.measure([0])
+    turns = pretended[0].scenario.slow
+    assert [turn.nodes for turn in turns] == [(node,) for node in range(8)]
+    begins = [turn.at_s for turn in turns] + [turns[0].at_s + turns[0].every_s]
+    assert all(turn.at_s + turn.for_s == later for turn, later in zip(turns, begins[1:], strict=True))
+    assert {one.scenario.slow for one in pretended} == {turns}
 
 
 @pytest.mark.parametrize("works", [True, False])
@@ -302,27 +411,47 @@ def test_the_column_of_downpours_order_follows_what_was_measured(works, monkeypa
 
 def test_a_tiny_run_is_as_late_as_its_workers_are_many(shared_data: Path):
     del shared_data
-    import hogpour as hp
-
-    size = runs.Size(examples=320, tests=100, hidden=4)
-    report = runs.run(hp.Asgd(optimiser=hp.Sgd(0.1)), workers=3, batch=4, epochs=1, seed=0, size=size)
+    report = runs.run(hp.Asgd(optimiser=hp.Sgd(0.1)), workers=3, batch=4, epochs=1, seed=0, size=TINY)
     assert report.outcome == "finished"
     assert 0.5 < report.mean_staleness <= 2.0
 
 
-def test_a_tiny_run_of_equal_nodes_is_as_late_as_they_are_many_and_less_while_they_join(shared_data: Path):
+def test_a_tiny_run_of_equal_nodes_is_as_late_as_they_are_many_and_less_while_they_join(shared_data: Path, monkeypatch):
     del shared_data
-    size = runs.Size(examples=320, tests=100, hidden=4)
-    ramped, bare = (mnist_staleness.once(0.01, 2, ramp_up, 0, size) for ramp_up in (True, False))
+    monkeypatch.setattr(mnist_staleness, "EPOCHS", 4)
+    monkeypatch.setattr(mnist_staleness, "RAMP_EPOCHS", 2)
+    ramped, bare = (mnist_staleness.once(0.01, 2, ramp_up, 0, TINY) for ramp_up in (True, False))
     assert ramped.outcome == bare.outcome == "finished"
-    assert 1.7 < ramped.mean_staleness < bare.mean_staleness <= 2.0
+    assert 1.0 < ramped.mean_staleness < bare.mean_staleness <= 2.0
+    assert bare.mean_staleness > 1.7
 
 
 def test_a_tiny_run_of_downpour_ends_at_its_cut_off(shared_data: Path, monkeypatch):
     del shared_data
-    monkeypatch.setitem(downpour_order.CUT_OFF_S, 3, 5.0)
+    monkeypatch.setitem(downpour_order.CUT_OFF_S, 3, 2.0)
     monkeypatch.setitem(downpour_order.LOOK_S, 3, 1.0)
-    size = runs.Size(examples=512, tests=100, hidden=4)
-    report = downpour_order._timed(downpour_order.ADAGRAD, 3, 0.01, 0, size)
+    report = downpour_order._timed(downpour_order.ADAGRAD, 3, 0.01, 0, TINY)
     assert report.outcome == "stopped"
-    assert 5.0 <= report.points[-1].seconds < 10.0
+    assert 2.0 <= report.points[-1].seconds < 7.0
+
+
+def test_a_tiny_run_with_a_backup_drops_what_its_report_says(shared_data: Path):
+    del shared_data
+    scheme = hp.BackupSync(optimiser=hp.Sgd(0.1), backups=1)
+    report = runs.run(scheme, workers=3, batch=backup_workers.BATCH, epochs=1, seed=0, size=TINY)
+    computed = sum(node.examples for node in report.nodes) // backup_workers.BATCH
+    assert 0 < report.dropped < computed
+    assert backup_workers.dropped(report) == pytest.approx(100 * report.dropped / computed)
+
+
+def test_a_step_of_a_tiny_cluster_of_equal_nodes_takes_as_long_as_a_gradient(shared_data: Path, monkeypatch):
+    del shared_data
+
+    def equal(scheme, **scenario):
+        changes = {"compute": hp.Compute(mean_s=0.05), "size": TINY, "look_every_s": 0.01}
+        return runs.prepare(scheme, **scenario | changes)
+
+    monkeypatch.setattr(backup_workers, "prepare", equal)
+    for name, value in (("STEP_MEAN_S", 0.05), ("BEGIN_S", 0.6), ("STEPS", 6)):
+        monkeypatch.setattr(backup_workers, name, value)
+    assert backup_workers.step(2, 0, 0) == pytest.approx(1.0, abs=0.05)

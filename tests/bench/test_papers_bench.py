@@ -311,6 +311,37 @@ def test_the_column_of_compensation_follows_what_was_measured(gap, helps, monkey
     assert [row.get("gap_recovered_%") for row in compensated[::2]] == [recovered] * 4
 
 
+def test_asgd_of_more_workers_must_be_worse_than_of_fewer(monkeypatch, capsys):
+    monkeypatch.setattr(dc_asgd, "run", lambda scheme, *, workers, **scenario: report_of(0.8 if workers > 1 else 0.9))
+    rows = table_of("dc_asgd", capsys)
+    judged = {(row["scheme"], row["M"]): row["reproduced"] for row in rows if row["scheme"] in ("asgd", "ssgd")}
+    assert judged == {("ssgd", 4): "yes", ("ssgd", 8): "yes", ("asgd", 4): "yes", ("asgd", 8): "no"}
+
+
+def test_seeds_are_judged_one_by_one_and_their_medians_together(monkeypatch, capsys):
+    def bounded(scheme, *, seed, **scenario):
+        place = ssp.BOUNDS.index(scheme.s) * (1 if seed == 0 else -0.5)
+        return report_of(waiting=0.5 - 0.1 * place, mean_staleness=place, points=(point(20.0, loss=0.3),))
+
+    def backed(scheme, *, seed, **scenario):
+        b = getattr(scheme, "backups", 0)
+        return report_of(points=(point(10.0 + (b - 4) ** 2 if seed == 0 else 12.0 - b / 2, accuracy=0.8),))
+
+    monkeypatch.setattr(backup_workers, "run", backed)
+    monkeypatch.setattr(backup_workers, "step", lambda n, b, seed: (1 + 0.08 * seed) * backup_workers.harmonic(n, b))
+    monkeypatch.setattr(backup_workers, "rule_means", lambda n, b, seed: 1.0)
+    judged = [row for row in table_of("backup_workers", capsys) if "criterion" in row]
+    assert [(row["seeds_agree"], row["reproduced"]) for row in judged] == [("1 of 2", "yes")] * 4
+
+    monkeypatch.setattr(ssp, "run", bounded)
+    seconds, waiting, staleness = table_of("ssp", capsys)[5:]
+    assert [(row["seeds_agree"], row["reproduced"]) for row in (seconds, waiting, staleness)] == [
+        ("0 of 2", "no"),
+        ("1 of 2", "yes"),
+        ("1 of 2", "yes"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("slower", "seconds", "reproduced"),
     [

@@ -178,6 +178,7 @@ class {Toy}({Base}):
     ("kind", "folder", "base", "parent"),
     [
         ("exchange", "exchange", "gradient", "Gradient"),
+        ("gate", "gate", "barrier", "Barrier"),
         ("correction", "correction", "inverse_staleness", "InverseStaleness"),
         ("optimiser", "optim", "sgd", "Sgd"),
     ],

@@ -158,6 +158,17 @@ def test_without_slack_gradients_are_applied_one_by_one_to_the_same_as_their_mea
     assert np.count_nonzero(np.frombuffer(slack[1], np.float32)) == 1
 
 
+# -- rounds of one step are a barrier
+
+
+@pytest.mark.parametrize("shards", [1, 5])
+def test_rounds_of_one_step_that_servers_add_are_synchronous_sgd(shards: int) -> None:
+    """Bit for bit at a rate of ⅛, with which a displacement is its gradient but for the exponent."""
+    rounds = hp.LocalSgd(steps=1, inner=hp.Sgd(0.125), optimiser=hp.Sgd(1.0))
+    (_, expected), (_, found) = (run(dealt(one, shards=shards)) for one in (hp.Ssgd(optimiser=hp.Sgd(0.125)), rounds))
+    assert found == expected
+
+
 # -- a quorum of one is asynchronous SGD
 
 

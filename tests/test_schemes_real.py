@@ -23,11 +23,12 @@ name = "{scheme}"
 {more}
 [run]
 epochs = 3
-batch = 32
+batch = {batch}
 replicas = 1
 """
 
 MORE = {
+    "local_sgd": "",
     "async_diloco": 'steps = 50\ninner = {name = "adamw", lr = 0.001}\n'
                     'optimiser = {name = "delayed_nesterov", lr = 0.7, every = 2}',
     "diloco": 'steps = 50\ninner = {name = "adamw", lr = 0.001}\n'
@@ -37,6 +38,9 @@ MORE = {
 }  # fmt: skip
 """What two nodes and three epochs want else: α of two, rounds that are short for a run that is, and an outer rate for
 displacements that are added, not averaged."""
+
+AVERAGED = {"ssgd", "backup_sync", "softsync"}
+"""Where a step is the mean of two gradients, and so wants a higher rate."""
 
 SCHEMES = [name for name, cls in registry.available("scheme").items() if name != "custom" and cls().federated]
 
@@ -49,7 +53,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Node]]:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_two_nodes_learn_mnist(scheme: str, start: Callable[..., Node], shared_data: Path, tmp_path: Path) -> None:
-    (tmp_path / "job.toml").write_text(JOB.format(mnist=shared_data / "mnist", scheme=scheme, more=MORE.get(scheme, "")))
+    rate = 0.4 if scheme in AVERAGED else 0.2
+    batch, more = (32, MORE[scheme]) if scheme in MORE else (64, f'optimiser = {{name = "sgd", lr = {rate}}}')
+    job = JOB.format(mnist=shared_data / "mnist", scheme=scheme, batch=batch, more=more)
+    (tmp_path / "job.toml").write_text(job)
     one = start("job.toml", "--listen", "127.0.0.1:0")
     two = start("--join", one.address)
     two.until_training()

@@ -156,7 +156,7 @@ def torch_optimisers(name: str, optimiser: Any, params: npt.NDArray[Any], torch:
     """Return a step of each implementation that PyTorch has: one tensor after the other, foreach, fused."""
     classes = {"sgd": ("SGD", {}), "momentum": ("SGD", {"momentum": 0.9}), "adagrad": ("Adagrad", {}),
                "nesterov": ("SGD", {"momentum": 0.9, "nesterov": True}), "rmsprop": ("RMSprop", {"alpha": 0.9}),
-               "adam": ("Adam", {})}  # fmt: skip
+               "adam": ("Adam", {}), "adamw": ("AdamW", {})}  # fmt: skip
     if name not in classes:
         return {}
     class_name, settings = classes[name]

@@ -43,7 +43,7 @@ from hogpour.tickets import Ledger
 
 __all__ = ["Coordinator", "Terms"]
 
-MOST_REPLICAS = 1024
+_MOST_REPLICAS = 1024
 """Replicas of a member that may take part in a gate."""
 
 _LEAVE_S = 60.0
@@ -320,9 +320,9 @@ class Coordinator:
 
     def _check_origin(self, member: Member, replica: int) -> None:
         """Raise RequestFailed for what no replica says: others would wait for it."""
-        if not member.ready or not 0 <= replica < MOST_REPLICAS or not self._gated:
+        if not member.ready or not 0 <= replica < _MOST_REPLICAS or not self._gated:
             raise RequestFailed("wrong", f"{_named(member)} takes part in no gate as replica {replica}: expected a "
-                                f"member that is ready, 0 to {MOST_REPLICAS - 1}, and a scheme with a gate")
+                                f"member that is ready, 0 to {_MOST_REPLICAS - 1}, and a scheme with a gate")
 
     def _arrive(self, message: Arrive, _: memoryview | None) -> Reply | Awaitable[Reply]:
         self._check_origin(self._known(message.node), message.replica)

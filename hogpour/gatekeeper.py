@@ -171,7 +171,7 @@ class Gatekeeper:
         decided: asyncio.Future[Arrived] = asyncio.get_running_loop().create_future()
         self._pool[key] = _Arrival(*key, arrive.step, decided)
         self._look()
-        if self._gate.counts_late and key in self._pool and len(self._pool) < self._gate.needed(len(self._present)):
+        if self._gate.counts_late and key in self._pool and len(self._pool) < self._gate.needed(self.present):
             return Arrived(UNDECIDED, 0)  # its origin goes on meanwhile, and asks again; not while a step is held up
         return decided
 
@@ -185,7 +185,7 @@ class Gatekeeper:
             return
         if self._committing is not None:
             return
-        needed = self._gate.needed(len(self._present))
+        needed = self._gate.needed(self.present)
         if len(self._pool) < needed:
             return
         arrivals = list(self._pool.values())

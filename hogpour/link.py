@@ -379,15 +379,14 @@ class Link:
         # bring what is late again. The answer waits until they do.
         asked, began = Arrive(node, push.replica, push.sequence, step), loop.time()
         answer = await self._arrive(asked)
-        if self._gate.counts_late and self._gate.holds and answer.outcome == UNDECIDED:
-            # Its origin goes on meanwhile. Its blocks are done when it is in the shards, not before.
+        early = self._gate.counts_late and self._gate.holds and answer.outcome == UNDECIDED
+        if early:  # its origin goes on meanwhile; its blocks are done when it is in the shards, not before
+            self.waited_s += loop.time() - began
             self._free(push)
             self._passed(push)
-            self.waited_s += loop.time() - began
-            began = 0.0
         while answer.outcome == UNDECIDED:
             answer = await self._arrive(asked)
-        if began:
+        if not early:
             self.waited_s += loop.time() - began
         if answer.outcome == LATE or DROPPED in answers:
             self._drop(push)

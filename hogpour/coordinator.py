@@ -24,6 +24,8 @@ import msgspec
 from hogpour.accounts import Accounts
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.open import Open
+from hogpour.batch import Batch
+from hogpour.batches import Batches
 from hogpour.errors import ConfigError, RequestFailed
 from hogpour.gatekeeper import Gatekeeper
 from hogpour.net import address as addresses
@@ -92,6 +94,7 @@ class Coordinator:
         first_node: number of the home's incarnation; see ``membership.first_node``.
         gate: which gradients count, and who waits for whom.
         step: clock of the shards at the beginning, where the gate makes steps.
+        batches: drives a batch method, whose ledger is ``ledger``; None: examples are used as they come.
 
     Attributes:
         home: incarnation of the coordinator's own node. It lives as long as the coordinator.
@@ -106,7 +109,7 @@ class Coordinator:
     def __init__(
         self,
         terms: Terms,
-        ledger: Ledger,
+        ledger: Ledger | Batch,
         *,
         bounds: tuple[int, ...],
         peers: Callable[[str], Requests],
@@ -115,7 +118,9 @@ class Coordinator:
         first_node: int = 1,
         gate: Gate | None = None,
         step: int = 0,
+        batches: Batches | None = None,
     ) -> None:
+        self.batches = batches
         self.terms, self.ledger = terms, ledger
         self.snapshot, self.reason = "", ""
         self.command: Literal["run", "finish", "stop", "fail"] = "run"
@@ -132,6 +137,8 @@ class Coordinator:
             gate if gate is not None else Open(), step, shard_map=lambda: self.map, peers=peers, log=log, fail=self.fail
         )
         self._gated = gate is not None and gate.closes
+        if batches is not None:
+            self._placement.still = batches.still
         self._before = ledger.examples_done
         self._warmer: int | None = None  # the member that computes while warming
         self._warm_since: float | None = None
@@ -300,6 +307,9 @@ class Coordinator:
             raise RequestFailed("wrong", f"{_named(member)} asks for portions and is not ready")
         if message.want < 0:
             raise RequestFailed("wrong", f"{_named(member)} asks for {message.want} portions")
+        if self.batches is not None:
+            return self._lease_batch(self.batches, member, message)
+        assert isinstance(self.ledger, Ledger)
         self._accounts.finish(member.node, self.ledger.finish(member.node, message.done))
         if self.ledger.finished:
             self._end("finish", "")  # now, not at the next tick: whoever is told so asks next whether it was all
@@ -308,6 +318,30 @@ class Coordinator:
         if self.warming and member.node != self._warmer:
             return Reply(Leased([], False))
         return Reply(Leased(self.ledger.grant(member.node, message.holds, message.want), False))
+
+    def _lease_batch(self, batches: Batches, member: Member, message: Lease) -> Reply | Awaitable[Reply]:
+        if len(message.losses) != len(message.done) or message.replicas < 0:
+            raise RequestFailed("wrong", f"{_named(member)} reports {len(message.done)} portions with "
+                                f"{len(message.losses)} losses, and has {message.replicas} replicas")  # fmt: skip
+        losses = dict(zip(message.done, message.losses, strict=True))
+        self._accounts.finish(member.node, batches.finish(member.node, losses))
+        if not self._leases(member):
+            return Reply(Leased([], True))
+        return self._granted(batches, member, message) if message.want else Reply(Leased([], False))
+
+    async def _granted(self, batches: Batches, member: Member, message: Lease) -> Reply:
+        """Wait for an evaluation that has blocks; not so long that whoever asks takes this node for dead."""
+        patience_s = self.terms.give_up_s / 4
+        tickets = await batches.grant(
+            member.node, message.holds, message.want, message.replicas, patience_s, lambda: self._leases(member)
+        )
+        return Reply(Leased(tickets, not self._leases(member)))
+
+    def _leases(self, member: Member) -> bool:
+        """Whether a member may still be given portions."""
+        ended = self.batches is not None and self.batches.ended
+        known = self._members.get(member.node) is member
+        return self.command == "run" and not ended and not member.leaving and known
 
     def _attend(self, message: Attend, _: memoryview | None) -> Reply | Awaitable[Reply]:
         self._check_origin(self._known(message.node), message.replica)
@@ -345,7 +379,7 @@ class Coordinator:
         member = self._known(message.node)
         if message.reason:
             self.fail(f"{_named(member)} cannot go on: {message.reason}")
-        self.ledger.take_back(member.node)
+        self._take_back(member.node)
         if member.node == self.home:
             return _OK  # it goes with its coordinator
         member.leaving = True
@@ -387,6 +421,10 @@ class Coordinator:
                                           "long, left, or never joined")  # fmt: skip
         return member
 
+    def _take_back(self, node: int) -> int:
+        """Let others do what a member holds; return the examples of it."""
+        return (self.ledger if self.batches is None else self.batches).take_back(node)
+
     def _may_go(self, member: Member) -> bool:
         return self.command == "fail" or not self._placement.shards_of(member.node)
 
@@ -397,7 +435,7 @@ class Coordinator:
 
     def _bury(self, member: Member, now: float) -> None:
         """Account for a member that is dead."""
-        examples = self.ledger.take_back(member.node)
+        examples = self._take_back(member.node)
         lost = self._remove(member)
         if lost:
             go_on = f"go on with --resume from {self.snapshot}" if self.snapshot else "there is no snapshot yet"
@@ -431,6 +469,8 @@ class Coordinator:
         if _RANK[command] > _RANK[self.command]:
             self.command, self.reason = command, reason
             self._placement.spreading = False
+            if self.batches is not None:
+                self.batches.end(failed=command == "fail")
             self._placement.wake()
 
     def _member_state(self, member: Member, now: float, shards: int) -> MemberState:

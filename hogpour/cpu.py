@@ -17,7 +17,7 @@ from hogpour.errors import ResourceError
 __all__ = ["available_memory", "cores", "replica_environment", "set_kernel_cache", "state_folder",
            "threads_in_force"]  # fmt: skip
 
-KERNEL_FOLDERS = ("layers", "shm", "algos/optim", "algos/exchange", "algos/gate", "algos/correction")
+KERNEL_FOLDERS = ("layers", "shm", "algos", "algos/optim", "algos/exchange", "algos/gate", "algos/correction")
 """Where kernels, and what they inline, are written."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")

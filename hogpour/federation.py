@@ -15,11 +15,13 @@ import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from hogpour.batch_link import BatchLink
 from hogpour.config import Job, job_from
 from hogpour.disk import REAL, Disk
 from hogpour.errors import ClusterFailed, ConfigError, HogpourError, PeerLost, RequestFailed
@@ -43,9 +45,11 @@ from hogpour.net.wire.gate import Arrive, Attend, Commit
 from hogpour.net.wire.held import Held
 from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease
+from hogpour.net.wire.operate import Operate, Sum
 from hogpour.net.wire.push import Push
 from hogpour.net.wire.status import Fence
 from hogpour.net.wire.where import Where
+from hogpour.portions import Blocks
 from hogpour.preparation import Prepared
 from hogpour.serving import Serving
 from hogpour.shards import LARGEST_SHARD_BYTES
@@ -241,9 +245,14 @@ class Federation:
             await self._guard(member.ready(ready.network.spec.fingerprint, ready.digest))  # now it may be given shards
         except RequestFailed as error:
             raise ClusterFailed(f"--join {self._join}: {error}") from error
-        self._link = Link(
+        exchange = job.algorithm.choices().exchange
+        make: Callable[..., Link] = Link
+        if exchange.sums:
+            blocks = Blocks(len(ready.examples.arrays["x"]), job.batch, 1, job.epochs, job.algorithm.batch_blocks)
+            make = partial(BatchLink, blocks=blocks)
+        self._link = make(
             live,
-            job.algorithm.choices().exchange,
+            exchange,
             job.algorithm.choices().gate,
             shard_map,
             node=member.node,
@@ -279,7 +288,17 @@ class Federation:
         assert self._member is not None
         assert self._link is not None
         self.standing.alive = alive
-        self._leasing = self._spawn(self._member.lease(self._queue, _STOCK_A_REPLICA * self._replicas, self._wake_all))
+        if isinstance(self._link, BatchLink):
+            # Few in stock: what one node has ready, others could do meanwhile.
+            leasing = self._member.lease(
+                self._queue, self._replicas, self._wake_all, self._link.prepare, self._replicas
+            )
+            self._spawn(self._member.report_each())
+        else:
+            leasing = self._member.lease(self._queue, _STOCK_A_REPLICA * self._replicas, self._wake_all)
+        self._leasing = self._spawn(leasing)
+        if self._founding is not None:
+            self._founding.train()
         self._spawn(self._link.broken())
 
     def waits(self, replica: int) -> bool:
@@ -365,6 +384,7 @@ class Federation:
             self._founding.coordinator.tick(self._loop.time())
         await self._guard(self._member.beat_once(self.standing.beat, self._heard))
         if self._founding is not None:
+            await self._guard(self._founding.settled())
             await self._guard(self._founding.alone(_OTHERS_S))
             await self._guard(self._founding.snapshot())
         await self._guard(self._relocate())
@@ -538,6 +558,8 @@ _BEFORE: Mapping[type[Message], Handler] = {
     Dump: _nothing_here,
     Held: _nothing_here,
     Commit: _nothing_here,
+    Operate: _nothing_here,
+    Sum: _nothing_here,
     Fence: _agreed,
     Leave: _agreed,
     Beat: _nobody_known,

@@ -18,6 +18,10 @@ import numpy.typing as npt
 
 from hogpour import snapshot
 from hogpour.algos.downpour import Downpour
+from hogpour.algos.lbfgs import Iteration
+from hogpour.algos.sandblaster import Sandblaster, penalty
+from hogpour.batch import Batch
+from hogpour.batches import Batches
 from hogpour.checkpoint import TrainingState
 from hogpour.config import Job, job_to_dict
 from hogpour.coordinator import Coordinator, Terms
@@ -95,8 +99,14 @@ class Founding:
         self._n = len(ready.examples.arrays["x"])
         for shard, (params, rows, clock) in enumerate(origin.shards):
             server.open(shard, params, rows, start=bounds[shard], clock=clock)
-        blocks = Blocks(self._n, job.batch, ready.block_replicas, job.epochs)
-        ledger = Ledger(blocks, job.seed, _ledger_state(stored.state, blocks) if stored is not None else LedgerState())
+        blocks = Blocks(self._n, job.batch, ready.block_replicas, job.epochs, job.algorithm.batch_blocks)
+        self._batches = self._make_batches(job, blocks) if isinstance(job.algorithm, Sandblaster) else None
+        ledger: Ledger | Batch
+        if self._batches is not None:
+            ledger = self._batches.ledger
+        else:
+            where = _ledger_state(stored.state, blocks) if stored is not None else LedgerState()
+            ledger = Ledger(blocks, job.seed, where)
         self.before = ledger.examples_done
         gate = job.algorithm.choices().gate
         warm = job.algorithm if isinstance(job.algorithm, Downpour) else Downpour()
@@ -121,6 +131,7 @@ class Founding:
             first_node=first_node(entropy(4)),
             gate=gate,
             step=origin.shards[0][2],
+            batches=self._batches,
         )
         self._meta = snapshot.Meta(
             job,
@@ -135,6 +146,7 @@ class Founding:
                           f"like one step at up to {warm.n_push} times the learning rate"))  # fmt: skip
         self._writer = snapshot.Writer(snapshot.folder_beside(job.save), disk) if job.save else None
         self._writing = asyncio.Lock()
+        self._driving: asyncio.Task[None] | None = None
         # Examples and clocks of the newest snapshot, or of the beginning, which needs none.
         self._newest = (self.before, [clock for _, _, clock in origin.shards])
         self._fresh, self._finite = stored is None, True
@@ -211,6 +223,38 @@ class Founding:
                 saving.cancel()
                 await asyncio.wait([saving])
 
+    def _make_batches(self, job: Job, blocks: Blocks) -> Batches:
+        scheme = job.algorithm
+        assert isinstance(scheme, Sandblaster)
+        return Batches(
+            blocks,
+            scheme.rules,
+            penalty(scheme, self.ready.network.spec),
+            copies=scheme.copies,
+            seconds=scheme.seconds,
+            shard_map=lambda: self.coordinator.map,
+            peers=self._reach,
+            log=lambda line: self._notify(Notice("member", line)),
+            fail=lambda reason: self.coordinator.fail(reason),
+            told=self._told_iteration,
+        )
+
+    def _told_iteration(self, iteration: Iteration) -> None:
+        text = (f"iteration {iteration.number}: objective {iteration.value:.8g}, largest gradient "
+                f"{iteration.gradient:.3g}, step {iteration.step:.3g}")  # fmt: skip
+        self._notify(Notice("iteration", text))
+
+    def train(self) -> None:
+        """Begin with what the coordinator drives, now that replicas run."""
+        if self._batches is not None:
+            self._driving = self._loop.create_task(self._batches.run(self.coordinator.home))
+
+    async def settled(self) -> None:
+        """Wait until the shards hold what the run came to; raises what went wrong in a batch method: a bug."""
+        if self._driving is not None:
+            self._batches.end()  # type: ignore[union-attr]
+            await self._driving  # no deadline: each of its requests has one
+
     async def alone(self, patience_s: float) -> None:
         """Wait until all other members that could compute have left or are declared dead, or for ``patience_s``."""
         deadline = self._loop.time() + patience_s
@@ -234,8 +278,10 @@ class Founding:
         """
         if self._writer is None:
             return
-        # Between two steps of a gate all shards are at one clock. Without a gate nobody ever holds this.
-        async with self._writing, self.coordinator.gatekeeper.still:
+        # Between two steps of a gate all shards are at one clock, between two iterations they hold the same point.
+        # Otherwise nobody ever holds this.
+        still = self.coordinator.gatekeeper.still if self._batches is None else self._batches.still
+        async with self._writing, still:
             # Read first: what the ledger calls done is acknowledged, and so in the shards that are read after this.
             ledger, examples = self.coordinator.ledger.state(), self.coordinator.ledger.examples_done
             try:
@@ -307,6 +353,9 @@ class Founding:
 
     async def close(self) -> None:
         """End what is under way."""
+        if self._driving is not None and not self._driving.done():
+            self._driving.cancel()
+            await asyncio.wait([self._driving])  # no deadline: a request that is cancelled ends
         await self.coordinator.close()
 
     async def _on_thread(self, work: Callable[..., Any], *arguments: object) -> Any:

@@ -32,6 +32,7 @@ from hogpour.net.staging import Staging
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.gate import LATE, UNDECIDED, Arrive, Arrived
+from hogpour.net.wire.operate import Sum
 from hogpour.net.wire.push import DROPPED, Push, Pushed
 from hogpour.shards import ShardMap
 from hogpour.shm.accrual import Sealed, released, sealed
@@ -236,15 +237,17 @@ class Link:
         """Push one shard's part of a sealed buffer; where the shard is this node's own and idle, it is done at once."""
         part = self._map.range(shard)
         payload = self._bytes[push.replica][push.buffer][4 * part.start : 4 * part.stop]
-        clock = self._clocks_of(push)[shard]
-        message = Push(shard, self.node, push.replica, push.sequence, clock, push.steps, push.scale)
-        return self._send(message, payload)
+        return self._send(self._message(push, shard), payload)
 
-    def _send(self, message: Push, payload: memoryview) -> int | asyncio.Task[int]:
+    def _message(self, push: Sealed, shard: int) -> Push | Sum:
+        clock = self._clocks_of(push)[shard]
+        return Push(shard, self.node, push.replica, push.sequence, clock, push.steps, push.scale)
+
+    def _send(self, message: Push | Sum, payload: memoryview) -> int | asyncio.Task[int]:
         reply: Awaitable[Reply] | None = None
         if self._map.addresses[message.shard] == self._own_address:
             with suppress(RequestFailed):  # it is refused below once more
-                given = self._own[Push](message, payload)
+                given = self._own[type(message)](message, payload)
                 if isinstance(given, Reply):
                     assert isinstance(given.message, Pushed)
                     return given.message.staleness
@@ -256,7 +259,7 @@ class Link:
         any more were before the oldest that are."""
         return self._landings.get(push.landing) or self._landings[min(self._landings)]
 
-    async def _push(self, message: Push, payload: memoryview, reply: Awaitable[Reply] | None) -> int:
+    async def _push(self, message: Push | Sum, payload: memoryview, reply: Awaitable[Reply] | None) -> int:
         """Push to whoever serves the shard, wherever it moves meanwhile; return the staleness, or what else became of
         it (``wire.push``).
 

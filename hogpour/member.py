@@ -7,7 +7,8 @@ first node, whose coordinator is reached without a socket.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from hogpour.errors import ClusterFailed, PeerLost, RequestFailed
@@ -57,7 +58,8 @@ class Member:
         self._coordinator, self._name, self._address, self._where = coordinator, name, address, where
         self._spec, self._data = "", ""
         self._held: set[int] = set()
-        self._done: set[int] = set()
+        self._done: dict[int, float] = {}  # → loss, where a batch method asks for it
+        self._reportable = asyncio.Event()
         self._lease_number = 0  # of this incarnation; see shm.queue
         self._wish = asyncio.Event()
         self._fenced = asyncio.Event()
@@ -156,17 +158,21 @@ class Member:
 
     # -- portions
 
-    def finished(self, tickets: tuple[int, ...]) -> None:
+    def finished(self, tickets: tuple[int, ...], losses: Sequence[float] = ()) -> None:
         """Note blocks, as words of the queue, whose every gradient is acknowledged; the next lease reports them.
 
         Those of an earlier lease are not: pushes of them may have been refused. They are done when they are done again.
+
+        Args:
+            losses: batch methods: the loss of each.
         """
-        now = [ticket_of(word) for word in tickets if word == leased(ticket_of(word), self._lease_number)]
-        mine = self._held.intersection(now)
-        self._held -= mine
-        self._done |= mine
-        if mine:
-            self._wish.set()
+        for word, loss in zip_longest(tickets, losses, fillvalue=0.0):
+            ticket = ticket_of(int(word))
+            if word == leased(ticket, self._lease_number) and ticket in self._held:
+                self._held.discard(ticket)
+                self._done[ticket] = loss
+                self._wish.set()
+                self._reportable.set()
 
     def look(self) -> None:
         """Look at the queue now; called when a replica rang."""
@@ -178,42 +184,65 @@ class Member:
         if node == self.node and not self._leaving:
             self._fenced.set()
 
-    async def lease(self, queue: TicketQueue, stock: int, wake: Callable[[], None]) -> None:
+    async def lease(
+        self,
+        queue: TicketQueue,
+        stock: int,
+        wake: Callable[[], None],
+        prepare: Callable[[list[int]], Awaitable[None]] | None = None,
+        replicas: int = 0,
+    ) -> None:
         """Keep the queue filled and report what is done, until there will be no more tickets.
 
         Args:
             stock: tickets that the queue should hold.
             wake: called when there is something to take, or there will not be.
+            prepare: batch methods: awaited with tickets before they are in the queue. The coordinator then answers
+                when it has some; ``report_each`` says meanwhile what is done.
+            replicas: of this node.
         """
         stock = min(stock, ROOM)  # of a node with very many replicas
         while True:
             self._wish.clear()
             want = max(0, stock - len(queue))
-            if want > stock // 2 or self._done:
-                answer = await self._lease(want)
+            if want > stock // 2 or (self._done and prepare is None):
+                answer = await self._lease(want, replicas)
                 if answer is not None:
+                    if prepare is not None and answer.tickets:
+                        number = self._lease_number
+                        await prepare(answer.tickets)
+                        if number != self._lease_number:  # it has joined again meanwhile
+                            continue
                     queue.put([leased(ticket, self._lease_number) for ticket in answer.tickets])
                     if answer.finished:
                         queue.close()
                     wake()
                     if answer.finished:
                         return
-                    if answer.tickets:
+                    if answer.tickets or (prepare is not None and want > 0):
                         continue
             try:
                 await asyncio.wait_for(self._wish.wait(), None if len(queue) else _EMPTY_S)
             except TimeoutError:
                 continue
 
+    async def report_each(self) -> None:
+        """Report what is done as soon as it is, for ever, which the caller ends."""
+        while True:
+            await self._reportable.wait()
+            self._reportable.clear()
+            await self.report()
+
     async def report(self) -> None:
         """Report all that is done, and ask for nothing."""
         while self._done and await self._lease(0) is not None:
             pass
 
-    async def _lease(self, want: int) -> Leased | None:
+    async def _lease(self, want: int, replicas: int = 0) -> Leased | None:
         done, node = sorted(self._done)[:1024], self.node
+        losses = [self._done[ticket] for ticket in done]
         try:
-            answer = await self._ask(Lease(node, sorted(self._held), done, want))
+            answer = await self._ask(Lease(node, sorted(self._held), done, want, losses, replicas))
         except RequestFailed as error:
             if error.code != "fenced":
                 raise
@@ -222,7 +251,8 @@ class Member:
         assert isinstance(answer, Leased)
         if node != self.node:  # it has joined again meanwhile, and what was granted to the old one is others'
             return None
-        self._done.difference_update(done)
+        for ticket in done:
+            self._done.pop(ticket, None)  # it may have been reported twice at a time
         self._held.update(answer.tickets)
         return answer
 

@@ -109,6 +109,19 @@ class Outlet:
         batch used twice, and the other way round it would be counted as used and pushed by nobody."""
         self._view.n_accrued = self._accrual.added(self._exchange.push_scale(self._view.lr_scale))
 
+    def lose(self, loss: float) -> None:
+        """Add the losses of a batch to what is accrued; before ``accrued``."""
+        self._accrual.lose(loss)
+
+    def drop(self) -> None:
+        """Forget what was accrued: of a block that is begun anew, or whose sum is of no use any more."""
+        self._accrual.drop()
+        self._refresh()
+
+    def is_over(self, evaluation: int) -> bool:
+        """Whether a block of this evaluation is of no use: the live vector is that of a later one."""
+        return evaluation < self._landing.evaluation(self._number)
+
     def after_step(self) -> None:
         """Seal and ask where it is time, after a gradient was accrued and counted."""
         self._steps += 1
@@ -126,7 +139,7 @@ class Outlet:
         if not self._accrual.free and not (yield from self._await(lambda: 0 if self._accrual.free else BUFFER)):
             return False
         self._accrual.finish(word)
-        if self._accrual.full:
+        if self._accrual.full or self._exchange.sums:
             self._seal()
             self._ring()
         return True

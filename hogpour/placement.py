@@ -82,6 +82,7 @@ class Placement:
         map: the newest one.
         spreading: shards are moved so that all servers have the same number of elements. Set it to False when the run
             ends: then they are moved only from those who leave, to the home.
+        still: held while shards move, where there is one: whoever holds it sees none move.
     """
 
     def __init__(
@@ -98,6 +99,8 @@ class Placement:
         self._servers = {self._home: _Server(self._home, shards.addresses[0])}
         self._went: deque[int] = deque(maxlen=_FENCED)
         self._move: _Move | None = None
+        self.still: asyncio.Lock | None = None
+        self._holds_still = False
         self._tasks: dict[int, asyncio.Task[None]] = {}  # by the server that is told of fences; _MOVES
         self._changed = asyncio.Event()
 
@@ -152,6 +155,8 @@ class Placement:
         for server in self._servers.values():
             if server.owed:
                 self._start(server.node, self._fence, server)
+        if self._move is None and _MOVES not in self._tasks:
+            self._let_go()
         if self._move is not None or self._next_move() is not None:
             self._start(_MOVES, self._move_shards)
 
@@ -215,10 +220,22 @@ class Placement:
         going_on = True
         while going_on:
             if self._move is None:
+                self._let_go()
+                if self._next_move() is None:
+                    return
+                if self.still is not None:
+                    await self.still.acquire()
+                    self._holds_still = True
                 self._move = self._next_move()
                 if self._move is None:
                     return
             going_on = await (self._bring_back(self._move) if self._move.back else self._bring(self._move))
+
+    def _let_go(self) -> None:
+        """Let those go on who wait until no shard moves."""
+        if self._holds_still and self.still is not None:
+            self._holds_still = False
+            self.still.release()
 
     async def _bring(self, move: _Move) -> bool:
         """Let the taker have the shard. Returns whether to go on at once."""

@@ -38,6 +38,9 @@ class Blocks:
     """Replicas that share the tickets, at least 1. Decides the size of the blocks only."""
     epochs: int
     """Times that every example is used, 0 or more."""
+    count: int = 0
+    """Blocks in an epoch, at most, used in their order, as the examples in them are: whatever the number of replicas,
+    sums over them come out the same. 0: as many as suit the replicas, shuffled."""
 
     def __post_init__(self) -> None:
         assert self.n > 0, f"blocks: got n = {self.n}, expected at least 1"
@@ -48,6 +51,8 @@ class Blocks:
     @property
     def block_size(self) -> int:
         """Examples in a block: a multiple of ``batch``, so that only the last block has a short batch."""
+        if self.count:
+            return self.batch * -(-self.n // (self.batch * self.count))
         batches = min(_EXAMPLES_A_BLOCK // self.batch, self.n // (self.batch * self.replicas * _BLOCKS_A_REPLICA))
         return self.batch * max(1, batches)
 
@@ -71,6 +76,8 @@ class Blocks:
         Returns:
             (n_blocks,) int64, a permutation of 0..n_blocks-1: rank → block. New; the caller keeps it for the epoch.
         """
+        if self.count:
+            return np.arange(self.n_blocks)
         return generator(seed, _EPOCH, epoch).permutation(self.n_blocks)
 
     def range(self, ticket: int, order: npt.NDArray[np.int64]) -> tuple[int, int]:

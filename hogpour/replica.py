@@ -143,7 +143,7 @@ class Replica:
         self._control = Control(live["control"])
         self._clocks = Clocks(live["counters"], live["sums"])
         self._replicas, self._pending = len(live["counters"]), live["pending"]
-        self._blocks = Blocks(len(x), job.batch, block_replicas, job.epochs)
+        self._blocks = Blocks(len(x), job.batch, block_replicas, job.epochs, job.algorithm.batch_blocks)
         self._exchange = job.algorithm.choices().exchange
         optimiser = job.algorithm.replica_rule
         self._view = ReplicaView(live["params"], optimiser_rows(live, optimiser, number), optimiser)
@@ -166,6 +166,7 @@ class Replica:
         self._epoch, self._epoch_order = -1, np.empty(0, np.int64)
         self._philox = np.random.Philox(0)
         self._begun = False
+        self._sums = self._exchange.sums
         self._allocate()
 
     def _allocate(self) -> None:
@@ -237,14 +238,22 @@ class Replica:
         self._clocks.begin_block(self._number, word, position)
         ticket = ticket_of(word)
         epoch, rank = self._blocks.place(ticket)
+        if self._sums and position:  # a killed predecessor may have left half of an addition
+            position = 0
+            self._clocks.begin_block(self._number, word, position)
         if epoch != self._epoch:
             self._epoch, self._epoch_order = epoch, self._blocks.epoch_order(self._job.seed, epoch)
         start, stop = self._blocks.range(ticket, self._epoch_order)
-        order = example_order(self._job.seed, epoch, start, stop, self._order)
+        order = self._order_of(epoch, start, stop)
+        if self._sums and self._outlet is not None:
+            self._outlet.drop()
         self._view.lr_scale = self._job.algorithm.schedule.scale(epoch + rank / self._blocks.n_blocks, self._job.epochs)
         while position < stop - start:
             if not self._go_on():
                 return False
+            if self._sums and self._outlet is not None and self._outlet.is_over(epoch):
+                self._outlet.drop()
+                break
             batch = min(self._job.batch, stop - start - position)
             if self._outlet is not None and not (yield from self._outlet.before_step()):
                 return False
@@ -282,7 +291,7 @@ class Replica:
             self._seed_step(ticket, position)
         workspace.forward()
         self._loss, self._right = self._job.loss.apply(workspace.scores, target, workspace.d_scores)
-        if not np.isfinite(self._loss):
+        if not np.isfinite(self._loss) and not self._sums:
             self._control.diverge()
             return False
         workspace.backward()
@@ -290,17 +299,30 @@ class Replica:
 
     def use(self, batch: int) -> None:
         """Hand the gradient of ``batch`` examples to the exchange, and count the step."""
+        self._view.share = batch / len(self._rows)
         self._exchange.on_gradient(self._view, self._grad)
         if self._outlet is not None:
+            if self._sums:
+                self._outlet.lose(float(self._loss))
             self._outlet.accrued()
         self._view.t = self._clocks.record(self._number, batch, self._loss, self._right) + 1
         if self._outlet is not None:
             self._outlet.after_step()
 
+    def _order_of(self, epoch: int, start: int, stop: int) -> npt.NDArray[np.int64]:
+        """Return the order of the examples of a block."""
+        if self._sums:
+            order = self._order[: stop - start]
+            order[:] = np.arange(start, stop)
+            return order
+        return example_order(self._job.seed, epoch, start, stop, self._order)
+
     def _seed_step(self, ticket: int, position: int) -> None:
         # A function of the step, not of the steps before it, so that a run that was stopped and resumed in the middle
         # of a block draws what it would have drawn.
         state = self._philox.state
+        if self._sums:  # the objective is the same function in every evaluation
+            ticket %= self._blocks.n_blocks
         state["state"]["counter"][:] = (0, position, ticket, 0)
         state["state"]["key"][:] = (self._job.seed, 0x6472_6F70)
         state["buffer_pos"] = len(state["buffer"])

@@ -16,8 +16,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -229,29 +231,33 @@ class Server:
                 f"shard {shard.number}: got sequence {push.sequence}, clock {push.clock}, steps {push.steps}, "
                 f"scale {push.scale}; expected at least 1, 0 and 1, and a scale of 0 to {_MOST_SCALE:g}",
             )
+        return self.at_once(shard, partial(self._begin_push, shard, push, payload))
+
+    def at_once(self, shard: Shard, begin: Callable[[], Reply | Running | None]) -> Reply | Awaitable[Reply]:
+        """Serve a request now where its shard is idle and small, else when it is its turn."""
         if not shard.turns and shard.size <= self._inline_elements:
-            reply = self._begin_push(shard, push, payload)
+            reply = begin()
             if reply is not None:
                 return reply  # type: ignore[return-value]
-        return self._in_turn(shard, partial(self._begin_push, shard, push, payload))
+        return self.in_turn(shard, begin)
 
     def _fetch(self, fetch: Fetch, payload: memoryview | None) -> Reply | Awaitable[Reply]:
         del payload
         shard = self._find(fetch.shard)
         begin = partial(self._begin_fetch, shard, fetch.node)
-        return self._in_turn(shard, begin) if shard.turns else begin()
+        return self.in_turn(shard, begin) if shard.turns else begin()
 
     def _dump(self, dump: Dump, payload: memoryview | None) -> Reply | Awaitable[Reply]:
         del payload
         shard = self._find(dump.shard)
         begin = partial(self._begin_dump, shard, dump)
-        return self._in_turn(shard, begin) if shard.turns else begin()
+        return self.in_turn(shard, begin) if shard.turns else begin()
 
     def _held(self, held: Held, payload: memoryview | None) -> Reply:
         """Answer whoever takes a shard over. Nothing comes to it or goes from it any more."""
         del payload
         shard = self._find(held.shard)
-        self._check_member(held.node)
+        self.check_member(held.node)
         if not shard.given_up or not 0 <= held.number < len(shard.held):
             raise RequestFailed("wrong", f"shard {shard.number}: asked for gradient {held.number} of those that wait "
                                 f"here, and there are {len(shard.held) if shard.given_up else 0}")  # fmt: skip
@@ -267,7 +273,7 @@ class Server:
         for number in commit.shards:
             shard = self._shards.get(number)
             if shard is not None and not shard.given_up:
-                parts.append(self._in_turn(shard, partial(self._begin_step, shard, commit)))
+                parts.append(self.in_turn(shard, partial(self._begin_step, shard, commit)))
         done = []
         # No deadline: this process works on it. All are waited for, or nobody would look at the error of a second one.
         for outcome in await asyncio.gather(*parts, return_exceptions=True):
@@ -295,9 +301,18 @@ class Server:
     def _is_member(self, node: int) -> bool:
         return node not in self._refused and (not self.node or same_run(node, self.node))
 
-    def _check_member(self, node: int) -> None:
+    def check_member(self, node: int) -> None:
+        """Raise RequestFailed for what a node asks that is no member of this run, or not any more."""
         if not self._is_member(node):
             raise RequestFailed("fenced", f"node {spoken(node)} is no member any more: it must join again")
+
+    def shard(self, number: int) -> Shard | None:
+        """Return a shard that is here, perhaps given up."""
+        return self._shards.get(number)
+
+    def thaw(self, shard: Shard) -> list[tuple[Vector, Vector]] | None:
+        """Make a shard writable; as ``Shard.thaw``."""
+        return shard.thaw(self._copies)
 
     def _find(self, number: int) -> Shard:
         shard = self._shards.get(number)
@@ -307,12 +322,12 @@ class Server:
 
     # -- what happens when it is a request's turn -----------------------------------------------------------------
 
-    def _begin_push(self, shard: Shard, push: Push, payload: memoryview) -> Reply | Update | None:
+    def _begin_push(self, shard: Shard, push: Push, payload: memoryview) -> Reply | Running | None:
         """Apply a push, or prepare what a thread is to apply; None where memory for that must be waited for."""
         if shard.given_up:
             raise _moved(shard.number)
         node, replica = push.node, push.replica
-        self._check_member(node)
+        self.check_member(node)
         windows = shard.windows
         if windows.repeats(node, replica, push.sequence):
             shard.count_repeated()
@@ -321,19 +336,13 @@ class Server:
             return self._hold(shard, push, payload)
         if len(windows) >= MAX_ORIGINS and not windows.knows(node, replica):
             raise RequestFailed("busy", f"shard {shard.number}: remembers {MAX_ORIGINS} replicas, no room for another")
-        moved = shard.thaw(self._copies)
+        moved = self.thaw(shard)
         if moved is None:
             return None
         # Remembered first: should the kernel fail half-way, a retry must not apply the other half twice.
         windows.add(node, replica, push.sequence)
         update = Update(self._optimiser, self._correction, shard, push, np.frombuffer(payload, np.float32), moved)
-        if shard.size > self._inline_elements:
-            return update
-        try:
-            update.run()
-        finally:
-            self._copies.release(update.left)
-        return _pushed(shard, update)
+        return self.run(shard, update, partial(_pushed, shard, update))
 
     def _hold(self, shard: Shard, push: Push, payload: memoryview) -> Reply:
         """Let a push wait for its step."""
@@ -347,7 +356,7 @@ class Server:
             shard.held.hold(push, np.frombuffer(payload, np.float32))
         return Reply(Pushed(shard.number, shard.clock, outcome))
 
-    def _begin_step(self, shard: Shard, commit: Commit) -> Reply | Step | None:
+    def _begin_step(self, shard: Shard, commit: Commit) -> Reply | Running | None:
         """Apply a step, or prepare what a thread is to apply; as ``_begin_push``."""
         if shard.given_up:
             raise _moved(shard.number)
@@ -359,7 +368,7 @@ class Server:
         keys = [(one.node, one.replica, one.sequence) for one in counted]
         if not shard.held.has_all(keys):  # looked at first: what replaces a frozen array is filled by the step alone
             raise RequestFailed("wrong", f"shard {shard.number}: lacks a gradient of step {commit.step}")
-        moved = shard.thaw(self._copies)
+        moved = self.thaw(shard)
         if moved is None:
             return None
         held = shard.held.take(keys)
@@ -368,13 +377,17 @@ class Server:
                 shard.windows.add(one.node, one.replica, one.sequence)
         step = Step(held, [one.staleness for one in counted], self._correction.scale, self._optimiser, shard.params,
                     shard.rows, moved, shard.scratch, shard.clock + 1)  # fmt: skip
+        return self.run(shard, step, partial(self._stepped, shard, step))
+
+    def run(self, shard: Shard, work: Work, reply: Callable[[], Reply]) -> Reply | Running:
+        """Do what writes a shard, or leave it to a thread."""
         if shard.size > self._inline_elements:
-            return step
+            return Running(work, reply)
         try:
-            step.run()
+            work.run()
         finally:
-            self._copies.release(step.left)
-        return self._stepped(shard, step)
+            self._copies.release(work.left)
+        return reply()
 
     def _stepped(self, shard: Shard, step: Step) -> Reply:
         shard.count_step(step)
@@ -391,7 +404,7 @@ class Server:
 
     def _begin_dump(self, shard: Shard, dump: Dump) -> Reply:
         if dump.node:  # else it would take a shard that others are to go on serving
-            self._check_member(dump.node)
+            self.check_member(dump.node)
         if shard.given_up and not dump.give_up:  # but the taker may ask again: the first answer may be lost
             raise _moved(shard.number)
         shard.given_up = dump.give_up
@@ -410,7 +423,12 @@ class Server:
 
     # -- turns ----------------------------------------------------------------------------------------------------
 
-    def _in_turn(self, shard: Shard, begin: Callable[[], Reply | Update | Step | None]) -> Awaitable[Reply]:
+    def in_turn(self, shard: Shard, begin: Callable[[], Reply | Running | None]) -> Awaitable[Reply]:
+        """Serve a request when all before it have been.
+
+        Args:
+            begin: answers it, or returns what a thread must do before; None: it waits for memory, and is asked again.
+        """
         if len(shard.turns) >= MAX_TURNS:
             raise RequestFailed("busy", f"shard {shard.number}: {MAX_TURNS} requests wait for it")
         turn = _Turn(begin, partial(self._advance, shard))
@@ -428,7 +446,7 @@ class Server:
                 turn.begun = True
                 try:
                     outcome = turn.begin()
-                    if isinstance(outcome, Update | Step):
+                    if isinstance(outcome, Running):
                         self._start(shard, turn, outcome)
                         return
                 except Exception as error:  # whoever asked is told; the next one has its turn
@@ -441,26 +459,43 @@ class Server:
                     turn.set_result(outcome)
             turns.popleft()
 
-    def _start(self, shard: Shard, turn: _Turn, update: Update | Step) -> None:
+    def _start(self, shard: Shard, turn: _Turn, running: Running) -> None:
         """Run a kernel in a thread. Whatever happens to the request: the turn ends when the kernel has ended."""
         try:
-            running = turn.get_loop().run_in_executor(None, update.run)
+            thread = turn.get_loop().run_in_executor(None, running.work.run)
         except RuntimeError:  # the executor was shut down
-            self._copies.release(update.left)
+            self._copies.release(running.work.left)
             raise
-        running.add_done_callback(partial(self._applied, shard, turn, update))
+        thread.add_done_callback(partial(self._applied, shard, turn, running))
 
-    def _applied(
-        self, shard: Shard, turn: _Turn, update: Update | Step, running: asyncio.Future[None]
-    ) -> None:
-        error = running.exception()
+    def _applied(self, shard: Shard, turn: _Turn, running: Running, thread: asyncio.Future[None]) -> None:
+        error = thread.exception()
         if error is None:
-            turn.set_result(self._stepped(shard, update) if isinstance(update, Step) else _pushed(shard, update))
+            turn.set_result(running.reply())
         else:
             turn.set_exception(error)
         shard.turns.popleft()
-        self._let_go(update.left)
+        self._let_go(running.work.left)
         self._advance(shard)
+
+
+class Work(Protocol):
+    """What writes a shard."""
+
+    @property
+    def left(self) -> list[Vector]:
+        """The frozen vectors that it copies from; it counts as a reader of them until it has run."""
+
+    def run(self) -> None:
+        """Do it; may be called in a thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Work that is left to a thread, and what answers the request when it is done."""
+
+    work: Work
+    reply: Callable[[], Reply]
 
 
 class _Turn(asyncio.Future[Reply]):
@@ -472,7 +507,7 @@ class _Turn(asyncio.Future[Reply]):
     is let go of here, or the shard would stay frozen for ever.
     """
 
-    def __init__(self, begin: Callable[[], Reply | Update | Step | None], advance: Callable[[], None]) -> None:
+    def __init__(self, begin: Callable[[], Reply | Running | None], advance: Callable[[], None]) -> None:
         super().__init__(loop=asyncio.get_running_loop())
         self.begin, self._advance, self.begun = begin, advance, False
 

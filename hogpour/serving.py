@@ -18,6 +18,7 @@ from hogpour.net.wire.held import Held, HeldPush
 from hogpour.net.wire.push import Push
 from hogpour.server import Server
 from hogpour.shards import ShardMap
+from hogpour.vectors import Vectors
 
 __all__ = ["Serving"]
 
@@ -43,6 +44,7 @@ class Serving:
     def __init__(self, scheme: Scheme, reach: Callable[[str], Requests]) -> None:
         choices = scheme.choices()
         self.server = Server(scheme.server_rule, choices.correction, choices.gate)
+        self._vectors = Vectors(self.server, 1 + len(scheme.server_rule.state)) if choices.exchange.sums else None
         self.address = ""
         self.map: ShardMap | None = None
         self._reach = reach
@@ -65,7 +67,8 @@ class Serving:
 
     def handlers(self) -> dict[type[Message], Handler]:
         """Return what answers requests for shards."""
-        return {**self.server.handlers(), Adopt: self._adopt}
+        vectors = self._vectors.handlers() if self._vectors is not None else {}
+        return {**self.server.handlers(), **vectors, Adopt: self._adopt}
 
     def follow(self, shard_map: ShardMap) -> None:
         """Take in a map, and free the shards that others have for certain; one that is not newer says nothing of that:

@@ -125,13 +125,14 @@ class Shard:
         scratch: memory whose content means nothing; empty where neither correction nor gate needs it.
         origins: that memory; None where the correction asks for none.
         held: pushes that wait for their step to be decided, where a gate holds them.
+        sums: of the gradients of a batch, where one is under way; kept by ``vectors``, and not taken along by a move.
         turns: requests that wait for each other, the first one being served; kept by ``server``.
         given_up: another node takes it over; nobody is served but that node.
     """
 
     __slots__ = ("_amended", "_dropped", "_histogram", "_repeated", "_staleness", "_steps", "clock",
                  "given_up", "held", "number", "origins", "params", "pushes", "rows", "scratch", "size", "start",
-                 "turns", "vectors", "windows")  # fmt: skip
+                 "sums", "turns", "vectors", "windows")  # fmt: skip
 
     def __init__(self, number: int, arrays: Sequence[npt.NDArray[np.float32]], start: int, clock: int,
                  windows: Iterable[Window], correction: Correction, *, gated: bool = False) -> None:  # fmt: skip
@@ -144,6 +145,7 @@ class Shard:
         self.origins = Origins(self.size, len(correction.rows), MOST_MEMBERS) if correction.amends else None
         self.scratch = np.empty(self.size if correction.amends or gated else 0, np.float32)
         self.held = HeldPushes()
+        self.sums: Any = None
         self.turns: deque[Any] = deque()
         self.pushes = self._repeated = self._dropped = self._steps = self._staleness = self._amended = 0
         self._histogram = [0] * STALENESS_COUNTS

@@ -93,7 +93,8 @@ class Training:
         self._deaf: asyncio.TimerHandle | None = None
         live = ready.live.arrays
         self.control, self.clocks = Control(live["control"]), Clocks(live["counters"], live["sums"])
-        self._blocks = Blocks(len(ready.examples.arrays["x"]), job.batch, ready.block_replicas, job.epochs)
+        self._blocks = Blocks(len(ready.examples.arrays["x"]), job.batch, ready.block_replicas, job.epochs,
+                              job.algorithm.batch_blocks)  # fmt: skip
         self._federation, self._wake_fds = federation, wake_fds
         self._rehearse, self._save = rehearsing or rehearse, saving or checkpoint.save
         if federation is not None:

@@ -39,6 +39,9 @@ class Choices:
     """Which gradients count, and who waits for whom."""
 
     def __post_init__(self) -> None:
+        if self.exchange.sums and not (isinstance(self.gate, Open) and isinstance(self.correction, Plain)):
+            raise ValueError(f"{type(self.exchange).__name__} sums the gradient of a whole batch, in which nothing is "
+                             "late; leave gate and correction out")  # fmt: skip
         if self.gate.closes:
             self._check_gate()
         if not self.exchange.federated and not isinstance(self.correction, Plain):
@@ -111,6 +114,11 @@ class Scheme(ABC):
     def server_rule(self) -> Optimiser:
         """How servers apply what is pushed; only where something is."""
         return self.choices().exchange.server_rule(self.optimiser)
+
+    @property
+    def batch_blocks(self) -> int:
+        """Batch methods: the blocks of a batch, see ``portions.Blocks.count``; 0: no batch method."""
+        return 0
 
     def check_replicas(self, replicas: int) -> None:  # noqa: B027 (most schemes run with any number)
         """Raise ValueError where this scheme does not run with so many replicas; called before anything starts."""

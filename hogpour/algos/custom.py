@@ -39,4 +39,7 @@ class Custom(Scheme):
     """How lateness is amended: ``plain``, ``inverse_staleness``, ``delay_compensation``, ``adaptive_compensation``."""
 
     def choices(self) -> Choices:
+        if self.exchange.sums:
+            raise ValueError("portion sums gradients for a batch method, which is a scheme of its own; set "
+                             'algorithm.name = "sandblaster"')  # fmt: skip
         return Choices(self.exchange, self.correction, self.gate)

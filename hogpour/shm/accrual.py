@@ -32,8 +32,8 @@ TICKETS = 64
 WORDS = (1 + BUFFERS, LINE_BYTES // 8)
 """Shape of the words of one replica, int64: a line of its own, then a line for each buffer."""
 
-_ACTIVE, _COUNT, _SEQUENCE, _LANDING, _NEWEST_SCALE = range(5)  # of the replica's line
-_STATE, _SEALED_COUNT, _SEALED_LANDING, _SCALE, _N_TICKETS = range(5)  # of a buffer's line
+_ACTIVE, _COUNT, _SEQUENCE, _LANDING, _NEWEST_SCALE, _LOSS = range(6)  # of the replica's line
+_STATE, _SEALED_COUNT, _SEALED_LANDING, _SCALE, _N_TICKETS, _SEALED_LOSS = range(6)  # of a buffer's line
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ class Sealed:
     """Number of the landing that the first of these gradients was computed on."""
     scale: float
     """Factor of the learning-rate schedule."""
+    loss: float
+    """Sum of the losses of the examples in the gradients; where batch methods ask for it."""
     tickets: tuple[int, ...]
     """Blocks whose last gradient is in this or an earlier push of this replica. One may be named twice."""
 
@@ -111,6 +113,15 @@ class Accrual:
         self._own[_COUNT] += 1
         return int(self._own[_COUNT])
 
+    def lose(self, loss: float) -> None:
+        """Add the losses of the examples of a gradient; before ``added``, whose count says which ones are in."""
+        before = self._own[_LOSS].view(np.float64) if self._own[_COUNT] else 0.0
+        self._own[_LOSS] = np.float64(before + loss).view(np.int64)
+
+    def drop(self) -> None:
+        """Forget what was accrued and not sealed."""
+        self._own[_COUNT] = 0
+
     def finish(self, ticket: int) -> None:
         """Note a finished block. Not where the window is ``full``."""
         line = self._lines[self._own[_ACTIVE]]
@@ -123,7 +134,7 @@ class Accrual:
         assert self.free, "a buffer was sealed that the link still sends"
         line = self._lines[self._own[_ACTIVE]]
         line[_SEALED_COUNT], line[_SEALED_LANDING] = self._own[_COUNT], self._own[_LANDING]
-        line[_SCALE] = self._own[_NEWEST_SCALE]
+        line[_SCALE], line[_SEALED_LOSS] = self._own[_NEWEST_SCALE], self._own[_LOSS]
         word = (1 + int(self._own[_ACTIVE])) * WORDS[1] + _STATE
         accrual_store(self._flat, word, self._own[_SEQUENCE])  # the last store: whoever sees it sees all of the above
         self._switch()
@@ -162,6 +173,7 @@ def sealed(words: npt.NDArray[np.int64], tickets: npt.NDArray[np.int64], replica
                     int(line[_SEALED_COUNT]),
                     int(line[_SEALED_LANDING]),
                     float(line[_SCALE].view(np.float64)),
+                    float(line[_SEALED_LOSS].view(np.float64)),
                     tuple(tickets[replica, buffer, :n_tickets].tolist()),
                 )
             )

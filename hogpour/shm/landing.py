@@ -22,7 +22,7 @@ WORDS = (2, LINE_BYTES // 8)
 """Shape of the words of one replica, int64: a line written by the replica, one written by the link."""
 
 _WANTED, _REASON, _ATTENDS = range(3)  # of the replica's line
-_LANDED, _NUMBER, _HELD, _PACE = range(4)  # of the link's line
+_LANDED, _NUMBER, _HELD, _PACE, _EVALUATION = range(5)  # of the link's line
 
 
 class Landing:
@@ -69,6 +69,10 @@ class Landing:
         """Return how fast this node is, as a fraction of the fastest one of its cluster; 1 while that is not known."""
         return float(self._words[replica, 1, _PACE].view(np.float64)) or 1.0
 
+    def evaluation(self, replica: int) -> int:
+        """Return the evaluation of a batch method that the live vector is of."""
+        return int(self._words[replica, 1, _EVALUATION])
+
     # -- the link's side
 
     def wanted(self) -> list[int]:
@@ -92,6 +96,10 @@ class Landing:
     def set_pace(self, pace: float) -> None:
         """Say to all replicas how fast this node is; above 0."""
         self._words[:, 1, _PACE] = np.float64(pace).view(np.int64)
+
+    def set_evaluation(self, evaluation: int) -> None:
+        """Say to all replicas which evaluation the live vector is of, before any of its blocks is in the queue."""
+        self._words[:, 1, _EVALUATION] = evaluation
 
     def hold(self, replica: int, held: bool) -> None:
         """Let a replica compute, or not yet."""

@@ -151,7 +151,7 @@ ABLATIONS: Mapping[str, Ablation] = {
         14, "fenced: ",
     ),
     "run": Ablation(
-        "nothing of a run before this one is applied", Server, "_check_member", lambda _: lambda *_: None, 54, "kept: ",
+        "nothing of a run before this one is applied", Server, "check_member", lambda _: lambda *_: None, 54, "kept: ",
     ),
     "attempt": Ablation(
         "a block is done when it was done under the lease that holds it", member, "leased",

@@ -36,6 +36,8 @@ class ReplicaView:
     """(n,) float32, the replica's own: the sum of the gradients since the last push. None on a machine alone."""
     n_accrued: int = 0
     """Gradients in ``accrued``; where 0, its content means nothing."""
+    share: float = 1.0
+    """Batch methods: examples of this gradient as a part of all."""
     scratch: npt.NDArray[Any] | None = None
     """(2, n) float32, the replica's own, whose content means nothing; None where ``Exchange.scratch`` is False."""
 
@@ -57,6 +59,10 @@ class Exchange(ABC):
     pulls: ClassVar[bool] = False
     """Whether nothing is accrued, and each fetch of a round is a ``pull``, whose outcome is pushed. Then the first
     gradient of a round is computed while that is under way, and used when it has landed."""
+
+    sums: ClassVar[bool] = False
+    """Whether the sum over a block of a batch is what is sent, and parameters come with the evaluation that a block is
+    of (batch methods)."""
 
     n_push: int
     """Steps of a replica between two pushes of what it accrued; only where a link pushes."""

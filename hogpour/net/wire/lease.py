@@ -6,6 +6,8 @@ was lost on the way costs nothing: what the coordinator thinks it holds, and it 
 
 from __future__ import annotations
 
+import msgspec
+
 from hogpour.net.wire.base import Message
 
 __all__ = ["Lease", "Leased"]
@@ -25,6 +27,10 @@ class Lease(Message, frozen=True):
     """Tickets whose every gradient was acknowledged by the shards; named until the coordinator has answered."""
     want: int
     """Further tickets that it can use."""
+    losses: list[float] = msgspec.field(default_factory=list)
+    """Batch methods: the sum of the losses of each ticket of ``done``, NaN where it was not computed; else empty."""
+    replicas: int = 0
+    """Batch methods: that it computes with. Where it holds fewer tickets it may be given copies of others'."""
 
 
 class Leased(Message, frozen=True):

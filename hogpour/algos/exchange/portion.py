@@ -1,0 +1,53 @@
+"""Portion: the gradients of a block's portions are summed, each as large as its part of the batch, and sent as one.
+
+The exchange of Sandblaster's replicas (Dean et al. 2012, appendix, algorithm 1.2). Nothing is applied where it was
+computed; parameters come with the evaluation that a block is of.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from hogpour.algos.exchange.accrue import accrue_take
+from hogpour.algos.exchange.base import Exchange, ReplicaView
+
+__all__ = ["Portion"]
+
+_NEVER = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Portion(Exchange):
+    """One sum for each block."""
+
+    federated: ClassVar[bool] = True
+    sums: ClassVar[bool] = True
+    n_push: ClassVar[int] = _NEVER
+    n_fetch: ClassVar[int] = _NEVER
+
+    def on_gradient(self, view: ReplicaView, grad: npt.NDArray[Any]) -> None:
+        assert view.accrued is not None
+        if view.n_accrued:
+            portion_add(view.accrued, grad, np.float32(view.share))
+        else:
+            portion_begin(view.accrued, grad, np.float32(view.share))
+
+    def on_params(self, params: npt.NDArray[Any], fetched: npt.NDArray[Any]) -> None:
+        accrue_take(params, fetched)
+
+
+@njit(cache=True, nogil=True)
+def portion_begin(accrued, grad, share):  # type: ignore[no-untyped-def]
+    for k in range(accrued.size):
+        accrued[k] = share * grad[k]
+
+
+@njit(cache=True, nogil=True)
+def portion_add(accrued, grad, share):  # type: ignore[no-untyped-def]
+    for k in range(accrued.size):
+        accrued[k] = accrued[k] + share * grad[k]

@@ -1,0 +1,94 @@
+"""Sandblaster L-BFGS: the gradient of the whole batch from all nodes, L-BFGS on vectors that stay on the shards.
+
+Dean et al. 2012, section "Sandblaster: distributed batch optimization" and appendix, algorithm 1.2. The objective is
+the mean of the loss over all training examples, and half of ``l2`` times the squares of the chosen tensors.
+
+What the paper leaves open, as decided here: the gradient is that of the mean; a block, which is what a node is given,
+sums and sends, is the same for any number of nodes (``blocks``), and a portion of it is ``run.batch`` examples; shards
+add blocks without rounding (``algos/exact.py``), so that their order does not matter; which of two copies of a block
+counts does not matter either, since both are the same; m = 10 and the strong Wolfe conditions (``algos/lbfgs.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hogpour.algos.base import Choices, Scheme
+from hogpour.algos.exchange.portion import Portion
+from hogpour.algos.lbfgs import Penalty, Rules, Vectors
+from hogpour.algos.optim.base import Optimiser, check_range
+from hogpour.algos.optim.sgd import Sgd
+from hogpour.algos.schedule.constant import Constant
+from hogpour.errors import ConfigError
+from hogpour.spec import ALIGNMENT, Spec
+
+__all__ = ["Sandblaster", "penalty"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sandblaster(Scheme):
+    """Results do not depend on the number of nodes, replicas and shards. ``run.epochs`` bounds the evaluations."""
+
+    paper: ClassVar[str] = "Dean et al. 2012"
+    summary: ClassVar[str] = "L-BFGS on the whole batch: no learning rate, few and large messages"
+
+    memory: int = 10
+    """Pairs of the history, 1 to 100; each costs two vectors on the shards."""
+    blocks: int = 64
+    """Blocks that the batch is cut into, 1 to 65536: many more than there are replicas."""
+    l2: float = 0.0
+    """Regularisation: half of this times the sum of squares of ``l2_tensors`` is added to the mean loss."""
+    l2_tensors: str = "weight"
+    """Tensors whose names end with this; "" stands for all."""
+    iterations: int = 0
+    """At most; 0: no bound."""
+    gradient: float = 1e-6
+    """Ends when no element of the gradient is larger."""
+    decrease: float = 1e-10
+    """Ends when an iteration lowers the objective by no more than this, relatively."""
+    seconds: float = 0.0
+    """Ends after the iteration that this many seconds pass in; 0: no bound."""
+    copies: bool = True
+    """Whether blocks that are still out at the end of a batch are given to others as well."""
+
+    def __post_init__(self) -> None:
+        check_range(self, memory=(1, 100), blocks=(1, 1 << 16), l2=(0, 1e30), iterations=(0, 1 << 40),
+                    gradient=(0, 1e30), decrease=(0, 1), seconds=(0, 1e30))  # fmt: skip
+        if self.optimiser != Sgd(lr=0.1) or self.schedule != Constant():
+            raise ValueError("sandblaster is L-BFGS, which finds its steps itself: leave optimiser and schedule out")
+        super().__post_init__()
+
+    def choices(self) -> Choices:
+        return Choices(Portion())
+
+    @property
+    def batch_blocks(self) -> int:
+        return self.blocks
+
+    @property
+    def rules(self) -> Rules:
+        """What the state machine needs."""
+        return Rules(self.memory, self.iterations, self.gradient, self.decrease)
+
+    @property
+    def server_rule(self) -> Optimiser:
+        return Vectors(self.memory)
+
+
+def penalty(scheme: Sandblaster, spec: Spec) -> Penalty:
+    """Return what regularises a model of this spec.
+
+    Raises:
+        ConfigError: no tensor has such a name.
+    """
+    if not scheme.l2:
+        return Penalty()
+    chosen = [tensor for tensor in spec.tensors if tensor.name.endswith(scheme.l2_tensors)]
+    if not chosen:
+        raise ConfigError(f"algorithm.l2_tensors = {scheme.l2_tensors!r}: no tensor has a name that ends so; there are "
+                         f"{', '.join(tensor.name for tensor in spec.tensors)}")  # fmt: skip
+    # Up to the next line: what lies between two tensors is zero.
+    return Penalty(
+        scheme.l2, tuple((tensor.offset, tensor.offset + -(-tensor.size // ALIGNMENT) * ALIGNMENT) for tensor in chosen)
+    )

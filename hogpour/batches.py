@@ -1,0 +1,335 @@
+"""The coordinator's part in batch methods: drives iterations, one evaluation of the whole batch after the other.
+
+It holds no vectors. What the state machine (``algos/lbfgs.py``) says is done on the shards, by programs that servers
+carry out; what an evaluation needs is computed by members that lease its blocks (``batch``). Of every block come back a
+loss, here, and a gradient, on the shards. So what passes here does not grow with the number of parameters.
+
+An evaluation in the order of its messages:
+
+    coordinator → servers    Operate: the trial point; sums are empty from here on
+    member ← coordinator     Leased: blocks; the first of an evaluation has the member fetch the trial point, once
+    member → every shard     Sum: the gradient of a block
+    member → coordinator     Lease: the block is done, every shard has it; its loss
+    coordinator → servers    Operate, when all are done: the gradient, and inner products with it
+
+A member that dies before the fourth has its blocks done again; shards that had them do not add them twice. Shards move
+between two iterations only (``still``), since their sums would stay behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+
+from hogpour.algos.exact import WORDS, value_of
+from hogpour.algos.lbfgs import (
+    POINT,
+    TRIAL,
+    TRIAL_GRADIENT,
+    Combine,
+    Dot,
+    Evaluate,
+    Evaluated,
+    Iteration,
+    Largest,
+    Operation,
+    Penalty,
+    Rules,
+    Start,
+    minimise,
+)
+from hogpour.batch import Batch
+from hogpour.errors import PeerLost, RequestFailed
+from hogpour.net.requests import Requests
+from hogpour.net.wire.operate import COMBINE, DOT, LARGEST, OPEN, SETTLE, Operate, Operated, Work
+from hogpour.portions import Blocks
+from hogpour.shards import ShardMap
+
+__all__ = ["Batches"]
+
+_PROGRAM_S = 60.0
+"""For a server to carry out a program. One that is dead ends the run long before, by its lease."""
+
+_PLACES_S = 90.0
+"""For a program to be carried out on all shards: longer than one may be on its way to another server."""
+
+_AGAIN_S = 0.02
+
+_GROWTH_BITS = 10
+"""Addends of an evaluation may be 2^10 times as large as those of the one before; beyond, it is made again."""
+
+_LOSS_BITS = 18
+"""Where they are as many times smaller it is made again, too: the grid has 62 bits less these, those of the growth and
+those of the number of blocks for the largest addend, far more than the 24 of a float32."""
+
+_INT_BITS = 62
+
+
+class _Ended(Exception):
+    """The run ends before the evaluation did."""
+
+
+class Batches:
+    """Drives one run.
+
+    Args:
+        blocks: how the examples are cut.
+        rules: of the method.
+        penalty: that is added to the mean loss.
+        copies: see ``Batch``.
+        seconds: ends after the iteration that so much time passes in; 0: no bound.
+        shard_map: returns the newest one.
+        peers: whom to ask at an address.
+        log: told what happened, a line each time.
+        fail: told why the cluster cannot go on.
+        told: called with each iteration.
+
+    Attributes:
+        ledger: who computes what.
+        still: held while an iteration is made.
+        programs, bytes: sent to servers, and what their answers took: scalars, whatever the model.
+        newest: the last iteration; None before there is one.
+        why: the run ended; empty before.
+        ended: there will be no more evaluations.
+    """
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        rules: Rules,
+        penalty: Penalty,
+        *,
+        copies: bool,
+        seconds: float,
+        shard_map: Callable[[], ShardMap],
+        peers: Callable[[str], Requests],
+        log: Callable[[str], None],
+        fail: Callable[[str], None],
+        told: Callable[[Iteration], None],
+        start: Start | None = None,
+        evaluation: int = 0,
+        addend: float = 1.0,
+    ) -> None:
+        self.ledger = Batch(blocks, evaluation, copies=copies)
+        self.still = asyncio.Lock()
+        self.programs = self.evaluations_repeated = 0
+        self.newest: Iteration | None = None
+        self.why = ""
+        self.addend = addend  # the largest magnitude that the last evaluation's sums were made of
+        self._blocks, self._rules, self._penalty, self._seconds = blocks, rules, penalty, seconds
+        self._map, self._peers, self._log, self._fail, self._told = shard_map, peers, log, fail, told
+        self._start = start
+        self._sequence, self._node = 0, 0
+        self._hungry: list[asyncio.Future[None]] = []
+        self._complete: asyncio.Future[None] | None = None
+        self.ended = self._failed = False
+
+    # -- what members say
+
+    def finish(self, node: int, losses: Mapping[int, float]) -> int:
+        """Take in what a member has done; as ``Batch.finish``."""
+        examples = self.ledger.finish(node, losses)
+        if self._complete is not None and not self._complete.done() and self.ledger.complete:
+            self._complete.set_result(None)
+        elif losses:
+            self._feed()  # there may be copies for those who wait
+        return examples
+
+    def take_back(self, node: int) -> int:
+        """Let others do what a member holds; as ``Batch.take_back``."""
+        examples = self.ledger.take_back(node)
+        self._feed()
+        return examples
+
+    async def grant(
+        self, node: int, holds: Iterable[int], want: int, replicas: int, patience_s: float, alive: Callable[[], bool]
+    ) -> list[int]:
+        """Return blocks for a member, waiting for an evaluation that has some, at most ``patience_s``."""
+        loop = asyncio.get_running_loop()
+        deadline, holds = loop.time() + patience_s, list(holds)
+        while True:
+            granted = self.ledger.grant(node, holds, want, replicas)
+            left = deadline - loop.time()
+            if granted or left <= 0 or self.ended:
+                return granted
+            fed: asyncio.Future[None] = loop.create_future()
+            self._hungry.append(fed)
+            await asyncio.wait([fed], timeout=left)
+            if not alive():
+                return []
+
+    def _feed(self) -> None:
+        """Let members that wait look again."""
+        hungry, self._hungry = self._hungry, []
+        for fed in hungry:
+            if not fed.done():
+                fed.set_result(None)
+
+    # -- the run
+
+    async def run(self, node: int) -> None:
+        """Make iterations until one of the rules ends the run, or the epochs are used up; called once.
+
+        Args:
+            node: incarnation of the coordinator's own node.
+        """
+        self._node = node
+        began = asyncio.get_running_loop().time()
+        machine = minimise(self._rules, self._start)
+        await self.still.acquire()
+        try:
+            command = next(machine)
+            while True:
+                if isinstance(command, Evaluate):
+                    command = machine.send(await self._evaluate(command))
+                elif isinstance(command, Iteration):
+                    self.newest = command
+                    self._told(command)
+                    self.still.release()
+                    await asyncio.sleep(0)  # whoever waits for this moment has it
+                    await self.still.acquire()
+                    seconds = asyncio.get_running_loop().time() - began
+                    command = machine.send(not (self._seconds and seconds >= self._seconds))
+                else:
+                    command = machine.send(await self._operate(command))
+        except StopIteration as end:
+            self.why = f"no more time than {self._seconds:g} s" if end.value == "stopped" else end.value
+        except _Ended as end:
+            self.why = str(end)
+        finally:
+            self.still.release()
+        if self.newest is None:
+            if not self.ended:
+                self._fail(self.why)
+        elif not self._failed:
+            with suppress(_Ended):  # what nodes fetch is what was tried last; what counts is what was reached
+                await self._operate([Combine(TRIAL, ((1.0, POINT),))])
+            if not self.ended:
+                self.ledger.finished = True
+        self.end()
+
+    def end(self, *, failed: bool = False) -> None:
+        """Let nobody wait any more: the run ends.
+
+        Args:
+            failed: shards may be gone, and need not be asked for anything.
+        """
+        self.ended, self._failed = True, self._failed or failed
+        self._feed()
+        if self._complete is not None and not self._complete.done():
+            self._complete.set_result(None)
+
+    async def _evaluate(self, command: Evaluate) -> Evaluated:
+        """Evaluate the objective of all examples, again where the grid of its sums did not fit."""
+        results: list[float] = []
+        while True:
+            if self.ledger.evaluation >= self._blocks.epochs:
+                raise _Ended(f"{self._blocks.epochs} evaluations were made, as run.epochs says")
+            grid, limit = self._grid()
+            number = self.ledger.evaluation + 1
+            opening = Work(OPEN, [], [grid, limit], None, number)
+            await self._carry_out([*map(_work, command.before), opening])
+            self._complete = asyncio.get_running_loop().create_future()
+            self.ledger.open()
+            self._feed()
+            await self._complete  # no deadline: a dead member's blocks are done by others, as long as there are any
+            if self.ended:
+                raise _Ended("stopped")
+            penalty = self._penalty
+            settle = Work(SETTLE, [TRIAL_GRADIENT, TRIAL], [penalty.factor], list(penalty.ranges), number)
+            squares = Dot(TRIAL, TRIAL, penalty.ranges)
+            words, largest = await self._carry_out([settle, _work(squares), *map(_work, command.after)])
+            most = largest[0]
+            squared, *dots = (value_of(one) for one in words)
+            results = _in_order(command.after, dots, largest[1:])
+            value = self.ledger.loss + 0.5 * penalty.factor * squared
+            if not math.isfinite(most):  # gradients of examples that overflow: as bad as a loss that does
+                return Evaluated(math.inf, results)
+            fits, assumed = most <= limit, self.addend
+            self.addend = max(most, 1e-30)
+            if (fits and most >= assumed * 2.0**-_LOSS_BITS) or not most:
+                return Evaluated(value, results)
+            self.evaluations_repeated += 1
+
+    def _grid(self) -> tuple[float, float]:
+        """Return the grid of the next sums, and the largest addend that fits."""
+        room = math.frexp(self.addend)[1] + _GROWTH_BITS
+        bits = max(0, (self._blocks.n_blocks - 1).bit_length())
+        return 2.0 ** (room + bits - _INT_BITS), 2.0**room
+
+    async def _operate(self, program: list[Operation]) -> list[float]:
+        if not program:
+            return []
+        words, largest = await self._carry_out([_work(operation) for operation in program])
+        return _in_order(program, [value_of(one) for one in words], largest)
+
+    async def _carry_out(self, program: list[Work]) -> tuple[list[list[int]], list[float]]:
+        """Have every shard carry out a program; return its accumulators and largest magnitudes."""
+        loop = asyncio.get_running_loop()
+        self._sequence += 1
+        self.programs += 1
+        deadline = loop.time() + _PLACES_S
+        missing = set(range(self._map().n_shards))
+        words = [[0] * WORDS for work in program if work.kind == DOT]
+        largest = [0.0 for work in program if work.kind in (LARGEST, SETTLE)]
+        while missing:
+            places: dict[str, list[int]] = {}
+            for shard in sorted(missing):
+                places.setdefault(self._map().addresses[shard], []).append(shard)
+            asked = [
+                self._ask(at, Operate(self._node, self._sequence, shards, program)) for at, shards in places.items()
+            ]
+            before = len(missing)
+            for answer in await asyncio.gather(*asked):
+                if answer is None:
+                    continue
+                missing.difference_update(answer.shards)
+                words = [[a + b for a, b in zip(*pair)] for pair in zip(words, answer.words, strict=True)]
+                largest = [max(pair) for pair in zip(largest, answer.largest, strict=True)]
+            if missing and self._failed:
+                raise _Ended("failed")
+            if missing and len(missing) == before:
+                if loop.time() > deadline:
+                    raise self._give_up(f"could not be carried out on shards {sorted(missing)} within {_PLACES_S:g} s")
+                await asyncio.sleep(_AGAIN_S)
+        return words, largest
+
+    async def _ask(self, address: str, operate: Operate) -> Operated | None:
+        try:
+            answer = await self._peers(address).request(operate, deadline_s=_PROGRAM_S)
+        except PeerLost as error:
+            self._log(f"program {operate.sequence} is asked for again: {error}")
+            return None
+        except RequestFailed as error:
+            raise self._give_up(f"cannot be carried out: {error}") from error
+        assert isinstance(answer, Operated)
+        return answer
+
+    def _give_up(self, reason: str) -> _Ended:
+        self._failed = True
+        self._fail(f"program {self._sequence} {reason}")
+        return _Ended(reason)
+
+
+def _work(operation: Operation) -> Work:
+    if isinstance(operation, Combine):
+        factors = [factor for factor, _ in operation.terms]
+        return Work(COMBINE, [operation.out, *(vector for _, vector in operation.terms)], factors, None, 0)
+    if isinstance(operation, Dot):
+        ranges = None if operation.ranges is None else list(operation.ranges)
+        return Work(DOT, [operation.a, operation.b], [], ranges, 0)
+    return Work(LARGEST, [operation.of], [], None, 0)
+
+
+def _in_order(program: Iterable[Operation], dots: list[float], largest: list[float]) -> list[float]:
+    """Return the results of a program, in the order of its operations."""
+    of_dots, of_largest = iter(dots), iter(largest)
+    results = []
+    for operation in program:
+        if isinstance(operation, Dot):
+            results.append(next(of_dots))
+        elif isinstance(operation, Largest):
+            results.append(next(of_largest))
+    return results

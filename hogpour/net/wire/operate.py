@@ -1,0 +1,71 @@
+"""Operate: what Sandblaster's coordinator has servers do with the vectors of their shards; and a block's gradient.
+
+Only scalars travel between coordinator and servers: factors there, accumulators of fixed size back. Doing a program
+twice is safe (``algos/lbfgs.py``); one that comes late, behind a newer one, is refused.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from hogpour.net.wire.base import Message
+
+__all__ = ["COMBINE", "DOT", "LARGEST", "OPEN", "SETTLE", "Operate", "Operated", "Sum", "Work"]
+
+COMBINE, DOT, LARGEST, OPEN, SETTLE = range(5)
+
+
+class Work(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One operation."""
+
+    kind: int
+    """``COMBINE``: vectors[0] = sum of factors · vectors[1:]. ``DOT``: the inner product of two vectors. ``LARGEST``:
+    the largest magnitude of a vector. ``OPEN``: sums of evaluation ``number`` from now on, in multiples of factors[0].
+    ``SETTLE``: vectors[0] = what was summed, and factors[0] times vectors[1] in ``ranges``."""
+    vectors: list[int]
+    factors: list[float]
+    ranges: list[tuple[int, int]] | None
+    """Elements of the model's vector that it is about; None: all."""
+    number: int
+
+
+class Operate(Message, frozen=True):
+    """Carry out a program on some shards."""
+
+    KIND = 58
+    ANSWER = "Operated"
+    BODY_LIMIT = 1 << 18
+
+    node: int
+    """Incarnation of the coordinator's node."""
+    sequence: int
+    """1, 2, 3 ... of the programs of a run."""
+    shards: list[int]
+    program: list[Work]
+
+
+class Operated(Message, frozen=True):
+    """What came of it, for these shards together; others are not served here any more."""
+
+    KIND = 59
+    BODY_LIMIT = 1 << 20
+
+    shards: list[int]
+    words: list[list[int]]
+    """An accumulator for each ``DOT`` (``algos/exact.py``)."""
+    largest: list[float]
+    """One for each ``LARGEST`` and each ``SETTLE``: there, of all addends."""
+
+
+class Sum(Message, frozen=True):
+    """Add the gradient of a block to the evaluation that it is of; the payload is float32 in little-endian order.
+    Answered as a push is: a block that is there already is ``REPEATED``."""
+
+    KIND = 60
+    ANSWER = "Pushed"
+    PAYLOAD = True
+
+    shard: int
+    node: int
+    evaluation: int
+    block: int

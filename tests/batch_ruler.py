@@ -1,0 +1,152 @@
+"""The ruler of batch methods: serial L-BFGS, written a second time on numpy arrays, to hold Sandblaster against.
+
+Same kernels of layers and losses, same blocks, same line search; no shards, no messages, no programs. The inner products
+are exact sums by ``math.fsum``, the sums of blocks are Python integers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.algos.line_search import search
+from hogpour.algos.sandblaster import Sandblaster, penalty
+from hogpour.portions import Blocks
+from hogpour.sim.material import Material
+
+Floats = npt.NDArray[np.float32]
+
+
+def dot(a: Floats, b: Floats) -> float:
+    """The inner product: lines of 16 in the stated order, their sums exactly."""
+    p = (a.astype(np.float64) * b.astype(np.float64)).reshape(-1, 2, 2, 4)
+    q = p[:, :, 0] + p[:, :, 1]  # k and k + 4
+    halves = (q[:, :, 0] + q[:, :, 2]) + (q[:, :, 1] + q[:, :, 3])
+    return math.fsum((0.0 + halves[:, 0]) + halves[:, 1])
+
+
+class Objective:
+    """The objective of a job, evaluated as Sandblaster does."""
+
+    def __init__(self, material: Material) -> None:
+        job = material.job
+        assert isinstance(job.algorithm, Sandblaster)
+        self.job, self.material, self.n = job, material, len(material.x)
+        self.blocks = Blocks(self.n, job.batch, 1, job.epochs, job.algorithm.blocks)
+        self.penalty = penalty(job.algorithm, material.network.spec)
+        self.assumed, self.evaluations = 1.0, 0
+
+    def __call__(self, w: Floats) -> tuple[float, Floats]:
+        blocks = [self.block(w, block) for block in range(self.blocks.n_blocks)]
+        self.evaluations += 1
+        largest = max(float(np.abs(gradient).max()) for gradient, _ in blocks)
+        room = math.frexp(self.assumed)[1] + 10
+        grid = 2.0 ** (room + (len(blocks) - 1).bit_length() - 62)
+        fits = 2.0**room >= largest >= self.assumed * 2.0**-18 or largest == 0
+        self.assumed = max(largest, 1e-30)
+        if not fits:
+            return self(w)
+        total = sum(np.rint(gradient.astype(np.float64) / grid).astype(np.int64) for gradient, _ in blocks)
+        exact = total.astype(np.float64) * grid
+        squares = 0.0
+        if self.penalty.factor:
+            mask = np.zeros(w.size, bool)
+            for start, stop in self.penalty.ranges:
+                mask[start:stop] = True
+            exact[mask] += self.penalty.factor * w[mask].astype(np.float64)
+            squares = dot(np.where(mask, w, np.float32(0)), np.where(mask, w, np.float32(0)))
+        value = math.fsum(loss for _, loss in blocks) / self.n + 0.5 * self.penalty.factor * squares
+        return value, exact.astype(np.float32)
+
+    def block(self, w: Floats, block: int) -> tuple[Floats, float]:
+        material, job = self.material, self.job
+        start = block * self.blocks.block_size
+        stop = min(start + self.blocks.block_size, self.n)
+        total, loss = np.zeros_like(w), 0.0
+        for at in range(start, stop, job.batch):
+            chosen = np.arange(at, min(at + job.batch, stop))
+            workspace = material.network.workspace(len(chosen), w)
+            workspace.x[...] = np.moveaxis(material.x[chosen].reshape(-1, *material.network.input_shape), 0, -1)
+            workspace.forward()
+            loss += float(job.loss.apply(workspace.scores, material.y[chosen], workspace.d_scores)[0])
+            workspace.backward()
+            part = np.float32(len(chosen) / self.n) * workspace.grad
+            total = part if at == start else total + part
+        return total, loss
+
+
+def minimise(material: Material) -> tuple[Floats, list[float]]:
+    """Return the parameters at the end, and the objective after each iteration."""
+    objective = Objective(material)
+    scheme: Any = material.job.algorithm
+    x = material.params.copy()
+    f, g = objective(x)
+    values, pairs = [f], list[tuple[Floats, Floats]]()
+    while float(np.abs(g).max()) > scheme.gradient and not (scheme.iterations and len(values) > scheme.iterations):
+        d = combine(two_loop(pairs, g))
+        slope = dot(d, g)
+        searching = search(f, slope, 1.0 if pairs else min(1.0, 1 / math.sqrt(dot(g, g))), 1e-4, 0.9)
+        found = None
+        try:
+            step = next(searching)
+            while True:
+                if objective.evaluations == material.job.epochs:
+                    return x, values
+                t = combine([(1.0, x), (step, d)])
+                value, h = objective(t)
+                step = searching.send((value, dot(h, d)))
+        except StopIteration as end:
+            found = end.value
+        if found is None:
+            if not pairs:
+                return x, values
+            pairs.clear()
+            continue
+        if len(pairs) == scheme.memory:
+            del pairs[0]
+        s, y = t - x, h - g
+        pairs.append((s, y))
+        if not dot(s, y) > 1e-10 * dot(y, y):
+            pairs.clear()
+        before, x, g, f = f, t, h, value
+        values.append(f)
+        if before - f <= scheme.decrease * abs(before):
+            break
+    return x, values
+
+
+def combine(terms: list[tuple[float, Floats]]) -> Floats:
+    total = terms[0][0] * terms[0][1].astype(np.float64)
+    for factor, vector in terms[1:]:
+        total = total + factor * vector.astype(np.float64)
+    return total.astype(np.float32)
+
+
+def two_loop(pairs: list[tuple[Floats, Floats]], g: Floats) -> list[tuple[float, Floats]]:
+    """The direction as a combination of g, all s and all y: vector-free, on a matrix of inner products."""
+    k = len(pairs)
+    basis = [*(s for s, _ in pairs), *(y for _, y in pairs), g]
+    gram = [[dot(a, b) for b in basis] for a in basis]
+    weight = [0.0] * (2 * k) + [-1.0]
+
+    def product(i: int) -> float:
+        total = 0.0
+        for j, w in enumerate(weight):
+            if w:
+                total += w * gram[j][i]
+        return total
+
+    alpha = [0.0] * k
+    for i in reversed(range(k)):
+        alpha[i] = product(i) / gram[i][k + i]
+        weight[k + i] -= alpha[i]
+    if k:
+        scale = gram[k - 1][2 * k - 1] / gram[2 * k - 1][2 * k - 1]
+        weight = [scale * w for w in weight]
+    for i in range(k):
+        beta = product(k + i) / gram[i][k + i]
+        weight[i] += alpha[i] - beta
+    return [(weight[-1], g), *zip(weight[:-1], basis[:-1], strict=True)]

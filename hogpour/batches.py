@@ -22,6 +22,7 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from hogpour.algos.exact import WORDS, value_of
 from hogpour.algos.lbfgs import (
@@ -85,6 +86,7 @@ class Batches:
         log: told what happened, a line each time.
         fail: told why the cluster cannot go on.
         told: called with each iteration.
+        start: where a run that goes on begins; None: a new one.
 
     Attributes:
         ledger: who computes what.
@@ -109,15 +111,13 @@ class Batches:
         fail: Callable[[str], None],
         told: Callable[[Iteration], None],
         start: Start | None = None,
-        evaluation: int = 0,
-        addend: float = 1.0,
     ) -> None:
-        self.ledger = Batch(blocks, evaluation, copies=copies)
+        self.ledger = Batch(blocks, start.evaluation if start is not None else 0, copies=copies)
         self.still = asyncio.Lock()
         self.programs = self.evaluations_repeated = 0
         self.newest: Iteration | None = None
         self.why = ""
-        self.addend = addend  # the largest magnitude that the last evaluation's sums were made of
+        self._addend = start.addend if start is not None else 1.0
         self._blocks, self._rules, self._penalty, self._seconds = blocks, rules, penalty, seconds
         self._map, self._peers, self._log, self._fail, self._told = shard_map, peers, log, fail, told
         self._start = start
@@ -185,8 +185,9 @@ class Batches:
                 if isinstance(command, Evaluate):
                     command = machine.send(await self._evaluate(command))
                 elif isinstance(command, Iteration):
-                    self.newest = command
-                    self._told(command)
+                    state = replace(command.state, evaluation=self.ledger.evaluation, addend=self._addend)
+                    self.newest = replace(command, state=state)
+                    self._told(self.newest)
                     self.still.release()
                     await asyncio.sleep(0)  # whoever waits for this moment has it
                     await self.still.acquire()
@@ -247,15 +248,15 @@ class Batches:
             value = self.ledger.loss + 0.5 * penalty.factor * squared
             if not math.isfinite(most):  # gradients of examples that overflow: as bad as a loss that does
                 return Evaluated(math.inf, results)
-            fits, assumed = most <= limit, self.addend
-            self.addend = max(most, 1e-30)
+            fits, assumed = most <= limit, self._addend
+            self._addend = max(most, 1e-30)
             if (fits and most >= assumed * 2.0**-_LOSS_BITS) or not most:
                 return Evaluated(value, results)
             self.evaluations_repeated += 1
 
     def _grid(self) -> tuple[float, float]:
         """Return the grid of the next sums, and the largest addend that fits."""
-        room = math.frexp(self.addend)[1] + _GROWTH_BITS
+        room = math.frexp(self._addend)[1] + _GROWTH_BITS
         bits = max(0, (self._blocks.n_blocks - 1).bit_length())
         return 2.0 ** (room + bits - _INT_BITS), 2.0**room
 

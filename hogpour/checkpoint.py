@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.algos.lbfgs import Start
 from hogpour.config import Job, job_from, job_to_dict
 from hogpour.data import Encoding
 from hogpour.errors import ConfigError, InputError, LayoutError, ResourceError
@@ -53,6 +54,8 @@ class TrainingState:
     block_replicas: int
     rows: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     """Optimiser rows by name in the live segment, such as ``velocity.0``; (n,) each."""
+    start: Start | None = None
+    """Where a batch method stands; only in snapshots."""
 
 
 def check_writable(path: str) -> None:

@@ -100,7 +100,7 @@ class Founding:
         for shard, (params, rows, clock) in enumerate(origin.shards):
             server.open(shard, params, rows, start=bounds[shard], clock=clock)
         blocks = Blocks(self._n, job.batch, ready.block_replicas, job.epochs, job.algorithm.batch_blocks)
-        self._batches = self._make_batches(job, blocks) if isinstance(job.algorithm, Sandblaster) else None
+        self._batches = self._make_batches(job, blocks, stored) if isinstance(job.algorithm, Sandblaster) else None
         ledger: Ledger | Batch
         if self._batches is not None:
             ledger = self._batches.ledger
@@ -223,9 +223,14 @@ class Founding:
                 saving.cancel()
                 await asyncio.wait([saving])
 
-    def _make_batches(self, job: Job, blocks: Blocks) -> Batches:
+    def _make_batches(self, job: Job, blocks: Blocks, stored: snapshot.Snapshot | None) -> Batches:
         scheme = job.algorithm
         assert isinstance(scheme, Sandblaster)
+        start = None
+        if stored is not None and isinstance(before := stored.meta.job.algorithm, Sandblaster):
+            # Of another objective, value and gradient mean nothing: it begins anew, at the same point.
+            same = (before.l2, before.l2_tensors) == (scheme.l2, scheme.l2_tensors)
+            start = stored.state.start if same else None
         return Batches(
             blocks,
             scheme.rules,
@@ -237,6 +242,7 @@ class Founding:
             log=lambda line: self._notify(Notice("member", line)),
             fail=lambda reason: self.coordinator.fail(reason),
             told=self._told_iteration,
+            start=start,
         )
 
     def _told_iteration(self, iteration: Iteration) -> None:
@@ -297,6 +303,7 @@ class Founding:
                     examples=examples,
                     n=self._n,
                     block_replicas=self.ready.block_replicas,
+                    start=self._batches.newest.state if self._batches is not None and self._batches.newest else None,
                 )
                 folder = await self._on_thread(self._writer.commit, state)
             except ResourceError as error:

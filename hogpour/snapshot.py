@@ -24,13 +24,14 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.algos.lbfgs import Start
 from hogpour.checkpoint import TrainingState
 from hogpour.config import Job, job_from, job_to_dict
 from hogpour.data import Encoding
@@ -203,6 +204,7 @@ class Writer:
             "clocks": [self._clocks[number] for number in range(shards)],
             "digests": self._digests,
             "training": {name: getattr(state, name) for name in (*_COUNTS, "pending")},
+            "batch": None if state.start is None else asdict(state.start),
         }
         text = _canonical(words)
         with self._writing():
@@ -300,9 +302,22 @@ def _read(disk: Disk, place: Path) -> Snapshot:
         training = words["training"]
         state = TrainingState(
             pending=tuple((int(ticket), int(examples)) for ticket, examples in training["pending"]),
+            start=_start(words.get("batch")),
             **{name: int(training[name]) for name in _COUNTS},
         )
         return Snapshot(place, meta, tuple(words["clocks"]), state, (), digests, disk)
+
+
+def _start(words: Mapping[str, Any] | None) -> Start | None:
+    """Return where a batch method stood; raises what wrong words raise."""
+    if words is None:
+        return None
+    numbers = {name: int(words[name]) for name in ("iteration", "evaluation")}
+    slots = tuple(int(slot) for slot in words["slots"])
+    if min(*numbers.values(), *slots, 0) < 0 or len(set(slots)) != len(slots):
+        raise LayoutError(f"iteration {numbers['iteration']}, evaluation {numbers['evaluation']}, pairs {slots}: "
+                          "expected 0 or more, and each pair once")  # fmt: skip
+    return Start(value=float(words["value"]), addend=float(words["addend"]), slots=slots, **numbers)
 
 
 @contextmanager

@@ -125,6 +125,10 @@ class Start:
     value: float
     slots: tuple[int, ...]
     """Pairs of the history, the oldest first."""
+    evaluation: int = 0
+    """Evaluations that were made; known to whoever drives."""
+    addend: float = 1.0
+    """The largest magnitude in what the last one's sums were made of; the same."""
 
 
 @dataclass(frozen=True, slots=True)

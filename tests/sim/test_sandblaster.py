@@ -73,3 +73,15 @@ def test_nodes_that_die_in_the_middle_of_a_batch_change_nothing(seed: int) -> No
     )  # fmt: skip
     assert report.outcome == "finished"
     assert found == serial()
+
+
+@pytest.mark.parametrize("at_s", [2.05, 3.3])
+def test_a_first_node_that_is_killed_goes_on_from_its_last_iteration(at_s: float) -> None:
+    job = job_of(3, save="model.safetensors", save_every_s=0.4)
+    report, found, simulation = run(job, resume=True, death=(Death(at_s=at_s, nodes=(0,), back_s=1.0),), replicas=2)
+    said = [happening.text for happening in report.happenings]
+    assert "begins again from its snapshot" in said
+    again = said.index("begins again from its snapshot")
+    assert [int(text.split()[1][:-1]) for text in said[again:] if text.startswith("iteration")][0] > 0
+    assert report.outcome == "finished"
+    assert found == serial()

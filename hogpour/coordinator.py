@@ -170,8 +170,7 @@ class Coordinator:
         if self.warming and self._warm(now):
             self.warming = False
             self._log("warm start is over: all replicas compute")
-        if self.ledger.finished:
-            self._end("finish", "")
+        self._look_for_end()
         self._accounts.measure(now)
         self._placement.tick()
         self.gatekeeper.tick()
@@ -311,8 +310,7 @@ class Coordinator:
             return self._lease_batch(self.batches, member, message)
         assert isinstance(self.ledger, Ledger)
         self._accounts.finish(member.node, self.ledger.finish(member.node, message.done))
-        if self.ledger.finished:
-            self._end("finish", "")  # now, not at the next tick: whoever is told so asks next whether it was all
+        self._look_for_end()
         if self.command != "run" or member.leaving or self.ledger.finished:
             return Reply(Leased([], True))
         if self.warming and member.node != self._warmer:
@@ -325,6 +323,7 @@ class Coordinator:
                                 f"{len(message.losses)} losses, and has {message.replicas} replicas")  # fmt: skip
         losses = dict(zip(message.done, message.losses, strict=True))
         self._accounts.finish(member.node, batches.finish(member.node, losses))
+        self._look_for_end()
         if not self._leases(member):
             return Reply(Leased([], True))
         return self._granted(batches, member, message) if message.want else Reply(Leased([], False))
@@ -335,7 +334,13 @@ class Coordinator:
         tickets = await batches.grant(
             member.node, message.holds, message.want, message.replicas, patience_s, lambda: self._leases(member)
         )
+        self._look_for_end()
         return Reply(Leased(tickets, not self._leases(member)))
+
+    def _look_for_end(self) -> None:
+        """End a run that is finished: now, not at the next tick. Whoever is told so asks next whether it was all."""
+        if self.ledger.finished:
+            self._end("finish", "")
 
     def _leases(self, member: Member) -> bool:
         """Whether a member may still be given portions."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import hogpour as hp
 from hogpour.shards import cut
 from hogpour.sim.material import material_of
 from hogpour.sim.report import Report
-from hogpour.sim.scenario import Death, Link, Scenario, Slow
+from hogpour.sim.scenario import Death, Join, Link, ReplicaDeath, Scenario, Slow
 from hogpour.sim.simulation import Simulation
 from tests.batch_ruler import minimise
 
@@ -35,11 +37,20 @@ def job_of(shards: int = 1, **changes: Any) -> hp.Job:
 _FIELDS = ("blocks", "l2", "l2_tensors", "memory", "iterations", "gradient", "decrease", "copies", "seconds")
 
 
-def run(job: hp.Job, **scenario: Any) -> tuple[Report, bytes, Simulation]:
-    simulation = Simulation(job, Scenario(**{"nodes": 1, "look_every_s": 1e6, "compute": hp.Compute(mean_s=0.01)} | scenario))
+def run(job: hp.Job, **scenario: Any) -> tuple[Report, bytes]:
+    """A run, and the bytes of the parameters at its end."""
+    wanted = {"nodes": 1, "look_every_s": 1e6, "compute": hp.Compute(mean_s=0.01)}
+    simulation = Simulation(job, Scenario(**wanted | scenario))
     report = simulation.run()
     count = len(cut(simulation.material.params.size, job.cluster.shard_bytes)) - 1
-    return report, b"".join(simulation.shard(k).params.tobytes() for k in range(count)), simulation  # type: ignore[union-attr]
+    shards = [simulation.shard(k) for k in range(count)]
+    return report, b"".join(shard.params.tobytes() for shard in shards if shard is not None)
+
+
+def iterations(report: Report) -> list[tuple[float, str]]:
+    """When the first node spoke of an iteration, and what it said."""
+    said = ((happening.seconds, happening.text) for happening in report.happenings)
+    return [(at_s, text) for at_s, text in said if text.startswith("iteration")]
 
 
 @cache
@@ -56,21 +67,45 @@ def test_one_node_is_serial_lbfgs(shards: int) -> None:
 
 
 @pytest.mark.parametrize("copies", [True, False])
-@pytest.mark.parametrize(("nodes", "serving", "replicas", "shards"), [(2, 0, 1, 1), (3, 0, 4, 3), (3, 2, 2, 9), (5, 1, 3, 2)])
-def test_any_number_of_nodes_replicas_and_shards_is(nodes: int, serving: int, replicas: int, shards: int, copies: bool) -> None:
-    job = job_of(shards, copies=copies)
-    report, found, _ = run(job, nodes=nodes, serving=serving, replicas=replicas)
+@pytest.mark.parametrize(
+    ("nodes", "serving", "replicas", "shards"), [(2, 0, 1, 1), (3, 0, 4, 3), (3, 2, 2, 9), (5, 1, 3, 2)]
+)
+def test_any_number_of_nodes_replicas_and_shards_is(
+    nodes: int, serving: int, replicas: int, shards: int, copies: bool
+) -> None:
+    report, found = run(job_of(shards, copies=copies), nodes=nodes, serving=serving, replicas=replicas)
     assert report.outcome == "finished"
     assert found == serial()
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_nodes_that_die_in_the_middle_of_a_batch_change_nothing(seed: int) -> None:
-    death = Death(every_s=1.5, fraction=0.4, back_s=2.0)
-    report, found, simulation = run(
-        job_of(3), nodes=4, replicas=2, seed=seed, death=(death,), compute=hp.Compute(distribution="exponential", mean_s=0.02),
-        link=Link(jitter_s=0.005, reset_every_s=0.5),
+EXPONENTIAL = hp.Compute(distribution="exponential", mean_s=0.02)
+
+
+def deadly(seed: int) -> tuple[Report, bytes]:
+    """Four nodes, of which more than a third is killed again and again, on a network that breaks; a replica, too."""
+    death = Death(every_s=0.3, fraction=0.4, back_s=0.3)
+    return run(
+        job_of((1, 2, 3, 5, 9)[seed % 5]), nodes=4, replicas=1 + seed % 4, seed=seed, death=(death,), compute=EXPONENTIAL,
+        replica_death=(ReplicaDeath(every_s=0.7, node=0),), link=Link(jitter_s=0.005, reset_every_s=0.5),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nodes_that_die_in_the_middle_of_a_batch_change_nothing(seed: int) -> None:
+    report, found = deadly(seed)
+    assert report.outcome == "finished"
+    assert report.deaths > 5
+    assert report.repeated > 0
+    assert found == serial()
+
+
+def test_servers_that_come_and_go_change_nothing() -> None:
+    leave = Death(at_s=1.4, nodes=(1,), kind="leave")
+    report, found = run(
+        job_of(9), nodes=2, serving=1, join=(Join(at_s=0.9, serving=True),), death=(leave,), replicas=2
+    )
+    said = [happening.text for happening in report.happenings]
+    assert "node 2 (10.0.0.1:7000) left" in said
     assert report.outcome == "finished"
     assert found == serial()
 
@@ -78,10 +113,50 @@ def test_nodes_that_die_in_the_middle_of_a_batch_change_nothing(seed: int) -> No
 @pytest.mark.parametrize("at_s", [2.05, 3.3])
 def test_a_first_node_that_is_killed_goes_on_from_its_last_iteration(at_s: float) -> None:
     job = job_of(3, save="model.safetensors", save_every_s=0.4)
-    report, found, simulation = run(job, resume=True, death=(Death(at_s=at_s, nodes=(0,), back_s=1.0),), replicas=2)
-    said = [happening.text for happening in report.happenings]
-    assert "begins again from its snapshot" in said
-    again = said.index("begins again from its snapshot")
-    assert [int(text.split()[1][:-1]) for text in said[again:] if text.startswith("iteration")][0] > 0
+    report, found = run(job, resume=True, death=(Death(at_s=at_s, nodes=(0,), back_s=1.0),), replicas=2)
+    again = next(h.seconds for h in report.happenings if h.text == "begins again from its snapshot")
+    numbers = [int(text.split()[1][:-1]) for at_s, text in iterations(report) if at_s > again]
+    assert numbers[0] > 0
     assert report.outcome == "finished"
     assert found == serial()
+
+
+def batch_s(*, copies: bool, slow: float) -> float:
+    """Seconds of an iteration of eight nodes, of which one is slower."""
+    rng = np.random.default_rng(1)
+    data = hp.arrays(rng.random((1280, 8), np.float32), rng.integers(0, 3, 1280), validation=0.0)
+    slowed = Slow(at_s=0.0, for_s=1e6, nodes=(3,), times=slow)
+    job = job_of(2, data=data, blocks=128, copies=copies, epochs=8)
+    report, _ = run(job, nodes=8, join_spread_s=0.0, slow=(slowed,))
+    at = [at_s for at_s, text in iterations(report) if text.endswith("step 1")]
+    return median(b - a for a, b in pairwise(at[2:]))
+
+
+def test_copies_make_a_straggler_cheap() -> None:
+    alike, helped, alone = batch_s(copies=True, slow=1), batch_s(copies=True, slow=10), batch_s(copies=False, slow=10)
+    assert helped <= 1.25 * alike
+    assert alone > helped
+
+
+def test_epochs_bound_the_evaluations_and_the_best_point_stays() -> None:
+    job = job_of(2, epochs=9)  # the eighth iteration needs two of them
+    report, found = run(job, nodes=2)
+    params, values = minimise(material_of(job))
+    assert len(values) == len(iterations(report))
+    assert found == params.tobytes()
+    assert [h.text for h in report.happenings if h.text.startswith("ends")] == ["ends: finished"] * 2
+
+
+def test_an_objective_that_is_not_finite_at_the_beginning_ends_the_run() -> None:
+    x = np.full((N, 8), 3e38, np.float32)
+    data = hp.arrays(x, np.arange(N) % 3, validation=0.0)
+    report, _ = run(job_of(1, data=data, model=[hp.Linear(10), hp.Relu(), hp.Linear(3)]), nodes=2)
+    assert report.outcome == "failed"
+    assert "the objective is not finite at the first point" in report.error
+
+
+def test_more_blocks_than_examples_are_one_for_each_batch() -> None:
+    job = job_of(3, blocks=1000, epochs=6)
+    report, found = run(job, nodes=3)
+    assert found == minimise(material_of(job))[0].tobytes()
+    assert report.outcome == "finished"

@@ -50,10 +50,10 @@ class Sealed:
     """Number of the landing that the first of these gradients was computed on."""
     scale: float
     """Factor of the learning-rate schedule."""
-    loss: float
-    """Sum of the losses of the examples in the gradients; where batch methods ask for it."""
     tickets: tuple[int, ...]
     """Blocks whose last gradient is in this or an earlier push of this replica. One may be named twice."""
+    loss: float = 0.0
+    """Batch methods: the sum of the losses of the examples in the gradients."""
 
 
 class Accrual:
@@ -173,8 +173,8 @@ def sealed(words: npt.NDArray[np.int64], tickets: npt.NDArray[np.int64], replica
                     int(line[_SEALED_COUNT]),
                     int(line[_SEALED_LANDING]),
                     float(line[_SCALE].view(np.float64)),
-                    float(line[_SEALED_LOSS].view(np.float64)),
                     tuple(tickets[replica, buffer, :n_tickets].tolist()),
+                    float(line[_SEALED_LOSS].view(np.float64)),
                 )
             )
     found.sort(key=lambda s: s.sequence)

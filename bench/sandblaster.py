@@ -1,0 +1,324 @@
+"""What does L-BFGS over shards and nodes cost, and when is it worth it?
+
+Against SciPy's L-BFGS-B on the same objective with the same kernels; what passes the coordinator and the wire; a slow
+node, with and without copies of its blocks; and, in virtual time, Downpour with Adagrad at equal numbers of machines
+(Dean et al. 2012, figure 5).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+import hogpour as hp
+from bench.harness import ROOT, Report, Table, one_thread, spread
+from hogpour.algos.lbfgs import Iteration
+from hogpour.algos.sandblaster import penalty
+from hogpour.batches import Batches
+from hogpour.founding import Founding
+from hogpour.sim.material import Material, material_of
+from hogpour.sim.scenario import Link, Slow
+
+__all__ = ["add_arguments", "measure"]
+
+DATA = ROOT.parent / "shared" / "data"
+BATCH, L2 = 256, 1e-4
+MEMORY = 10
+TARGET = 1e-6
+"""Of the optimum, relatively: what the time to it is measured to."""
+
+MACHINES = (1, 4, 16, 64)
+ACCURACY = 0.92
+RATES = (0.02, 0.05, 0.1)
+"""Of Adagrad; each number of machines has the best one, as in the paper's figure."""
+
+EXAMPLE_S = 0.002
+"""Virtual seconds of an example's gradient."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this bench's own options."""
+    parser.add_argument("--evaluations", type=int, default=100, help="of each timed run")
+    parser.add_argument("--converge", type=int, default=3000, help="evaluations that SciPy may take for the optimum")
+    parser.add_argument("--examples", type=int, default=60_000, help="of Fashion-MNIST that are timed")
+    parser.add_argument("--only", choices=("scipy", "traffic", "straggler", "machines"), help="one table only")
+
+
+def measure(options: argparse.Namespace) -> Report:
+    """Measure all four."""
+    report = Report([])
+    parts: dict[str, Callable[[], tuple[Table, list[str]]]] = {
+        "scipy": lambda: against_scipy(options.examples, options.evaluations, options.converge, options.rounds or 3),
+        "traffic": traffic,
+        "straggler": straggler,
+        "machines": machines,
+    }
+    for name in (options.only,) if options.only else parts:
+        table, notes = parts[name]()
+        report.tables.append(table)
+        report.notes += notes
+    return report
+
+
+# -- against SciPy
+
+
+def against_scipy(examples: int, evaluations: int, converge: int, rounds: int) -> tuple[Table, list[str]]:
+    """Time evaluations and the way to the optimum, in turns."""
+    folder = DATA / "fashion-mnist"
+    data = hp.load(folder / "train-images-idx3-ubyte.gz", folder / "t10k-images-idx3-ubyte.gz")
+    data = hp.arrays(data.train.x[:examples], data.train.y[:examples], data.test.x, data.test.y)
+    material = material_of(job_of(data, evaluations, 1))
+    with one_thread():
+        objective = Objective(material)
+        optimum = objective.minimise(converge)
+        goal = optimum[-1][1] * (1 + TARGET)
+        contenders: dict[str, Callable[[], list[tuple[float, float]]]] = {
+            "SciPy": lambda: objective.minimise(evaluations),
+            "ours, 1 replica": lambda: ours(job_of(data, evaluations, 1)),
+            "ours, 2 replicas": lambda: ours(job_of(data, evaluations, 2)),
+            "ours, 2 nodes of 1": lambda: ours(job_of(data, evaluations, 1), nodes=2),
+        }
+        samples: dict[str, list[float]] = {name: [] for name in contenders}
+        for turn in range(rounds):
+            for name in list(contenders)[:: 1 if turn % 2 == 0 else -1]:
+                points = contenders[name]()
+                samples[name].append((points[-1][0] - points[0][0]) / (len(points) - 1))
+        finals = {
+            "SciPy": optimum,
+            "ours, 1 replica": ours(job_of(data, converge, 1)),
+            "ours, 2 replicas": ours(job_of(data, converge, 2)),
+        }
+    table = Table(
+        f"softmax regression on Fashion-MNIST, {examples:,} images, L2 {L2:g}, batches of {BATCH}",
+        ("contender", "ms_an_iteration", "p10", "p90", "of_scipy", "times_one_replica", "iterations", "above_optimum",
+         "s_to_1e-6"),
+    )  # fmt: skip
+    best = min(value for points in finals.values() for _, value in points)
+    scipy, one = median(samples["SciPy"]), median(samples["ours, 1 replica"])
+    for name, seconds in samples.items():
+        told = spread(seconds)
+        row: dict[str, Any] = {"contender": name, "ms_an_iteration": 1e3 * told.median, "p10": 1e3 * told.p10,
+                               "p90": 1e3 * told.p90, "of_scipy": told.median / scipy}  # fmt: skip
+        if name.startswith("ours"):
+            row["times_one_replica"] = one / told.median
+        if name in finals:
+            points = finals[name]
+            row |= {"iterations": len(points) - 1, "above_optimum": points[-1][1] / best - 1,
+                    "s_to_1e-6": next((at - points[0][0] for at, value in points if value <= goal), None)}  # fmt: skip
+        table.add(**row)
+    return table, [
+        f"an iteration is what passed from the first to the last of {evaluations} evaluations, by the number of "
+        "iterations; both take one evaluation for most of them",
+        f"above_optimum: relative, of the last iteration of at most {converge} evaluations against the best of all; "
+        "SciPy's parameters are float64, rounded for each evaluation, ours float32",
+    ]
+
+
+def job_of(data: Any, evaluations: int, replicas: int) -> hp.Job:
+    scheme = hp.Sandblaster(l2=L2, memory=MEMORY, gradient=0.0, decrease=0.0)
+    return hp.Job(data=data, model=[hp.Linear(10)], algorithm=scheme, epochs=evaluations, batch=BATCH,
+                  replicas=replicas, save="")  # fmt: skip
+
+
+class Objective:
+    """The objective on one thread, by the kernels that replicas use."""
+
+    def __init__(self, material: Material) -> None:
+        self.material, self.n = material, len(material.x)
+        self.w = material.params.copy()
+        self.penalty = penalty(material.job.algorithm, material.network.spec)  # type: ignore[arg-type]
+        self.rows = material.x.reshape(self.n, -1)
+        self.workspaces = {size: material.network.workspace(size, self.w) for size in {BATCH, self.n % BATCH} - {0}}
+
+    def __call__(self, x: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        from hogpour.layers.batch import gather_rows
+
+        self.w[:] = x
+        total, loss, order = np.zeros(x.size), 0.0, np.arange(self.n)
+        for start in range(0, self.n, BATCH):
+            size = min(BATCH, self.n - start)
+            workspace = self.workspaces[size]
+            gather_rows(self.rows, order, start, workspace.x.reshape(-1, size))
+            workspace.forward()
+            labels = self.material.y[start : start + size]
+            loss += float(self.material.job.loss.apply(workspace.scores, labels, workspace.d_scores)[0])
+            workspace.backward()
+            total += (size / self.n) * workspace.grad
+        value = loss / self.n
+        for start, stop in self.penalty.ranges:
+            value += 0.5 * self.penalty.factor * float(x[start:stop] @ x[start:stop])
+            total[start:stop] += self.penalty.factor * x[start:stop]
+        return value, total
+
+    def minimise(self, evaluations: int) -> list[tuple[float, float]]:
+        """Return when each iteration was done, and its value."""
+        from scipy.optimize import minimize
+
+        start = self.material.params.astype(np.float64)
+        points = [(time.perf_counter(), self(start)[0])]
+        minimize(self, start, jac=True, method="L-BFGS-B",
+                 callback=lambda intermediate_result: points.append((time.perf_counter(), intermediate_result.fun)),
+                 options={"maxcor": MEMORY, "maxfun": evaluations, "maxiter": 10**6, "ftol": 0, "gtol": 1e-9},
+                 )  # fmt: skip
+        return points
+
+
+def ours(job: hp.Job, nodes: int = 1) -> list[tuple[float, float]]:
+    """Train in this process and its replicas; return when each iteration was done, and its value."""
+    points: list[tuple[float, float]] = []
+    with _watched(lambda iteration: points.append((time.perf_counter(), iteration.value))):
+        asyncio.run(_train(job, nodes))
+    return points
+
+
+async def _train(job: hp.Job, nodes: int) -> None:
+    first = hp.Node(job, listen="127.0.0.1:0" if nodes > 1 else "", token=b"of the bench" if nodes > 1 else b"")
+    async with first:
+        others = [hp.Node(join=first.address, token=b"of the bench", changes={"data": job.data, "replicas": 1})
+                  for _ in range(nodes - 1)]  # fmt: skip
+        for other in others:
+            await other.__aenter__()
+        await first.model()
+        for other in others:
+            await other.__aexit__(None, None, None)
+
+
+@contextmanager
+def _watched(told: Callable[[Iteration], None]) -> Iterator[None]:
+    """Hear of each iteration of whatever trains in this process."""
+    before = Founding._told_iteration
+    Founding._told_iteration = lambda self, iteration: told(iteration)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Founding._told_iteration = before  # type: ignore[method-assign]
+
+
+# -- what passes
+
+
+def traffic() -> tuple[Table, list[str]]:
+    """Count what an iteration sends, with few parameters and with many."""
+    table = Table(
+        "what an iteration sends: 2 nodes, 64 examples in 8 blocks, m = 5",
+        ("parameters", "shards", "iterations", "evaluations", "programs_kB", "fetches_a_node_and_evaluation",
+         "other_MB_an_evaluation"),
+    )  # fmt: skip
+    for hidden in (12, 12_580):
+        rng = np.random.default_rng(0)
+        data = hp.arrays(rng.random((64, 784), np.float32), rng.integers(0, 10, 64), validation=0.0)
+        scheme = hp.Sandblaster(memory=5, blocks=8, gradient=0.0, decrease=0.0)
+        job = hp.Job(data=data, model=[hp.Linear(hidden), hp.Tanh(), hp.Linear(10)], algorithm=scheme, epochs=6,
+                     batch=8, save="")  # fmt: skip
+        table.add(**_counted(job))
+    return table, ["programs: what the coordinator sends to servers and what they answer, encoded, a program of each "
+                   "server; blocks leased and losses reported come to it, some 100 bytes each; other: parameters and "
+                   "gradients between nodes"]  # fmt: skip
+
+
+def _counted(job: hp.Job) -> dict[str, Any]:
+    encoded: list[int] = []
+    ask = Batches._ask
+
+    async def counting(self: Batches, address: str, operate: Any) -> Any:
+        answer = await ask(self, address, operate)
+        encoded.append(len(msgspec.msgpack.encode(operate)) + len(msgspec.msgpack.encode(answer)))
+        return answer
+
+    iterations: list[Iteration] = []
+    Batches._ask = counting  # type: ignore[method-assign]
+    try:
+        with _watched(iterations.append):
+            simulation = hp.Simulation(job, hp.Scenario(nodes=2, join_spread_s=0.0, link=Link(delay_s=0, bandwidth=0),
+                                                        compute=hp.Compute(mean_s=1.0), look_every_s=1e6))  # fmt: skip
+            report = simulation.run()
+    finally:
+        Batches._ask = ask  # type: ignore[method-assign]
+    evaluations, n = iterations[-1].state.evaluation, simulation.material.network.spec.n
+    other = simulation.stations[1].lives[0].federation
+    assert other is not None
+    fetches = other.standing.link.fetches  # type: ignore[union-attr]
+    made = iterations[-1].number
+    return {"parameters": n, "shards": len(other._map.owners), "iterations": made, "evaluations": evaluations,
+            "programs_kB": sum(encoded) / made / 1e3, "fetches_a_node_and_evaluation": fetches / evaluations,
+            "other_MB_an_evaluation": report.bytes / evaluations / 1e6}  # fmt: skip
+
+
+# -- a slow node
+
+
+def straggler() -> tuple[Table, list[str]]:
+    """Slow one of eight nodes down, with and without copies."""
+    table = Table("8 nodes of one replica, one 10 times slower: virtual seconds of an evaluation, 4 portions a block",
+                  ("blocks", "alike", "slow_with_copies", "slow_without", "times_with", "times_without"))  # fmt: skip
+    for blocks in (64, 128, 256):
+        alike, helped, alone = (
+            _batch_s(blocks, copies=copies, slow=slow) for copies, slow in ((True, 1.0), (True, 10.0), (False, 10.0))
+        )
+        table.add(blocks=blocks, alike=alike, slow_with_copies=helped, slow_without=alone, times_with=helped / alike,
+                  times_without=alone / alike)  # fmt: skip
+    return table, ["medians of the iterations that took one evaluation; a portion of 5 examples takes 10 virtual ms"]
+
+
+def _batch_s(blocks: int, *, copies: bool, slow: float) -> float:
+    rng, n = np.random.default_rng(1), 20 * blocks
+    data = hp.arrays(rng.random((n, 8), np.float32), rng.integers(0, 3, n), validation=0.0)
+    scheme = hp.Sandblaster(memory=4, l2=0.01, blocks=blocks, copies=copies)
+    job = hp.Job(data=data, model=[hp.Linear(10), hp.Sigmoid(), hp.Linear(3)], algorithm=scheme, epochs=16, batch=5,
+                 save="")  # fmt: skip
+    scenario = hp.Scenario(nodes=8, join_spread_s=0.0, compute=hp.Compute(mean_s=0.01), look_every_s=1e6,
+                           slow=(Slow(at_s=0.0, for_s=1e6, nodes=(3,), times=slow),))  # fmt: skip
+    report = hp.Simulation(job, scenario).run()
+    at = [h.seconds for h in report.happenings if h.text.startswith("iteration") and h.text.endswith("step 1")]
+    return median(b - a for a, b in pairwise(at[2:]))
+
+
+# -- equal numbers of machines
+
+
+def machines() -> tuple[Table, list[str]]:
+    """Wait for an accuracy, by both of DistBelief's algorithms."""
+    from bench._papers.runs import Size, prepare
+
+    size = Size(examples=6000, tests=2000)
+    table = Table(
+        f"{size.words}: virtual seconds to accuracy {ACCURACY}, {EXAMPLE_S * 1e3:g} ms an example, 1 Gbit/s",
+        ("machines", "downpour_adagrad", "rate", "sandblaster", "times", "downpour_MB", "sandblaster_MB"),
+    )
+    for count in MACHINES:
+        found = []
+        for rate in RATES:
+            scheme = hp.Downpour(n_push=1, n_fetch=1, optimiser=hp.Adagrad(rate))
+            found.append((rate, _time_to(prepare, scheme, count, 16, 12, size)))
+        rate, (first, sent) = min(found, key=lambda one: one[1][0] or float("inf"))
+        scheme = hp.Sandblaster(blocks=256, l2=0.0)
+        second, also = _time_to(prepare, scheme, count, 24, 60, size)
+        table.add(machines=count, downpour_adagrad=first, rate=rate, sandblaster=second,
+                  times=second / first if first and second else None, downpour_MB=sent,
+                  sandblaster_MB=also)  # fmt: skip
+    return table, [
+        "the paper's figure 5: Downpour with Adagrad needs the fewest machines for any time; L-BFGS goes on gaining",
+        f"rate: of Adagrad, the best of {', '.join(map(str, RATES))} for each number of machines; minibatches of 16, "
+        "portions of 24; MB: sent until the end of the run",
+    ]
+
+
+def _time_to(
+    prepare: Any, scheme: Any, count: int, batch: int, epochs: int, size: Any
+) -> tuple[float | None, float]:
+    compute = hp.Compute(distribution="log_normal", mean_s=EXAMPLE_S * batch, sigma=0.3)
+    report = prepare(scheme, workers=count, batch=batch, epochs=epochs, seed=0, size=size, compute=compute,
+                     link=Link(), join_spread_s=0.0,
+                     look_every_s=max(0.05, EXAMPLE_S * size.examples * epochs / count / 400)).run()  # fmt: skip
+    return report.time_to(ACCURACY), report.bytes / 1e6

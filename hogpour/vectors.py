@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.algos.exact import WORDS, add_rounded, combine, exact_dot, largest, settle
+from hogpour.algos.exact import WORDS, add_rounded, combine, exact_dot, largest, settle_sums
 from hogpour.errors import RequestFailed
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.wire.base import Message
@@ -22,7 +22,7 @@ from hogpour.net.wire.push import REPEATED, Pushed
 from hogpour.server import Running, Server
 from hogpour.shard import Shard, Vector
 
-__all__ = ["Vectors"]
+__all__ = ["Program", "Vectors"]
 
 Floats = npt.NDArray[np.float32]
 Moved = Sequence[tuple[Vector, Vector]]
@@ -94,7 +94,7 @@ class Vectors:
         if moved is None:
             return None
         self._sequence[shard.number] = operate.sequence
-        program = _Program(shard, operate.program, moved)
+        program = Program(shard, operate.program, moved)
         return self._server.run(shard, program, lambda: Reply(Operated([shard.number], program.words, program.largest)))
 
     # -- gradients
@@ -170,7 +170,7 @@ class _Addition:
         self._sums.most = max(self._sums.most, most)
 
 
-class _Program:
+class Program:
     """A program on one shard.
 
     Attributes:
@@ -215,14 +215,15 @@ class _Program:
         shard.sums.begin(work.number, *work.factors)
         shard.clock = work.number
 
-    def _settle(self, work: Work) -> None:
+    def settle(self, work: Work) -> None:
+        """Put the sums of an evaluation into a vector."""
         sums: _Sums | None = self._shard.sums
         if sums is None or sums.number != work.number:
             raise RequestFailed("wrong", f"shard {self._shard.number}: has no sums of evaluation {work.number}")
         out, params = (self._vectors[k] for k in work.vectors)
-        settle(out, sums.total, sums.grid, 0.0, params)
+        settle_sums(out, sums.total, sums.grid, 0.0, params)
         for part in self._parts(work):
-            settle(out[part], sums.total[part], sums.grid, work.factors[0], params[part])
+            settle_sums(out[part], sums.total[part], sums.grid, work.factors[0], params[part])
         self.largest.append(sums.most)
 
     def _parts(self, work: Work) -> list[slice]:
@@ -234,12 +235,12 @@ class _Program:
         return [slice(a, b) for a, b in parts if a < b]
 
 
-_DO: dict[int, Callable[[_Program, Work], None]] = {
-    COMBINE: _Program._combine,
-    DOT: _Program._dot,
-    LARGEST: _Program._largest,
-    OPEN: _Program._open,
-    SETTLE: _Program._settle,
+_DO: dict[int, Callable[[Program, Work], None]] = {
+    COMBINE: Program._combine,
+    DOT: Program._dot,
+    LARGEST: Program._largest,
+    OPEN: Program._open,
+    SETTLE: lambda program, work: program.settle(work),
 }
 
 
@@ -249,7 +250,7 @@ def _rehearse() -> None:
     combine(a, [(1.0, a), (1.0, b)])
     exact_dot(a, b, np.zeros(WORDS, np.int64))
     total = np.zeros(32, np.int64)
-    settle(a, total, 1.0, 1.0, b)
+    settle_sums(a, total, 1.0, 1.0, b)
     received = np.frombuffer(bytes(128), np.float32)  # what comes over the wire is read only
     for addend in (a, received):
         largest(addend)

@@ -25,7 +25,7 @@ from numba import njit
 
 from hogpour.spec import ALIGNMENT
 
-__all__ = ["WORDS", "add_rounded", "combine", "exact_dot", "largest", "settle", "value_of"]
+__all__ = ["WORDS", "add_rounded", "combine", "exact_dot", "largest", "settle_sums", "value_of"]
 
 _LIMBS = 20
 """Of 32 bits each, kept in int64, so that 2^30 additions need no carry. A line of products of float32 is a multiple of
@@ -157,7 +157,7 @@ def add_rounded(total, addend, per_grid):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def settle(out, total, grid, decay, params):  # type: ignore[no-untyped-def]
+def settle_sums(out, total, grid, decay, params):  # type: ignore[no-untyped-def]
     """out = total grid + decay params: the sum of what was added, and L2's part of the gradient, rounded once."""
     if decay == 0.0:
         for k in range(total.size):

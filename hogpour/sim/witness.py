@@ -14,6 +14,7 @@ by other means than the code that it watches, and writes down where the two disa
     maps            epochs grow, and all who know an epoch know the same map
     gates           a step is of as many gradients as its gate asks for, none of them late where late ones are dropped,
                     and no origin computes further ahead than it may (``gate_books``)
+    batches         an evaluation is of every block, once; copies of a block are the same (``batch_books``)
     calm            where nothing was disturbed, nobody is declared dead
 
 A death may take what it takes: portions that are given out again are used twice at most as often as they were given
@@ -32,6 +33,8 @@ from typing import Any
 import numpy as np
 
 from hogpour.algos.exchange.elastic import Elastic
+from hogpour.batch import Batch
+from hogpour.batch_link import BatchLink
 from hogpour.gatekeeper import Gatekeeper
 from hogpour.held import Step
 from hogpour.link import Link
@@ -40,9 +43,11 @@ from hogpour.placement import Placement
 from hogpour.server import Server
 from hogpour.serving import Serving
 from hogpour.shard import Shard, Update
+from hogpour.sim.batch_books import BatchBooks
 from hogpour.sim.gate_books import GateBooks
 from hogpour.sim.loop import Loop
 from hogpour.tickets import Ledger
+from hogpour.vectors import Program, Vectors
 
 __all__ = ["Witness", "replaced"]
 
@@ -84,6 +89,7 @@ class Witness:
         self._holders: dict[int, int] = {}
         self._done: set[int] = set()
         self._gates = GateBooks(self._say)
+        self._batch = BatchBooks(self._say, lambda: self._placement.map.n_shards if self._placement else 0)
         self._maps: dict[int, Any] = {}  # epoch → map, of the newest run
         self._placement: Placement | None = None  # of the newest run
         self._newest: Any = None  # map that was seen
@@ -119,6 +125,10 @@ class Witness:
             (Ledger, "finish", self._on_finish),
             (Ledger, "take_back", self._on_take_back),
             (Membership, "expire", self._on_expire),
+            (Batch, "open", self._batch.on_open),
+            (Batch, "finish", self._batch.on_finish),
+            (Vectors, "_begin_sum", self._batch.on_begin_sum),
+            (Program, "settle", self._batch.on_settle),
         ):
             self._stack.enter_context(replaced(cls, name, self._seen(getattr(cls, name), look)))
         return self
@@ -150,7 +160,7 @@ class Witness:
             self._say(f"kept: the run has finished, and nobody has shards {missing}")
         for number, shard in shards.items():
             expected = self._begun.get(number, 0) + self._ticks.get(number, 0)
-            if shard.clock != expected:
+            if shard.clock != expected and not self._batch.used:  # else it counts evaluations
                 self._say(f"kept: shard {number} ends at clock {shard.clock}, {expected} updates were applied to it")
             ticks, pushed = float(shard.params.sum(dtype=np.float64)), self._sums.get(number, 0.0)
             if self._batches is not None and abs(ticks - pushed) > 1e-3 * self._gates.gated:
@@ -248,6 +258,8 @@ class Witness:
         self._gates.dropped(np.frombuffer(link._bytes[push.replica][push.buffer], np.float32))
 
     def _on_sealed(self, link: Link, push: Any, shard: int) -> None:
+        if isinstance(link, BatchLink):
+            return  # a sum counts by its block
         part = link._map.range(shard)
         payload = link._bytes[push.replica][push.buffer][4 * part.start : 4 * part.stop]
         self._sealed.setdefault((shard, link.node, push.replica, push.sequence), zlib.crc32(payload))

@@ -17,6 +17,7 @@ from hogpour.sim.material import material_of
 from hogpour.sim.report import Report
 from hogpour.sim.scenario import Death, Join, Link, ReplicaDeath, Scenario, Slow
 from hogpour.sim.simulation import Simulation
+from hogpour.sim.witness import Witness
 from tests.batch_ruler import minimise
 
 Floats = npt.NDArray[np.float32]
@@ -41,7 +42,11 @@ def run(job: hp.Job, **scenario: Any) -> tuple[Report, bytes]:
     """A run, and the bytes of the parameters at its end."""
     wanted = {"nodes": 1, "look_every_s": 1e6, "compute": hp.Compute(mean_s=0.01)}
     simulation = Simulation(job, Scenario(**wanted | scenario))
-    report = simulation.run()
+    with Witness(simulation.loop) as witness:
+        simulation.loop.after = witness.look
+        report = simulation.run()
+        witness.end(report.outcome == "finished", 0)
+    assert witness.violations == []
     count = len(cut(simulation.material.params.size, job.cluster.shard_bytes)) - 1
     shards = [simulation.shard(k) for k in range(count)]
     return report, b"".join(shard.params.tobytes() for shard in shards if shard is not None)

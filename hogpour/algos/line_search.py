@@ -4,8 +4,8 @@ Nocedal & Wright, Numerical Optimization, 2nd ed., algorithms 3.5 (bracket) and 
 safeguards (eq. 3.59). Dean et al. 2012 state no constants; c1 = 1e-4 and c2 = 0.9 are the usual ones.
 
 Near the optimum a decrease drowns in the rounding of float32 activations, and the first condition can no longer be
-judged. There a step also counts as good where the objective is not larger than before but for that noise, and the
-slopes say that it fell (the approximate Wolfe conditions of Hager & Zhang 2005, eq. 4.1 and 4.3).
+judged. There a step also counts as good where the objective is what it was but for that noise, and the slopes say that
+it fell (the approximate Wolfe conditions of Hager & Zhang 2005, eq. 4.1 and 4.3).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def search(value: float, slope: float, step: float, c1: float, c2: float) -> Sea
         finite = trial.value < math.inf and math.isfinite(g)
         if finite:
             decrease = trial.value <= value + c1 * step * slope
-            near = trial.value <= value + noise and (2 * c1 - 1) * slope >= g
+            near = abs(trial.value - value) <= noise and (2 * c1 - 1) * slope >= g
             if (decrease and abs(g) <= -c2 * slope) or (near and g >= c2 * slope):
                 return trial
         if high is None:

@@ -154,11 +154,16 @@ TROUBLE: dict[str, Any] = {
 
 
 @every_scheme
-def test_with_delay_loss_and_a_straggler_it_learns_and_a_seed_has_one_trace(name: str) -> None:
-    report, params = simulated(name, 12, **TROUBLE)
+def test_with_delay_loss_and_a_straggler_it_learns(name: str) -> None:
+    report, _ = simulated(name, 12, **TROUBLE)
     assert report.outcome == "finished"
     assert report.accuracy > 0.9
-    again, same = simulated(name, 12, **TROUBLE)
+
+
+@every_scheme
+def test_with_delay_loss_and_a_straggler_a_seed_has_one_trace(name: str) -> None:
+    report, params = simulated(name, 2, **TROUBLE)
+    again, same = simulated(name, 2, **TROUBLE)
     assert (report, params.tobytes()) == (again, same.tobytes())
 
 

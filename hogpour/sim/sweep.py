@@ -306,15 +306,16 @@ def _data() -> Any:
     return arrays(rng.random((_EXAMPLES, 7)).astype(np.float32), rng.integers(0, 8, _EXAMPLES), validation=0.0)
 
 
-_materials: dict[int, Material] = {}
+_materials: dict[tuple[int, Scheme], Material] = {}
 
 
 def _material(job: Job) -> Material:
-    """Return what nodes train; read once, since only the job's small numbers differ."""
-    layers = len(job.model)
-    if layers not in _materials:
-        _materials[layers] = material_of(job)
-    one = _materials[layers]
+    """Return what nodes train; made once for each model and scheme, which runs their kernels: compiled in virtual time
+    they would read the clock."""
+    key = len(job.model), job.algorithm
+    if key not in _materials:
+        _materials[key] = material_of(job)
+    one = _materials[key]
     return replace(
         one, job=replace(job, base="/"), replica=Counting, params=np.zeros_like(one.params), test=None
     )

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hogpour.algos.optim.nesterov import Nesterov
+from hogpour.algos.optim.sgd import Sgd
 from hogpour.config import Job
 from hogpour.sim import material as sim_material
 from hogpour.sim import sweep
@@ -17,6 +19,9 @@ from hogpour.sim.simulation import Simulation
 from hogpour.sim.sweep import run_seed, scenario_of
 
 SEEDS, AT_ONCE = 200, 20
+
+PULLED = {"pull", "added", "frozen pull", "riding", "rounds", "drain", "landed whole"}
+"""Safeguards of elastic exchanges."""
 
 
 @pytest.mark.slow
@@ -50,6 +55,24 @@ def test_seeds_differ_and_one_seed_is_the_same_again() -> None:
     first, again = run_seed(3), run_seed(3)
     assert first.report is not None
     assert first == again
+
+
+def test_every_eighth_seed_is_pulled_with_momentum_or_without() -> None:
+    """Where nothing else is drawn: the traces of all others are what they were before there was any."""
+    found = {seed: scenario_of(seed)[1].algorithm for seed in range(400)}
+    pulled = {seed: scheme for seed, scheme in found.items() if scheme.choices().exchange.pulls}
+    assert 40 <= len(pulled) <= 60
+    assert {type(scheme.optimiser) for scheme in pulled.values()} == {Sgd, Nesterov}
+    assert not pulled.keys() & {ablation.seed for name, ablation in ABLATIONS.items() if name not in PULLED}
+
+
+def test_pulls_are_counted_in_the_shards() -> None:
+    """In a pulled seed without any misfortune every batch is in the shards once, in the part that its pull took."""
+    seed = next(s for s in range(1000) if scenario_of(s)[1].algorithm.choices().exchange.pulls and not any(_misfortunes(s)))
+    finding = run_seed(seed)
+    assert finding.violations == ()
+    assert finding.report is not None
+    assert (finding.report.outcome, finding.report.repeated) == ("finished", 0)
 
 
 def test_batches_are_counted_in_the_shards() -> None:

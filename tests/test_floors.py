@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,10 +33,12 @@ DOORS = {
 }
 
 
+@cache
 def modules() -> list[str]:
     return sorted(".".join(p.relative_to(ROOT).with_suffix("").parts) for p in ROOT.rglob("*.py"))
 
 
+@cache
 def tree_of(module: str) -> ast.Module:
     return ast.parse(ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8"))
 
@@ -53,7 +55,8 @@ def floor_of(module: str) -> int:
     raise AssertionError(f"{module} is on no floor: add it to FLOORS")
 
 
-def imports(module: str) -> Iterator[tuple[str, int]]:
+@cache
+def imports(module: str) -> list[tuple[str, int]]:
     """Absolute names that a module imports, anywhere in it, with the line. Type-checking imports do not count."""
     tree = tree_of(module)
     skipped = {
@@ -62,18 +65,20 @@ def imports(module: str) -> Iterator[tuple[str, int]]:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
         for inner in ast.walk(node)
     }
+    found: list[tuple[str, int]] = []
     for node in ast.walk(tree):
         if id(node) in skipped:
             continue
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
+            found += ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}:{node.lineno}: relative import"
             base = node.module or ""
-            known = set(modules())
             for alias in node.names:
                 inner = f"{base}.{alias.name}".removeprefix("hogpour.")
-                yield (f"hogpour.{inner}" if base.startswith("hogpour") and inner in known else base, node.lineno)
+                whole = base.startswith("hogpour") and inner in modules()
+                found.append((f"hogpour.{inner}" if whole else base, node.lineno))
+    return found
 
 
 def attributes(module: str) -> set[str]:
@@ -145,3 +150,12 @@ def test_mathematics_imports_numpy_and_numba_only() -> None:
         if floor_of(module) == 1:
             tops = {name.partition(".")[0] for name, _ in imports(module)}
             assert tops <= allowed | standard, f"{module} imports {tops - allowed - standard}"
+
+
+def test_what_needs_pytorch_is_marked_so() -> None:
+    """CI installs it late, and runs what is marked then."""
+    tests = {path: path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("test_*.py")}
+    skipping = [path.name for path, text in tests.items() if '("torch")' in text and path != Path(__file__)]
+    marked = [path.name for path, text in tests.items() if "mark.torch" in text]
+    assert len(skipping) > 5
+    assert set(skipping) <= set(marked)

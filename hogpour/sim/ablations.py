@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from hogpour import federation, member
+from hogpour.algos.exchange.elastic import Elastic
 from hogpour.coordinator import Coordinator
 from hogpour.gatekeeper import Gatekeeper
 from hogpour.link import Link
@@ -17,11 +18,12 @@ from hogpour.net.membership import Membership
 from hogpour.net.peer import Peer
 from hogpour.net.wire.join import Join
 from hogpour.origins import Origins
+from hogpour.outlet import Outlet
 from hogpour.placement import Placement
 from hogpour.server import Server
 from hogpour.serving import Serving
 from hogpour.shard import Shard
-from hogpour.shm.accrual import Accrual, released
+from hogpour.shm.accrual import Accrual, Sealed, released
 from hogpour.sim.witness import replaced
 from hogpour.tickets import Ledger
 from hogpour.windows import Windows
@@ -135,6 +137,50 @@ def _never_late(arrive: Any) -> Any:
     return lambda self, what: arrive(self, msgspec.structs.replace(what, step=self.step))
 
 
+def _keeps_what_it_gives(pull: Any) -> Any:
+    def kept(self: Elastic, params: Any, fetched: Any, push: Any, velocities: Any, ahead: float) -> None:
+        before = params.copy()
+        pull(self, params, fetched, push, velocities, ahead)
+        params[...] = before
+
+    return kept
+
+
+def _begins_again(complete: Any) -> Any:
+    def begun_again(self: Link, ticks: list[int]) -> None:
+        complete(self, ticks)
+        self._fetching = False
+
+    return begun_again
+
+
+def _told_at_once(_: Any) -> Any:
+    def ride(self: Link, due: list[Sealed]) -> None:
+        for push in due:
+            self._acknowledge(push, [])
+
+    return ride
+
+
+def _not_waited_for(_: Any) -> Any:
+    async def drain(self: Link) -> None:
+        del self
+
+    return drain
+
+
+def _took_what_came(_: Any) -> Any:
+    async def fetch_other(self: Link, message: Any, target: Any, requests: Any, take: Any) -> Any:
+        place = await self._stage(target.nbytes)
+        try:
+            return await requests.request(message, into=place, deadline_s=self._patience_s)
+        finally:
+            await self._take(target, place, take)
+            self._staging.give(place)
+
+    return fetch_other
+
+
 ABLATIONS: Mapping[str, Ablation] = {
     "window": Ablation(
         "a push that comes again is applied once", Windows, "repeats", lambda _: lambda *_: False, 13, "once: ",
@@ -220,5 +266,30 @@ ABLATIONS: Mapping[str, Ablation] = {
     "handing over": Ablation(
         "a member that leaves stays until its shards are with others", Coordinator, "_may_go",
         lambda _: lambda *_: True, 9, "ends: ",
+    ),
+    "pull": Ablation(
+        "what a pull gives the servers is taken from the node", Elastic, "pull", _keeps_what_it_gives, 18, "kept: ",
+    ),
+    "added": Ablation(
+        "servers add what a pull gives them, by whatever rule nodes step", Elastic, "server_rule",
+        lambda _: lambda self, optimiser: optimiser, 41, "kept: ",
+    ),
+    "frozen pull": Ablation(
+        "no pull begins before all shards have answered what the one before it gave them", Link, "_complete",
+        _begins_again, 11, "whole: ",
+    ),
+    "riding": Ablation(
+        "a block is reported when every shard has what the pull after its steps took", Link, "_ride", _told_at_once,
+        18, "leases: ",
+    ),
+    "rounds": Ablation(
+        "a replica steps on when its node has been pulled", Outlet, "_pulled", lambda _: lambda _: 0, 11, "rounds: ",
+    ),
+    "drain": Ablation(
+        "a node that ends waits until what was taken from it is in the shards", Link, "drain", _not_waited_for, 3561,
+        "kept: ",
+    ),
+    "landed whole": Ablation(
+        "a node is pulled by parameters that have arrived, once", Link, "_fetch_other", _took_what_came, 38, "kept: ",
     ),
 }  # fmt: skip

@@ -85,6 +85,7 @@ class Platter:
             path = PurePath(folder)
             self._base |= {str(around): None for around in (path, *path.parents)}
         self._journal: list[_Entry] = []
+        self._syncs: list[_Entry] = []  # those of the journal
         self._tree = dict(self._base)
 
     def mount(
@@ -130,14 +131,18 @@ class Platter:
 
     def _do(self, entry: _Entry) -> None:
         self._journal.append(entry)
+        if entry.kind == "sync":
+            self._syncs.append(entry)
         entry.apply(self._tree)
 
     def _settle(self, now: float) -> None:
         """Let syncs that are done take effect, and forget what nothing can take back any more."""
-        for k, sync in enumerate(self._journal):
-            if sync.kind == "sync" and sync.done_s <= now:
-                _keep(self._journal[:k], sync.path)
-        self._journal = [entry for entry in self._journal if entry.kind != "sync" or entry.done_s > now]
+        if any(sync.done_s <= now for sync in self._syncs):
+            for k, sync in enumerate(self._journal):
+                if sync.kind == "sync" and sync.done_s <= now:
+                    _keep(self._journal[:k], sync.path)
+            self._journal = [entry for entry in self._journal if entry.kind != "sync" or entry.done_s > now]
+            self._syncs = [sync for sync in self._syncs if sync.done_s > now]
         safe = 0
         for entry in self._journal:
             if not entry.kept or entry.done_s > now:
@@ -164,6 +169,7 @@ class Platter:
         for entry in left:
             entry.apply(self._tree)
         self._base, self._journal = (dict(self._tree), []) if power else (self._base, left)
+        self._syncs = []
         self._disk = None
 
 
@@ -308,7 +314,7 @@ class SimulatedDisk:
 def _keep(entries: list[_Entry], folder: str) -> None:
     """Mark what a sync of a folder makes last. With a removal, what was done before inside of what it removed."""
     for k, entry in enumerate(entries):
-        if _folder_of(entry.path) == folder:
+        if not entry.kept and _folder_of(entry.path) == folder:
             entry.kept = True
             if entry.kind == "remove":
                 for before in entries[:k]:

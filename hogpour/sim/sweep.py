@@ -25,11 +25,13 @@ from hogpour.algos.correction.adaptive_compensation import AdaptiveCompensation
 from hogpour.algos.custom import Custom
 from hogpour.algos.downpour import Downpour
 from hogpour.algos.exchange.accrue import Accrue
+from hogpour.algos.exchange.elastic import Elastic
 from hogpour.algos.exchange.local import Local
 from hogpour.algos.gate.barrier import Barrier
 from hogpour.algos.gate.open import Open
 from hogpour.algos.gate.quorum import Quorum
 from hogpour.algos.gate.slack import Slack
+from hogpour.algos.optim.nesterov import Nesterov
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.config import ClusterConfig, Job
 from hogpour.data import arrays
@@ -220,14 +222,17 @@ def _scheme(seed: int, n_push: int, n_fetch: int) -> Scheme:
     """Return what trains: what is counted must be applied as it is, whatever a server remembers beside it.
 
     Of every eight seeds two have a gate, some of them rounds of local steps, and one has servers that remember what
-    each node fetched, for a compensation of strength 0; drawn by the seed's number, so that those which the ablations
-    name are what they were.
+    each node fetched, for a compensation of strength 0; of the others about a sixth are pulled elastically, with
+    momentum or without. Drawn by the seed's number, so that those which the ablations name are what they were.
     """
     if seed % 4 == 0:
         gates = Barrier(), Barrier(backups=1), Quorum(1 + n_fetch % 2), Slack(n_fetch - 1)
         kind = seed // 16 % 5
         exchange = Local(n_push, Sgd(lr=1.0)) if kind < 2 else Accrue(n_push, n_push)
         return Custom(exchange=exchange, gate=gates[seed // 4 % 4] if kind else Open(), optimiser=Sgd(lr=1.0))
+    if seed % 8 != 7 and seed % 10 in (1, 8):
+        rule = Nesterov(lr=1.0, momentum=0.5) if n_fetch % 2 else Sgd(lr=1.0)
+        return Custom(exchange=Elastic(0.5 ** (2 + seed // 10 % 3), n_push), optimiser=rule)
     if seed % 8 != 7:
         return Downpour(n_push=n_push, n_fetch=n_fetch, optimiser=Sgd(lr=1.0))
     compensation = AdaptiveCompensation(strength=0.0)
@@ -306,15 +311,16 @@ def _data() -> Any:
     return arrays(rng.random((_EXAMPLES, 7)).astype(np.float32), rng.integers(0, 8, _EXAMPLES), validation=0.0)
 
 
-_materials: dict[int, Material] = {}
+_materials: dict[tuple[int, Scheme], Material] = {}
 
 
 def _material(job: Job) -> Material:
-    """Return what nodes train; read once, since only the job's small numbers differ."""
-    layers = len(job.model)
-    if layers not in _materials:
-        _materials[layers] = material_of(job)
-    one = _materials[layers]
+    """Return what nodes train; made once for each model and scheme, which runs their kernels: compiled in virtual time
+    they would read the clock."""
+    key = len(job.model), job.algorithm
+    if key not in _materials:
+        _materials[key] = material_of(job)
+    one = _materials[key]
     return replace(
         one, job=replace(job, base="/"), replica=Counting, params=np.zeros_like(one.params), test=None
     )

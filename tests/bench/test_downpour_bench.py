@@ -235,6 +235,7 @@ print(json.dumps([run.rate, run.accuracy, run.reached]))
 
 @pytest.mark.slow
 @pytest.mark.real
+@pytest.mark.torch
 def test_ddp_trains_the_same_network_on_the_same_data(tiny):
     """In a process of its own, because multiprocessing leaves its resource tracker running."""
     pytest.importorskip("torch")

@@ -13,6 +13,8 @@ torch = pytest.importorskip("torch")
 
 from bench._peers import hogwild  # noqa: E402  imports torch
 
+pytestmark = pytest.mark.torch
+
 
 def test_the_example_network_is_that_of_pytorch():
     network = hogwild.network("example")

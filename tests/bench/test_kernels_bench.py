@@ -37,7 +37,7 @@ def test_a_limit_may_do_another_amount_of_work_than_we_do():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("torch_is_there", [False, True])
+@pytest.mark.parametrize("torch_is_there", [False, pytest.param(True, marks=pytest.mark.torch)])
 def test_every_layer_loss_and_optimiser_has_a_row(torch_is_there, monkeypatch, capsys):
     """With PyTorch this also finds peers that compute something else than we do."""
     if torch_is_there:

@@ -168,7 +168,13 @@ def test_ours_sockets_and_echoes_have_rows_at_every_size(capsys):
 
 @pytest.mark.slow
 @pytest.mark.real
-@pytest.mark.parametrize(("package", "names"), [("torch", ["torch RPC", "torch RPC, TCP"]), ("ray", ["Ray actor"])])
+@pytest.mark.parametrize(
+    ("package", "names"),
+    [
+        pytest.param("torch", ["torch RPC", "torch RPC, TCP"], marks=pytest.mark.torch),
+        ("ray", ["Ray actor"]),
+    ],
+)
 def test_a_parameter_server_as_users_write_it_today_has_rows(package, names, capsys):
     if find_spec(package) is None:
         pytest.skip(f"{package} is not installed")

@@ -25,6 +25,7 @@ from hogpour.layers.tanh import Tanh
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
+pytestmark = pytest.mark.torch
 
 SHAPE = (3, 9, 8)
 BATCH = 21

@@ -168,15 +168,15 @@ def test_a_picture_is_drawn(scenario: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.real
 def test_one_seed_has_one_trace_whatever_python_does(scenario: str) -> None:
-    """Two processes with different hash seeds, and one with optimisations; another seed is another trace."""
+    """Two processes with different hash seeds, one of them with optimisations; another seed is another trace."""
     traces = []
-    for hash_seed, optimise, seed in ((1, [], 5), (2, [], 5), (3, ["-O"], 5), (1, [], 6)):
+    for hash_seed, optimise, seed in ((1, [], 5), (2, ["-O"], 5), (1, [], 6)):
         command = [sys.executable, *optimise, "-m", "hogpour", "sim", "--scenario", scenario, "--seed", str(seed), "--json",
                    "--epochs", "3", "--serving", "1"]  # fmt: skip
         environment = os.environ | {"PYTHONHASHSEED": str(hash_seed)}
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=environment)
         traces.append(json.loads(done.stdout.splitlines()[-1])["trace"])
-    assert traces[0] == traces[1] == traces[2] != traces[3]
+    assert traces[0] == traces[1] != traces[2]
 
 
 @pytest.mark.parametrize("words", [["sim"], ["sweep", "--seeds", "0-9"]], ids=lambda words: words[0])

@@ -10,6 +10,7 @@ import pytest
 from hogpour import registry
 
 torch: Any = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
 
 CASES = [
     ("sgd", {}, "SGD", {}),

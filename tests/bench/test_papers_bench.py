@@ -14,7 +14,7 @@ import pytest
 import hogpour as hp
 from bench import papers
 from bench.__main__ import main
-from bench._papers import backup_workers, dc_asgd, downpour_order, mnist_staleness, runs, ssp, staleness_aware
+from bench._papers import backup_workers, dc_asgd, downpour_order, easgd, mnist_staleness, runs, ssp, staleness_aware
 from bench.harness import Table
 from hogpour.sim.report import NodeReport, Point, Report
 
@@ -85,6 +85,21 @@ def test_a_target_counts_until_the_cut_off_and_only_earlier_is_sooner():
 def test_a_warm_start_halves_failures_and_nothing_of_none():
     assert [downpour_order.fewer(warm, 10) for warm in (0, 5, 6)] == [True, True, False]
     assert not downpour_order.fewer(0, 0)
+
+
+def test_long_rounds_fail_from_five_points_on_and_keep_up_to_one():
+    assert [easgd.fails(error, 10.0) for error in (14.9, 15.0)] == [False, True]
+    assert [easgd.keeps_up(error, 10.0) for error in (9.0, 11.0, 11.1)] == [True, True, False]
+    assert [easgd.worse(error, 10.0) for error in (10.0, 10.1)] == [False, True]
+
+
+def test_what_is_fastest_or_most_accurate_beats_all_others_and_has_got_there():
+    never = float("inf")
+    assert [easgd.sooner(time, 5.0, 6.0) for time in (4.9, 5.0, 5.5)] == [True, False, False]
+    assert [easgd.sooner(5.0, never, never), easgd.sooner(never, never, never)] == [True, False]
+    assert [easgd.below(error, 10.0, 9.0) for error in (8.9, 9.0)] == [True, False]
+    errors = {("easgd", tau): [10.0 - place, 5.0 + place] for place, tau in enumerate(easgd.PERIODS)}
+    assert easgd.least(errors, "easgd") == [7.0, 5.0]
 
 
 def test_a_step_takes_a_difference_of_harmonic_numbers_give_or_take_a_twentieth():
@@ -419,6 +434,34 @@ def test_the_column_of_staleness_on_mnist_follows_what_was_measured(works, monke
     assert first["lr_best_at"] == "τ = 0 and τ = 50"
     assert "reproduced" not in first
     assert {row["reproduced"] for row in rest} == {"yes" if works else "no"}
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_the_column_of_elastic_averaging_follows_what_was_measured(works, monkeypatch, capsys):
+    liked = {"Downpour": 0.1, "Easgd": 0.3, "Eamsgd": 0.01}
+
+    def fake(scheme, *, workers, batch, epochs, seed, size, **scenario):
+        name = type(scheme).__name__
+        place = easgd.PERIODS.index(getattr(scheme, "tau", getattr(scheme, "n_push", 1)))
+        lost = {"Downpour": 0.1 * max(0, place - 1), "Easgd": 0.0, "Eamsgd": -0.01 * (1 + place)}[name]
+        if not works:
+            lost = 0.02 * place * (name != "Downpour") + 0.02 * (name == "Downpour") * (place == 1)
+        lost += 0.01 * (scheme.optimiser.lr != liked[name])
+        at = 10.0 + (name != "Eamsgd") * works
+        return report_of(0.9 - lost, mean_staleness=3.0, points=(point(at - 1, accuracy=0.8), point(at, accuracy=0.9)))
+
+    monkeypatch.setattr(easgd, "run", fake)
+    rows = table_of("easgd", capsys)
+    names = ["downpour"] * 4 + ["easgd"] * 4 + ["eamsgd"] * 4 + ["downpour, rate of its τ"] * 2 + ["eamsgd, all τ"] * 2
+    assert [row["scheme"] for row in rows] == names
+    assert [row["tau"] for row in rows if "tau" in row] == [1, 4, 16, 64] * 3 + [16, 64]
+    assert [row["lr"] for row in rows[:12]] == [0.1] * 4 + [0.3] * 4 + [0.01] * 4
+    assert {row["seconds_to_0.88"] for row in rows[:8]} == {11.0 if works else 10.0}
+    judged = [row for row in rows if "criterion" in row]
+    assert len(judged) == 3 + 3 + 4 + 2 + 2
+    assert {(row["reproduced"], row["seeds_agree"]) for row in judged} == {
+        ("yes", "2 of 2") if works else ("no", "0 of 2")
+    }
 
 
 @pytest.mark.parametrize("works", [True, False])

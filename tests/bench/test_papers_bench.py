@@ -21,10 +21,12 @@ from hogpour.sim.report import NodeReport, Point, Report
 TINY = runs.Size(examples=160, tests=100, hidden=4)
 
 
-def point(seconds: float, *, loss: float | None = None, accuracy: float | None = None, pushes: int = 0) -> Point:
+def point(
+    seconds: float, *, loss: float | None = None, accuracy: float | None = None, pushes: int = 0, epoch: float = 0.0
+) -> Point:
     """Make up a look at a cluster."""
     return Point(
-        seconds=seconds, examples=0, epoch=0.0, loss=loss, accuracy=accuracy, nodes=1, pushes=pushes, staleness=None
+        seconds=seconds, examples=0, epoch=epoch, loss=loss, accuracy=accuracy, nodes=1, pushes=pushes, staleness=None
     )  # fmt: skip
 
 
@@ -47,6 +49,11 @@ def report_of(
 def test_a_fixed_rate_fails_from_five_points_on_and_a_corrected_one_keeps_up_to_one():
     assert [staleness_aware.fails(error, 10.0) for error in (14.9, 15.0)] == [False, True]
     assert [staleness_aware.keeps_up(error, 10.0) for error in (9.0, 11.0, 11.1)] == [True, True, False]
+
+
+def test_the_largest_rate_that_is_borne_costs_at_most_three_points():
+    assert staleness_aware.borne({0.1: 20.0, 0.2: 10.0, 0.4: 13.0, 0.8: 13.1}) == 0.4
+    assert staleness_aware.borne({0.1: 10.0, 0.2: 90.0}) == 0.1
 
 
 def test_workers_must_cost_something():
@@ -161,6 +168,14 @@ def test_a_verdict_is_of_the_medians_and_counts_the_seeds():
 def test_a_run_that_ended_without_a_model_has_the_error_of_chance():
     assert runs.error(report_of(float("nan"))) == runs.error(report_of(None)) == 90.0
     assert runs.error(report_of(0.75)) == 25.0
+
+
+def test_an_error_at_an_epoch_is_that_of_the_first_look_after_it():
+    report = report_of(points=(point(1.0, epoch=1.9), point(2.0, epoch=2.1, accuracy=0.8), point(3.0, epoch=3.0)))
+    assert runs.at_epoch(2, report).seconds == 2.0
+    assert runs.error_at(2, report) == pytest.approx(20.0)
+    assert runs.at_epoch(4, report) is None
+    assert runs.error_at(4, report) == 90.0
 
 
 @pytest.mark.parametrize("seeds", ["0", "100", "-1", "two"])
@@ -284,15 +299,16 @@ def test_one_node_after_the_other_is_slow_and_none_beside_it(pretended):
 @pytest.mark.parametrize("works", [True, False])
 def test_the_column_of_softsync_follows_what_was_measured(works, monkeypatch, capsys):
     def fake(scheme, *, workers, batch, epochs, seed, size, **scenario):
-        accuracy = 0.9 if scheme.optimiser.lr == 0.3 else 0.8
+        accuracy = 0.9 if scheme.optimiser.lr < 1 else 0.8
         if isinstance(scheme, hp.Softsync):
             accuracy -= 0.06 * (scheme.n >= 15 and not scheme.staleness_aware) if works else 0.02
-        return report_of(accuracy, mean_staleness=workers - 1.0)
+        looks = (point(1.0, accuracy=0.5, epoch=14.9), point(2.0, accuracy=accuracy, epoch=15.1), point(3.0, epoch=17.0))
+        return report_of(0.1, mean_staleness=workers - 1.0, points=looks)
 
     monkeypatch.setattr(staleness_aware, "run", fake)
     serial, hardsync, *rest = table_of("staleness_aware", capsys)
     assert [(row["nodes"], row["batch"], row["staleness"]) for row in (serial, hardsync)] == [(1, 120, 0), (30, 4, 29)]
-    assert {row["lr"] for row in (serial, hardsync, *rest)} == {0.3}
+    assert {row["lr"] for row in (serial, hardsync, *rest)} == {0.2}
     assert "reproduced" not in serial | hardsync
     assert [row["n"] for row in rest] == [1, 1, 2, 2, 6, 6, 15, 15, 30, 30]
     expected = [29 / 30, 29 / 15, 29 / 5, 29 / 2, 29.0]

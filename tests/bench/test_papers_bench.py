@@ -205,6 +205,13 @@ def test_without_a_name_all_papers_are_measured_in_order(monkeypatch, capsys):
     assert asked == [range(3)] * len(papers.PAPERS)
 
 
+def test_one_paper_is_a_part_of_the_results_and_all_are_the_whole(monkeypatch):
+    for paper in papers.PAPERS:
+        monkeypatch.setattr(importlib.import_module(f"bench._papers.{paper}"), "measure", lambda seeds: (Table("", ()), []))
+    for only, part in ((None, False), ("ssp", True)):
+        assert papers.measure(SimpleNamespace(only=only, seeds=1)).part is part
+
+
 class Pretended:
     """In place of a simulation: computes nothing, and has a shard that makes ten steps a second."""
 

@@ -14,7 +14,7 @@ from bench import harness
 
 __all__ = ["PAPERS", "add_arguments", "measure"]
 
-PAPERS = ("staleness_aware", "dc_asgd", "backup_workers", "ssp", "mnist_staleness", "downpour_order", "easgd")
+PAPERS = ("staleness_aware", "dc_asgd", "backup_workers", "ssp", "mnist_staleness", "downpour_order", "easgd", "diloco")
 """Files of ``_papers``, in the order of the tables."""
 
 

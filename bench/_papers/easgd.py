@@ -159,4 +159,17 @@ def _notes(table: Table, rates: dict[str, float], own: dict[int, float]) -> list
         f"easgd: plain SGD in all but eamsgd; looked at every {LOOK_S:g} virtual seconds; what the paper says of each "
         "is of a CNN on CIFAR-10, with rates and a decay of its own",
     ]
+    slow = [row for row in table.rows if row["scheme"] == "eamsgd" and row["reproduced"] == "no"]
+    if slow:
+        notes.append(
+            "easgd: why eamsgd is not the fastest, we think: the others get there within some two hundred steps of a "
+            f"worker, and a momentum of {MOMENTUM:g} takes one hundred to come up to speed; the paper's runs are many "
+            "times as long"
+        )
+    if any(row["reproduced"] == "no" for row in table.rows if row["scheme"] == "eamsgd, all τ"):
+        notes.append(
+            f"easgd: why eamsgd is not the most accurate, we think: its rate is the best of τ = {PERIODS[0]}, where "
+            "the centre holds workers together that momentum drives apart; and a network of one hidden layer has less "
+            "to gain from exploring, which the paper explains its accuracy by"
+        )
     return notes

@@ -14,7 +14,17 @@ import pytest
 import hogpour as hp
 from bench import papers
 from bench.__main__ import main
-from bench._papers import backup_workers, dc_asgd, downpour_order, easgd, mnist_staleness, runs, ssp, staleness_aware
+from bench._papers import (
+    backup_workers,
+    dc_asgd,
+    diloco,
+    downpour_order,
+    easgd,
+    mnist_staleness,
+    runs,
+    ssp,
+    staleness_aware,
+)  # fmt: skip
 from bench.harness import Table
 from hogpour.sim.report import NodeReport, Point, Report
 
@@ -32,7 +42,7 @@ def point(
 
 def report_of(
     accuracy: float | None = 0.9, *, mean_staleness: float | None = 0.0, points: tuple[Point, ...] = (point(1.0),),
-    waiting: float = 0.0, examples: int = 0, outcome: str = "finished",
+    waiting: float = 0.0, examples: int = 0, outcome: str = "finished", dropped: int = 0,
 ) -> Report:  # fmt: skip
     """Make up a report: of one node, which waited for a part of one second and computed in the rest."""
     node = NodeReport(
@@ -41,7 +51,7 @@ def report_of(
     )  # fmt: skip
     return Report(
         outcome=outcome, error="", seconds=points[-1].seconds, examples=examples, repeated=0, loss=None,
-        accuracy=accuracy, points=points, staleness=(), mean_staleness=mean_staleness, dropped=0, wait_s=None,
+        accuracy=accuracy, points=points, staleness=(), mean_staleness=mean_staleness, dropped=dropped, wait_s=None,
         nodes=(node,), happenings=(), deaths=0, resets=0, connections=0, events=0, trace="",
     )  # fmt: skip
 
@@ -107,6 +117,37 @@ def test_what_is_fastest_or_most_accurate_beats_all_others_and_has_got_there():
     assert [easgd.below(error, 10.0, 9.0) for error in (8.9, 9.0)] == [True, False]
     errors = {("easgd", tau): [10.0 - place, 5.0 + place] for place, tau in enumerate(easgd.PERIODS)}
     assert easgd.least(errors, "easgd") == [7.0, 5.0]
+
+
+def test_a_perplexity_is_near_another_up_to_three_percent_and_far_from_there():
+    never = float("inf")
+    for found, other, near, far in (
+        (1.03, 1.0, True, False), (1.031, 1.0, False, True), (0.5, 1.0, True, False), (never, 1.0, False, True),
+        (never, never, False, False),
+    ):  # fmt: skip
+        assert (diloco.near(found, other), diloco.far(found, other)) == (near, far)
+    assert [diloco.above(found, 1.0) for found in (1.0, 1.1)] == [False, True]
+    assert [diloco.below(found, 1.0) for found in (0.9, 1.0)] == [True, False]
+
+
+def test_a_perplexity_is_of_the_loss_at_as_many_steps_of_each_worker():
+    looks = (point(1.0, loss=1.0, epoch=0.7), point(2.0, loss=0.5, epoch=0.8), point(3.0, loss=0.25, epoch=4.1))
+    report = report_of(points=looks)
+    assert diloco.perplexity(report) == pytest.approx(np.exp(0.25))
+    assert diloco.perplexity(report, alone=True) == pytest.approx(np.exp(0.5))
+    for lost in (report_of(points=looks[:2]), report_of(points=(point(1.0, epoch=9.0, loss=float("nan")),))):
+        assert diloco.perplexity(lost) == float("inf")
+
+
+def test_one_worker_alone_takes_as_many_steps_as_each_of_many_at_the_same_rates():
+    size = diloco.once_through(runs.Size(examples=64_000))
+    assert (size.examples, size.hidden) == (40_000, 32)
+    assert 4 / 5 * size.examples == 4 * 64_000 / diloco.WORKERS
+
+
+def test_dropped_displacements_are_counted_of_all_that_were_sent():
+    assert diloco.dropped(report_of(points=(point(1.0, pushes=6),), dropped=2)) == 25.0
+    assert diloco.dropped(report_of()) == 0.0
 
 
 def test_a_step_takes_a_difference_of_harmonic_numbers_give_or_take_a_twentieth():
@@ -482,6 +523,37 @@ def test_the_column_of_elastic_averaging_follows_what_was_measured(works, monkey
     assert {row["seconds_to_0.88"] for row in rows[:8]} == {11.0 if works else 10.0}
     judged = [row for row in rows if "criterion" in row]
     assert len(judged) == 3 + 3 + 4 + 2 + 2
+    assert {(row["reproduced"], row["seeds_agree"]) for row in judged} == {
+        ("yes", "2 of 2") if works else ("no", "0 of 2")
+    }
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_the_column_of_rounds_follows_what_was_measured(works, monkeypatch, capsys):
+    def fake(scheme, *, workers, batch, epochs, seed, size, **scenario):
+        made = scheme.choices()
+        loss = 0.3 + made.exchange.n_push * (0.0001 if works else 0.01 * (workers > 1))
+        loss += 0.01 * ((scheme.inner.lr if isinstance(scheme, hp.DiLoCo) else 0.003) != 0.003)
+        if workers == 1:
+            loss += 0.2 * works
+        elif made.gate.holds:
+            loss += made.gate.backups * (0.005 if works else 0.05)
+        elif isinstance(scheme, hp.Custom):
+            loss += scheme.optimiser.lr * works
+        else:
+            loss += -0.001 if works else 0.2
+        seen = point(1.0, loss=loss, epoch=4.0, pushes=6)
+        return report_of(points=(seen,), mean_staleness=1.0, dropped=getattr(made.gate, "backups", 0))
+
+    monkeypatch.setattr(diloco, "run", fake)
+    rows = table_of("diloco", capsys)
+    assert [row.get("H") for row in rows] == [None, 5, 10, 20, 50] + [10] * 6
+    assert [row["nodes"] for row in rows] == [1] + [8] * 10
+    assert {row["lr"] for row in rows[1:]} == {0.003}
+    assert [row["dropped_%"] for row in rows] == [0.0] * 5 + [25.0, 40.0] + [0.0] * 4
+    assert [row["speeds"] for row in rows] == ["alike"] * 7 + ["1, 2, 4, 8"] * 4
+    judged = [row for row in rows if "criterion" in row]
+    assert len(judged) == 1 + 3 + 2 + 1 + 2
     assert {(row["reproduced"], row["seeds_agree"]) for row in judged} == {
         ("yes", "2 of 2") if works else ("no", "0 of 2")
     }

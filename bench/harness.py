@@ -169,6 +169,9 @@ class Report:
     tables: list[Table]
     notes: list[str] = field(default_factory=list)
     """What a reader must know to judge the numbers."""
+    part: bool = False
+    """Whether this is a part of what the bench asks: saved, it takes the place of the tables and notes of its names
+    only. The name of a table or note is what its text has before a colon."""
 
 
 def answer(
@@ -193,8 +196,35 @@ def answer(
     if options.save:
         path = ROOT / "bench" / "results" / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
+        if report.part and path.exists():
+            result = merged(json.loads(path.read_text("utf-8")), result)
         path.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", "utf-8")
     return 0
+
+
+def merged(kept: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the results that are kept with those of a part in their places, or behind them where they are new.
+
+    Each table then says on which commit and when it was measured, since they differ.
+    """
+    tables = {_name(table["title"]): _measured_at(table, kept) for table in kept["tables"]}
+    renewed = {_name(table["title"]): _measured_at(table, part) for table in part["tables"]}
+    tables |= renewed
+    notes = [note for note in kept["notes"] if _name(note) not in renewed and note not in part["notes"]]
+    places = {name: place for place, name in enumerate(tables)}
+    notes = sorted([*notes, *part["notes"]], key=lambda note: places.get(_name(note), len(places)))
+    seconds = round(kept["seconds"] + part["seconds"], 1)
+    return {**part, "seconds": seconds, "tables": list(tables.values()), "notes": notes}
+
+
+def _name(text: str) -> str:
+    return text.partition(":")[0]
+
+
+def _measured_at(table: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table that says where it is from; one that does already is left as it is."""
+    where = {key: result["machine"][key] for key in ("commit", "clean", "time")}
+    return {"title": table["title"], **where, **table}
 
 
 def show(result: Mapping[str, Any], report: Report, file: Any = None) -> None:

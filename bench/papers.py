@@ -14,19 +14,19 @@ from bench import harness
 
 __all__ = ["PAPERS", "add_arguments", "measure"]
 
-PAPERS = ("staleness_aware", "dc_asgd", "backup_workers", "ssp", "mnist_staleness", "downpour_order")
+PAPERS = ("staleness_aware", "dc_asgd", "backup_workers", "ssp", "mnist_staleness", "downpour_order", "easgd", "diloco")
 """Files of ``_papers``, in the order of the tables."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this bench's own options."""
-    parser.add_argument("--only", choices=PAPERS, help="one paper's claims only")
+    parser.add_argument("--only", choices=PAPERS, help="one paper's claims only; --save keeps the others'")
     parser.add_argument("--seeds", type=_count, default=3, help="runs of each row: seeds 0, 1, 2 ...")
 
 
 def measure(options: argparse.Namespace) -> harness.Report:
     """Measure every paper, or the one that was named."""
-    report = harness.Report([])
+    report = harness.Report([], part=options.only is not None)
     with harness.one_thread():
         for name in (options.only,) if options.only else PAPERS:
             table, notes = importlib.import_module(f"bench._papers.{name}").measure(range(options.seeds))

@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["CALIBRATION", "DATA", "MEAN_S", "USUAL", "Size", "best", "error", "prepare", "run", "verdict"]
+__all__ = ["CALIBRATION", "DATA", "MEAN_S", "USUAL", "Size", "at_epoch", "best", "error", "error_at", "prepare", "run",
+           "verdict"]  # fmt: skip
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 CALIBRATION = 99
@@ -79,9 +80,20 @@ def prepare(
 
 
 def error(report: Any) -> float:
-    """Return the test error in percent."""
+    """Return the test error in percent, of a report or of a look."""
     accuracy = report.accuracy
     return CHANCE_ERROR if accuracy is None or isnan(accuracy) else 100 * (1 - accuracy)
+
+
+def at_epoch(epoch: float, report: Any) -> Any:
+    """Return the first look at which so many epochs were used up; None: the run ended before."""
+    return next((point for point in report.points if point.epoch >= epoch), None)
+
+
+def error_at(epoch: float, report: Any) -> float:
+    """Return the test error in percent when so many epochs were used up, with all workers at work still."""
+    point = at_epoch(epoch, report)
+    return CHANCE_ERROR if point is None else error(point)
 
 
 def best(values: Sequence[float], error_of: Callable[[float], float]) -> float:

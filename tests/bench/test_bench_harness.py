@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+from typing import Any
 
 import pytest
 
@@ -103,6 +104,32 @@ def test_save_writes_the_result_beside_the_others(tmp_path, monkeypatch, capsys)
     saved = json.loads((tmp_path / "bench" / "results" / "kernels.json").read_text("utf-8"))
     assert saved == json.loads(capsys.readouterr().out)
     assert saved["machine"]["commit"] is None
+
+
+def test_a_part_that_is_saved_takes_the_place_of_its_own_tables_and_notes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(harness, "ROOT", tmp_path)
+    (tmp_path / "bench").mkdir()
+    options = argparse.Namespace(json=True, save=True)
+
+    def ask(names: str, text: str, commit: str, part: bool = True) -> dict[str, Any]:
+        tables = [harness.Table(f"{name}: {text}", (), [{"claim": text}]) for name in names]
+        notes = [f"{name}: {text}" for name in names] + ["of all"]
+        monkeypatch.setattr(harness, "_git", lambda *words: commit if "rev-parse" in words else "")
+        harness.answer("papers", "True?", lambda options: harness.Report(tables, notes, part=part), options)
+        return json.loads((tmp_path / "bench" / "results" / "papers.json").read_text("utf-8"))
+
+    assert [table["title"] for table in ask("b", "new", "first")["tables"]] == ["b: new"]
+    ask("abc", "old", "first", part=False)
+    ask("b", "new", "second")
+    saved = ask("d", "new", "third")
+    titles = ["a: old", "b: new", "c: old", "d: new"]
+    assert [table["title"] for table in saved["tables"]] == titles
+    assert [table["rows"][0]["claim"] for table in saved["tables"]] == ["old", "new", "old", "new"]
+    assert [table["commit"] for table in saved["tables"]] == ["first", "second", "first", "third"]
+    assert all(table["clean"] for table in saved["tables"])
+    assert saved["notes"] == [*titles, "of all"]
+    assert [table["title"] for table in ask("a", "whole", "fourth", part=False)["tables"]] == ["a: whole"]
+    capsys.readouterr()
 
 
 def test_one_thread_holds_blas_to_one_thread():

@@ -14,23 +14,35 @@ import pytest
 import hogpour as hp
 from bench import papers
 from bench.__main__ import main
-from bench._papers import backup_workers, dc_asgd, downpour_order, mnist_staleness, runs, ssp, staleness_aware
+from bench._papers import (
+    backup_workers,
+    dc_asgd,
+    diloco,
+    downpour_order,
+    easgd,
+    mnist_staleness,
+    runs,
+    ssp,
+    staleness_aware,
+)  # fmt: skip
 from bench.harness import Table
 from hogpour.sim.report import NodeReport, Point, Report
 
 TINY = runs.Size(examples=160, tests=100, hidden=4)
 
 
-def point(seconds: float, *, loss: float | None = None, accuracy: float | None = None, pushes: int = 0) -> Point:
+def point(
+    seconds: float, *, loss: float | None = None, accuracy: float | None = None, pushes: int = 0, epoch: float = 0.0
+) -> Point:
     """Make up a look at a cluster."""
     return Point(
-        seconds=seconds, examples=0, epoch=0.0, loss=loss, accuracy=accuracy, nodes=1, pushes=pushes, staleness=None
+        seconds=seconds, examples=0, epoch=epoch, loss=loss, accuracy=accuracy, nodes=1, pushes=pushes, staleness=None
     )  # fmt: skip
 
 
 def report_of(
     accuracy: float | None = 0.9, *, mean_staleness: float | None = 0.0, points: tuple[Point, ...] = (point(1.0),),
-    waiting: float = 0.0, examples: int = 0, outcome: str = "finished",
+    waiting: float = 0.0, examples: int = 0, outcome: str = "finished", dropped: int = 0,
 ) -> Report:  # fmt: skip
     """Make up a report: of one node, which waited for a part of one second and computed in the rest."""
     node = NodeReport(
@@ -39,7 +51,7 @@ def report_of(
     )  # fmt: skip
     return Report(
         outcome=outcome, error="", seconds=points[-1].seconds, examples=examples, repeated=0, loss=None,
-        accuracy=accuracy, points=points, staleness=(), mean_staleness=mean_staleness, dropped=0, wait_s=None,
+        accuracy=accuracy, points=points, staleness=(), mean_staleness=mean_staleness, dropped=dropped, wait_s=None,
         nodes=(node,), happenings=(), deaths=0, resets=0, connections=0, events=0, trace="",
     )  # fmt: skip
 
@@ -47,6 +59,11 @@ def report_of(
 def test_a_fixed_rate_fails_from_five_points_on_and_a_corrected_one_keeps_up_to_one():
     assert [staleness_aware.fails(error, 10.0) for error in (14.9, 15.0)] == [False, True]
     assert [staleness_aware.keeps_up(error, 10.0) for error in (9.0, 11.0, 11.1)] == [True, True, False]
+
+
+def test_the_largest_rate_that_is_borne_costs_at_most_three_points():
+    assert staleness_aware.borne({0.1: 20.0, 0.2: 10.0, 0.4: 13.0, 0.8: 13.1}) == 0.4
+    assert staleness_aware.borne({0.1: 10.0, 0.2: 90.0}) == 0.1
 
 
 def test_workers_must_cost_something():
@@ -85,6 +102,52 @@ def test_a_target_counts_until_the_cut_off_and_only_earlier_is_sooner():
 def test_a_warm_start_halves_failures_and_nothing_of_none():
     assert [downpour_order.fewer(warm, 10) for warm in (0, 5, 6)] == [True, True, False]
     assert not downpour_order.fewer(0, 0)
+
+
+def test_long_rounds_fail_from_five_points_on_and_keep_up_to_one():
+    assert [easgd.fails(error, 10.0) for error in (14.9, 15.0)] == [False, True]
+    assert [easgd.keeps_up(error, 10.0) for error in (9.0, 11.0, 11.1)] == [True, True, False]
+    assert [easgd.worse(error, 10.0) for error in (10.0, 10.1)] == [False, True]
+
+
+def test_what_is_fastest_or_most_accurate_beats_all_others_and_has_got_there():
+    never = float("inf")
+    assert [easgd.sooner(time, 5.0, 6.0) for time in (4.9, 5.0, 5.5)] == [True, False, False]
+    assert [easgd.sooner(5.0, never, never), easgd.sooner(never, never, never)] == [True, False]
+    assert [easgd.below(error, 10.0, 9.0) for error in (8.9, 9.0)] == [True, False]
+    errors = {("easgd", tau): [10.0 - place, 5.0 + place] for place, tau in enumerate(easgd.PERIODS)}
+    assert easgd.least(errors, "easgd") == [7.0, 5.0]
+
+
+def test_a_perplexity_is_near_another_up_to_three_percent_and_far_from_there():
+    never = float("inf")
+    for found, other, near, far in (
+        (1.03, 1.0, True, False), (1.031, 1.0, False, True), (0.5, 1.0, True, False), (never, 1.0, False, True),
+        (never, never, False, False),
+    ):  # fmt: skip
+        assert (diloco.near(found, other), diloco.far(found, other)) == (near, far)
+    assert [diloco.above(found, 1.0) for found in (1.0, 1.1)] == [False, True]
+    assert [diloco.below(found, 1.0) for found in (0.9, 1.0)] == [True, False]
+
+
+def test_a_perplexity_is_of_the_loss_at_as_many_steps_of_each_worker():
+    looks = (point(1.0, loss=1.0, epoch=0.7), point(2.0, loss=0.5, epoch=0.8), point(3.0, loss=0.25, epoch=4.1))
+    report = report_of(points=looks)
+    assert diloco.perplexity(report) == pytest.approx(np.exp(0.25))
+    assert diloco.perplexity(report, alone=True) == pytest.approx(np.exp(0.5))
+    for lost in (report_of(points=looks[:2]), report_of(points=(point(1.0, epoch=9.0, loss=float("nan")),))):
+        assert diloco.perplexity(lost) == float("inf")
+
+
+def test_one_worker_alone_takes_as_many_steps_as_each_of_many():
+    size = diloco.once_through(runs.Size(examples=64_000))
+    assert (size.examples, size.hidden) == (40_000, 32)
+    assert 4 / 5 * size.examples == 4 * 64_000 / diloco.WORKERS
+
+
+def test_dropped_displacements_are_counted_of_all_that_were_sent():
+    assert diloco.dropped(report_of(points=(point(1.0, pushes=6),), dropped=2)) == 25.0
+    assert diloco.dropped(report_of()) == 0.0
 
 
 def test_a_step_takes_a_difference_of_harmonic_numbers_give_or_take_a_twentieth():
@@ -148,6 +211,14 @@ def test_a_run_that_ended_without_a_model_has_the_error_of_chance():
     assert runs.error(report_of(0.75)) == 25.0
 
 
+def test_an_error_at_an_epoch_is_that_of_the_first_look_after_it():
+    report = report_of(points=(point(1.0, epoch=1.9), point(2.0, epoch=2.1, accuracy=0.8), point(3.0, epoch=3.0)))
+    assert runs.at_epoch(2, report).seconds == 2.0
+    assert runs.error_at(2, report) == pytest.approx(20.0)
+    assert runs.at_epoch(4, report) is None
+    assert runs.error_at(4, report) == 90.0
+
+
 @pytest.mark.parametrize("seeds", ["0", "100", "-1", "two"])
 def test_a_number_of_seeds_leaves_out_the_one_that_rates_are_chosen_with(seeds, capsys):
     with pytest.raises(SystemExit):
@@ -173,6 +244,13 @@ def test_without_a_name_all_papers_are_measured_in_order(monkeypatch, capsys):
     assert [table["title"] for table in result["tables"]] == list(papers.PAPERS)
     assert result["notes"][:-1] == list(papers.PAPERS)
     assert asked == [range(3)] * len(papers.PAPERS)
+
+
+def test_one_paper_is_a_part_of_the_results_and_all_are_the_whole(monkeypatch):
+    for paper in papers.PAPERS:
+        monkeypatch.setattr(importlib.import_module(f"bench._papers.{paper}"), "measure", lambda seeds: (Table("", ()), []))
+    for only, part in ((None, False), ("ssp", True)):
+        assert papers.measure(SimpleNamespace(only=only, seeds=1)).part is part
 
 
 class Pretended:
@@ -269,15 +347,16 @@ def test_one_node_after_the_other_is_slow_and_none_beside_it(pretended):
 @pytest.mark.parametrize("works", [True, False])
 def test_the_column_of_softsync_follows_what_was_measured(works, monkeypatch, capsys):
     def fake(scheme, *, workers, batch, epochs, seed, size, **scenario):
-        accuracy = 0.9 if scheme.optimiser.lr == 0.3 else 0.8
+        accuracy = 0.9 if scheme.optimiser.lr < 1 else 0.8
         if isinstance(scheme, hp.Softsync):
             accuracy -= 0.06 * (scheme.n >= 15 and not scheme.staleness_aware) if works else 0.02
-        return report_of(accuracy, mean_staleness=workers - 1.0)
+        looks = (point(1.0, accuracy=0.5, epoch=14.9), point(2.0, accuracy=accuracy, epoch=15.1), point(3.0, epoch=17.0))
+        return report_of(0.1, mean_staleness=workers - 1.0, points=looks)
 
     monkeypatch.setattr(staleness_aware, "run", fake)
     serial, hardsync, *rest = table_of("staleness_aware", capsys)
     assert [(row["nodes"], row["batch"], row["staleness"]) for row in (serial, hardsync)] == [(1, 120, 0), (30, 4, 29)]
-    assert {row["lr"] for row in (serial, hardsync, *rest)} == {0.3}
+    assert {row["lr"] for row in (serial, hardsync, *rest)} == {0.2}
     assert "reproduced" not in serial | hardsync
     assert [row["n"] for row in rest] == [1, 1, 2, 2, 6, 6, 15, 15, 30, 30]
     expected = [29 / 30, 29 / 15, 29 / 5, 29 / 2, 29.0]
@@ -419,6 +498,65 @@ def test_the_column_of_staleness_on_mnist_follows_what_was_measured(works, monke
     assert first["lr_best_at"] == "τ = 0 and τ = 50"
     assert "reproduced" not in first
     assert {row["reproduced"] for row in rest} == {"yes" if works else "no"}
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_the_column_of_elastic_averaging_follows_what_was_measured(works, monkeypatch, capsys):
+    liked = {"Downpour": 0.1, "Easgd": 0.3, "Eamsgd": 0.01}
+
+    def fake(scheme, *, workers, batch, epochs, seed, size, **scenario):
+        name = type(scheme).__name__
+        place = easgd.PERIODS.index(getattr(scheme, "tau", getattr(scheme, "n_push", 1)))
+        lost = {"Downpour": 0.1 * max(0, place - 1), "Easgd": 0.0, "Eamsgd": -0.01 * (1 + place)}[name]
+        if not works:
+            lost = 0.02 * place * (name != "Downpour") + 0.02 * (name == "Downpour") * (place == 1)
+        lost += 0.01 * (scheme.optimiser.lr != liked[name])
+        at = 10.0 + (name != "Eamsgd") * works
+        return report_of(0.9 - lost, mean_staleness=3.0, points=(point(at - 1, accuracy=0.8), point(at, accuracy=0.9)))
+
+    monkeypatch.setattr(easgd, "run", fake)
+    rows = table_of("easgd", capsys)
+    names = ["downpour"] * 4 + ["easgd"] * 4 + ["eamsgd"] * 4 + ["downpour, rate of its τ"] * 2 + ["eamsgd, all τ"] * 2
+    assert [row["scheme"] for row in rows] == names
+    assert [row["tau"] for row in rows if "tau" in row] == [1, 4, 16, 64] * 3 + [16, 64]
+    assert [row["lr"] for row in rows[:12]] == [0.1] * 4 + [0.3] * 4 + [0.01] * 4
+    assert {row["seconds_to_0.88"] for row in rows[:8]} == {11.0 if works else 10.0}
+    judged = [row for row in rows if "criterion" in row]
+    assert len(judged) == 3 + 3 + 4 + 2 + 2
+    assert {(row["reproduced"], row["seeds_agree"]) for row in judged} == {
+        ("yes", "2 of 2") if works else ("no", "0 of 2")
+    }
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_the_column_of_rounds_follows_what_was_measured(works, monkeypatch, capsys):
+    def fake(scheme, *, workers, batch, epochs, seed, size, **scenario):
+        made = scheme.choices()
+        loss = 0.3 + made.exchange.n_push * (0.0001 if works else 0.01 * (workers > 1))
+        loss += 0.01 * ((scheme.inner.lr if isinstance(scheme, hp.DiLoCo) else 0.003) != 0.003)
+        if workers == 1:
+            loss += 0.2 * works
+        elif made.gate.holds:
+            loss += made.gate.backups * (0.005 if works else 0.05)
+        elif isinstance(scheme, hp.Custom):
+            loss += scheme.optimiser.lr * works
+        else:
+            loss += -0.001 if works else 0.2
+        seen = point(1.0, loss=loss, epoch=4.0, pushes=6)
+        return report_of(points=(seen,), mean_staleness=1.0, dropped=getattr(made.gate, "backups", 0))
+
+    monkeypatch.setattr(diloco, "run", fake)
+    rows = table_of("diloco", capsys)
+    assert [row.get("H") for row in rows] == [None, 5, 20, 50] + [20] * 6
+    assert [row["nodes"] for row in rows] == [1] + [8] * 9
+    assert {row["lr"] for row in rows[1:]} == {0.003}
+    assert [row["dropped_%"] for row in rows] == [0.0] * 4 + [25.0, 40.0] + [0.0] * 4
+    assert [row["speeds"] for row in rows] == ["alike"] * 6 + ["1, 2, 4, 8"] * 4
+    judged = [row for row in rows if "criterion" in row]
+    assert len(judged) == 1 + 2 + 2 + 1 + 2
+    assert {(row["reproduced"], row["seeds_agree"]) for row in judged} == {
+        ("yes", "2 of 2") if works else ("no", "0 of 2")
+    }
 
 
 @pytest.mark.parametrize("works", [True, False])

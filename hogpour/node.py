@@ -114,7 +114,9 @@ class Node:
         if replicas > cpu.cores():
             text = f"run.replicas = {replicas} on {cpu.cores()} cores: replicas will wait for one another's core"
             self._notify(Notice("warning", text))
-        threads = self._threads or max(1, cpu.cores() // replicas)
+        # The sums of a batch method are to be the same bits for any number of replicas; BLAS adds in another order on
+        # more threads.
+        threads = self._threads or (1 if job.algorithm.batch_blocks else max(1, cpu.cores() // replicas))
         self._bell = Doorbell()
         self._bells = [Doorbell() for _ in range(replicas)] if self._federation is not None else []
         wake_fds = [bell.listen_fd for bell in self._bells]

@@ -57,7 +57,7 @@ def test_two_nodes_learn_mnist(scheme: str, start: Callable[..., Node], shared_d
     more = f'optimiser = {{name = "sgd", lr = {rate}}}'
     epochs, batch, more = (3, 32, MORE[scheme]) if scheme in MORE else (2, 64, more)  # few, where each step is pushed
     if scheme == "sandblaster":  # an epoch is an evaluation; no rates
-        epochs, batch, more = 40, 256, ""
+        epochs, batch, more = 60, 256, ""
     job = JOB.format(mnist=shared_data / "mnist", scheme=scheme, epochs=epochs, batch=batch, more=more)
     (tmp_path / "job.toml").write_text(job)
     one = start("job.toml", "--listen", "127.0.0.1:0")

@@ -161,7 +161,8 @@ def variant(job: Job, name: str, said: Iterable[str] | None = None) -> tuple[Job
     """
     given = registry.describe(job.algorithm)
     del given["name"]
-    known = {f.name for f in fields(registry.find("scheme", name)) if f.init}
+    scheme = registry.find("scheme", name)
+    known = {f.name for f in fields(scheme) if f.init} - scheme.unused
     if said is None:
         said = [f.name for f in fields(job.algorithm) if getattr(job.algorithm, f.name) != _default(f)]
     if ("inner" in given) != ("inner" in known):  # beside an outer rule, the one of gradients is called so

@@ -112,6 +112,12 @@ def test_without_a_job_file_what_is_not_as_it_would_be_was_said() -> None:
     assert variant(replace(job, algorithm=hp.Downpour()), "hogwild")[1] == []
 
 
+def test_a_batch_method_gets_no_optimiser_and_no_schedule(job: Job) -> None:
+    other, left_out = variant(job, "sandblaster", {"optimiser", "schedule"})
+    assert other.algorithm == hp.Sandblaster()
+    assert left_out == ["algorithm.optimiser", "algorithm.schedule"]
+
+
 def test_a_scheme_of_one_replica_runs_with_one(job: Job) -> None:
     other, left_out = variant(job, "sync_sgd", ())
     assert (other.replicas, left_out) == (0, ["run.replicas"])

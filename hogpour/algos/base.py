@@ -88,6 +88,9 @@ class Scheme(ABC):
     summary: ClassVar[str] = ""
     """What it does in a line; for the table of schemes."""
 
+    unused: ClassVar[frozenset[str]] = frozenset()
+    """Fields of every scheme that this one has no use for, and refuses."""
+
     optimiser: Optimiser = field(default_factory=lambda: Sgd(lr=0.1), metadata={"kind": "optimiser"})
     """How a gradient changes the parameters."""
     schedule: Schedule = field(default_factory=Constant, metadata={"kind": "schedule"})

@@ -32,6 +32,7 @@ class Sandblaster(Scheme):
 
     paper: ClassVar[str] = "Dean et al. 2012"
     summary: ClassVar[str] = "L-BFGS on the whole batch: no learning rate, few and large messages"
+    unused: ClassVar[frozenset[str]] = frozenset({"optimiser", "schedule"})
 
     memory: int = 10
     """Pairs of the history, 1 to 100; each costs two vectors on the shards."""

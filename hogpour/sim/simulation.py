@@ -74,6 +74,9 @@ class Simulation:
             self.scenario = replace(scenario or Scenario(), **changes)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"scenario: {error}") from None
+        if self.scenario.model_only and job.algorithm.batch_blocks:
+            raise ConfigError("model_only: a batch method decides by gradients what it does next, and there would be "
+                              "none; leave it out")  # fmt: skip
         if material is None:
             material = hollow_material(job, self.scenario) if self.scenario.model_only else material_of(job)
         self.material, self._told = material, told

@@ -12,6 +12,9 @@ import numpy.typing as npt
 import pytest
 
 import hogpour as hp
+from hogpour.algos.base import Choices
+from hogpour.algos.sandblaster import penalty
+from hogpour.errors import ConfigError
 from hogpour.shards import cut
 from hogpour.sim.material import material_of
 from hogpour.sim.report import Report
@@ -165,3 +168,16 @@ def test_more_blocks_than_examples_are_one_for_each_batch() -> None:
     report, found = run(job, nodes=3)
     assert found == minimise(material_of(job))[0].tobytes()
     assert report.outcome == "finished"
+
+
+def test_what_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ConfigError, match="model_only: a batch method decides by gradients"):
+        Simulation(job_of(), Scenario(model_only=True))
+    with pytest.raises(ConfigError, match="no tensor has a name that ends so"):
+        penalty(hp.Sandblaster(l2=1.0, l2_tensors="wheight"), material_of(job_of()).network.spec)
+    with pytest.raises(ValueError, match="leave optimiser and schedule out"):
+        hp.Sandblaster(optimiser=hp.Adam(0.1))
+    with pytest.raises(ValueError, match="in which nothing is late; leave gate and correction out"):
+        Choices(hp.Portion(), gate=hp.Barrier())
+    with pytest.raises(ValueError, match="portion sums gradients for a batch method"):
+        hp.Custom(exchange=hp.Portion())

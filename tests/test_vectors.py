@@ -1,0 +1,170 @@
+"""The shards of a server as vectors: programs, and sums of blocks; the same however the model is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hogpour.algos.exact import value_of
+from hogpour.algos.lbfgs import TRIAL
+from hogpour.algos.lbfgs import Vectors as Rule
+from hogpour.errors import RequestFailed
+from hogpour.net.requests import Reply
+from hogpour.net.wire.operate import COMBINE, DOT, LARGEST, OPEN, SETTLE, Operate, Sum, Work
+from hogpour.net.wire.push import REPEATED
+from hogpour.net.wire.status import Fence
+from hogpour.server import Server
+from hogpour.vectors import Vectors
+
+N, MEMORY = 64, 2
+ROWS = 4 + 2 * MEMORY
+POINT, GRADIENT = 1, 2
+
+
+class Served:
+    """A server of a vector that is cut into shards; knows no other node."""
+
+    def __init__(self, cuts: tuple[int, ...] = ()) -> None:
+        self.bounds = (0, *cuts, N)
+        self.server = Server(Rule(MEMORY))
+        self.vectors = Vectors(self.server, 1 + ROWS)
+        values = np.random.default_rng(0).standard_normal((1 + ROWS, N)).astype(np.float32)
+        for shard, (start, stop) in enumerate(zip(self.bounds, self.bounds[1:])):
+            arrays = [row[start:stop].copy() for row in values]
+            self.server.open(shard, arrays[0], arrays[1:], start=start)
+        self.sequence = 0
+
+    async def operate(self, *program: Work, sequence: int = 0, shards: Any = None) -> tuple[list[float], list[float]]:
+        self.sequence += 1
+        shards = list(range(len(self.bounds) - 1)) if shards is None else shards
+        answer = (await self.vectors._operate(Operate(0, sequence or self.sequence, shards, list(program)), None)).message
+        assert answer.shards == [shard for shard in shards if self.server.serves(shard)]
+        return [value_of(words) for words in answer.words], answer.largest
+
+    async def open(self, number: int = 1, limit: float = 1e6) -> None:
+        await self.operate(Work(OPEN, [], [2.0**-40, limit], None, number))
+
+    async def add(self, block: int, gradient: np.ndarray, number: int = 1, node: int = 7) -> list[int]:
+        outcomes = []
+        for shard, (start, stop) in enumerate(zip(self.bounds, self.bounds[1:])):
+            reply = self.vectors._sum(Sum(shard, node, number, block), memoryview(gradient[start:stop].tobytes()))
+            reply = await reply if isinstance(reply, Awaitable) else reply
+            assert isinstance(reply, Reply)
+            outcomes.append(reply.message.staleness)
+        return outcomes
+
+    def vector(self, number: int) -> np.ndarray:
+        parts = [self.server._shards[k].vectors[number].array for k in range(len(self.bounds) - 1)]
+        return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("cuts", [(), (16,), (16, 32, 48)])
+async def test_a_program_comes_to_the_same_however_the_vector_is_cut(cuts: tuple[int, ...]) -> None:
+    whole, cut = Served(), Served(cuts)
+    program = [
+        Work(COMBINE, [4, POINT, GRADIENT], [0.5, -3.0], None, 0),
+        Work(DOT, [4, 5], [], None, 0),
+        Work(DOT, [4, 4], [], [(16, 48)], 0),
+        Work(LARGEST, [4], [], None, 0),
+    ]
+    assert await cut.operate(*program) == await whole.operate(*program)
+    assert cut.vector(4).tobytes() == whole.vector(4).tobytes()
+
+
+async def test_blocks_are_summed_in_any_order_and_once() -> None:
+    gradients = np.random.default_rng(1).standard_normal((3, N)).astype(np.float32)
+    results = []
+    for order, cuts in (((0, 1, 2), ()), ((2, 0, 1), (32,))):
+        served = Served(cuts)
+        await served.open()
+        for block in order:
+            assert set(await served.add(block, gradients[block])) == {0}
+        assert set(await served.add(1, gradients[1])) == {REPEATED}
+        _, largest = await served.operate(Work(SETTLE, [3, TRIAL], [0.1], [(0, 32)], 1))
+        assert largest == [np.abs(gradients).max()]
+        results.append(served.vector(3).tobytes())
+    assert results[0] == results[1]
+    decayed = np.where(np.arange(N) < 32, 0.1, 0.0) * Served().vector(TRIAL)
+    found = np.frombuffer(results[0], np.float32)
+    assert found == pytest.approx(gradients.sum(0) + decayed, rel=1e-5, abs=1e-6)
+
+
+async def test_a_block_of_another_evaluation_is_not_added() -> None:
+    served = Served()
+    await served.open(1)
+    await served.open(2)
+    assert await served.add(0, np.ones(N, np.float32), number=1) == [REPEATED]
+    with pytest.raises(RequestFailed, match="at evaluation 2, got a block of 3"):
+        await served.add(0, np.ones(N, np.float32), number=3)
+    await served.operate(Work(SETTLE, [3, TRIAL], [0.0], [], 2))
+    assert not served.vector(3).any()
+    with pytest.raises(RequestFailed, match="has no sums of evaluation 1"):
+        await served.operate(Work(SETTLE, [3, TRIAL], [0.0], [], 1))
+
+
+async def test_an_opening_that_comes_twice_keeps_what_was_added() -> None:
+    served = Served()
+    await served.open()
+    await served.add(0, np.ones(N, np.float32))
+    await served.open()
+    await served.operate(Work(SETTLE, [3, TRIAL], [0.0], [], 1))
+    assert served.vector(3).tolist() == [1.0] * N
+
+
+async def test_an_addend_that_does_not_fit_is_told_and_not_added() -> None:
+    served = Served()
+    await served.open(limit=10.0)
+    await served.add(0, np.full(N, 11.0, np.float32))
+    await served.add(1, np.full(N, np.nan, np.float32))
+    assert (await served.operate(Work(SETTLE, [3, TRIAL], [0.0], [], 1)))[1] == [np.inf]
+    assert not served.vector(3).any()
+
+
+async def test_a_program_that_comes_late_is_refused_and_the_newest_may_come_twice() -> None:
+    served = Served()
+    work = Work(COMBINE, [4, POINT], [2.0], None, 0)
+    await served.operate(work, sequence=5)
+    await served.operate(work, sequence=5)
+    with pytest.raises(RequestFailed, match="program 4 comes after program 5"):
+        await served.operate(work, sequence=4)
+
+
+async def test_a_reader_sees_a_vector_as_it_was() -> None:
+    from hogpour.net.wire.fetch import Fetch
+
+    served = Served()
+    before = served.vector(TRIAL).tobytes()
+    reply = served.server._fetch(Fetch(0, 7), None)
+    await served.operate(Work(COMBINE, [TRIAL, POINT], [1.0], None, 0))
+    assert bytes(reply.payload[0]) == before  # type: ignore[union-attr]
+    assert served.vector(TRIAL).tobytes() != before
+
+
+async def test_what_makes_no_sense_is_refused() -> None:
+    served = Served()
+    for work in (Work(9, [], [], None, 0), Work(DOT, [0], [], None, 0), Work(LARGEST, [1 + ROWS], [], None, 0),
+                 Work(COMBINE, [0, 1], [], None, 0)):  # fmt: skip
+        with pytest.raises(RequestFailed, match=f"operation {work.kind} on vectors"):
+            await served.operate(work)
+    await served.open()
+    with pytest.raises(RequestFailed, match="got 4 bytes of block 0, expected 256"):
+        served.vectors._sum(Sum(0, 7, 1, 0), memoryview(bytes(4)))
+    served.server._fence(Fence(7), None)
+    with pytest.raises(RequestFailed, match="must join again"):
+        await served.add(0, np.ones(N, np.float32))
+    with pytest.raises(RequestFailed, match="not served here"):
+        served.vectors._sum(Sum(3, 7, 1, 0), memoryview(bytes(4)))
+
+
+async def test_a_large_shard_is_worked_on_in_a_thread_and_comes_to_the_same() -> None:
+    served, threaded = Served(), Served()
+    threaded.server._inline_elements = 0
+    gradient = np.random.default_rng(1).standard_normal(N).astype(np.float32)
+    for one in (served, threaded):
+        await one.open()
+        await one.add(0, gradient)
+        await one.operate(Work(SETTLE, [3, TRIAL], [0.5], None, 1), Work(DOT, [3, 3], [], None, 0))
+    assert served.vector(3).tobytes() == threaded.vector(3).tobytes()

@@ -42,12 +42,12 @@ class BatchLink(Link):
     async def prepare(self, tickets: list[int]) -> None:
         """Fetch what these blocks are computed on, if it is not there."""
         wanted = max((self._blocks.place(ticket)[0] for ticket in tickets), default=0)
-        if min(self._clocks) >= wanted:
+        if min(self._fetches.clocks) >= wanted:
             return
         await self.land()
         self.fetches += 1
         # A block of an older evaluation is over then, and its sum, of whatever parameters, is refused by every shard.
-        self._landing.set_evaluation(min(self._clocks))
+        self._landing.set_evaluation(min(self._fetches.clocks))
 
     def _message(self, push: Sealed, shard: int) -> Sum:
         (word,) = push.tickets

@@ -5,8 +5,8 @@ every shard a push leaves before the fetch that was asked for with it, and the p
 together: while shard 1 is answered, shard 2 is still on its way out. Shards of this node's own are reached without
 a socket and without a copy beside the one into the live vector.
 
-What is frozen and until when: a sealed buffer until every shard has answered, then ``released``. A fetch lands in
-staging and is copied into the live vector by the exchange; only from the node's own shards it is taken directly.
+What is frozen and until when: a sealed buffer until every shard has answered, then ``released``. Fetches have a file of
+their own (``fetches``), as has what a link knows of where shards are (``routes``).
 
 Where the exchange ``pulls``, nothing that is accrued leaves. What replicas ask for is then a pull of every shard: its
 fetch lands, and what comes of it is pushed to that shard, from memory of the link's own that is frozen until all have
@@ -27,26 +27,19 @@ from hogpour.algos.exchange.base import Exchange
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.optim.base import Optimiser
 from hogpour.errors import PeerLost, RequestFailed
+from hogpour.fetches import Fetches
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.staging import Staging
 from hogpour.net.wire.base import Message
-from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.gate import LATE, UNDECIDED, Arrive, Arrived
 from hogpour.net.wire.operate import Sum
 from hogpour.net.wire.push import DROPPED, Push, Pushed
+from hogpour.routes import Routes
 from hogpour.shards import ShardMap
 from hogpour.shm.accrual import Sealed, released, sealed
 from hogpour.shm.landing import BUFFER, LANDING, Landing
 
 __all__ = ["Link"]
-
-Floats = npt.NDArray[np.float32]
-
-_INLINE_ELEMENTS = 1 << 18
-"""A copy of so many elements takes 0.1 ms and is made on the event loop; a longer one on a thread."""
-
-_IN_FLIGHT = 8
-"""Pushes and fetches to one server at a time: 32 MB of the default shards, far more than a round trip holds."""
 
 _LANDINGS = 1024
 """Landings whose clocks are remembered: a window of accrual seldom spans more than a few."""
@@ -77,7 +70,6 @@ class Link:
         staleness: sum over these pushes of the mean staleness over shards.
         dropped: acknowledged as too late for their step; not counted in ``pushes``.
         waited_s: seconds that pushes waited at the gate for others, all together.
-        bytes: of parameters and gradients that went to other nodes and came from them.
     """
 
     def __init__(
@@ -103,16 +95,17 @@ class Link:
     ) -> None:
         self.node = node
         self.pushes, self.staleness = 0, 0.0
-        self.dropped, self.waited_s, self.bytes = 0, 0.0, 0
+        self.dropped, self.waited_s, self._bytes_pushed = 0, 0.0, 0
         self._gate, self._attend, self._arrive = gate, attend, arrive
         self._passing: dict[int, set[int]] = {}  # replica → its pushes that the gate has not let pass, by sequence
         self._attending: dict[int, bool] = {}  # replica → what the coordinator knows of it
         self._telling: dict[int, bool] = {}  # replica → what it is being told
-        self._map, self._exchange, self._patience_s = shard_map, exchange, patience_s
-        self._reach, self._relocate, self._wake, self._staging = reach, relocate, wake, staging
-        self._done, self._fenced, self._own, self._own_address = done, fenced, own, own_address
+        self._exchange, self._patience_s, self._wake = exchange, patience_s, wake
+        self._done, self._fenced, self._own = done, fenced, own
         self._words, self._tickets, self._params = live["accrual"], live["accrual_tickets"], live["params"]
         self._landing = Landing(live["landing"])
+        self._routes = Routes(shard_map, own_address, reach, relocate)
+        self._fetches = Fetches(self._params, self._routes, own, staging, exchange.on_params, patience_s)
         self._bytes = [[memoryview(buffer).cast("B") for buffer in buffers] for buffers in live["accrued"]]
         self._live, self._rule = live, rule
         self._back = np.zeros(self._params.size if exchange.pulls else 0, np.float32)  # pushed after pulls
@@ -120,8 +113,6 @@ class Link:
         self._sent: dict[int, int] = {}  # replica → highest sequence that was taken up
         # replica → its pushes by sequence, from the oldest unanswered one on; with their tickets, once answered
         self._open: dict[int, dict[int, tuple[int, ...] | None]] = {}
-        self._lanes: dict[str, asyncio.Semaphore] = {}  # by address
-        self._clocks = [0] * shard_map.n_shards  # of the newest fetch of each shard
         self._scale = 1.0  # of the newest gradient that rode on a pull
         self._landings: dict[int, tuple[int, ...]] = {}  # landing → clocks of its shards
         self._number, self._fetching, self._again = 0, False, False
@@ -129,10 +120,15 @@ class Link:
         self._parts: dict[asyncio.Task[Any], None] = {}  # that these wait for
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of parameters and gradients that went to other nodes and came from them."""
+        return self._bytes_pushed + self._fetches.bytes
+
     async def land(self) -> None:
         """Fetch all shards and let the replicas know; returns when they are in the live vector."""
         ticks = self._landing.wanted()
-        await _all([self._start(self._fetch(shard, None)) for shard in range(self._map.n_shards)])
+        await _all([self._start(self._fetches.fetch(shard, self.node)) for shard in range(self._routes.map.n_shards)])
         self._complete(ticks)
 
     def moved(self) -> None:
@@ -157,7 +153,7 @@ class Link:
         pushes: list[list[int | asyncio.Task[int]]] = [[] for _ in due]
         fetches: list[asyncio.Task[None] | None] = []
         # Tasks begin in this order, and a request is written before its first wait: push before fetch, shard by shard.
-        for shard in range(self._map.n_shards):
+        for shard in range(self._routes.map.n_shards):
             for push, parts in zip(due, pushes, strict=True):
                 if push.steps:
                     parts.append(self._begin_push(push, shard))
@@ -177,10 +173,8 @@ class Link:
                 self._complete(ticks)
 
     def follow(self, shard_map: ShardMap) -> None:
-        """Take in a map that may be newer. Whoever waits for a server that has no shard any more asks the one that has
-        it as soon as its connection is closed."""
-        if shard_map.epoch > self._map.epoch:
-            self._map = shard_map
+        """Take in a map that may be newer."""
+        self._routes.follow(shard_map)
 
     async def broken(self) -> None:
         """Wait, without a deadline, until something cannot go on; raises what it was."""
@@ -235,7 +229,7 @@ class Link:
 
     def _begin_push(self, push: Sealed, shard: int) -> int | asyncio.Task[int]:
         """Push one shard's part of a sealed buffer; where the shard is this node's own and idle, it is done at once."""
-        part = self._map.range(shard)
+        part = self._routes.map.range(shard)
         payload = self._bytes[push.replica][push.buffer][4 * part.start : 4 * part.stop]
         return self._send(self._message(push, shard), payload)
 
@@ -245,7 +239,7 @@ class Link:
 
     def _send(self, message: Push | Sum, payload: memoryview) -> int | asyncio.Task[int]:
         reply: Awaitable[Reply] | None = None
-        if self._map.addresses[message.shard] == self._own_address:
+        if self._routes.leads_home(message.shard):
             with suppress(RequestFailed):  # it is refused below once more
                 given = self._own[type(message)](message, payload)
                 if isinstance(given, Reply):
@@ -267,25 +261,25 @@ class Link:
             reply: what this node's own server has promised.
         """
         while True:
-            known = self._map
+            known = self._routes.map
             try:
                 if reply is not None:
                     answer = (await reply).message  # no deadline: it is this process that works on it
                 else:
-                    requests = self._reach(known.addresses[message.shard])
-                    async with self._lane(known.addresses[message.shard]):
+                    requests = self._routes.reach(known.addresses[message.shard])
+                    async with self._routes.lane(known.addresses[message.shard]):
                         answer = await requests.request(message, [payload], deadline_s=self._patience_s)
-                    self.bytes += payload.nbytes
+                    self._bytes_pushed += payload.nbytes
                 assert isinstance(answer, Pushed)
                 return answer.staleness
             except RequestFailed as error:
                 if error.code != "moved":
                     raise
             except PeerLost:
-                if self._map.addresses[message.shard] == known.addresses[message.shard]:
+                if not self._routes.moved(message.shard, known):
                     raise
             reply = None
-            await self._follow(known)
+            await self._routes.learn(known)
 
     async def _answered(
         self, push: Sealed, parts: list[int | asyncio.Task[int]], waiting: list[asyncio.Task[int]], node: int, step: int
@@ -427,15 +421,15 @@ class Link:
         sequence, steps = self._pulls, max(1, sum(push.steps for push in riding))
         self._scale = riding[-1].scale if riding else self._scale
         velocities, ahead = self._ahead(self._scale)
-        missing = self._map.n_shards
+        missing = self._routes.map.n_shards
 
         async def pull(shard: int) -> int:
             nonlocal missing
-            part = self._map.range(shard)
+            part = self._routes.map.range(shard)
             back = self._back[part]
             rows = [row[part] for row in velocities]
-            await self._fetch(
-                shard, None, lambda params, fetched: self._exchange.pull(params, fetched, back, rows, ahead)
+            await self._fetches.fetch(
+                shard, self.node, take=lambda params, fetched: self._exchange.pull(params, fetched, back, rows, ahead)
             )
             missing -= 1
             if not missing:
@@ -443,7 +437,7 @@ class Link:
             return await self._push_back(shard, node, sequence, steps)
 
         try:
-            staleness = await _all([self._start(pull(shard)) for shard in range(self._map.n_shards)])
+            staleness = await _all([self._start(pull(shard)) for shard in range(self._routes.map.n_shards)])
         except RequestFailed as error:
             if error.code != "fenced":
                 raise
@@ -467,9 +461,10 @@ class Link:
 
     async def _push_back(self, shard: int, node: int, sequence: int, steps: int) -> int:
         """Push what came of the pull of a shard, as one replica more than there are; return the staleness."""
-        part = self._map.range(shard)
+        part = self._routes.map.range(shard)
         payload = memoryview(self._back[part]).cast("B")
-        sent = self._send(Push(shard, node, len(self._words), sequence, self._clocks[shard], steps, 1.0), payload)
+        clock = self._fetches.clocks[shard]
+        sent = self._send(Push(shard, node, len(self._words), sequence, clock, steps, 1.0), payload)
         return sent if isinstance(sent, int) else await sent
 
     def _ahead(self, lr_scale: float) -> tuple[list[npt.NDArray[Any]], float]:
@@ -484,86 +479,10 @@ class Link:
 
     def _begin_fetch(self, shard: int) -> asyncio.Task[None] | None:
         """Bring one shard into the live vector; None where it is there, because this node serves it."""
-        part = self._map.range(shard)
-        if self._map.addresses[shard] == self._own_address and part.stop - part.start <= _INLINE_ELEMENTS:
-            with suppress(RequestFailed):  # it is refused below once more
-                reply = self._own[Fetch](Fetch(shard, self.node), None)
-                if isinstance(reply, Reply):
-                    assert isinstance(reply.message, Fetched)
-                    self._exchange.on_params(self._params[part], np.frombuffer(reply.payload[0], np.float32))
-                    self._clocks[shard] = reply.message.clock
-                    if reply.sent is not None:
-                        reply.sent()
-                    return None
-                return self._start(self._fetch(shard, reply))
-        return self._start(self._fetch(shard, None))
-
-    async def _fetch(
-        self, shard: int, reply: Awaitable[Reply] | None, take: Callable[[Floats, Floats], None] | None = None
-    ) -> None:
-        """Fetch from whoever serves the shard, wherever it moves meanwhile.
-
-        Args:
-            reply: what this node's own server has promised.
-            take: called once with the shard's range of the live vector and what has landed; None: ``on_params``.
-        """
-        take = take or self._exchange.on_params
-        message, target = Fetch(shard, self.node), self._params[self._map.range(shard)]
-        while True:
-            known = self._map
-            try:
-                if reply is not None or known.addresses[shard] == self._own_address:
-                    answer = await self._fetch_own(reply or self._own[Fetch](message, None), target, take)
-                else:
-                    async with self._lane(known.addresses[shard]):
-                        requests = self._reach(known.addresses[shard])
-                        answer = await self._fetch_other(message, target, requests, take)
-                break
-            except RequestFailed as error:
-                if error.code != "moved":
-                    raise
-            except PeerLost:
-                if self._map.addresses[message.shard] == known.addresses[message.shard]:
-                    raise
-            reply = None
-            await self._follow(known)
-        assert isinstance(answer, Fetched)
-        self._clocks[shard] = answer.clock
-
-    async def _fetch_own(
-        self, given: Reply | Awaitable[Reply], target: Floats, take: Callable[[Floats, Floats], None]
-    ) -> Message:
-        reply = given if isinstance(given, Reply) else await given  # no deadline: this process works on it
-        try:
-            await self._take(target, reply.payload[0], take)
-        finally:
-            if reply.sent is not None:
-                reply.sent()
-        return reply.message
-
-    async def _fetch_other(
-        self, message: Fetch, target: Floats, requests: Requests, take: Callable[[Floats, Floats], None]
-    ) -> Message:
-        place = await self._stage(target.nbytes)
-        try:
-            answer = await requests.request(message, into=place, deadline_s=self._patience_s)
-            self.bytes += place.nbytes
-            await self._take(target, place, take)
-        finally:
-            self._staging.give(place)
-        return answer
-
-    async def _take(self, target: Floats, fetched: memoryview, take: Callable[[Floats, Floats], None]) -> None:
-        source = np.frombuffer(fetched, np.float32)
-        if target.size <= _INLINE_ELEMENTS:
-            take(target, source)
-        else:
-            copying = asyncio.get_running_loop().run_in_executor(None, take, target, source)
-            try:
-                await asyncio.shield(copying)  # no deadline: it is this process that works on it
-            finally:
-                if not copying.done():  # cancelled, but the thread reads on what the caller is about to give back
-                    await asyncio.wait([copying])
+        found = self._fetches.at_once(shard, self.node)
+        if found is True:
+            return None
+        return self._start(self._fetches.fetch(shard, self.node, found or None))
 
     async def _landed(self, ticks: list[int], parts: list[asyncio.Task[None]]) -> None:
         try:
@@ -577,38 +496,13 @@ class Link:
 
     def _complete(self, ticks: list[int]) -> None:
         self._number += 1
-        self._landings[self._number] = tuple(self._clocks)
+        self._landings[self._number] = tuple(self._fetches.clocks)
         self._landing.land(ticks, self._number)
         for replica in range(len(ticks)):
             self._rouse(replica, LANDING)
         self._landings.pop(self._number - _LANDINGS, None)
 
     # -- both
-
-    async def _follow(self, known: ShardMap) -> None:
-        """Learn where shards are now, since ``known`` is out of date."""
-        if self._map is known:
-            self.follow(await self._relocate(known.epoch))
-
-    def _lane(self, address: str) -> asyncio.Semaphore:
-        """Return what bounds the requests in flight to one server, so that the deadline of each is for itself and not
-        for all shards of a large model. First come, first served: a push stays before the fetch of its shard."""
-        return self._lanes.setdefault(address, asyncio.Semaphore(_IN_FLIGHT))
-
-    async def _stage(self, n_bytes: int) -> memoryview:
-        granted: asyncio.Future[memoryview] = asyncio.get_running_loop().create_future()
-        later = granted.set_result
-        if (place := self._staging.take(n_bytes, later)) is not None:
-            return place
-        try:
-            # No deadline: another fetch of this node holds the memory, and has one. Shielded: whoever gives memory back
-            # may hand it to a fetch that is cancelled and has not heard of it.
-            return await asyncio.shield(granted)
-        except asyncio.CancelledError:
-            self._staging.forget(later)
-            if granted.done():
-                self._staging.give(granted.result())
-            raise
 
     def _start(self, part: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(part)

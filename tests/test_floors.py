@@ -15,7 +15,7 @@ FLOORS: list[set[str]] = [
     {"layers", "algos.optim", "algos.schedule", "differences", "contract"},  # 1 mathematics
     {"algos", "portions", "tickets", "batch", "windows", "origins", "held", "accounts", "net.membership", "shm.layout", "net.address", "net.connection", "net.frame", "net.requests", "net.wire"},  # 2 pure decisions
     {"shm", "net", "formats", "scaling", "dataset", "data", "cpu", "disk"},  # 3 ports
-    {"model", "replica", "supervisor", "checkpoint", "preparation", "coordinator", "gatekeeper", "placement", "server", "shard", "snapshot", "outlet", "link", "batch_link", "batches", "vectors", "member", "rehearsal", "founding", "federation", "serving", "standing"},  # 4 roles
+    {"model", "replica", "supervisor", "checkpoint", "preparation", "coordinator", "gatekeeper", "placement", "server", "shard", "snapshot", "outlet", "link", "fetches", "routes", "batch_link", "batches", "vectors", "member", "rehearsal", "founding", "federation", "serving", "standing"},  # 4 roles
     {"training", "node", "report", "status", "view", "doctor", "compare", "cli", "__main__", "__init__", "sim"},  # 5 the house
 ]
 

@@ -13,6 +13,7 @@ import pytest
 from fake_cluster import settle
 from serving import Kernels
 
+from hogpour import fetches
 from hogpour import link as module
 from hogpour.algos.exchange.accrue import Accrue
 from hogpour.algos.exchange.base import Exchange
@@ -189,7 +190,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Kernels:
     def run_in_executor(executor: None, copy: Callable[..., None], *arguments: Any) -> asyncio.Future[None]:
         return kernels.run_in_executor(executor, partial(copy, *arguments))
 
-    monkeypatch.setattr(module, "_INLINE_ELEMENTS", SIZE - 1)
+    monkeypatch.setattr(fetches, "_INLINE_ELEMENTS", SIZE - 1)
     monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", run_in_executor, raising=False)
     return kernels
 

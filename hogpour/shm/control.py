@@ -66,7 +66,8 @@ class Control:
 
         Args:
             announce: called with a number before it is taken, and again with another one where somebody was quicker.
-                A replica that is killed at any moment has then said which block it may have taken; none is lost.
+                A replica that is killed at any moment has then said which block it may have taken; none is lost, and
+                one that another replica took between the two is used twice.
         """
         while True:
             ticket = self.tickets_taken

@@ -12,6 +12,7 @@ import msgspec
 from hogpour import federation, member
 from hogpour.algos.exchange.elastic import Elastic
 from hogpour.coordinator import Coordinator
+from hogpour.fetches import Fetches
 from hogpour.gatekeeper import Gatekeeper
 from hogpour.link import Link
 from hogpour.net.membership import Membership
@@ -170,7 +171,7 @@ def _not_waited_for(_: Any) -> Any:
 
 
 def _took_what_came(_: Any) -> Any:
-    async def fetch_other(self: Link, message: Any, target: Any, requests: Any, take: Any) -> Any:
+    async def fetch_other(self: Fetches, message: Any, target: Any, requests: Any, take: Any) -> Any:
         place = await self._stage(target.nbytes)
         try:
             return await requests.request(message, into=place, deadline_s=self._patience_s)
@@ -290,6 +291,7 @@ ABLATIONS: Mapping[str, Ablation] = {
         "kept: ",
     ),
     "landed whole": Ablation(
-        "a node is pulled by parameters that have arrived, once", Link, "_fetch_other", _took_what_came, 38, "kept: ",
+        "a node is pulled by parameters that have arrived, once", Fetches, "_fetch_other", _took_what_came, 38,
+        "kept: ",
     ),
 }  # fmt: skip

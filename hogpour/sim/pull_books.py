@@ -174,7 +174,7 @@ class PullBooks:
     def on_push_back(self, link: Link, shard: int, node: int, sequence: int, steps: int) -> None:
         """What a pull took is about to be pushed."""
         del steps
-        start = link._map.range(shard).start
+        start = link._routes.map.range(shard).start
         for books in self._nodes:
             if books.link is link and start in books.pulled:
                 self._taken[shard, node, len(link._words), sequence] = books.pulled.pop(start)

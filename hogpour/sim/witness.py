@@ -272,7 +272,7 @@ class Witness:
     def _on_sealed(self, link: Link, push: Any, shard: int) -> None:
         if isinstance(link, BatchLink):
             return  # a sum counts by its block
-        part = link._map.range(shard)
+        part = link._routes.map.range(shard)
         payload = link._bytes[push.replica][push.buffer][4 * part.start : 4 * part.stop]
         self._sealed.setdefault((shard, link.node, push.replica, push.sequence), zlib.crc32(payload))
         self._nodes.setdefault((link, push.replica, push.sequence), link.node)
@@ -281,19 +281,19 @@ class Witness:
         node = self._nodes.pop((link, push.replica, push.sequence), None)
         if not staleness or node is None:
             return
-        for shard in range(link._map.n_shards):
+        for shard in range(link._routes.map.n_shards):
             if (shard, node, push.replica, push.sequence) not in self._pushes:
                 self._say(f"kept: push {_named((shard, node, push.replica, push.sequence))} is acknowledged and was "
                           "not applied")  # fmt: skip
 
     def _on_push_back(self, link: Link, shard: int, node: int, sequence: int, steps: int) -> None:
         self._pulls.on_push_back(link, shard, node, sequence, steps)
-        payload = link._back[link._map.range(shard)]
+        payload = link._back[link._routes.map.range(shard)]
         self._sealed.setdefault((shard, node, len(link._words), sequence), zlib.crc32(payload))
 
     def _on_acknowledged_pull(self, link: Link, riding: Any, sequence: int, node: int, staleness: Any) -> None:
         del riding, staleness
-        for shard in range(link._map.n_shards):
+        for shard in range(link._routes.map.n_shards):
             if (shard, node, len(link._words), sequence) not in self._pushes:
                 self._say(f"kept: push {_named((shard, node, len(link._words), sequence))} of a pull is acknowledged "
                           "and was not applied")  # fmt: skip

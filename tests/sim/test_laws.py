@@ -95,7 +95,7 @@ def watch(
 
     def look() -> None:
         shard = simulation.shard(0)
-        clocks = [station.life.federation.standing.link._clocks[0] for station in simulation.stations]
+        clocks = [station.life.federation.standing.link._fetches.clocks[0] for station in simulation.stations]
         counts = np.array(shard.state().staleness)
         counts.resize(STALENESS_COUNTS)
         seen.append(Sight(shard.pushes, shard._staleness, counts, clocks, float(shard.params[offset])))
@@ -110,17 +110,17 @@ def watch(
 # -- staleness
 
 COMPUTES: dict[str, tuple[float, Callable[[int], hp.Compute]]] = {
-    "exponential": (400.0, lambda n: hp.Compute(distribution="exponential", mean_s=MEAN_S)),
+    "exponential": (300.0, lambda n: hp.Compute(distribution="exponential", mean_s=MEAN_S)),
     "equal": (100.0, lambda n: hp.Compute(mean_s=MEAN_S)),
     "heterogeneous": (
-        100.0,
+        60.0,
         lambda n: hp.Compute(distribution="exponential", mean_s=MEAN_S, speeds=tuple(np.linspace(1, 8.5, n).tolist())),
     ),
     "equal_but_of_different_speeds": (
-        100.0, lambda n: hp.Compute(mean_s=MEAN_S, speeds=tuple(np.linspace(1, 8.5, n).tolist()))
+        60.0, lambda n: hp.Compute(mean_s=MEAN_S, speeds=tuple(np.linspace(1, 8.5, n).tolist()))
     ),
 }  # fmt: skip
-"""What each is, and for how many mean times it is looked at: at least 1,600 pushes of equal nodes, 6,400 of others."""
+"""What each is, and for how many mean times it is looked at: at least 1,600 pushes of equal nodes, 4,500 of others."""
 
 
 @cache

@@ -123,7 +123,7 @@ def test_the_readme_names_every_key_of_a_job_file() -> None:
     keys = {f"{table}.{field.name}" for table, found in tables.items() for field in found}
     keys |= {"algorithm.name", "model.layers", "model.loss", "model.input"}
     rows = "\n".join(line.split("|")[1] for line in README.splitlines() if line.startswith("| `"))
-    assert set(re.findall(r"`([a-z_.]+)`", rows)) == keys
+    assert set(re.findall(r"`([a-z0-9_.]+)`", rows)) == keys
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from statistics import median
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 import hogpour as hp
+from bench._papers.runs import Size, prepare
 from bench.harness import ROOT, Report, Table, one_thread, spread
 from hogpour.algos.lbfgs import Iteration
 from hogpour.algos.sandblaster import penalty
@@ -42,6 +43,7 @@ ACCURACY = 0.85
 RATES = (0.02, 0.05, 0.1)
 """Of Adagrad; each number of machines has the best one, as in the paper's figure."""
 
+SIZE = Size(examples=6000, tests=1000)
 EXAMPLE_S = 0.002
 """Virtual seconds of an example's gradient."""
 
@@ -208,14 +210,14 @@ def _watched(told: Callable[[Iteration], None]) -> Iterator[None]:
 # -- what passes
 
 
-def traffic() -> tuple[Table, list[str]]:
-    """Count what an iteration sends, with few parameters and with many."""
+def traffic(sizes: Sequence[int] = (12, 12_580)) -> tuple[Table, list[str]]:
+    """Count what an iteration sends, with hidden layers of these sizes: few parameters and many."""
     table = Table(
         "what an iteration sends: 2 nodes, 64 examples in 8 blocks, m = 5",
         ("parameters", "shards", "iterations", "evaluations", "programs_kB", "fetches_a_node_and_evaluation",
          "other_MB_an_evaluation"),
     )  # fmt: skip
-    for hidden in (12, 12_580):
+    for hidden in sizes:
         rng = np.random.default_rng(0)
         data = hp.arrays(rng.random((64, 784), np.float32), rng.integers(0, 10, 64), validation=0.0)
         scheme = hp.Sandblaster(memory=5, blocks=8, gradient=0.0, decrease=0.0)
@@ -258,11 +260,11 @@ def _counted(job: hp.Job) -> dict[str, Any]:
 # -- a slow node
 
 
-def straggler() -> tuple[Table, list[str]]:
+def straggler(cuts: Sequence[int] = (64, 128, 256)) -> tuple[Table, list[str]]:
     """Slow one of eight nodes down, with and without copies."""
     table = Table("8 nodes of one replica, one 10 times slower: virtual seconds of an evaluation, 4 portions a block",
                   ("blocks", "alike", "slow_with_copies", "slow_without", "times_with", "times_without"))  # fmt: skip
-    for blocks in (64, 128, 256):
+    for blocks in cuts:
         alike, helped, alone = (
             _batch_s(blocks, copies=copies, slow=slow) for copies, slow in ((True, 1.0), (True, 10.0), (False, 10.0))
         )
@@ -287,23 +289,20 @@ def _batch_s(blocks: int, *, copies: bool, slow: float) -> float:
 # -- equal numbers of machines
 
 
-def machines() -> tuple[Table, list[str]]:
+def machines(counts: Sequence[int] = MACHINES, size: Size = SIZE) -> tuple[Table, list[str]]:
     """Wait for an accuracy, by both of DistBelief's algorithms."""
-    from bench._papers.runs import Size, prepare
-
-    size = Size(examples=6000, tests=1000)
     table = Table(
         f"{size.words}: virtual seconds to accuracy {ACCURACY}, {EXAMPLE_S * 1e3:g} ms an example, 1 Gbit/s",
         ("machines", "downpour_adagrad", "rate", "sandblaster", "times", "downpour_MB", "sandblaster_MB"),
     )
-    for count in MACHINES:
+    for count in counts:
         found = []
         for rate in RATES:
             scheme = hp.Downpour(n_push=1, n_fetch=1, optimiser=hp.Adagrad(rate))
-            found.append((rate, _time_to(prepare, scheme, count, 16, 5, size)))
+            found.append((rate, _time_to(scheme, count, 16, 5, size)))
         rate, (first, sent) = min(found, key=lambda one: one[1][0] or float("inf"))
         scheme = hp.Sandblaster(blocks=256, l2=0.0)
-        second, also = _time_to(prepare, scheme, count, 24, 40, size)
+        second, also = _time_to(scheme, count, 24, 40, size)
         table.add(machines=count, downpour_adagrad=first, rate=rate, sandblaster=second,
                   times=second / first if first and second else None, downpour_MB=sent,
                   sandblaster_MB=also)  # fmt: skip
@@ -314,9 +313,7 @@ def machines() -> tuple[Table, list[str]]:
     ]
 
 
-def _time_to(
-    prepare: Any, scheme: Any, count: int, batch: int, epochs: int, size: Any
-) -> tuple[float | None, float]:
+def _time_to(scheme: Any, count: int, batch: int, epochs: int, size: Size) -> tuple[float | None, float]:
     compute = hp.Compute(distribution="log_normal", mean_s=EXAMPLE_S * batch, sigma=0.3)
     report = prepare(scheme, workers=count, batch=batch, epochs=epochs, seed=0, size=size, compute=compute,
                      link=Link(), join_spread_s=0.0,

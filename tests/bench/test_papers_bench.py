@@ -26,6 +26,8 @@ from bench._papers import (
     staleness_aware,
 )  # fmt: skip
 from bench.harness import Table
+from hogpour.algos.exchange.local import Local
+from hogpour.algos.gate.barrier import Barrier
 from hogpour.sim.report import NodeReport, Point, Report
 
 TINY = runs.Size(examples=160, tests=100, hidden=4)
@@ -602,6 +604,15 @@ def test_a_tiny_run_of_downpour_ends_at_its_cut_off(shared_data: Path, monkeypat
     report = downpour_order._timed(downpour_order.ADAGRAD, 3, 0.01, 0, TINY)
     assert report.outcome == "stopped"
     assert 2.0 <= report.points[-1].seconds < 7.0
+
+
+def test_a_tiny_run_of_rounds_without_half_of_the_workers_drops_half_of_them(shared_data: Path):
+    del shared_data
+    scheme = hp.Custom(exchange=Local(2, hp.AdamW(0.001)), gate=Barrier(4), optimiser=hp.Nesterov(0.7, 0.9))
+    report = diloco.once(scheme, 0, TINY)
+    assert report.outcome == "finished"
+    assert 25.0 < diloco.dropped(report) < 60.0
+    assert 1.0 < diloco.perplexity(report) < 20.0
 
 
 def test_a_tiny_run_with_a_backup_drops_what_its_report_says(shared_data: Path):

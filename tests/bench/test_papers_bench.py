@@ -561,6 +561,22 @@ def test_the_column_of_rounds_follows_what_was_measured(works, monkeypatch, caps
     }
 
 
+def test_rounds_that_are_compared_with_bad_short_ones_are_said_to_be():
+    def notes_of(perplexities: tuple[float | None, ...], reproduced: str = "yes") -> list[str]:
+        rows: list[dict[str, Any]] = [
+            {"scheme": "diloco", "H": steps, "dropped_%": 0.0, "perplexity": perplexity}
+            for steps, perplexity in zip(diloco.ROUNDS, perplexities, strict=True)
+        ]
+        rows.append({"scheme": "diloco, 4 of 8 count", "dropped_%": 50.0, "reproduced": reproduced})
+        return diloco._notes(Table("diloco", (), rows), TINY)[3:]
+
+    assert notes_of((1.2, 1.3, 1.4)) == notes_of((1.2, None, 1.4)) == []
+    (said,) = notes_of((1.4, 1.2, 1.26))
+    assert said.endswith("H = 50 is 5.0 % above H = 20")
+    (said,) = notes_of((1.2, 1.3, 1.4), "no")
+    assert "why drops cost more" in said
+
+
 @pytest.mark.parametrize("works", [True, False])
 def test_the_column_of_downpours_order_follows_what_was_measured(works, monkeypatch, capsys):
     good = {("Sgd", 1): 100.0, ("Sgd", 20): 40.0, ("Adagrad", 20): 20.0, ("Adagrad", 200): 10.0}

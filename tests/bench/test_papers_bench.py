@@ -26,6 +26,8 @@ from bench._papers import (
     staleness_aware,
 )  # fmt: skip
 from bench.harness import Table
+from hogpour.algos.exchange.local import Local
+from hogpour.algos.gate.barrier import Barrier
 from hogpour.sim.report import NodeReport, Point, Report
 
 TINY = runs.Size(examples=160, tests=100, hidden=4)
@@ -559,6 +561,22 @@ def test_the_column_of_rounds_follows_what_was_measured(works, monkeypatch, caps
     }
 
 
+def test_rounds_that_are_compared_with_bad_short_ones_are_said_to_be():
+    def notes_of(perplexities: tuple[float | None, ...], reproduced: str = "yes") -> list[str]:
+        rows: list[dict[str, Any]] = [
+            {"scheme": "diloco", "H": steps, "dropped_%": 0.0, "perplexity": perplexity}
+            for steps, perplexity in zip(diloco.ROUNDS, perplexities, strict=True)
+        ]
+        rows.append({"scheme": "diloco, 4 of 8 count", "dropped_%": 50.0, "reproduced": reproduced})
+        return diloco._notes(Table("diloco", (), rows), TINY)[3:]
+
+    assert notes_of((1.2, 1.3, 1.4)) == notes_of((1.2, None, 1.4)) == []
+    (said,) = notes_of((1.4, 1.2, 1.26))
+    assert said.endswith("H = 50 is 5.0 % above H = 20")
+    (said,) = notes_of((1.2, 1.3, 1.4), "no")
+    assert "why drops cost more" in said
+
+
 @pytest.mark.parametrize("works", [True, False])
 def test_the_column_of_downpours_order_follows_what_was_measured(works, monkeypatch, capsys):
     good = {("Sgd", 1): 100.0, ("Sgd", 20): 40.0, ("Adagrad", 20): 20.0, ("Adagrad", 200): 10.0}
@@ -602,6 +620,15 @@ def test_a_tiny_run_of_downpour_ends_at_its_cut_off(shared_data: Path, monkeypat
     report = downpour_order._timed(downpour_order.ADAGRAD, 3, 0.01, 0, TINY)
     assert report.outcome == "stopped"
     assert 2.0 <= report.points[-1].seconds < 7.0
+
+
+def test_a_tiny_run_of_rounds_without_half_of_the_workers_drops_half_of_them(shared_data: Path):
+    del shared_data
+    scheme = hp.Custom(exchange=Local(2, hp.AdamW(0.001)), gate=Barrier(4), optimiser=hp.Nesterov(0.7, 0.9))
+    report = diloco.once(scheme, 0, TINY)
+    assert report.outcome == "finished"
+    assert 25.0 < diloco.dropped(report) < 60.0
+    assert 1.0 < diloco.perplexity(report) < 20.0
 
 
 def test_a_tiny_run_with_a_backup_drops_what_its_report_says(shared_data: Path):

@@ -50,7 +50,7 @@ class BatchLink(Link):
         self._landing.set_evaluation(min(self._fetches.clocks))
 
     def _message(self, push: Sealed, shard: int) -> Sum:
-        (word,) = push.tickets
+        word = push.tickets[-1]  # named twice where a replica was killed between the two stores of a seal
         evaluation, block = self._blocks.place(ticket_of(word))
         self._losses[word] = push.loss
         return Sum(shard, self.node, evaluation, block)

@@ -67,6 +67,9 @@ those of the number of blocks for the largest addend, far more than the 24 of a 
 
 _INT_BITS = 62
 
+_LEAST = 2.0**-149
+"""Of the addends that a grid is made for: the least float32."""
+
 
 class _Ended(Exception):
     """The run ends before the evaluation did."""
@@ -179,6 +182,7 @@ class Batches:
         began = asyncio.get_running_loop().time()
         machine = minimise(self._rules, self._start)
         await self.still.acquire()
+        held = True
         try:
             command = next(machine)
             while True:
@@ -189,8 +193,10 @@ class Batches:
                     self.newest = replace(command, state=state)
                     self._told(self.newest)
                     self.still.release()
+                    held = False
                     await asyncio.sleep(0)  # whoever waits for this moment has it
                     await self.still.acquire()
+                    held = True
                     seconds = asyncio.get_running_loop().time() - began
                     command = machine.send(not (self._seconds and seconds >= self._seconds))
                 else:
@@ -199,8 +205,12 @@ class Batches:
             self.why = f"no more time than {self._seconds:g} s" if end.value == "stopped" else end.value
         except _Ended as end:
             self.why = str(end)
+        except BaseException:
+            self.end(failed=True)
+            raise
         finally:
-            self.still.release()
+            if held:
+                self.still.release()
         if self.newest is None:
             if not self.ended:
                 self._fail(self.why)
@@ -208,6 +218,7 @@ class Batches:
             with suppress(_Ended):  # what nodes fetch is what was tried last; what counts is what was reached
                 await self._operate([Combine(TRIAL, ((1.0, POINT),))])
             if not self.ended:
+                self._log(f"ended after iteration {self.newest.number}: {self.why}")
                 self.ledger.finished = True
         self.end()
 
@@ -226,6 +237,8 @@ class Batches:
         """Evaluate the objective of all examples, again where the grid of its sums did not fit."""
         results: list[float] = []
         while True:
+            if self.ended:
+                raise _Ended("stopped")
             if self.ledger.evaluation >= self._blocks.epochs:
                 raise _Ended(f"{self._blocks.epochs} evaluations were made, as run.epochs says")
             grid, limit = self._grid()
@@ -235,6 +248,8 @@ class Batches:
             self._complete = asyncio.get_running_loop().create_future()
             self.ledger.open()
             self._feed()
+            if self.ended:  # meanwhile: nobody would say that it is complete
+                raise _Ended("stopped")
             await self._complete  # no deadline: a dead member's blocks are done by others, as long as there are any
             if self.ended:
                 raise _Ended("stopped")
@@ -249,7 +264,7 @@ class Batches:
             if not math.isfinite(most):  # gradients of examples that overflow: as bad as a loss that does
                 return Evaluated(math.inf, results)
             fits, assumed = most <= limit, self._addend
-            self._addend = max(most, 1e-30)
+            self._addend = max(most, _LEAST)
             if (fits and most >= assumed * 2.0**-_LOSS_BITS) or not most:
                 return Evaluated(value, results)
             self.evaluations_repeated += 1
@@ -304,6 +319,8 @@ class Batches:
             self._log(f"program {operate.sequence} is asked for again: {error}")
             return None
         except RequestFailed as error:
+            if error.code == "moved":  # a node that was started anew serves nothing yet: its old life is missed soon
+                return None
             raise self._give_up(f"cannot be carried out: {error}") from error
         assert isinstance(answer, Operated)
         return answer

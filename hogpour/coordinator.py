@@ -335,6 +335,8 @@ class Coordinator:
             member.node, message.holds, message.want, message.replicas, patience_s, lambda: self._leases(member)
         )
         self._look_for_end()
+        if self._members.get(member.node) is not member:
+            raise RequestFailed("fenced", f"{_named(member)} was declared dead while it waited for portions")
         return Reply(Leased(tickets, not self._leases(member)))
 
     def _look_for_end(self) -> None:

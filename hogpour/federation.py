@@ -67,6 +67,9 @@ _STAGING_BYTES = 32 << 20
 _STOCK_A_REPLICA = 2
 """Tickets kept ready for each replica: a round trip to the coordinator may take as long as a block."""
 
+_STOCK_OF_BLOCKS = 4
+"""The same of a batch method. With 1, an iteration of one replica on Fashion-MNIST took 116 ms, with 4 it took 89."""
+
 _LEAVE_S = 1.0
 """For the leave of a node that cannot go on; one whose first node is gone waits in vain."""
 
@@ -289,9 +292,9 @@ class Federation:
         assert self._link is not None
         self.standing.alive = alive
         if isinstance(self._link, BatchLink):
-            # Few in stock: what one node has ready, others could do meanwhile.
+            # A block may take a millisecond, and what a slow node has ready, others copy at the end.
             leasing = self._member.lease(
-                self._queue, self._replicas, self._wake_all, self._link.prepare, self._replicas
+                self._queue, _STOCK_OF_BLOCKS * self._replicas, self._wake_all, self._link.prepare, self._replicas
             )
             self._spawn(self._member.report_each())
         else:
@@ -390,7 +393,7 @@ class Federation:
         await self._guard(self._relocate())
         await self._guard(self._link.land())
         if self._founding is None:
-            await self._guard(self._member.leave(reason))
+            await self._guard(self._member.leave(reason, again=isinstance(self._link, BatchLink)))
             self._left = True
 
     async def close(self) -> None:

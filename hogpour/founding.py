@@ -97,8 +97,6 @@ class Founding:
             ready = replace(ready, block_replicas=stored.state.block_replicas)
         self.ready = ready
         self._n = len(ready.examples.arrays["x"])
-        for shard, (params, rows, clock) in enumerate(origin.shards):
-            server.open(shard, params, rows, start=bounds[shard], clock=clock)
         blocks = Blocks(self._n, job.batch, ready.block_replicas, job.epochs, job.algorithm.batch_blocks)
         self._batches = self._make_batches(job, blocks, stored) if isinstance(job.algorithm, Sandblaster) else None
         ledger: Ledger | Batch
@@ -108,6 +106,13 @@ class Founding:
             where = _ledger_state(stored.state, blocks) if stored is not None else LedgerState()
             ledger = Ledger(blocks, job.seed, where)
         self.before = ledger.examples_done
+        clocks = [clock for _, _, clock in origin.shards]
+        if self._batches is not None:
+            # A snapshot may be of a run that ended in the middle of an evaluation. The one that is made again has the
+            # same number, and a node that lands at that clock would take it for fetched.
+            clocks = [self._batches.ledger.evaluation] * len(clocks)
+        for shard, (params, rows, _) in enumerate(origin.shards):
+            server.open(shard, params, rows, start=bounds[shard], clock=clocks[shard])
         gate = job.algorithm.choices().gate
         warm = job.algorithm if isinstance(job.algorithm, Downpour) else Downpour()
         terms = Terms(
@@ -148,7 +153,7 @@ class Founding:
         self._writing = asyncio.Lock()
         self._driving: asyncio.Task[None] | None = None
         # Examples and clocks of the newest snapshot, or of the beginning, which needs none.
-        self._newest = (self.before, [clock for _, _, clock in origin.shards])
+        self._newest = (self.before, clocks)
         self._fresh, self._finite = stored is None, True
         if stored is not None:
             self.coordinator.snapshot = str(stored.folder)
@@ -210,6 +215,8 @@ class Founding:
             while True:
                 now = self._loop.time()
                 self.coordinator.tick(now)
+                if self._driving is not None and self._driving.done():
+                    self._driving.result()  # a bug, which all members are told of
                 if saving is not None and saving.done():
                     saving.result()
                     saving, saved = None, now

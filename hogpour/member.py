@@ -128,16 +128,24 @@ class Member:
                                     f"{_MOVE_S:g} s there is no newer map")  # fmt: skip
             await asyncio.sleep(_EMPTY_S)
 
-    async def leave(self, reason: str = "") -> None:
+    async def leave(self, reason: str = "", *, again: bool = False) -> None:
         """Go: portions and shards are given to others. Nobody who has given up the cluster needs this.
 
         Shards take as long as the network needs for them; that the coordinator lives is known from its heartbeats.
 
         Args:
             reason: why nobody can go on; empty where the others can.
+            again: shards may not move for long, and it is asked as often as that takes (batch methods: between two
+                iterations).
         """
         self._leaving = True
-        await self._ask(Leave(self.node, reason), _LEAVE_S)
+        while True:
+            try:
+                await self._ask(Leave(self.node, reason), _LEAVE_S)
+                return
+            except RequestFailed as error:
+                if error.code != "busy" or not again:
+                    raise
 
     # -- the gate
 
@@ -242,7 +250,9 @@ class Member:
         done, node = sorted(self._done)[:1024], self.node
         losses = [self._done[ticket] for ticket in done]
         try:
-            answer = await self._ask(Lease(node, sorted(self._held), done, want, losses, replicas))
+            # Where the coordinator answers when it has some, it takes its time: not that of this node's patience.
+            patience_s = 1.25 * self.joined.give_up_s if replicas and self.joined is not None else 0.0
+            answer = await self._ask(Lease(node, sorted(self._held), done, want, losses, replicas), patience_s)
         except RequestFailed as error:
             if error.code != "fenced":
                 raise

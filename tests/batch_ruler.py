@@ -46,7 +46,7 @@ class Objective:
         room = math.frexp(self.assumed)[1] + 10
         grid = 2.0 ** (room + (len(blocks) - 1).bit_length() - 62)
         fits = 2.0**room >= largest >= self.assumed * 2.0**-18 or largest == 0
-        self.assumed = max(largest, 1e-30)
+        self.assumed = max(largest, 2.0**-149)
         if not fits:
             return self(w)
         total = sum(np.rint(gradient.astype(np.float64) / grid).astype(np.int64) for gradient, _ in blocks)
@@ -109,7 +109,7 @@ def minimise(material: Material) -> tuple[Floats, list[float]]:
             del pairs[0]
         s, y = t - x, h - g
         pairs.append((s, y))
-        if not dot(s, y) > 1e-10 * dot(y, y):
+        if not dot(s, y) > 1e-10 * math.sqrt(dot(s, s) * dot(y, y)):
             pairs.clear()
         before, x, g, f = f, t, h, value
         values.append(f)

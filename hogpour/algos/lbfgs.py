@@ -344,7 +344,7 @@ def _accept(run: _Run, found: Trial, gradient: float) -> Generator[list[Operatio
     ]
     yield [Combine(POINT, ((1.0, TRIAL),)), Combine(GRADIENT, ((1.0, TRIAL_GRADIENT),))]
     yield from _products(run, [s, y, GRADIENT])
-    if history.product(s, y) > 1e-10 * history.product(y, y):
+    if history.product(s, y) > 1e-10 * math.sqrt(history.product(s, s) * history.product(y, y)):
         history.slots.append(slot)
     else:  # no curvature that an update could use: the rest of the history is of another place
         history.slots.clear()

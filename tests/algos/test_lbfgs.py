@@ -128,6 +128,16 @@ def test_where_no_step_helps_the_point_stays() -> None:
     assert machine.vectors[TRIAL].tolist() == machine.vectors[POINT].tolist() == [1, 1, 1]
 
 
+def test_the_curvature_that_is_enough_does_not_depend_on_the_scale() -> None:
+    def steep(x: Any) -> tuple[float, Any]:
+        curvature = np.array([1e12, 2e12, 5e12])
+        return 0.5 * float(curvature @ x**2) + 1, curvature * x
+
+    machine = Machine(steep, np.ones(3), Rules(gradient=1e-3))
+    assert max(iteration.pairs for iteration in machine.iterations) > 1
+    assert np.abs(machine.vectors[POINT]).max() < 1e-6
+
+
 class Flat(Machine):
     """After the third iteration rounding has eaten the curvature of a pair, which a line search does not leave so."""
 

@@ -129,6 +129,43 @@ def test_a_first_node_that_is_killed_goes_on_from_its_last_iteration(at_s: float
     assert found == serial()
 
 
+@pytest.mark.parametrize("at_s", [2.2, 2.27, 2.35])
+def test_a_first_node_that_is_stopped_in_the_middle_of_an_evaluation_goes_on_from_its_last_iteration(at_s: float) -> None:
+    """The evaluation that was under way is made again under its number, of another point."""
+    job = job_of(3, save="model.safetensors", save_every_s=1e6)
+    leave = Death(at_s=at_s, nodes=(0,), back_s=1.0, kind="leave")
+    report, found = run(job, resume=True, death=(leave,), replicas=2)
+    said = [happening.text for happening in report.happenings]
+    assert "begins again from its snapshot" in said
+    assert report.outcome == "finished"
+    assert found == serial()
+
+
+@pytest.mark.parametrize("at_s", [3.0, 3.05, 3.07, 3.13, 3.2])
+def test_a_stop_ends_the_run_whatever_is_under_way(at_s: float) -> None:
+    """Programs take a while here, on a shard that another node serves."""
+    scenario = {"nodes": 2, "serving": 1, "join_spread_s": 0.0, "stop_s": at_s, "until_s": 40.0}
+    report, _ = run(job_of(3, epochs=200, gradient=0.0, decrease=0.0), link=Link(delay_s=0.1), **scenario)
+    assert report.outcome == "stopped"
+    assert report.seconds < at_s + 4
+
+
+def test_a_server_may_leave_during_a_long_iteration() -> None:
+    leave = Death(at_s=30.0, nodes=(1,), kind="leave")
+    report, found = run(job_of(9), nodes=2, serving=1, death=(leave,), compute=hp.Compute(mean_s=5.0), until_s=1e5)
+    assert report.outcome == "finished"
+    assert found == serial()
+
+
+def test_addends_near_the_least_float_end_the_run_at_once() -> None:
+    x = np.zeros((N, 8), np.float32)
+    x[np.arange(N), np.arange(N) % 3] = 1e-30
+    data = hp.arrays(x, np.arange(N) % 3, validation=0.0)
+    report, _ = run(job_of(1, data=data, model=[hp.Linear(3)], l2=0.0))
+    assert report.outcome == "finished"
+    assert len(iterations(report)) < 10
+
+
 def batch_s(*, copies: bool, slow: float) -> float:
     """Seconds of an iteration of eight nodes, of which one is slower."""
     rng = np.random.default_rng(1)

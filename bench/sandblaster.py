@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace) -> Report:
     """Measure all four."""
-    report = Report([])
+    report = Report([], part=options.only is not None)
     parts: dict[str, Callable[[], tuple[Table, list[str]]]] = {
         "scipy": lambda: against_scipy(options.examples, options.evaluations, options.converge, options.rounds or 3),
         "traffic": traffic,
@@ -102,7 +102,7 @@ def against_scipy(examples: int, evaluations: int, converge: int, rounds: int) -
             "ours, 2 replicas": ours(job_of(data, converge, 2)),
         }
     table = Table(
-        f"softmax regression on Fashion-MNIST, {examples:,} images, L2 {L2:g}, batches of {BATCH}",
+        f"scipy: softmax regression on Fashion-MNIST, {examples:,} images, L2 {L2:g}, batches of {BATCH}",
         ("contender", "ms_an_iteration", "p10", "p90", "of_scipy", "times_one_replica", "iterations", "above_optimum",
          "s_to_1e-6"),
     )  # fmt: skip
@@ -120,10 +120,10 @@ def against_scipy(examples: int, evaluations: int, converge: int, rounds: int) -
                     "s_to_1e-6": next((at - points[0][0] for at, value in points if value <= goal), None)}  # fmt: skip
         table.add(**row)
     return table, [
-        f"an iteration is what passed from the first to the last of {evaluations} evaluations, by the number of "
+        f"scipy: an iteration is what passed from the first to the last of {evaluations} evaluations, by the number of "
         "iterations; both take one evaluation for most of them",
-        f"above_optimum: relative, of the last iteration of at most {converge} evaluations against the best of all; "
-        "SciPy's parameters are float64, rounded for each evaluation, ours float32",
+        f"scipy: above_optimum: relative, of the last iteration of at most {converge} evaluations against the best of "
+        "all; SciPy's parameters are float64, rounded for each evaluation, ours float32",
     ]
 
 
@@ -213,7 +213,7 @@ def _watched(told: Callable[[Iteration], None]) -> Iterator[None]:
 def traffic(sizes: Sequence[int] = (12, 12_580)) -> tuple[Table, list[str]]:
     """Count what an iteration sends, with hidden layers of these sizes: few parameters and many."""
     table = Table(
-        "what an iteration sends: 2 nodes, 64 examples in 8 blocks, m = 5",
+        "traffic: what an iteration sends; 2 nodes, 64 examples in 8 blocks, m = 5",
         ("parameters", "shards", "iterations", "evaluations", "programs_kB", "fetches_a_node_and_evaluation",
          "other_MB_an_evaluation"),
     )  # fmt: skip
@@ -224,8 +224,8 @@ def traffic(sizes: Sequence[int] = (12, 12_580)) -> tuple[Table, list[str]]:
         job = hp.Job(data=data, model=[hp.Linear(hidden), hp.Tanh(), hp.Linear(10)], algorithm=scheme, epochs=6,
                      batch=8, save="")  # fmt: skip
         table.add(**_counted(job))
-    return table, ["programs: what the coordinator sends to servers and what they answer, encoded, a program of each "
-                   "server; blocks leased and losses reported come to it, some 100 bytes each; other: parameters and "
+    return table, ["traffic: programs: what the coordinator sends to servers and what they answer, encoded, a program "
+                   "of each server; blocks leased and losses reported come to it, some 100 bytes each; other: parameters and "
                    "gradients between nodes"]  # fmt: skip
 
 
@@ -262,7 +262,7 @@ def _counted(job: hp.Job) -> dict[str, Any]:
 
 def straggler(cuts: Sequence[int] = (64, 128, 256)) -> tuple[Table, list[str]]:
     """Slow one of eight nodes down, with and without copies."""
-    table = Table("8 nodes of one replica, one 10 times slower: virtual seconds of an evaluation, 4 portions a block",
+    table = Table("straggler: 8 nodes of one replica, one 10 times slower; virtual seconds of an evaluation",
                   ("blocks", "alike", "slow_with_copies", "slow_without", "times_with", "times_without"))  # fmt: skip
     for blocks in cuts:
         alike, helped, alone = (
@@ -270,7 +270,8 @@ def straggler(cuts: Sequence[int] = (64, 128, 256)) -> tuple[Table, list[str]]:
         )
         table.add(blocks=blocks, alike=alike, slow_with_copies=helped, slow_without=alone, times_with=helped / alike,
                   times_without=alone / alike)  # fmt: skip
-    return table, ["medians of the iterations that took one evaluation; a portion of 5 examples takes 10 virtual ms"]
+    return table, ["straggler: medians of the iterations that took one evaluation; a portion of 5 examples takes "
+                   "10 virtual ms, and a block has four"]  # fmt: skip
 
 
 def _batch_s(blocks: int, *, copies: bool, slow: float) -> float:
@@ -292,7 +293,7 @@ def _batch_s(blocks: int, *, copies: bool, slow: float) -> float:
 def machines(counts: Sequence[int] = MACHINES, size: Size = SIZE) -> tuple[Table, list[str]]:
     """Wait for an accuracy, by both of DistBelief's algorithms."""
     table = Table(
-        f"{size.words}: virtual seconds to accuracy {ACCURACY}, {EXAMPLE_S * 1e3:g} ms an example, 1 Gbit/s",
+        f"machines: {size.words}, virtual seconds to accuracy {ACCURACY}, {EXAMPLE_S * 1e3:g} ms an example, 1 Gbit/s",
         ("machines", "downpour_adagrad", "rate", "sandblaster", "times", "downpour_MB", "sandblaster_MB"),
     )
     for count in counts:
@@ -307,9 +308,10 @@ def machines(counts: Sequence[int] = MACHINES, size: Size = SIZE) -> tuple[Table
                   times=second / first if first and second else None, downpour_MB=sent,
                   sandblaster_MB=also)  # fmt: skip
     return table, [
-        "the paper's figure 5: Downpour with Adagrad needs the fewest machines for any time; L-BFGS goes on gaining",
-        f"rate: of Adagrad, the best of {', '.join(map(str, RATES))} for each number of machines; minibatches of 16, "
-        "portions of 24; MB: sent until the end of the run",
+        "machines: the paper's figure 5: Downpour with Adagrad needs the fewest machines for any time; L-BFGS goes on "
+        "gaining",
+        f"machines: rate: of Adagrad, the best of {', '.join(map(str, RATES))} for each number of machines; "
+        "minibatches of 16, portions of 24; MB: sent until the end of the run",
     ]
 
 

@@ -225,8 +225,8 @@ def traffic(sizes: Sequence[int] = (12, 12_580)) -> tuple[Table, list[str]]:
                      batch=8, save="")  # fmt: skip
         table.add(**_counted(job))
     return table, ["traffic: programs: what the coordinator sends to servers and what they answer, encoded, a program "
-                   "of each server; blocks leased and losses reported come to it, some 100 bytes each; other: parameters and "
-                   "gradients between nodes"]  # fmt: skip
+                   "of each server; blocks leased and losses reported come to it, some 100 bytes each; other: "
+                   "parameters and gradients between nodes"]  # fmt: skip
 
 
 def _counted(job: hp.Job) -> dict[str, Any]:

@@ -13,6 +13,11 @@ The order of these is what makes deaths harmless. An origin that dies before it 
 hold of it; a server frees that with its next step, since no step decided after the death can count it. A shard that
 moves takes what it holds along, and a step is told again, by a newer map, until every shard has it.
 
+Whoever has no more data is not waited for, and at the end of a run steps are made of fewer and fewer gradients. The
+rate is one for the mean of all: at the whole of it the last ones, of a gradient each, would undo what the run has
+learned (with 4 of 6 workers and b = 2, an error of 12.5 % became 67 % within the last blocks). So such a step moves by
+its share: what N gradients make of the mean, where the others are zero. The dead and those who left have none.
+
 Knows no sockets; what an origin waits for is a future.
 """
 
@@ -197,10 +202,14 @@ class Gatekeeper:
             key = one.node, one.replica, one.sequence
             self._deciding[key] = self._pool.pop(key)
         step, self.step = self.step, self.step + 1
-        self._committing = asyncio.get_running_loop().create_task(self._commit(step, arrivals))
+        self._committing = asyncio.get_running_loop().create_task(self._commit(step, arrivals, self._share(arrivals)))
         self._committing.add_done_callback(self._committed)
 
-    async def _commit(self, step: int, arrivals: list[_Arrival]) -> None:
+    def _share(self, arrivals: list[_Arrival]) -> float:
+        """Return what of the rate a step of these is worth."""
+        return min(1.0, len(arrivals) / self._gate.needed(len(self._present) + len(self._left)))
+
+    async def _commit(self, step: int, arrivals: list[_Arrival], share: float) -> None:
         """Have every shard apply a step, then let its origins know."""
         counted = [Counted(one.node, one.replica, one.sequence, max(0, step - one.step)) for one in arrivals]
         loop = asyncio.get_running_loop()
@@ -212,8 +221,8 @@ class Gatekeeper:
                 places: dict[str, list[int]] = {}
                 for shard in sorted(missing):
                     places.setdefault(self._map().addresses[shard], []).append(shard)
-                told = [self._tell(address, Commit(step, shards, counted)) for address, shards in places.items()]
-                for done in await asyncio.gather(*told):
+                told = [Commit(step, shards, counted, share) for shards in places.values()]
+                for done in await asyncio.gather(*map(self._tell, places, told)):
                     missing.difference_update(done)
                 if missing and len(missing) == before:
                     if loop.time() > deadline:

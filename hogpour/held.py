@@ -89,15 +89,17 @@ class Step:
         moved: (old, new) vectors of the shard that are frozen and what replaces them; see ``shard.Shard.thaw``.
         total: (size,) float32, scratch memory.
         t: the shard's clock after it.
+        share: of the rate, above 0, at most 1; see ``gatekeeper``.
 
     Attributes:
         pushes, staleness: of the gradients.
         factors: what ``scale`` said of each.
+        share: as given.
         arrays: of the gradients, to be given back.
     """
 
     __slots__ = ("_moved", "_optimiser", "_params", "_rows", "_t", "_total", "_weights", "arrays", "factors",
-                 "lr_scale", "pushes", "staleness")  # fmt: skip
+                 "lr_scale", "pushes", "share", "staleness")  # fmt: skip
 
     def __init__(
         self,
@@ -110,6 +112,7 @@ class Step:
         moved: Sequence[tuple[Any, Any]],
         total: Floats,
         t: int,
+        share: float = 1.0,
     ) -> None:
         self.pushes = [push for push, _ in held]
         self.arrays = [array for _, array in held]
@@ -121,6 +124,8 @@ class Step:
         # Where all are equal their mean is that, which a division by their number may miss by a bit.
         self.lr_scale = rates[0] if len(set(rates)) == 1 else sum(rates) / len(rates)
         self._weights = [rate / self.lr_scale if self.lr_scale else 1.0 for rate in rates]
+        self.share = share
+        self.lr_scale *= share
 
     @property
     def left(self) -> list[Any]:

@@ -366,6 +366,9 @@ class Server:
             raise RequestFailed("wrong", f"shard {shard.number}: at clock {shard.clock}, told of step {commit.step}")
         counted = commit.counted
         keys = [(one.node, one.replica, one.sequence) for one in counted]
+        if not 0 < commit.share <= 1:
+            raise RequestFailed("wrong", f"step {commit.step} has a share of {commit.share} of the rate, expected more "
+                                "than 0, at most 1")  # fmt: skip
         if not shard.held.has_all(keys):  # looked at first: what replaces a frozen array is filled by the step alone
             raise RequestFailed("wrong", f"shard {shard.number}: lacks a gradient of step {commit.step}")
         moved = self.thaw(shard)
@@ -376,7 +379,7 @@ class Server:
             if one.node not in self._refused:  # its windows are freed, and would be by nobody once more
                 shard.windows.add(one.node, one.replica, one.sequence)
         step = Step(held, [one.staleness for one in counted], self._correction.scale, self._optimiser, shard.params,
-                    shard.rows, moved, shard.scratch, shard.clock + 1)  # fmt: skip
+                    shard.rows, moved, shard.scratch, shard.clock + 1, commit.share)  # fmt: skip
         return self.run(shard, step, partial(self._stepped, shard, step))
 
     def run(self, shard: Shard, work: Work, reply: Callable[[], Reply]) -> Reply | Running:

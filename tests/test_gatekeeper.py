@@ -510,6 +510,26 @@ async def test_one_that_has_no_more_blocks_is_not_waited_for() -> None:
         assert g.keeper.present == 1
 
 
+@pytest.mark.parametrize(
+    ("gate", "shares"),
+    [(Barrier(), [1, 3 / 4, 1, 2 / 3]), (Barrier(backups=1), [1, 2 / 3, 1, 1 / 2]), (Quorum(n=2), [1, 1, *[1 / 2] * 3, *[1] * 5])],
+    ids=repr,
+)  # fmt: skip
+async def test_a_step_of_fewer_than_have_had_data_moves_by_its_share(gate: Gate, shares: list[float]) -> None:
+    async with gated(gate, ["a"]) as g:
+        g.attend((1, 0), (2, 0), (3, 0), (4, 0))
+        await g.round(1, 2, 3, 4)
+        first = g.keeper.step
+        g.attend((4, 0), present=False)  # no more data
+        await g.round(1, 2, 3, sequence=2, step=first)
+        g.keeper.forget(4)  # dead: three are all there are
+        await g.round(1, 2, 3, sequence=3, step=g.keeper.step)
+        g.attend((3, 0), present=False)
+        await g.round(1, 2, sequence=4, step=g.keeper.step)
+        told = {commit.step: commit.share for _, commit in g.shards.asked}
+        assert [told[step] for step in sorted(told)] == shares
+
+
 async def test_one_that_enters_in_the_midst_of_a_step_is_waited_for() -> None:
     async with gated(Barrier()) as g:
         g.attend((1, 0), (2, 0))

@@ -140,6 +140,15 @@ def test_to_a_rule_that_divides_by_its_history_the_mean_rate_is_a_rate() -> None
     assert shard.params == pytest.approx(-0.1 * 0.375, rel=1e-4)
 
 
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_a_share_is_one_of_the_rate(share: float) -> None:
+    old = filled(1)
+    step = Step([(push(), filled(2)), (push(), filled(4))], [0, 1], lambda late: 1.0 / (1 + late), hp.Sgd(0.5), old, (),
+                [], filled(0), 1, share)  # fmt: skip
+    step.run()
+    assert old.tolist() == filled(1 - 0.5 * share * (2 + 4 / 2) / 2).tolist()
+
+
 def test_a_rate_of_nothing_moves_nothing() -> None:
     shard = Shard(hp.Sgd(1.0), filled(2))
     shard.step((push(scale=0.0), filled(3.0)), (push(node=2, scale=0.0), filled(4.0)))

@@ -31,7 +31,7 @@ def gated(shards: int = 1, gate: Any = None, optimiser: Any = None, **more: Any)
 
 def commit(step: int, *nodes: int, shards: tuple[int, ...] = (0,), sequence: int = 1, staleness: int = 0) -> Commit:
     """A step of one gradient of each of these nodes."""
-    return Commit(step, list(shards), [Counted(node, 0, sequence, staleness) for node in nodes])
+    return Commit(step, list(shards), [Counted(node, 0, sequence, staleness) for node in nodes], 1.0)
 
 
 async def committed(server: Server, message: Commit) -> list[int]:
@@ -212,6 +212,15 @@ async def test_a_step_that_lacks_a_gradient_changes_nothing(read: bool) -> None:
     assert fetched(server) == (1, [8.0])
 
 
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
+async def test_a_step_that_would_move_backwards_or_too_far_is_refused(share: float) -> None:
+    server = gated()
+    outcome(server, push(node=1), 2)
+    code, text = await refused_commit(server, Commit(0, [0], [Counted(1, 0, 1, 0)], share))
+    assert (code, text) == ("wrong", f"step 0 has a share of {share} of the rate, expected more than 0, at most 1")
+    assert await committed(server, commit(0, 1)) == [0]
+
+
 async def test_a_step_that_counts_one_gradient_twice_is_refused() -> None:
     server = gated()
     outcome(server, push(node=1), 2)
@@ -255,7 +264,7 @@ async def test_every_gradient_of_a_step_is_counted() -> None:
     for node in (1, 2, 3):
         outcome(server, push(node=node, steps=node))
     counted = [Counted(1, 0, 1, 0), Counted(2, 0, 1, 1), Counted(3, 0, 1, 2)]
-    await committed(server, Commit(0, [0], counted))
+    await committed(server, Commit(0, [0], counted, 1.0))
     state = server.states()[0]
     assert (state.clock, state.pushes, state.steps, state.origins, state.amended) == (1, 3, 6, 3, 1)
     assert (state.staleness, state.mean_staleness) == ((1, 1, 1), 1.0)

@@ -118,7 +118,7 @@ def _held_by_nobody(bring: Any) -> Any:
 
 
 def _told_once(commit: Any) -> Any:
-    async def once(self: Gatekeeper, step: int, arrivals: Any) -> None:
+    async def once(self: Gatekeeper, step: int, arrivals: Any, share: float) -> None:
         tell = self._tell
 
         async def told(address: str, what: Any) -> list[int]:
@@ -127,7 +127,7 @@ def _told_once(commit: Any) -> Any:
 
         self._tell = told  # type: ignore[method-assign]
         try:
-            await commit(self, step, arrivals)
+            await commit(self, step, arrivals, share)
         finally:
             self._tell = tell  # type: ignore[method-assign]
 
@@ -260,6 +260,10 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "told again": Ablation(
         "a step is told again until every shard has it", Gatekeeper, "_commit", _told_once, 868, "kept: ",
+    ),
+    "share": Ablation(
+        "a step of fewer than have had data moves by its share", Gatekeeper, "_share", lambda _: lambda *_: 1.0, 20,
+        "gates: ",
     ),
     "late": Ablation(
         "a gradient of an earlier step is dropped where late ones are", Gatekeeper, "arrive", _never_late, 52, "ends: ",

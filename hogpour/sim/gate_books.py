@@ -2,7 +2,8 @@
 
 Kept from the messages of origins alone, and compared with what the gatekeeper decides from them:
 
-    a step          has as many gradients as the gate asks for of those present, each origin's once where it waits
+    a step          has as many gradients as the gate asks for of those present, each origin's once where it waits, and
+                    moves by its share of what the gate would ask for of all who are not gone
     late            no gradient of an earlier step counts where late ones are dropped, and none is dropped that is not
     ahead           no origin is let go on that is further ahead of the slowest one than its gate allows
 """
@@ -101,7 +102,7 @@ class GateBooks:
             for origin in [origin for origin in books if origin[0] == node]:
                 del books[origin]
 
-    def on_commit(self, keeper: Gatekeeper, step: int, arrivals: list[Any]) -> None:
+    def on_commit(self, keeper: Gatekeeper, step: int, arrivals: list[Any], share: float) -> None:
         """A step is decided."""
         self.gated = True
         gate = keeper._gate
@@ -109,6 +110,9 @@ class GateBooks:
         what = f"gates: step {step} is of {len(arrivals)} gradients, {present} origins take part"
         if len(arrivals) < needed:
             self._say(f"{what}, {needed} are asked for")
+        whole = gate.needed(present + len(self._away))
+        if share != min(1.0, len(arrivals) / whole):
+            self._say(f"{what}, a whole one has {whole}, and it moves by {share:g} of the rate")
         if gate.counts_late:
             if len(arrivals) > needed:
                 self._say(f"{what}, {needed} are asked for")

@@ -254,7 +254,7 @@ class Witness:
         number = step.pushes[0].shard
         if self._placement is not None and same_run(step.pushes[0].node, self._placement._home):
             total = sum(float(grad.sum(dtype=np.float64)) for grad in step.arrays)
-            self._sums[number] = self._sums.get(number, 0.0) - total / len(step.arrays)
+            self._sums[number] = self._sums.get(number, 0.0) - step.share * total / len(step.arrays)
 
     def _on_stepped(self, shard: Shard, step: Step) -> Callable[[Any], None]:
         def after(_: Any) -> None:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pytest
 
 import hogpour as hp
+from hogpour.held import Step
 from hogpour.portions import Blocks, example_order
 from hogpour.shard import Shard
 from hogpour.shards import cut
@@ -390,6 +391,25 @@ def test_nodes_with_more_blocks_than_others_wait_for_nobody_at_the_end(scheme: A
     simulation, _ = run(dealt(scheme, data=data))
     assert shard_of(simulation).pushes + dropped(simulation) == 9 * 6
     assert simulation.loop.time() - BEGIN_S < 3 * 6 + 2
+
+
+@pytest.mark.slow
+def test_at_the_end_of_the_data_a_step_moves_by_as_much_as_took_part_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same blocks: after two of each of the four nodes one node has a third."""
+    shares: list[float] = []
+    ran = Step.run
+
+    def run_step(step: Step) -> None:
+        if step.pushes[0].node:  # else it is of a rehearsal
+            shares.append(step.share)
+        ran(step)
+
+    monkeypatch.setattr(Step, "run", run_step)
+    n = 9 * 6 * 4
+    rng = np.random.default_rng(1)
+    data = hp.arrays(rng.random((n, 8), np.float32), rng.integers(0, 3, n), validation=0.0)
+    run(dealt(hp.Ssgd(), data=data))
+    assert shares == [1.0] * 12 + [0.25] * 6
 
 
 def dropped(simulation: Simulation) -> int:

@@ -8,7 +8,8 @@ N + b workers the first N gradients of a step are averaged and applied, the b ot
 What the paper leaves open, and what we do:
 
 - *Who is N + b.* Whoever is present when the step is decided: nodes join and leave, and at the end of the data some
-  have none left. So b is given, and N is the rest, at least 1.
+  have none left. So b is given, and N is the rest, at least 1. Those that have no data left count as zero gradients:
+  the rate is divided by the N of everybody (``gatekeeper``).
 - *What becomes of the examples of a dropped gradient.* They are used up; their worker goes on with the current step,
   as in the paper. How many were dropped is counted and told.
 - *The order of the sum*, which decides its last bits, is that of the origins' numbers and not that of their arrival.

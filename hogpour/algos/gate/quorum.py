@@ -6,7 +6,7 @@ as many as there are learners, n = λ every gradient by itself. Learners wait fo
 parameters that they fetch, never for others.
 
 What the paper leaves open: λ is how many origins are present, and changes with them. A learner that is faster than
-others may have several gradients in a step.
+others may have several gradients in a step. One that has no data left counts as in ``barrier``.
 """
 
 from __future__ import annotations

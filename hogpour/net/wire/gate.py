@@ -75,6 +75,9 @@ class Commit(Message, frozen=True):
     shards: list[int]
     """Those of them that this server is to apply it to."""
     counted: list[Counted]
+    share: float
+    """Of the rate that the step is applied with, above 0, at most 1: as many as counted of as many as a step has while
+    all who take part in the run still have data."""
 
 
 class Committed(Message, frozen=True):

@@ -336,6 +336,24 @@ def test_a_node_without_work_asks_again_for_what_others_hold(run: Any) -> None:
     run(main())
 
 
+def test_the_more_nodes_are_without_work_the_less_often_each_asks(run: Any) -> None:
+    """Two hundred that wait for a warm start kept the coordinator busy with their questions."""
+
+    async def main() -> None:
+        async with Node(blocks=4) as node:
+            other = node.coordinator._members.join("other", "", node.loop.time())
+            other.ready = True
+            node.coordinator._accounts.open(other.node)
+            node.ledger.grant(other.node, (), 4)
+            await node.begin(beats=False)
+            node.member.beaten = Beaten("run", "", 1, True, 200, 0, 1.0)
+            node.lease()
+            await asyncio.sleep(2.1)
+            assert len(node.wire.of(Lease)) == 6
+
+    run(main())
+
+
 def test_a_stop_closes_the_queue_and_what_is_done_is_still_reported(run: Any) -> None:
     async def main() -> None:
         async with Node() as node:

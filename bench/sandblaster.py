@@ -247,7 +247,8 @@ def _counted(job: hp.Job) -> dict[str, Any]:
             report = simulation.run()
     finally:
         Batches._ask = ask  # type: ignore[method-assign]
-    evaluations, n = iterations[-1].state.evaluation, simulation.material.network.spec.n
+    evaluations = (report.examples - report.repeated) // len(simulation.material.x)  # the last of an iteration unfinished
+    n = simulation.material.network.spec.n
     other = simulation.stations[1].lives[0].federation
     assert other is not None
     fetches = other.standing.link.fetches  # type: ignore[union-attr]

@@ -39,15 +39,20 @@ class BatchLink(Link):
         self._losses: dict[int, float] = {}  # of words whose sums are on their way
         self.fetches = 0
 
+    @property
+    def evaluation(self) -> int:
+        """Return that which the live vector is of; 0 before the first."""
+        return min(self._fetches.clocks)
+
     async def prepare(self, tickets: list[int]) -> None:
         """Fetch what these blocks are computed on, if it is not there."""
         wanted = max((self._blocks.place(ticket)[0] for ticket in tickets), default=0)
-        if min(self._fetches.clocks) >= wanted:
+        if self.evaluation >= wanted:
             return
         await self.land()
         self.fetches += 1
         # A block of an older evaluation is over then, and its sum, of whatever parameters, is refused by every shard.
-        self._landing.set_evaluation(min(self._fetches.clocks))
+        self._landing.set_evaluation(self.evaluation)
 
     def _message(self, push: Sealed, shard: int) -> Sum:
         word = push.tickets[-1]  # named twice where a replica was killed between the two stores of a seal

@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from hogpour.algos.lbfgs import Iteration
 from hogpour.batch_link import BatchLink
 from hogpour.config import Job, job_from
 from hogpour.disk import REAL, Disk
@@ -221,8 +222,9 @@ class Federation:
         if self.first:
             origin = await self._loop.run_in_executor(None, Founding.origin, job, ready, resume, self._disk)
             self._founding = Founding(
-                job, ready, origin, self._serving.server, reach, self._notify, entropy=self._entropy, disk=self._disk
-            )
+                job, ready, origin, self._serving.server, reach, self._notify, iterated=self._iterated,
+                entropy=self._entropy, disk=self._disk,
+            )  # fmt: skip
             ready, self.standing.before = self._founding.ready, self._founding.before
             self.standing.coordinator = self._founding.coordinator
             self._handlers |= self._founding.coordinator.handlers()
@@ -238,6 +240,7 @@ class Federation:
         assert joined is not None
         self.standing.member, self.standing.clocks = member, Clocks(live["counters"], live["sums"])
         self._queue, self._landing = TicketQueue(live["queue"], live["queue_ring"]), Landing(live["landing"])
+        self._params = live["params"]
         self._replicas = len(live["landing"])
         named = "" if self.first else self.address  # in the shard map
         self._serving.begin(member.node)
@@ -424,6 +427,11 @@ class Federation:
                 future.exception()  # whoever could be told was told
 
     # -- small parts --------------------------------------------------------------------------------------------------
+
+    def _iterated(self, iteration: Iteration) -> None:
+        """Keep the point of an iteration, if it is here: the next landing replaces it by a trial."""
+        if isinstance(self._link, BatchLink) and self._link.evaluation == iteration.state.evaluation:
+            self.standing.reached = self._params.copy()
 
     def _heard(self, beaten: Beaten) -> None:
         """Take in what the coordinator answered to a heartbeat."""

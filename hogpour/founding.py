@@ -69,6 +69,7 @@ class Founding:
         server: of this node; serves all shards from the beginning.
         reach: address → who answers there.
         notify: called with what a person wants to know.
+        iterated: batch methods: called with each iteration, whose point is that of its newest evaluation.
         entropy: source of random bytes.
         disk: where snapshots are.
 
@@ -87,10 +88,11 @@ class Founding:
         reach: Callable[[str], Requests],
         notify: Callable[[Notice], None],
         *,
+        iterated: Callable[[Iteration], None],
         entropy: Callable[[int], bytes] = os.urandom,
         disk: Disk = REAL,
     ) -> None:
-        self._job, self._reach, self._notify = job, reach, notify
+        self._job, self._reach, self._notify, self._iterated = job, reach, notify, iterated
         self._loop = asyncio.get_running_loop()
         stored, bounds = origin.stored, origin.bounds
         if stored is not None:
@@ -256,6 +258,7 @@ class Founding:
         text = (f"iteration {iteration.number}: objective {iteration.value:.8g}, largest gradient "
                 f"{iteration.gradient:.3g}, step {iteration.step:.3g}")  # fmt: skip
         self._notify(Notice("iteration", text))
+        self._iterated(iteration)
 
     def train(self) -> None:
         """Begin with what the coordinator drives, now that replicas run."""

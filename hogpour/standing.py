@@ -9,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from hogpour.coordinator import Coordinator
 from hogpour.link import Link
 from hogpour.member import Member
@@ -29,6 +32,8 @@ class Standing:
         alive: how many replica processes run here.
         before: examples that earlier runs of a resumed job used, and others before this node joined.
         all_examples: that the job uses, in all epochs.
+        reached: batch methods, on the first node: a copy of the point of the newest iteration, as the live vector is of
+            trials; None: none is known here. Replaced, never written.
     """
 
     def __init__(self) -> None:
@@ -38,6 +43,7 @@ class Standing:
         self.link: Link | None = None
         self.alive: Callable[[], int] = lambda: 0
         self.before = self.all_examples = 0
+        self.reached: npt.NDArray[np.float32] | None = None
         self._counted = Totals()  # by earlier incarnations of this node
 
     def own(self) -> Totals:

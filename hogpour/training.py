@@ -15,9 +15,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from hogpour import checkpoint
 from hogpour.checkpoint import TrainingState
@@ -277,7 +278,7 @@ class Training:
         """Evaluate a snapshot on a thread; remember it as good where it is."""
         began = self._loop.time()
         state = self._state()
-        params_copy(self._ready.live.arrays["params"], self._snapshot.params)
+        params_copy(self._reached, self._snapshot.params)
         if not params_finite(self._snapshot.params):
             return
         if self._ready.test is not None:
@@ -288,6 +289,12 @@ class Training:
         self._snapshot, self._good, self._good_state, self._is_good = self._good, self._snapshot, state, True
         self._look_s = self._loop.time() - began
         self._loop.call_soon_threadsafe(self._news.set)
+
+    @property
+    def _reached(self) -> npt.NDArray[Any]:
+        """Return what the run has come to: the live vector, but that of a batch method is of trials."""
+        reached = self._federation.standing.reached if self._federation is not None else None
+        return self._ready.live.arrays["params"] if reached is None else reached
 
     def _save_live(self) -> None:
         state = self._state()
@@ -389,7 +396,8 @@ class Training:
 
     def _take_final(self, outcome: Outcome) -> Outcome:
         """Copy and judge the live vector, on a thread; what is not good makes the run a diverged one."""
-        params_copy(self._ready.live.arrays["params"], self._snapshot.params)
+        source = self._reached if outcome == "failed" else self._ready.live.arrays["params"]
+        params_copy(source, self._snapshot.params)
         if not params_finite(self._snapshot.params):
             return "diverged"
         if self._ready.test is not None:

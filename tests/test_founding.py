@@ -60,7 +60,8 @@ class First:
         self.told: list[Notice] = []
         self.handlers: dict[type[Message], Handler] = dict(self.server.handlers())
         origin = Founding.origin(job, ready, resume)
-        self.founding = Founding(job, ready, origin, self.server, self.reach, self.told.append)
+        self.founding = Founding(job, ready, origin, self.server, self.reach, self.told.append,
+                                 iterated=lambda iteration: None)  # fmt: skip
         self.folder = snapshot.folder_beside(job.save)
 
     def reach(self, address: str) -> Local:

@@ -13,8 +13,10 @@ import pytest
 
 import hogpour as hp
 from hogpour.algos.base import Choices
+from hogpour.algos.lbfgs import Iteration
 from hogpour.algos.sandblaster import penalty
 from hogpour.errors import ConfigError
+from hogpour.founding import Founding
 from hogpour.shards import cut
 from hogpour.sim.material import material_of
 from hogpour.sim.report import Report
@@ -127,6 +129,26 @@ def test_a_first_node_that_is_killed_goes_on_from_its_last_iteration(at_s: float
     assert numbers[0] > 0
     assert report.outcome == "finished"
     assert found == serial()
+
+
+@pytest.mark.parametrize("at_s", [1.6, 1.8, 2.0, 2.2, 2.4])
+def test_a_run_that_fails_keeps_the_point_of_its_last_iteration(at_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a node holds is the point that is tried, which may be far off."""
+    points: list[bytes] = []
+    told = Founding._told_iteration
+
+    def seen(self: Founding, iteration: Iteration) -> None:
+        told(self, iteration)
+        points.append(b"".join(shard.params.tobytes() for k in range(9) if (shard := simulation.shard(k)) is not None))
+
+    monkeypatch.setattr(Founding, "_told_iteration", seen)
+    death = Death(at_s=at_s, nodes=(1,))
+    simulation = Simulation(job_of(9), Scenario(nodes=2, serving=1, look_every_s=1e6, death=(death,),
+                                                compute=hp.Compute(mean_s=0.01)))  # fmt: skip
+    assert simulation.run().outcome == "failed"
+    training = simulation.stations[0].lives[0].training
+    assert training is not None
+    assert training.final.params.tobytes() == points[-1]
 
 
 @pytest.mark.parametrize("at_s", [2.2, 2.27, 2.35])

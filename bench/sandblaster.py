@@ -247,7 +247,7 @@ def _counted(job: hp.Job) -> dict[str, Any]:
             report = simulation.run()
     finally:
         Batches._ask = ask  # type: ignore[method-assign]
-    evaluations = (report.examples - report.repeated) // len(simulation.material.x)  # the last of an iteration unfinished
+    evaluations = (report.examples - report.repeated) // len(simulation.material.x)  # also of an iteration not finished
     n = simulation.material.network.spec.n
     other = simulation.stations[1].lives[0].federation
     assert other is not None

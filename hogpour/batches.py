@@ -98,6 +98,7 @@ class Batches:
         newest: the last iteration; None before there is one.
         why: the run ended; empty before.
         ended: there will be no more evaluations.
+        failed: shards may be left in the midst of an iteration.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class Batches:
         self._sequence, self._node = 0, 0
         self._hungry: list[asyncio.Future[None]] = []
         self._complete: asyncio.Future[None] | None = None
-        self.ended = self._failed = False
+        self.ended = self.failed = False
 
     # -- what members say
 
@@ -214,7 +215,7 @@ class Batches:
         if self.newest is None:
             if not self.ended:
                 self._fail(self.why)
-        elif not self._failed:
+        elif not self.failed:
             with suppress(_Ended):  # what nodes fetch is what was tried last; what counts is what was reached
                 await self._operate([Combine(TRIAL, ((1.0, POINT),))])
             if not self.ended:
@@ -228,7 +229,7 @@ class Batches:
         Args:
             failed: shards may be gone, and need not be asked for anything.
         """
-        self.ended, self._failed = True, self._failed or failed
+        self.ended, self.failed = True, self.failed or failed
         self._feed()
         if self._complete is not None and not self._complete.done():
             self._complete.set_result(None)
@@ -304,7 +305,7 @@ class Batches:
                 missing.difference_update(answer.shards)
                 words = [[a + b for a, b in zip(*pair)] for pair in zip(words, answer.words, strict=True)]
                 largest = [max(pair) for pair in zip(largest, answer.largest, strict=True)]
-            if missing and self._failed:
+            if missing and self.failed:
                 raise _Ended("failed")
             if missing and len(missing) == before:
                 if loop.time() > deadline:
@@ -326,7 +327,7 @@ class Batches:
         return answer
 
     def _give_up(self, reason: str) -> _Ended:
-        self._failed = True
+        self.failed = True
         self._fail(f"program {self._sequence} {reason}")
         return _Ended(reason)
 

@@ -298,6 +298,8 @@ class Founding:
         # Otherwise nobody ever holds this.
         still = self.coordinator.gatekeeper.still if self._batches is None else self._batches.still
         async with self._writing, still:
+            if self._batches is not None and self._batches.failed:
+                return
             # Read first: what the ledger calls done is acknowledged, and so in the shards that are read after this.
             ledger, examples = self.coordinator.ledger.state(), self.coordinator.ledger.examples_done
             try:

@@ -56,7 +56,7 @@ class First:
     """A first node that trains when the test pushes."""
 
     def __init__(self, job: hp.Job, ready: Prepared, *, resume: bool = False) -> None:
-        self.server, self.pushed = Server(job.algorithm.optimiser), 0
+        self.server, self.pushed = Server(job.algorithm.server_rule), 0
         self.told: list[Notice] = []
         self.handlers: dict[type[Message], Handler] = dict(self.server.handlers())
         origin = Founding.origin(job, ready, resume)
@@ -130,6 +130,21 @@ async def test_numbers_that_are_not_finite_are_no_snapshot_and_spoken_of_once(jo
                          "ones are kept"]  # fmt: skip
     assert one.founding.coordinator.snapshot == str(one.folder / "1")
     assert [path.name for path in one.folder.iterdir()] == ["1"]
+
+
+async def test_of_a_batch_that_failed_in_the_midst_of_an_iteration_there_is_no_snapshot(job: hp.Job) -> None:
+    job = replace(job, algorithm=hp.Sandblaster(memory=2, blocks=2))
+    ready = prepare(job, 1, False, (anonymous_file(), anonymous_file()))
+    one = First(job, ready)
+    batches = one.founding._batches
+    assert batches is not None
+    batches.ledger.examples_done += 1
+    assert await one.snapshot() == [1]
+    batches.ledger.examples_done += 1
+    batches.end(failed=True)
+    assert await one.snapshot() == [1]
+    ready.live.close()
+    ready.examples.close()
 
 
 async def test_a_row_of_the_optimiser_must_be_finite_too(job: hp.Job, ready: Prepared) -> None:

@@ -382,9 +382,9 @@ class Server:
                     shard.rows, moved, shard.scratch, shard.clock + 1, commit.share)  # fmt: skip
         return self.run(shard, step, partial(self._stepped, shard, step))
 
-    def run(self, shard: Shard, work: Work, reply: Callable[[], Reply]) -> Reply | Running:
-        """Do what writes a shard, or leave it to a thread."""
-        if shard.size > self._inline_elements:
+    def run(self, shard: Shard, work: Work, reply: Callable[[], Reply], passes: int = 1) -> Reply | Running:
+        """Do what writes a shard, or leave it to a thread where it passes over many elements."""
+        if shard.size * passes > self._inline_elements:
             return Running(work, reply)
         try:
             work.run()

@@ -95,7 +95,8 @@ class Vectors:
             return None
         self._sequence[shard.number] = operate.sequence
         program = Program(shard, operate.program, moved)
-        return self._server.run(shard, program, lambda: Reply(Operated([shard.number], program.words, program.largest)))
+        answer = partial(_answer, shard, program)
+        return self._server.run(shard, program, answer, passes=len(operate.program))
 
     # -- gradients
 
@@ -233,6 +234,10 @@ class Program:
             return [slice(0, shard.size)]
         parts = [(max(0, a - shard.start), min(shard.size, b - shard.start)) for a, b in work.ranges]
         return [slice(a, b) for a, b in parts if a < b]
+
+
+def _answer(shard: Shard, program: Program) -> Reply:
+    return Reply(Operated([shard.number], program.words, program.largest))
 
 
 _DO: dict[int, Callable[[Program, Work], None]] = {

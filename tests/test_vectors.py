@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -157,6 +159,29 @@ async def test_what_makes_no_sense_is_refused() -> None:
         await served.add(0, np.ones(N, np.float32))
     with pytest.raises(RequestFailed, match="not served here"):
         served.vectors._sum(Sum(3, 7, 1, 0), memoryview(bytes(4)))
+
+
+@pytest.mark.parametrize(("dots", "expected"), [(4, []), (5, ["thread"])])
+async def test_a_long_program_on_a_small_shard_is_left_to_a_thread(dots: int, expected: list[str]) -> None:
+    """Six hundred inner products of a shard of 2^17 stopped the event loop for 125 ms."""
+    served, threads = Served(), []
+    served.server._inline_elements = 4 * N
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(Named(threads))
+    await served.operate(*[Work(DOT, [4, 5], [], None, 0)] * dots)
+    assert threads == expected
+
+
+class Named(ThreadPoolExecutor):
+    """Notes what it is given."""
+
+    def __init__(self, given: list[str]) -> None:
+        super().__init__(1)
+        self._given = given
+
+    def submit(self, *arguments: Any, **named: Any) -> Any:
+        self._given.append("thread")
+        return super().submit(*arguments, **named)
 
 
 async def test_a_large_shard_is_worked_on_in_a_thread_and_comes_to_the_same() -> None:

@@ -300,8 +300,12 @@ def _go_on(run: _Run, start: Start) -> Generator[list[Operation], list[float], N
 
 
 def _products(run: _Run, new: list[int]) -> Generator[list[Operation], list[float], None]:
-    dots = run.history.wanted(new)
-    run.history.note(dots, (yield list(dots)))
+    """Ask for inner products, no more at a time than an iteration does: all of a history of a hundred would take a
+    server longer than it is waited for."""
+    dots, most = run.history.wanted(new), 3 * (2 * run.rules.memory + 1)
+    for begin in range(0, len(dots), most):
+        some = dots[begin : begin + most]
+        run.history.note(some, (yield list(some)))
 
 
 def _iterate(run: _Run) -> Generator[Evaluate | list[Operation], Evaluated | list[float], str]:

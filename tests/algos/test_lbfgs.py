@@ -32,11 +32,15 @@ Function = Callable[[Any], tuple[float, Any]]
 class Machine:
     """Drives the state machine on float64 vectors; each program is carried out twice, as after a lost answer."""
 
-    def __init__(self, function: Function, x: Any, rules: Rules, most: int = 10**6) -> None:
+    def __init__(self, function: Function, x: Any, rules: Rules, most: int = 10**6, before: Machine | None = None) -> None:
         self.vectors = np.zeros((len(vector_names(rules.memory)), len(x)))
         self.vectors[TRIAL] = x
         self.iterations: list[Iteration] = []
-        machine, command, self.evaluations, self.why = minimise(rules), None, 0, ""
+        self.longest = 0
+        start = None
+        if before is not None:
+            self.vectors[...], start = before.vectors, before.iterations[-1].state
+        machine, command, self.evaluations, self.why = minimise(rules, start), None, 0, ""
         try:
             command = next(machine)
             while True:
@@ -54,6 +58,7 @@ class Machine:
             self.why = end.value
 
     def results(self, program: Any) -> list[float]:
+        self.longest = max(self.longest, len(program))
         for _ in range(2):
             results = []
             for operation in program:
@@ -83,6 +88,17 @@ def test_rosenbrock_is_solved_as_fast_as_scipy_does() -> None:
     assert "no element of the gradient is above" in found.why
     assert found.vectors[POINT] == pytest.approx(1, abs=1e-5)
     assert found.evaluations < 1.3 * peer.nfev
+
+
+def test_a_run_that_goes_on_comes_to_the_same_by_programs_that_are_no_longer() -> None:
+    """All inner products of a long history at once would take a server longer than it is waited for."""
+    rules = Rules(memory=20, decrease=0, iterations=40)
+    whole = Machine(rosenbrock, np.full(30, -1.2), rules)
+    part = Machine(rosenbrock, np.full(30, -1.2), rules, most=26)
+    rest = Machine(rosenbrock, np.zeros(30), rules, before=part)
+    assert len(part.iterations[-1].state.slots) == 20
+    assert rest.vectors[POINT].tobytes() == whole.vectors[POINT].tobytes()
+    assert rest.longest <= 3 * (2 * 20 + 1)
 
 
 def test_the_direction_is_that_of_the_two_loop_recursion_on_vectors() -> None:

@@ -10,7 +10,7 @@ A ticket is ``evaluation · blocks + block``. Knows no messages and no time; the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from hogpour.portions import Blocks
 from hogpour.tickets import MOST_HELD, LedgerState
@@ -25,22 +25,25 @@ class Batch:
         blocks: how the examples are cut; its epochs are the evaluations that there may be.
         evaluation: number of the last one of an earlier run that this one goes on with.
         copies: whether blocks that are out are given to others as well, when none is left.
+        share: of the blocks, in the evaluation of a subset.
 
     Attributes:
         evaluation: number of the newest one.
         done: tickets that are done, earlier runs included.
         examples_done, examples_repeated: as of ``tickets.Ledger``; copies count as repeated.
         copied: blocks that were given out as copies.
+        wanted: blocks of the newest evaluation.
         finished: set when there will be no more evaluations.
     """
 
-    def __init__(self, blocks: Blocks, evaluation: int = 0, *, copies: bool = True) -> None:
-        self._blocks, self._copies = blocks, copies
+    def __init__(self, blocks: Blocks, evaluation: int = 0, *, copies: bool = True, share: float = 1.0) -> None:
+        self._blocks, self._copies, self._share = blocks, copies, share
         self.evaluation, self.finished = evaluation, False
         self.done = evaluation * blocks.n_blocks
         self.examples_done, self.examples_repeated, self.copied = evaluation * blocks.n, 0, 0
         self._losses: dict[int, float] = {}  # block → sum over its examples
         self._free: set[int] = set()
+        self.wanted: Sequence[int] = ()
         self._held: dict[int, dict[int, None]] = {}  # member → tickets, in the order of granting
         self._last: dict[int, int] = {}  # member → block that it was granted last
         self._holders: dict[int, int] = {}  # block of this evaluation → members that have it
@@ -48,13 +51,14 @@ class Batch:
 
     # -- the evaluation
 
-    def open(self) -> int:
-        """Begin the next evaluation; return its number."""
+    def open(self, subset: int | None = None) -> int:
+        """Begin the next evaluation, of a subset by number or of all blocks; return its own number."""
         self.evaluation += 1
         self._losses.clear()
         self._holders.clear()
         self._last.clear()
-        self._free = set(range(self._blocks.n_blocks))
+        self.wanted = range(self._blocks.n_blocks) if subset is None else self._subset(subset)
+        self._free = set(self.wanted)
         self._open = True
         for node in list(self._held):
             self._keep(node, {})  # what is still computed of the last one counts for nothing
@@ -63,16 +67,27 @@ class Batch:
     @property
     def complete(self) -> bool:
         """Whether every block of this evaluation is done."""
-        return len(self._losses) == self._blocks.n_blocks
+        return len(self._losses) == len(self.wanted) > 0
 
     @property
     def loss(self) -> float:
-        """Mean loss over all examples, once ``complete``; not finite where one block's is not. The sum is rounded once,
-        whatever the order."""
+        """Mean loss over all examples, once ``complete``, or what a subset contributes to it; not finite where one
+        block's is not. The sum is rounded once, whatever the order."""
         losses = self._losses.values()
         if not all(math.isfinite(loss) for loss in losses):
             return math.inf
         return math.fsum(losses) / self._blocks.n
+
+    @property
+    def part(self) -> float:
+        """Share of all examples that the newest evaluation is of."""
+        return sum(self.examples(block) for block in self.wanted) / self._blocks.n
+
+    def _subset(self, number: int) -> list[int]:
+        """Return blocks at equal distances, since neighbours may be alike; each subset begins at another one."""
+        n = self._blocks.n_blocks
+        count = max(1, round(self._share * n))
+        return sorted((number + k * n // count) % n for k in range(count))
 
     # -- as of tickets.Ledger
 

@@ -82,7 +82,7 @@ class Batches:
         blocks: how the examples are cut.
         rules: of the method.
         penalty: that is added to the mean loss.
-        copies: see ``Batch``.
+        copies, share: see ``Batch``.
         seconds: ends after the iteration that so much time passes in; 0: no bound.
         shard_map: returns the newest one.
         peers: whom to ask at an address.
@@ -108,6 +108,7 @@ class Batches:
         penalty: Penalty,
         *,
         copies: bool,
+        share: float,
         seconds: float,
         shard_map: Callable[[], ShardMap],
         peers: Callable[[str], Requests],
@@ -116,7 +117,7 @@ class Batches:
         told: Callable[[Iteration], None],
         start: Start | None = None,
     ) -> None:
-        self.ledger = Batch(blocks, start.evaluation if start is not None else 0, copies=copies)
+        self.ledger = Batch(blocks, start.evaluation if start is not None else 0, copies=copies, share=share)
         self.still = asyncio.Lock()
         self.programs = self.evaluations_repeated = 0
         self.newest: Iteration | None = None
@@ -235,7 +236,7 @@ class Batches:
             self._complete.set_result(None)
 
     async def _evaluate(self, command: Evaluate) -> Evaluated:
-        """Evaluate the objective of all examples, again where the grid of its sums did not fit."""
+        """Evaluate the objective, again where the grid of its sums did not fit."""
         results: list[float] = []
         while True:
             if self.ended:
@@ -247,21 +248,21 @@ class Batches:
             opening = Work(OPEN, [], [grid, limit], None, number)
             await self._carry_out([*map(_work, command.before), opening])
             self._complete = asyncio.get_running_loop().create_future()
-            self.ledger.open()
+            self.ledger.open(command.subset)
             self._feed()
             if self.ended:  # meanwhile: nobody would say that it is complete
                 raise _Ended("stopped")
             await self._complete  # no deadline: a dead member's blocks are done by others, as long as there are any
             if self.ended:
                 raise _Ended("stopped")
-            penalty = self._penalty
-            settle = Work(SETTLE, [TRIAL_GRADIENT, TRIAL], [penalty.factor], list(penalty.ranges), number)
+            penalty, factor = self._penalty, self._penalty.factor * self.ledger.part
+            settle = Work(SETTLE, [TRIAL_GRADIENT, TRIAL], [factor], list(penalty.ranges), number)
             squares = Dot(TRIAL, TRIAL, penalty.ranges)
             words, largest = await self._carry_out([settle, _work(squares), *map(_work, command.after)])
             most = largest[0]
             squared, *dots = (value_of(one) for one in words)
             results = _in_order(command.after, dots, largest[1:])
-            value = self.ledger.loss + 0.5 * penalty.factor * squared
+            value = self.ledger.loss + 0.5 * factor * squared
             if not math.isfinite(most):  # gradients of examples that overflow: as bad as a loss that does
                 return Evaluated(math.inf, results)
             fits, assumed = most <= limit, self._addend

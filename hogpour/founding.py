@@ -245,6 +245,7 @@ class Founding:
             scheme.rules,
             penalty(scheme, self.ready.network.spec),
             copies=scheme.copies,
+            share=scheme.subset,
             seconds=scheme.seconds,
             shard_map=lambda: self.coordinator.map,
             peers=self._reach,

@@ -39,16 +39,23 @@ class Objective:
         self.penalty = penalty(job.algorithm, material.network.spec)
         self.assumed, self.evaluations = 1.0, 0
 
-    def __call__(self, w: Floats) -> tuple[float, Floats]:
-        blocks = [self.block(w, block) for block in range(self.blocks.n_blocks)]
+    def __call__(self, w: Floats, subset: int | None = None) -> tuple[float, Floats]:
+        chosen, n = range(self.blocks.n_blocks), self.blocks.n_blocks
+        if subset is not None:
+            count = round(self.job.algorithm.subset * n)  # type: ignore[attr-defined]
+            chosen = sorted({(subset + k * n // count) % n for k in range(count)})
+            assert len(chosen) == count
+        size = self.blocks.block_size
+        factor = self.penalty.factor * (sum(min(size, self.n - k * size) for k in chosen) / self.n)
+        blocks = [self.block(w, block) for block in chosen]
         self.evaluations += 1
         largest = max(float(np.abs(gradient).max()) for gradient, _ in blocks)
         room = math.frexp(self.assumed)[1] + 10
-        grid = 2.0 ** (room + (len(blocks) - 1).bit_length() - 62)
+        grid = 2.0 ** (room + (n - 1).bit_length() - 62)
         fits = 2.0**room >= largest >= self.assumed * 2.0**-18 or largest == 0
         self.assumed = max(largest, 2.0**-149)
         if not fits:
-            return self(w)
+            return self(w, subset)
         total = sum(np.rint(gradient.astype(np.float64) / grid).astype(np.int64) for gradient, _ in blocks)
         exact = total.astype(np.float64) * grid
         squares = 0.0
@@ -56,10 +63,16 @@ class Objective:
             mask = np.zeros(w.size, bool)
             for start, stop in self.penalty.ranges:
                 mask[start:stop] = True
-            exact[mask] += self.penalty.factor * w[mask].astype(np.float64)
+            exact[mask] += factor * w[mask].astype(np.float64)
             squares = dot(np.where(mask, w, np.float32(0)), np.where(mask, w, np.float32(0)))
-        value = math.fsum(loss for _, loss in blocks) / self.n + 0.5 * self.penalty.factor * squares
+        value = math.fsum(loss for _, loss in blocks) / self.n + 0.5 * factor * squares
         return value, exact.astype(np.float32)
+
+    def within(self, w: Floats, subset: int | None) -> tuple[float, Floats]:
+        """Evaluate, if one more may be made."""
+        if self.evaluations == self.job.epochs:
+            raise NoMoreEvaluations
+        return self(w, subset)
 
     def block(self, w: Floats, block: int) -> tuple[Floats, float]:
         material, job = self.material, self.job
@@ -88,18 +101,17 @@ def minimise(material: Material) -> tuple[Floats, list[float]]:
     while float(np.abs(g).max()) > scheme.gradient and not (scheme.iterations and len(values) > scheme.iterations):
         d = combine(two_loop(pairs, g))
         slope = dot(d, g)
-        searching = search(f, slope, 1.0 if pairs else min(1.0, 1 / math.sqrt(dot(g, g))), 1e-4, 0.9)
-        found = None
+        first = 1.0 if pairs else min(1.0, 1 / math.sqrt(dot(g, g)))
         try:
-            step = next(searching)
-            while True:
-                if objective.evaluations == material.job.epochs:
-                    return x, values
-                t = combine([(1.0, x), (step, d)])
-                value, h = objective(t)
-                step = searching.send((value, dot(h, d)))
-        except StopIteration as end:
-            found = end.value
+            if scheme.subset < 1:
+                number = len(values) - 1
+                value, h = objective.within(x, number)
+                if dot(h, d) < 0:
+                    proposed = along(objective, x, d, value, dot(h, d), first, number)[0]
+                    first = first if proposed is None else proposed.step
+            found, t, value, h = along(objective, x, d, f, slope, first)
+        except NoMoreEvaluations:
+            return x, values
         if found is None:
             if not pairs:
                 return x, values
@@ -116,6 +128,25 @@ def minimise(material: Material) -> tuple[Floats, list[float]]:
         if before - f <= scheme.decrease * abs(before):
             break
     return x, values
+
+
+class NoMoreEvaluations(Exception):
+    """As many were made as the job says."""
+
+
+def along(
+    objective: Objective, x: Floats, d: Floats, f: float, slope: float, step: float, subset: int | None = None
+) -> tuple[Any, Floats, float, Floats]:
+    """Search along a direction; return what was found, and the last trial with its value and gradient."""
+    searching = search(f, slope, step, 1e-4, 0.9)
+    try:
+        step = next(searching)
+        while True:
+            t = combine([(1.0, x), (step, d)])
+            value, h = objective.within(t, subset)
+            step = searching.send((value, dot(h, d)))
+    except StopIteration as end:
+        return end.value, t, value, h
 
 
 def combine(terms: list[tuple[float, Floats]]) -> Floats:

@@ -65,6 +65,9 @@ class Evaluate:
 
     before: tuple[Operation, ...]
     after: tuple[Operation, ...]
+    subset: int | None = None
+    """Of some of the examples only, as this number chooses them; None: of all. Value and gradient are then what those
+    examples contribute to the whole, and so smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,8 @@ class Rules:
     """Ends when an iteration lowers the objective by less than this, relatively."""
     c1: float = 1e-4
     c2: float = 0.9
+    subsets: bool = False
+    """Whether a line search looks for a step on a subset first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,25 +321,46 @@ def _iterate(run: _Run) -> Generator[Evaluate | list[Operation], Evaluated | lis
         (slope,) = yield [Combine(DIRECTION, history.direction()), Dot(DIRECTION, GRADIENT)]
         if slope < 0 and math.isfinite(slope):
             step = 1.0 if history.slots else min(1.0, 1.0 / math.sqrt(history.product(GRADIENT, GRADIENT)))
-            searching = search(run.value, slope, step, rules.c1, rules.c2)
-            try:
-                step = next(searching)
-                while True:
-                    tried = yield Evaluate(
-                        (Combine(TRIAL, ((1.0, POINT), (step, DIRECTION))),),
-                        (Dot(TRIAL_GRADIENT, DIRECTION), Largest(TRIAL_GRADIENT)),
-                    )
-                    assert isinstance(tried, Evaluated)
-                    gradient = tried.results[1]
-                    step = searching.send((tried.value, tried.results[0]))
-            except StopIteration as end:
-                found = end.value
+            if rules.subsets:
+                step = yield from _propose(run, step)
+            found, gradient = yield from _along(run.rules, run.value, slope, step)
         if found is not None:
             yield from _accept(run, found, gradient)
             return ""
         if not history.slots:
             return "no step along the negative gradient lowers the objective"
         history.slots.clear()  # perhaps the history is to blame
+
+
+def _propose(run: _Run, step: float) -> Generator[Evaluate, Evaluated, float]:
+    """Return the step to try first on the whole batch: one that is good on the subset of this iteration."""
+    here = yield Evaluate((Combine(TRIAL, ((1.0, POINT),)),), (Dot(TRIAL_GRADIENT, DIRECTION),), run.number)
+    slope = here.results[0]
+    if not (math.isfinite(here.value) and -math.inf < slope < 0):
+        return step
+    found, _ = yield from _along(run.rules, here.value, slope, step, run.number)
+    return step if found is None else found.step
+
+
+def _along(
+    rules: Rules, value: float, slope: float, step: float, subset: int | None = None
+) -> Generator[Evaluate, Evaluated, tuple[Trial | None, float]]:
+    """Search along the direction, where the objective has this value and slope; return the trial that was found, which
+    is the last one that was evaluated, and the largest magnitude in its gradient."""
+    gradient = math.inf
+    searching = search(value, slope, step, rules.c1, rules.c2)
+    try:
+        step = next(searching)
+        while True:
+            tried = yield Evaluate(
+                (Combine(TRIAL, ((1.0, POINT), (step, DIRECTION))),),
+                (Dot(TRIAL_GRADIENT, DIRECTION), Largest(TRIAL_GRADIENT)),
+                subset,
+            )
+            gradient = tried.results[1]
+            step = searching.send((tried.value, tried.results[0]))
+    except StopIteration as end:
+        return end.value, gradient
 
 
 def _accept(run: _Run, found: Trial, gradient: float) -> Generator[list[Operation], list[float], None]:

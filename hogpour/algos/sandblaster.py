@@ -50,12 +50,17 @@ class Sandblaster(Scheme):
     """Ends when an iteration lowers the objective by no more than this, relatively."""
     seconds: float = 0.0
     """Ends after the iteration that this many seconds pass in; 0: no bound."""
+    subset: float = 1.0
+    """Share of the blocks that a line search looks for its step on, above 0, at most 1. Below 1 the whole batch is then
+    evaluated at that step alone, unless it is not good there. Each evaluation of a subset counts as one."""
     copies: bool = True
     """Whether blocks that are still out at the end of a batch are given to others as well."""
 
     def __post_init__(self) -> None:
         check_range(self, memory=(1, 100), blocks=(1, 1 << 16), l2=(0, 1e30), iterations=(0, 1 << 40),
-                    gradient=(0, 1e30), decrease=(0, 1), seconds=(0, 1e30))  # fmt: skip
+                    gradient=(0, 1e30), decrease=(0, 1), seconds=(0, 1e30), subset=(0, 1))  # fmt: skip
+        if not self.subset:
+            raise ValueError("subset = 0, expected a share above 0, at most 1")
         if self.optimiser != Sgd(lr=0.1) or self.schedule != Constant():
             raise ValueError("sandblaster is L-BFGS, which finds its steps itself: leave optimiser and schedule out")
         super().__post_init__()
@@ -70,7 +75,7 @@ class Sandblaster(Scheme):
     @property
     def rules(self) -> Rules:
         """What the state machine needs."""
-        return Rules(self.memory, self.iterations, self.gradient, self.decrease)
+        return Rules(self.memory, self.iterations, self.gradient, self.decrease, subsets=self.subset < 1)
 
     @property
     def server_rule(self) -> Optimiser:

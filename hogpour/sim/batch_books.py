@@ -33,15 +33,17 @@ class BatchBooks:
         self._there: set[tuple[int, int, int]] = set()  # shard, evaluation, block
         self._content: dict[tuple[int, int, int], int] = {}  # the same → checksum
         self._blocks = 0
+        self._batch: Batch | None = None
 
     @property
     def used(self) -> bool:
         """Whether an evaluation was begun."""
         return self._blocks > 0
 
-    def on_open(self, batch: Batch) -> None:
+    def on_open(self, batch: Batch, subset: int | None) -> None:
         """Before an evaluation begins: what is known of those before is of no use."""
-        self._blocks = batch._blocks.n_blocks
+        del subset
+        self._blocks, self._batch = batch._blocks.n_blocks, batch
         self._there.clear()
         self._content.clear()
         self._added.clear()
@@ -81,5 +83,6 @@ class BatchBooks:
     def on_settle(self, program: Any, work: Any) -> None:
         """Before a shard's sums are used."""
         sums = program._shard.sums
-        if sums is not None and sums.number == work.number and len(sums.blocks) != self._blocks:
-            self._say(f"kept: a sum of {len(sums.blocks)} blocks is used, evaluation {work.number} has {self._blocks}")
+        wanted = set(self._batch.wanted) if self._batch is not None else set()
+        if sums is not None and sums.number == work.number and sums.blocks != wanted:
+            self._say(f"kept: a sum of {len(sums.blocks)} blocks is used, evaluation {work.number} has {len(wanted)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,11 +33,12 @@ Function = Callable[[Any], tuple[float, Any]]
 class Machine:
     """Drives the state machine on float64 vectors; each program is carried out twice, as after a lost answer."""
 
-    def __init__(self, function: Function, x: Any, rules: Rules, most: int = 10**6, before: Machine | None = None) -> None:
+    def __init__(self, function: Function, x: Any, rules: Rules, most: int = 10**6, before: Machine | None = None,
+                 part: float = 0.5) -> None:  # fmt: skip
         self.vectors = np.zeros((len(vector_names(rules.memory)), len(x)))
         self.vectors[TRIAL] = x
         self.iterations: list[Iteration] = []
-        self.longest = 0
+        self.longest = self.subsets = 0
         start = None
         if before is not None:
             self.vectors[...], start = before.vectors, before.iterations[-1].state
@@ -49,8 +51,11 @@ class Machine:
                     command = machine.send(len(self.iterations) < most)
                 elif isinstance(command, Evaluate):
                     self.results(command.before)
-                    value, self.vectors[TRIAL_GRADIENT] = function(self.vectors[TRIAL])
-                    self.evaluations += 1
+                    of_all = 1.0 if command.subset is None else part
+                    value, gradient = function(self.vectors[TRIAL])
+                    value, self.vectors[TRIAL_GRADIENT] = of_all * value, of_all * gradient
+                    self.evaluations += command.subset is None
+                    self.subsets += command.subset is not None
                     command = machine.send(Evaluated(value, self.results(command.after)))
                 else:
                     command = machine.send(self.results(command))
@@ -99,6 +104,25 @@ def test_a_run_that_goes_on_comes_to_the_same_by_programs_that_are_no_longer() -
     assert len(part.iterations[-1].state.slots) == 20
     assert rest.vectors[POINT].tobytes() == whole.vectors[POINT].tobytes()
     assert rest.longest <= 3 * (2 * 20 + 1)
+
+
+def test_a_step_that_is_found_on_a_subset_is_evaluated_once_on_the_whole() -> None:
+    """Where the subset is like the whole, as here, every iteration takes one evaluation of it."""
+    rules = Rules(gradient=1e-6, decrease=0)
+    whole = Machine(rosenbrock, np.full(20, -1.2), rules)
+    found = Machine(rosenbrock, np.full(20, -1.2), replace(rules, subsets=True))
+    assert found.vectors[POINT].tobytes() == whole.vectors[POINT].tobytes()
+    assert found.evaluations == len(found.iterations) == len(whole.iterations) < whole.evaluations
+    assert found.subsets == whole.evaluations - 1 + len(found.iterations) - 1
+
+
+def test_where_a_subset_misleads_the_whole_batch_finds_its_step() -> None:
+    rules = Rules(gradient=1e-6, decrease=0)
+    whole = Machine(rosenbrock, np.full(20, -1.2), rules)
+    for part in (math.nan, -1.0):
+        found = Machine(rosenbrock, np.full(20, -1.2), replace(rules, subsets=True), part=part)
+        assert found.vectors[POINT].tobytes() == whole.vectors[POINT].tobytes()
+        assert found.subsets == len(found.iterations) - 1
 
 
 def test_the_direction_is_that_of_the_two_loop_recursion_on_vectors() -> None:

@@ -40,7 +40,7 @@ def job_of(shards: int = 1, **changes: Any) -> hp.Job:
     return hp.Job(**wanted | changes)
 
 
-_FIELDS = ("blocks", "l2", "l2_tensors", "memory", "iterations", "gradient", "decrease", "copies", "seconds")
+_FIELDS = ("subset", "blocks", "l2", "l2_tensors", "memory", "iterations", "gradient", "decrease", "copies", "seconds")
 
 
 def run(job: hp.Job, **scenario: Any) -> tuple[Report, bytes]:
@@ -86,6 +86,25 @@ def test_any_number_of_nodes_replicas_and_shards_is(
     report, found = run(job_of(shards, copies=copies), nodes=nodes, serving=serving, replicas=replicas)
     assert report.outcome == "finished"
     assert found == serial()
+
+
+@pytest.mark.parametrize(("nodes", "replicas", "shards"), [(1, 1, 1), (3, 2, 5)])
+@pytest.mark.parametrize("subset", [0.25, 0.6])
+def test_steps_that_are_sought_on_a_subset_are_those_of_serial_lbfgs_that_does_so(
+    nodes: int, replicas: int, shards: int, subset: float
+) -> None:
+    job = job_of(shards, subset=subset, epochs=40)
+    params, values = minimise(material_of(job))
+    report, found = run(job, nodes=nodes, replicas=replicas, death=(Death(at_s=1.3, nodes=(1,)),) if nodes > 1 else ())
+    assert len(values) > 8
+    assert found == params.tobytes() != serial()
+    counted = report.examples - report.repeated
+    assert counted < 40 * N * (subset + 0.5)
+
+
+def test_a_subset_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="subset = 0, expected a share above 0, at most 1"):
+        hp.Sandblaster(subset=0)
 
 
 EXPONENTIAL = hp.Compute(distribution="exponential", mean_s=0.02)

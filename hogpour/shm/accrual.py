@@ -159,11 +159,14 @@ def sealed(words: npt.NDArray[np.int64], tickets: npt.NDArray[np.int64], replica
         words: (replicas, *WORDS) int64, live shared memory.
         tickets: (replicas, BUFFERS, TICKETS) int64, live shared memory.
     """
+    lines = [words[replica, 1 + buffer] for buffer in range(BUFFERS)]
+    # Looked at twice: between two loads a replica may seal one buffer and then the other, and whoever saw the second
+    # alone would take the first, when it sees it, for one that it has sent. What is sealed by now is seen below.
+    newest = max(int(accrual_load(line, _STATE)) for line in lines)
     found = []
-    for buffer in range(BUFFERS):
-        line = words[replica, 1 + buffer]
+    for buffer, line in enumerate(lines):
         sequence = int(accrual_load(line, _STATE))
-        if sequence > 0:
+        if 0 < sequence <= newest:
             n_tickets = int(line[_N_TICKETS])
             found.append(
                 Sealed(

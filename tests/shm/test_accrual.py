@@ -76,6 +76,32 @@ def test_a_sealed_buffer_stays_as_it_is_while_the_other_one_fills() -> None:
     assert [push.sequence for push in memory.sealed()] == [2]
 
 
+@pytest.mark.parametrize("before", range(5))
+def test_whoever_reads_while_both_buffers_are_sealed_never_sees_the_second_without_the_first(
+    before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link that was preempted between the two saw the second one alone, took it for the newest, and never sent the
+    first: its replica, and with a batch method the whole run, waited for ever."""
+    memory = Memory()
+    replica, loads, load = memory.replica(), 0, accrual.accrual_load
+
+    def slow(words: Any, word: int) -> int:
+        nonlocal loads
+        if loads == before:
+            for _ in range(2):
+                monkeypatch.setattr(accrual, "accrual_load", load)
+                add(replica, 1)
+                replica.seal()
+                monkeypatch.setattr(accrual, "accrual_load", slow)
+        loads += 1
+        return load(words, word)
+
+    monkeypatch.setattr(accrual, "accrual_load", slow)
+    assert [push.sequence for push in memory.sealed()] in ([], [1], [1, 2])
+    monkeypatch.setattr(accrual, "accrual_load", load)
+    assert [push.sequence for push in memory.sealed()] == ([1, 2] if loads > before else [])
+
+
 def test_a_window_that_is_full_of_tickets_says_so() -> None:
     replica = Memory().replica()
     assert not replica.waiting

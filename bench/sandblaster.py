@@ -105,7 +105,8 @@ def against_scipy(examples: int, evaluations: int, converge: int, rounds: int) -
             "ours, 2 replicas": ours(job_of(data, converge, 2)),
         }
     table = Table(
-        f"scipy: softmax regression on Fashion-MNIST, {examples:,} images, L2 {L2:g}, batches of {BATCH}; ours in {BLOCKS} blocks",
+        f"scipy: softmax regression on Fashion-MNIST, {examples:,} images, L2 {L2:g}, batches of {BATCH}; ours in "
+        f"{BLOCKS} blocks",
         ("contender", "ms_an_iteration", "p10", "p90", "of_scipy", "times_one_replica", "iterations", "above_optimum",
          "s_to_1e-6"),
     )  # fmt: skip

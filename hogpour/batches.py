@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from hogpour.algos.exact import WORDS, value_of
+from hogpour.algos.exact import value_of
 from hogpour.algos.lbfgs import (
     POINT,
     TRIAL,
@@ -44,7 +44,7 @@ from hogpour.algos.lbfgs import (
 from hogpour.batch import Batch
 from hogpour.errors import PeerLost, RequestFailed
 from hogpour.net.requests import Requests
-from hogpour.net.wire.operate import COMBINE, DOT, LARGEST, OPEN, SETTLE, Operate, Operated, Work
+from hogpour.net.wire.operate import COMBINE, DOT, LARGEST, OPEN, SETTLE, Operate, Operated, Work, together
 from hogpour.portions import Blocks
 from hogpour.shards import ShardMap
 
@@ -289,9 +289,7 @@ class Batches:
         self._sequence += 1
         self.programs += 1
         deadline = loop.time() + _PLACES_S
-        missing = set(range(self._map().n_shards))
-        words = [[0] * WORDS for work in program if work.kind == DOT]
-        largest = [0.0 for work in program if work.kind in (LARGEST, SETTLE)]
+        missing, answers = set(range(self._map().n_shards)), list[Operated]()
         while missing:
             places: dict[str, list[int]] = {}
             for shard in sorted(missing):
@@ -301,18 +299,18 @@ class Batches:
             ]
             before = len(missing)
             for answer in await asyncio.gather(*asked):
-                if answer is None:
+                if answer is None or not answer.shards:
                     continue
                 missing.difference_update(answer.shards)
-                words = [[a + b for a, b in zip(*pair)] for pair in zip(words, answer.words, strict=True)]
-                largest = [max(pair) for pair in zip(largest, answer.largest, strict=True)]
+                answers.append(answer)
             if missing and self.failed:
                 raise _Ended("failed")
             if missing and len(missing) == before:
                 if loop.time() > deadline:
                     raise self._give_up(f"could not be carried out on shards {sorted(missing)} within {_PLACES_S:g} s")
                 await asyncio.sleep(_AGAIN_S)
-        return words, largest
+        whole = together(answers)
+        return whole.words, whole.largest
 
     async def _ask(self, address: str, operate: Operate) -> Operated | None:
         try:

@@ -36,7 +36,7 @@ from hogpour.net.wire.operate import Sum
 from hogpour.net.wire.push import DROPPED, Push, Pushed
 from hogpour.routes import Routes
 from hogpour.shards import ShardMap
-from hogpour.shm.accrual import Sealed, released, sealed
+from hogpour.shm.accrual import Sealed, newest, released, sealed
 from hogpour.shm.landing import BUFFER, LANDING, Landing
 
 __all__ = ["Link"]
@@ -220,6 +220,8 @@ class Link:
     def _new(self, replica: int) -> list[Sealed]:
         """Return the buffers that were sealed since the last look."""
         before = self._sent.get(replica, 0)
+        if newest(self._words, replica) <= before:
+            return []
         new = [push for push in sealed(self._words, self._tickets, replica) if push.sequence > before]
         if new:
             self._sent[replica] = new[-1].sequence

@@ -17,7 +17,7 @@ from hogpour.algos.exact import WORDS, add_rounded, combine, exact_dot, largest,
 from hogpour.errors import RequestFailed
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.wire.base import Message
-from hogpour.net.wire.operate import COMBINE, DOT, LARGEST, OPEN, SETTLE, Operate, Operated, Sum, Work
+from hogpour.net.wire.operate import COMBINE, DOT, LARGEST, OPEN, SETTLE, Operate, Operated, Sum, Work, together
 from hogpour.net.wire.push import REPEATED, Pushed
 from hogpour.server import Running, Server
 from hogpour.shard import Shard, Vector
@@ -26,6 +26,12 @@ __all__ = ["Program", "Vectors"]
 
 Floats = npt.NDArray[np.float32]
 Moved = Sequence[tuple[Vector, Vector]]
+
+_VECTORS = {COMBINE: (2, 1 << 16), DOT: (2, 2), LARGEST: (1, 1), OPEN: (0, 0), SETTLE: (2, 2)}
+"""Vectors of each operation, at least and at most."""
+
+_FACTORS = {OPEN: 2, SETTLE: 1}
+"""Factors of those that have some; a combination has one for each of its terms."""
 
 
 class Vectors:
@@ -58,28 +64,22 @@ class Vectors:
             shard = self._server.shard(number)
             if shard is not None and not shard.given_up:
                 parts.append(self._server.in_turn(shard, partial(self._begin, shard, operate)))
-        shards: list[int] = []
-        words = [[0] * WORDS for work in operate.program if work.kind == DOT]
-        most = [0.0 for work in operate.program if work.kind in (LARGEST, SETTLE)]
+        answers: list[Operated] = []
         # No deadline: this process works on it. All are waited for, or nobody would look at the error of a second one.
         for outcome in await asyncio.gather(*parts, return_exceptions=True):
             if isinstance(outcome, RequestFailed) and outcome.code == "moved":
                 continue
             if isinstance(outcome, BaseException):
                 raise outcome
-            answer = outcome.message
-            assert isinstance(answer, Operated)
-            shards += answer.shards
-            words = [[a + b for a, b in zip(*pair)] for pair in zip(words, answer.words, strict=True)]
-            most = [max(pair) for pair in zip(most, answer.largest, strict=True)]
-        return Reply(Operated(shards, words, most))
+            assert isinstance(outcome.message, Operated)
+            answers.append(outcome.message)
+        return Reply(together(answers))
 
     def _check(self, work: Work) -> None:
-        wanted = {COMBINE: (2, 1 << 16), DOT: (2, 2), LARGEST: (1, 1), OPEN: (0, 0), SETTLE: (2, 2)}.get(work.kind)
-        n = len(work.vectors)
-        factors = {COMBINE: n - 1, OPEN: 2, SETTLE: 1}.get(work.kind, 0)
+        n, wanted = len(work.vectors), _VECTORS.get(work.kind)
+        factors = n - 1 if work.kind == COMBINE else _FACTORS.get(work.kind, 0)
         if (wanted is None or not wanted[0] <= n <= wanted[1] or len(work.factors) != factors
-                or not all(0 <= vector < self._count for vector in work.vectors)):  # fmt: skip
+                or min(work.vectors, default=0) < 0 or max(work.vectors, default=0) >= self._count):  # fmt: skip
             raise RequestFailed("wrong", f"operation {work.kind} on vectors {work.vectors} with {len(work.factors)} "
                                 f"factors: this shard has vectors 0 to {self._count - 1}")  # fmt: skip
 
@@ -181,6 +181,8 @@ class Program:
     def __init__(self, shard: Shard, program: Sequence[Work], moved: Moved) -> None:
         self._shard, self._program, self._moved = shard, program, moved
         self._vectors = [shard.params, *shard.rows]
+        self._words = np.zeros((sum(work.kind == DOT for work in program), WORDS), np.int64)
+        self._dots = 0
         self.words: list[list[int]] = []
         self.largest: list[float] = []
 
@@ -195,16 +197,20 @@ class Program:
             new.array[...] = old.array
         for work in self._program:
             _DO[work.kind](self, work)
+        self.words = self._words.tolist()
 
     def _combine(self, work: Work) -> None:
         out, *terms = (self._vectors[k] for k in work.vectors)
         combine(out, list(zip(work.factors, terms, strict=True)))
 
     def _dot(self, work: Work) -> None:
-        words, (a, b) = np.zeros(WORDS, np.int64), (self._vectors[k] for k in work.vectors)
+        words, (a, b) = self._words[self._dots], (self._vectors[k] for k in work.vectors)
+        self._dots += 1
+        if work.ranges is None:
+            exact_dot(a, b, words)
+            return
         for part in self._parts(work):
             exact_dot(a[part], b[part], words)
-        self.words.append(words.tolist())
 
     def _largest(self, work: Work) -> None:
         self.largest.append(float(largest(self._vectors[work.vectors[0]])))

@@ -50,7 +50,7 @@ def value_of(words: Iterable[int]) -> float:
     *limbs, strange = words
     if strange:
         return math.nan
-    total = sum(limb << 32 * k for k, limb in enumerate(limbs))
+    total = sum(limb << 32 * k for k, limb in enumerate(limbs) if limb)
     return total / (1 << _SHIFT)  # division of integers is rounded correctly
 
 

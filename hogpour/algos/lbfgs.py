@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from hogpour.algos.line_search import Trial, search
 from hogpour.algos.optim.base import Optimiser, Row
@@ -158,6 +158,9 @@ def vector_names(memory: int) -> list[str]:
     return ["trial", "point", "gradient", "trial_gradient", "direction", *pairs]
 
 
+_MOVE = (Combine(POINT, ((1.0, TRIAL),)), Combine(GRADIENT, ((1.0, TRIAL_GRADIENT),)))
+"""The trial becomes the point."""
+
 Minimising = Generator[Evaluate | list[Operation] | Iteration, Evaluated | list[float] | bool | None, str]
 
 
@@ -246,7 +249,8 @@ class _Run:
     value: float = math.inf
     largest: float = math.inf
     step: float = 0.0
-    dots: list[Dot] = field(default_factory=list)
+    slope: float | None = None
+    """Along ``DIRECTION``, once that is there."""
 
     def said(self) -> Iteration:
         state = Start(self.number, self.value, tuple(self.history.slots))
@@ -292,8 +296,7 @@ def _begin(run: _Run) -> Generator[Evaluate | list[Operation], Evaluated | list[
     run.value, run.largest = first.value, first.results[0]
     if not (math.isfinite(run.value) and math.isfinite(run.largest)):
         return False
-    yield [Combine(POINT, ((1.0, TRIAL),)), Combine(GRADIENT, ((1.0, TRIAL_GRADIENT),))]
-    yield from _products(run, [GRADIENT])
+    yield from _products(run, [GRADIENT], _MOVE)
     return True
 
 
@@ -304,13 +307,31 @@ def _go_on(run: _Run, start: Start) -> Generator[list[Operation], list[float], N
     yield from _products(run, [*run.history.vectors, GRADIENT])
 
 
-def _products(run: _Run, new: list[int]) -> Generator[list[Operation], list[float], None]:
+def _products(
+    run: _Run, new: list[int], before: tuple[Operation, ...] = (), gradient: int = GRADIENT
+) -> Generator[list[Operation], list[float], None]:
     """Ask for inner products, no more at a time than an iteration does: all of a history of a hundred would take a
-    server longer than it is waited for."""
+    server longer than it is waited for.
+
+    Args:
+        before: carried out before the first of them.
+        gradient: the vector that is ``GRADIENT`` soon.
+    """
     dots, most = run.history.wanted(new), 3 * (2 * run.rules.memory + 1)
+    asked = [replace(dot, a=_where(dot.a, gradient), b=_where(dot.b, gradient)) for dot in dots]
     for begin in range(0, len(dots), most):
-        some = dots[begin : begin + most]
-        run.history.note(some, (yield list(some)))
+        results = yield [*before, *asked[begin : begin + most]]
+        run.history.note(dots[begin : begin + most], results)
+        before = ()
+
+
+def _where(vector: int, gradient: int) -> int:
+    return gradient if vector == GRADIENT else vector
+
+
+def _turn(run: _Run, before: tuple[Operation, ...] = ()) -> Generator[list[Operation], list[float], None]:
+    """Find the direction of the next iteration, and the slope along it."""
+    (run.slope,) = yield [*before, Combine(DIRECTION, run.history.direction()), Dot(DIRECTION, GRADIENT)]
 
 
 def _iterate(run: _Run) -> Generator[Evaluate | list[Operation], Evaluated | list[float], str]:
@@ -318,7 +339,9 @@ def _iterate(run: _Run) -> Generator[Evaluate | list[Operation], Evaluated | lis
     history, rules = run.history, run.rules
     while True:
         found, gradient = None, math.inf
-        (slope,) = yield [Combine(DIRECTION, history.direction()), Dot(DIRECTION, GRADIENT)]
+        if run.slope is None:
+            yield from _turn(run)
+        slope, run.slope = run.slope, None
         if slope < 0 and math.isfinite(slope):
             step = 1.0 if history.slots else min(1.0, 1.0 / math.sqrt(history.product(GRADIENT, GRADIENT)))
             if rules.subsets:
@@ -368,14 +391,14 @@ def _accept(run: _Run, found: Trial, gradient: float) -> Generator[list[Operatio
     history = run.history
     slot = history.next_slot()
     s, y = history.s(slot), history.y(slot)
-    yield [
+    pair = (
         Combine(s, ((1.0, TRIAL), (-1.0, POINT))),
         Combine(y, ((1.0, TRIAL_GRADIENT), (-1.0, GRADIENT))),
-    ]
-    yield [Combine(POINT, ((1.0, TRIAL),)), Combine(GRADIENT, ((1.0, TRIAL_GRADIENT),))]
-    yield from _products(run, [s, y, GRADIENT])
+    )
+    yield from _products(run, [s, y, GRADIENT], pair, TRIAL_GRADIENT)
     if history.product(s, y) > 1e-10 * math.sqrt(history.product(s, s) * history.product(y, y)):
         history.slots.append(slot)
     else:  # no curvature that an update could use: the rest of the history is of another place
         history.slots.clear()
     run.number, run.value, run.largest, run.step = run.number + 1, found.value, gradient, found.step
+    yield from _turn(run, _MOVE)

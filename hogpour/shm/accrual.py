@@ -23,7 +23,7 @@ from numba import njit
 from hogpour.shm.atomics import atomic_load, atomic_store
 from hogpour.shm.layout import LINE_BYTES
 
-__all__ = ["BUFFERS", "TICKETS", "WORDS", "Accrual", "Sealed", "released", "sealed"]
+__all__ = ["BUFFERS", "TICKETS", "WORDS", "Accrual", "Sealed", "newest", "released", "sealed"]
 
 BUFFERS = 2
 TICKETS = 64
@@ -152,6 +152,15 @@ class Accrual:
         return int(accrual_load(self._flat, (1 + buffer) * WORDS[1] + _STATE))
 
 
+def newest(words: npt.NDArray[np.int64], replica: int) -> int:
+    """Return the highest sequence that a replica has sealed and not got back; 0 or less: none. Cheaper than ``sealed``.
+
+    Args:
+        words: (replicas, *WORDS) int64, live shared memory.
+    """
+    return max(int(accrual_load(words[replica, 1 + buffer], _STATE)) for buffer in range(BUFFERS))
+
+
 def sealed(words: npt.NDArray[np.int64], tickets: npt.NDArray[np.int64], replica: int) -> list[Sealed]:
     """Return the sealed buffers of a replica, in the order of their sealing; the link's side.
 
@@ -162,11 +171,11 @@ def sealed(words: npt.NDArray[np.int64], tickets: npt.NDArray[np.int64], replica
     lines = [words[replica, 1 + buffer] for buffer in range(BUFFERS)]
     # Looked at twice: between two loads a replica may seal one buffer and then the other, and whoever saw the second
     # alone would take the first, when it sees it, for one that it has sent. What is sealed by now is seen below.
-    newest = max(int(accrual_load(line, _STATE)) for line in lines)
+    last = newest(words, replica)
     found = []
     for buffer, line in enumerate(lines):
         sequence = int(accrual_load(line, _STATE))
-        if 0 < sequence <= newest:
+        if 0 < sequence <= last:
             n_tickets = int(line[_N_TICKETS])
             found.append(
                 Sealed(

@@ -6,11 +6,13 @@ twice is safe (``algos/lbfgs.py``); one that comes late, behind a newer one, is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from hogpour.net.wire.base import Message
 
-__all__ = ["COMBINE", "DOT", "LARGEST", "OPEN", "SETTLE", "Operate", "Operated", "Sum", "Work"]
+__all__ = ["COMBINE", "DOT", "LARGEST", "OPEN", "SETTLE", "Operate", "Operated", "Sum", "Work", "together"]
 
 COMBINE, DOT, LARGEST, OPEN, SETTLE = range(5)
 
@@ -55,6 +57,15 @@ class Operated(Message, frozen=True):
     """An accumulator for each ``DOT`` (``algos/exact.py``)."""
     largest: list[float]
     """One for each ``LARGEST`` and each ``SETTLE``: there, of all addends."""
+
+
+def together(answers: Sequence[Operated]) -> Operated:
+    """Return what a program came to on the shards of several answers: accumulators are added word by word."""
+    if len(answers) == 1:
+        return answers[0]
+    shards = [shard for answer in answers for shard in answer.shards]
+    words = [[sum(word) for word in zip(*of_one)] for of_one in zip(*(a.words for a in answers), strict=True)]
+    return Operated(shards, words, [max(one) for one in zip(*(a.largest for a in answers), strict=True)])
 
 
 class Sum(Message, frozen=True):

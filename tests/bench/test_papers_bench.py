@@ -591,9 +591,10 @@ def test_the_column_of_downpours_order_follows_what_was_measured(works, monkeypa
     monkeypatch.setattr(downpour_order, "run", fake)
     rows = table_of("downpour_order", capsys)
     judged = [row["reproduced"] for row in rows if "criterion" in row]
-    assert len(judged) == 8
+    assert len(judged) == 10
     assert set(judged) == {"yes" if works else "no"}
-    assert [row["failures"] for row in rows[-2:]] == ["10 of 10", "0 of 10" if works else "10 of 10"]
+    assert [row["failures"] for row in rows[-8:]] == ["10 of 10", "0 of 10" if works else "10 of 10"] * 4
+    assert [row["replicas"] for row in rows[-8:]] == [20] * 4 + [200] * 4
 
 
 def test_a_tiny_run_is_as_late_as_its_workers_are_many(shared_data: Path):

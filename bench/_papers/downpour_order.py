@@ -214,7 +214,7 @@ def _notes(table: Table, rates: dict[tuple[str, int], float]) -> list[str]:
     for row in judged:
         if row.get("failures"):
             notes.append(
-                f"downpour_order: why a warm start does not help {row['scheme']} ({row['replicas']} replicas), we think: "
-                "staleness is too much for this rate at any time of the run, not only for the first gradients"
+                f"downpour_order: why a warm start does not help {row['scheme']}, with {row['replicas']} replicas, we "
+                "think: staleness is too much for this rate at any time of the run, not only for the first gradients"
             )
     return notes

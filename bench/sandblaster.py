@@ -23,7 +23,7 @@ import uvloop
 import hogpour as hp
 from bench._papers.runs import Size, prepare
 from bench.harness import ROOT, Report, Table, one_thread, spread
-from hogpour.algos.lbfgs import Iteration
+from hogpour.algos.commands import Iteration
 from hogpour.algos.sandblaster import penalty
 from hogpour.batches import Batches
 from hogpour.founding import Founding

@@ -24,27 +24,44 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from hogpour.algos.exact import value_of
-from hogpour.algos.lbfgs import (
+from hogpour.algos.commands import (
     POINT,
     TRIAL,
     TRIAL_GRADIENT,
+    Align,
     Combine,
     Dot,
     Evaluate,
     Evaluated,
     Iteration,
     Largest,
+    Magnitude,
     Operation,
+    Orthant,
     Penalty,
-    Rules,
+    Pseudo,
     Start,
-    minimise,
 )
+from hogpour.algos.exact import value_of
+from hogpour.algos.lbfgs import Rules, minimise
 from hogpour.batch import Batch
 from hogpour.errors import PeerLost, RequestFailed
 from hogpour.net.requests import Requests
-from hogpour.net.wire.operate import COMBINE, DOT, LARGEST, OPEN, SETTLE, Operate, Operated, Work, together
+from hogpour.net.wire.operate import (
+    ALIGN,
+    COMBINE,
+    DOT,
+    LARGEST,
+    MAGNITUDE,
+    OPEN,
+    ORTHANT,
+    PSEUDO,
+    SETTLE,
+    Operate,
+    Operated,
+    Work,
+    together,
+)
 from hogpour.portions import Blocks
 from hogpour.shards import ShardMap
 
@@ -332,22 +349,30 @@ class Batches:
 
 
 def _work(operation: Operation) -> Work:
-    if isinstance(operation, Combine):
-        factors = [factor for factor, _ in operation.terms]
-        return Work(COMBINE, [operation.out, *(vector for _, vector in operation.terms)], factors, None, 0)
-    if isinstance(operation, Dot):
-        ranges = None if operation.ranges is None else list(operation.ranges)
-        return Work(DOT, [operation.a, operation.b], [], ranges, 0)
-    return Work(LARGEST, [operation.of], [], None, 0)
+    match operation:
+        case Combine(out, terms):
+            return Work(COMBINE, [out, *(vector for _, vector in terms)], [factor for factor, _ in terms], None, 0)
+        case Dot(a, b, ranges):
+            return Work(DOT, [a, b], [], None if ranges is None else list(ranges), 0)
+        case Largest(of):
+            return Work(LARGEST, [of], [], None, 0)
+        case Magnitude(of, ranges):
+            return Work(MAGNITUDE, [of], [], list(ranges), 0)
+        case Pseudo(out, point, gradient, factor, ranges):
+            return Work(PSEUDO, [out, point, gradient], [factor], list(ranges), 0)
+        case Align(direction, pseudo, ranges):
+            return Work(ALIGN, [direction, pseudo], [], list(ranges), 0)
+        case Orthant(trial, point, pseudo, ranges):
+            return Work(ORTHANT, [trial, point, pseudo], [], list(ranges), 0)
 
 
-def _in_order(program: Iterable[Operation], dots: list[float], largest: list[float]) -> list[float]:
+def _in_order(program: Iterable[Operation], sums: list[float], largest: list[float]) -> list[float]:
     """Return the results of a program, in the order of its operations."""
-    of_dots, of_largest = iter(dots), iter(largest)
+    of_sums, of_largest = iter(sums), iter(largest)
     results = []
     for operation in program:
-        if isinstance(operation, Dot):
-            results.append(next(of_dots))
+        if isinstance(operation, Dot | Magnitude):
+            results.append(next(of_sums))
         elif isinstance(operation, Largest):
             results.append(next(of_largest))
     return results

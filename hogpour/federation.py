@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from hogpour.algos.lbfgs import Iteration
+from hogpour.algos.commands import Iteration
 from hogpour.batch_link import BatchLink
 from hogpour.config import Job, job_from
 from hogpour.disk import REAL, Disk

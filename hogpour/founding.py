@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hogpour import snapshot
+from hogpour.algos.commands import Iteration
 from hogpour.algos.downpour import Downpour
-from hogpour.algos.lbfgs import Iteration
-from hogpour.algos.sandblaster import Sandblaster, penalty
+from hogpour.algos.sandblaster import Sandblaster, penalty, rules
 from hogpour.batch import Batch
 from hogpour.batches import Batches
 from hogpour.checkpoint import TrainingState
@@ -242,7 +242,7 @@ class Founding:
             start = stored.state.start if same else None
         return Batches(
             blocks,
-            scheme.rules,
+            rules(scheme, self.ready.network.spec),
             penalty(scheme, self.ready.network.spec),
             copies=scheme.copies,
             share=scheme.subset,

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.algos.lbfgs import Start
+from hogpour.algos.commands import Start
 from hogpour.checkpoint import TrainingState
 from hogpour.config import Job, job_from, job_to_dict
 from hogpour.data import Encoding

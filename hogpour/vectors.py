@@ -13,11 +13,27 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.algos.exact import WORDS, add_rounded, combine, exact_dot, largest, settle_sums
+from hogpour.algos.exact import WORDS, add_rounded, combine, exact_dot, exact_magnitude, largest, settle_sums
+from hogpour.algos.orthant import align, keep_orthant, pseudo_gradient
 from hogpour.errors import RequestFailed
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.wire.base import Message
-from hogpour.net.wire.operate import COMBINE, DOT, LARGEST, OPEN, SETTLE, Operate, Operated, Sum, Work, together
+from hogpour.net.wire.operate import (
+    ALIGN,
+    COMBINE,
+    DOT,
+    LARGEST,
+    MAGNITUDE,
+    OPEN,
+    ORTHANT,
+    PSEUDO,
+    SETTLE,
+    Operate,
+    Operated,
+    Sum,
+    Work,
+    together,
+)
 from hogpour.net.wire.push import REPEATED, Pushed
 from hogpour.server import Running, Server
 from hogpour.shard import Shard, Vector
@@ -27,10 +43,11 @@ __all__ = ["Program", "Vectors"]
 Floats = npt.NDArray[np.float32]
 Moved = Sequence[tuple[Vector, Vector]]
 
-_VECTORS = {COMBINE: (2, 1 << 16), DOT: (2, 2), LARGEST: (1, 1), OPEN: (0, 0), SETTLE: (2, 2)}
+_VECTORS = {COMBINE: (2, 1 << 16), DOT: (2, 2), LARGEST: (1, 1), OPEN: (0, 0), SETTLE: (2, 2), MAGNITUDE: (1, 1),
+            PSEUDO: (3, 3), ALIGN: (2, 2), ORTHANT: (3, 3)}  # fmt: skip
 """Vectors of each operation, at least and at most."""
 
-_FACTORS = {OPEN: 2, SETTLE: 1}
+_FACTORS = {OPEN: 2, SETTLE: 1, PSEUDO: 1}
 """Factors of those that have some; a combination has one for each of its terms."""
 
 
@@ -181,8 +198,8 @@ class Program:
     def __init__(self, shard: Shard, program: Sequence[Work], moved: Moved) -> None:
         self._shard, self._program, self._moved = shard, program, moved
         self._vectors = [shard.params, *shard.rows]
-        self._words = np.zeros((sum(work.kind == DOT for work in program), WORDS), np.int64)
-        self._dots = 0
+        self._words = np.zeros((sum(work.kind in (DOT, MAGNITUDE) for work in program), WORDS), np.int64)
+        self._summed = 0
         self.words: list[list[int]] = []
         self.largest: list[float] = []
 
@@ -204,13 +221,35 @@ class Program:
         combine(out, list(zip(work.factors, terms, strict=True)))
 
     def _dot(self, work: Work) -> None:
-        words, (a, b) = self._words[self._dots], (self._vectors[k] for k in work.vectors)
-        self._dots += 1
+        words, (a, b) = self._words[self._summed], (self._vectors[k] for k in work.vectors)
+        self._summed += 1
         if work.ranges is None:
             exact_dot(a, b, words)
             return
         for part in self._parts(work):
             exact_dot(a[part], b[part], words)
+
+    def _magnitude(self, work: Work) -> None:
+        words, vector = self._words[self._summed], self._vectors[work.vectors[0]]
+        self._summed += 1
+        for part in self._parts(work):
+            exact_magnitude(vector[part], words)
+
+    def _pseudo(self, work: Work) -> None:
+        out, point, gradient = (self._vectors[k] for k in work.vectors)
+        out[...] = gradient
+        for part in self._parts(work):
+            pseudo_gradient(out[part], point[part], gradient[part], work.factors[0])
+
+    def _align(self, work: Work) -> None:
+        direction, pseudo = (self._vectors[k] for k in work.vectors)
+        for part in self._parts(work):
+            align(direction[part], pseudo[part])
+
+    def _orthant(self, work: Work) -> None:
+        trial, point, pseudo = (self._vectors[k] for k in work.vectors)
+        for part in self._parts(work):
+            keep_orthant(trial[part], point[part], pseudo[part])
 
     def _largest(self, work: Work) -> None:
         self.largest.append(float(largest(self._vectors[work.vectors[0]])))
@@ -252,6 +291,10 @@ _DO: dict[int, Callable[[Program, Work], None]] = {
     LARGEST: Program._largest,
     OPEN: Program._open,
     SETTLE: lambda program, work: program.settle(work),
+    MAGNITUDE: Program._magnitude,
+    PSEUDO: Program._pseudo,
+    ALIGN: Program._align,
+    ORTHANT: Program._orthant,
 }
 
 
@@ -260,6 +303,10 @@ def _rehearse() -> None:
     a, b = np.zeros((2, 32), np.float32)
     combine(a, [(1.0, a), (1.0, b)])
     exact_dot(a, b, np.zeros(WORDS, np.int64))
+    exact_magnitude(a, np.zeros(WORDS, np.int64))
+    pseudo_gradient(a, a, b, 1.0)
+    align(a, b)
+    keep_orthant(a, a, b)
     total = np.zeros(32, np.int64)
     settle_sums(a, total, 1.0, 1.0, b)
     received = np.frombuffer(bytes(128), np.float32)  # what comes over the wire is read only

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.algos.commands import Penalty
 from hogpour.algos.line_search import search
-from hogpour.algos.sandblaster import Sandblaster, penalty
+from hogpour.algos.sandblaster import Sandblaster, penalty, rules
 from hogpour.portions import Blocks
 from hogpour.sim.material import Material
 
@@ -37,6 +38,7 @@ class Objective:
         self.job, self.material, self.n = job, material, len(material.x)
         self.blocks = Blocks(self.n, job.batch, 1, job.epochs, job.algorithm.blocks)
         self.penalty = penalty(job.algorithm, material.network.spec)
+        self.l1 = rules(job.algorithm, material.network.spec).l1
         self.assumed, self.evaluations = 1.0, 0
 
     def __call__(self, w: Floats, subset: int | None = None) -> tuple[float, Floats]:
@@ -60,9 +62,7 @@ class Objective:
         exact = total.astype(np.float64) * grid
         squares = 0.0
         if self.penalty.factor:
-            mask = np.zeros(w.size, bool)
-            for start, stop in self.penalty.ranges:
-                mask[start:stop] = True
+            mask = mask_of(self.penalty, w.size)
             exact[mask] += factor * w[mask].astype(np.float64)
             squares = dot(np.where(mask, w, np.float32(0)), np.where(mask, w, np.float32(0)))
         value = math.fsum(loss for _, loss in blocks) / self.n + 0.5 * factor * squares
@@ -94,6 +94,8 @@ class Objective:
 def minimise(material: Material) -> tuple[Floats, list[float]]:
     """Return the parameters at the end, and the objective after each iteration."""
     objective = Objective(material)
+    if objective.l1.factor:
+        return minimise_with_l1(objective)
     scheme: Any = material.job.algorithm
     x = material.params.copy()
     f, g = objective(x)
@@ -128,6 +130,68 @@ def minimise(material: Material) -> tuple[Floats, list[float]]:
         if before - f <= scheme.decrease * abs(before):
             break
     return x, values
+
+
+def minimise_with_l1(objective: Objective) -> tuple[Floats, list[float]]:
+    """OWL-QN (Andrew & Gao 2007); as ``minimise``."""
+    scheme: Any = objective.job.algorithm
+    chosen, c = mask_of(objective.l1, objective.material.params.size), objective.l1.factor
+
+    def whole(w: Floats, evaluate: Any = objective) -> tuple[float, Floats]:
+        value, gradient = evaluate(w)
+        return value + c * math.fsum(np.abs(w[chosen]).astype(np.float64)), gradient
+
+    def pseudo(w: Floats, g: Floats) -> Floats:
+        left, right = g.astype(np.float64) - c, g.astype(np.float64) + c
+        at_zero = np.where(right < 0, right, np.where(left > 0, left, 0.0))
+        found = np.where(w > 0, right, np.where(w < 0, left, at_zero)).astype(np.float32)
+        return np.where(chosen, found, g)
+
+    x = objective.material.params.copy()
+    f, g = whole(x)
+    p = pseudo(x, g)
+    values, pairs = [f], list[tuple[Floats, Floats]]()
+    while float(np.abs(p).max()) > scheme.gradient and not (scheme.iterations and len(values) > scheme.iterations):
+        d = combine(two_loop(pairs, p))
+        d[chosen & (np.sign(d) != -np.sign(p))] = 0
+        orthant = np.where(x != 0, np.sign(x), -np.sign(p))
+        step, found = 1.0 if pairs else min(1.0, 1 / math.sqrt(dot(p, p))), False
+        for _ in range(25 if dot(d, p) < 0 else 0):
+            t = combine([(1.0, x), (step, d)])
+            t[chosen & (np.sign(t) != orthant)] = 0
+            try:
+                value, h = whole(t, lambda w: objective.within(w, None))
+            except NoMoreEvaluations:
+                return x, values
+            promised = dot(t - x, p)
+            found = value <= f + 1e-4 * promised and promised < 0
+            if found:
+                break
+            step *= 0.5
+        if not found:
+            if not pairs:
+                return x, values
+            pairs.clear()
+            continue
+        if len(pairs) == scheme.memory:
+            del pairs[0]
+        s, y = t - x, h - g
+        if dot(s, y) > 1e-10 * math.sqrt(dot(s, s) * dot(y, y)):
+            pairs.append((s, y))
+        before, x, g, f = f, t, h, value
+        p = pseudo(x, g)
+        values.append(f)
+        if before - f <= scheme.decrease * abs(before):
+            break
+    return x, values
+
+
+def mask_of(penalty: Penalty, size: int) -> npt.NDArray[np.bool_]:
+    """Return which elements are regularised."""
+    mask = np.zeros(size, bool)
+    for start, stop in penalty.ranges:
+        mask[start:stop] = True
+    return mask
 
 
 class NoMoreEvaluations(Exception):

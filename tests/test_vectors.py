@@ -10,12 +10,25 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hogpour.algos.commands import TRIAL
+from hogpour.algos.commands import Vectors as Rule
 from hogpour.algos.exact import value_of
-from hogpour.algos.lbfgs import TRIAL
-from hogpour.algos.lbfgs import Vectors as Rule
 from hogpour.errors import RequestFailed
 from hogpour.net.requests import Reply
-from hogpour.net.wire.operate import COMBINE, DOT, LARGEST, OPEN, SETTLE, Operate, Sum, Work
+from hogpour.net.wire.operate import (
+    ALIGN,
+    COMBINE,
+    DOT,
+    LARGEST,
+    MAGNITUDE,
+    OPEN,
+    ORTHANT,
+    PSEUDO,
+    SETTLE,
+    Operate,
+    Sum,
+    Work,
+)  # fmt: skip
 from hogpour.net.wire.push import REPEATED
 from hogpour.net.wire.status import Fence
 from hogpour.server import Server
@@ -74,6 +87,28 @@ async def test_a_program_comes_to_the_same_however_the_vector_is_cut(cuts: tuple
     ]
     assert await cut.operate(*program) == await whole.operate(*program)
     assert cut.vector(4).tobytes() == whole.vector(4).tobytes()
+
+
+@pytest.mark.parametrize("cuts", [(16,), (16, 32, 48)])
+async def test_operations_of_l1_come_to_the_same_however_the_vector_is_cut(cuts: tuple[int, ...]) -> None:
+    whole, cut = Served(), Served(cuts)
+    program = [
+        Work(PSEUDO, [4, POINT, GRADIENT], [0.5], [(0, 24), (32, 56)], 0),
+        Work(ALIGN, [5, 4], [], [(8, 40)], 0),
+        Work(ORTHANT, [TRIAL, POINT, 4], [], [(8, 40)], 0),
+        Work(MAGNITUDE, [TRIAL], [], [(0, 40), (48, 64)], 0),
+        Work(DOT, [TRIAL, 4], [], None, 0),
+    ]
+    before = Served()
+    assert await cut.operate(*program) == await whole.operate(*program)
+    for number in (TRIAL, 4, 5):
+        assert cut.vector(number).tobytes() == whole.vector(number).tobytes()
+    assert whole.vector(4)[24:32].tolist() == whole.vector(GRADIENT)[24:32].tolist()
+    for number in (TRIAL, 5):
+        changed = whole.vector(number) != before.vector(number)
+        assert changed[8:40].any()
+        assert not changed[:8].any()
+        assert not changed[40:].any()
 
 
 async def test_blocks_are_summed_in_any_order_and_once() -> None:

@@ -25,7 +25,7 @@ from numba import njit
 
 from hogpour.spec import ALIGNMENT
 
-__all__ = ["WORDS", "add_rounded", "combine", "exact_dot", "largest", "settle_sums", "value_of"]
+__all__ = ["WORDS", "add_rounded", "combine", "exact_dot", "exact_magnitude", "largest", "settle_sums", "value_of"]
 
 _LIMBS = 20
 """Of 32 bits each, kept in int64, so that 2^30 additions need no carry. A line of products of float32 is a multiple of
@@ -112,6 +112,13 @@ def exact_dot(a, b, words):  # type: ignore[no-untyped-def]
         for k in range(whole, a.size):
             total += np.float64(a[k]) * np.float64(b[k])
         _accumulate(words, total)
+
+
+@njit(cache=True, nogil=True)
+def exact_magnitude(a, words):  # type: ignore[no-untyped-def]
+    """words += the sum of magnitudes of (n,) float32; ``WORDS`` int64. Every element for itself, without rounding."""
+    for k in range(a.size):
+        _accumulate(words, np.float64(abs(a[k])))
 
 
 @njit(cache=True, nogil=True, inline="always")

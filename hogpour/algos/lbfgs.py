@@ -1,99 +1,46 @@
-"""L-BFGS as a state machine without I/O: scalars in, commands on named vectors out.
+"""L-BFGS as a state machine without I/O: scalars in, commands on named vectors out (``algos/commands.py``).
 
-The vectors are kept on the shards (``VECTORS``, then the history); whoever drives this has the shards carry out
-programs of few operations and hands the scalars back. The two-loop recursion (Nocedal & Wright, algorithm 7.4) runs on
-the inner products of the history alone: "vector-free" L-BFGS (Chen, Wang & Zhou 2014). With them known, a direction is
-one linear combination of 2m + 1 vectors, and an iteration needs one round of new inner products, of the newest s, y and
-the gradient with all others.
+Whoever drives this has the shards carry out programs of few operations and hands the scalars back. The two-loop
+recursion (Nocedal & Wright, algorithm 7.4) runs on the inner products of the history alone: "vector-free" L-BFGS (Chen,
+Wang & Zhou 2014). With them known, a direction is one linear combination of 2m + 1 vectors, and an iteration needs one
+round of new inner products, of the newest s, y and the gradient with all others.
 
-Every program may be carried out twice: it writes nothing that an earlier operation of it, or its own second run, reads
-otherwise. So a lost answer costs a repetition, and shards need not remember what they did.
+With L1 it is OWL-QN (Andrew & Gao 2007): the direction is made of the pseudo-gradient and kept to what leads down,
+trials stay in the orthant of the point, and a step counts when the objective has fallen (``algos/orthant.py``).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from hogpour.algos.line_search import Trial, search
-from hogpour.algos.optim.base import Optimiser, Row
+from hogpour.algos.commands import (
+    DIRECTION,
+    GRADIENT,
+    MOVED,
+    POINT,
+    PSEUDO,
+    TRIAL,
+    TRIAL_GRADIENT,
+    Align,
+    Combine,
+    Dot,
+    Evaluate,
+    Evaluated,
+    Iteration,
+    Largest,
+    Magnitude,
+    Operation,
+    Orthant,
+    Penalty,
+    Pseudo,
+    Start,
+    first_of_history,
+)
+from hogpour.algos.line_search import Trial, backtrack, search
 
-__all__ = ["DIRECTION", "GRADIENT", "POINT", "TRIAL", "TRIAL_GRADIENT", "Combine", "Dot", "Evaluate", "Evaluated",
-           "History", "Iteration", "Largest", "Operation", "Penalty", "Rules", "Start", "Vectors", "minimise",
-           "vector_names"]  # fmt: skip
-
-TRIAL, POINT, GRADIENT, TRIAL_GRADIENT, DIRECTION = range(5)
-"""Vectors of a shard by number: where the objective is evaluated (what nodes fetch), the point of the last iteration,
-the gradients at the two, the direction. Behind them s and y of the pairs of the history, all s first."""
-
-_FIXED = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Combine:
-    """out = sum of factor · vector, in this order."""
-
-    out: int
-    terms: tuple[tuple[float, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Dot:
-    """The inner product of two vectors, in ranges of the model's vector; None: of all of it."""
-
-    a: int
-    b: int
-    ranges: tuple[tuple[int, int], ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Largest:
-    """The largest magnitude of a vector."""
-
-    of: int
-
-
-Operation = Combine | Dot | Largest
-"""An operation that every shard carries out on its own range. ``Dot`` and ``Largest`` have a result."""
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluate:
-    """Carry out ``before``, find the objective and its gradient at ``TRIAL``, put the gradient into ``TRIAL_GRADIENT``,
-    carry out ``after`` and send ``Evaluated``."""
-
-    before: tuple[Operation, ...]
-    after: tuple[Operation, ...]
-    subset: int | None = None
-    """Of some of the examples only, as this number chooses them; None: of all. Value and gradient are then what those
-    examples contribute to the whole, and so smaller."""
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluated:
-    """The answer to ``Evaluate``."""
-
-    value: float
-    """The objective, regularisation included; not finite where it is not."""
-    results: list[float]
-    """Of ``after``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Iteration:
-    """Said after each iteration; answered with whether to go on."""
-
-    number: int
-    """1, 2, 3 ...; 0: the beginning."""
-    value: float
-    gradient: float
-    """Largest magnitude in the gradient."""
-    step: float
-    pairs: int
-    """In the history."""
-    state: Start
-    """What a resumed run begins with, beside the vectors."""
+__all__ = ["History", "Rules", "minimise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,51 +58,14 @@ class Rules:
     c1: float = 1e-4
     c2: float = 0.9
     subsets: bool = False
-    """Whether a line search looks for a step on a subset first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Penalty:
-    """L2: factor / 2 times the sum of squares of some ranges of the model's vector."""
-
-    factor: float = 0.0
-    ranges: tuple[tuple[int, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Where a resumed run begins: behind which iteration."""
-
-    iteration: int
-    value: float
-    slots: tuple[int, ...]
-    """Pairs of the history, the oldest first."""
-    evaluation: int = 0
-    """Evaluations that were made; known to whoever drives."""
-    addend: float = 1.0
-    """The largest magnitude in what the last one's sums were made of; the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Vectors(Optimiser):
-    """The rows of shards whose parameters are ``TRIAL``. No rule: nothing is pushed to them."""
-
-    memory: int
-    lr: float = 1.0
+    """Whether a line search looks for a step on a subset first; not with L1."""
+    l1: Penalty = field(default_factory=Penalty)
+    """What magnitudes cost; of factor 0: nothing."""
 
     @property
-    def state(self) -> tuple[Row, ...]:  # type: ignore[override]
-        """As many rows as the history has vectors."""
-        return tuple(Row(name, "node") for name in vector_names(self.memory)[1:])
-
-    def apply(self, params, grad, state, *, lr_scale, t):  # type: ignore[no-untyped-def]
-        """Do nothing, which the server's constructor rehearses."""
-
-
-def vector_names(memory: int) -> list[str]:
-    """Return the names of all vectors of a shard, by number."""
-    pairs = [f"{letter}{k}" for letter in "sy" for k in range(memory)]
-    return ["trial", "point", "gradient", "trial_gradient", "direction", *pairs]
+    def orthants(self) -> bool:
+        """Whether there is L1."""
+        return self.l1.factor > 0
 
 
 _MOVE = (Combine(POINT, ((1.0, TRIAL),)), Combine(GRADIENT, ((1.0, TRIAL_GRADIENT),)))
@@ -169,20 +79,25 @@ class History:
 
     Args:
         memory: pairs at most, m.
+        orthants: whether there is L1, and the gradient the pseudo-gradient.
+
+    Attributes:
+        gradient: the vector that the direction is made of, besides the pairs.
     """
 
-    def __init__(self, memory: int) -> None:
-        self._memory = memory
+    def __init__(self, memory: int, orthants: bool = False) -> None:
+        self._memory, self._first = memory, first_of_history(orthants)
+        self.gradient = PSEUDO if orthants else GRADIENT
         self.slots: list[int] = []
         self._products: dict[tuple[int, int], float] = {}
 
     def s(self, slot: int) -> int:
         """Return the number of a pair's s."""
-        return _FIXED + slot
+        return self._first + slot
 
     def y(self, slot: int) -> int:
         """Return the number of a pair's y."""
-        return _FIXED + self._memory + slot
+        return self._first + self._memory + slot
 
     @property
     def vectors(self) -> list[int]:
@@ -197,7 +112,7 @@ class History:
 
     def wanted(self, new: list[int]) -> list[Dot]:
         """Return the inner products of these vectors with each other and with all of the history and the gradient."""
-        others = [*self.vectors, GRADIENT]
+        others = [*self.vectors, self.gradient]
         pairs = {(min(a, b), max(a, b)): None for a in new for b in [*others, *new]}
         return [Dot(a, b) for a, b in pairs]
 
@@ -212,9 +127,9 @@ class History:
 
     def direction(self) -> tuple[tuple[float, int], ...]:
         """Return -H g as a combination: the two-loop recursion on scalars."""
-        basis = [*self.vectors, GRADIENT]
+        basis = [*self.vectors, self.gradient]
         weight = dict.fromkeys(basis, 0.0)
-        weight[GRADIENT] = -1.0
+        weight[self.gradient] = -1.0
         alpha = {}
         for slot in reversed(self.slots):
             s, y = self.s(slot), self.y(slot)
@@ -228,7 +143,7 @@ class History:
             s, y = self.s(slot), self.y(slot)
             beta = self._with(y, weight) / self.product(s, y)
             weight[s] += alpha[slot] - beta
-        return tuple((weight[vector], vector) for vector in [GRADIENT, *self.vectors])
+        return tuple((weight[vector], vector) for vector in [self.gradient, *self.vectors])
 
     def _with(self, vector: int, weight: dict[int, float]) -> float:
         """Return the inner product of a vector with a combination."""
@@ -266,7 +181,7 @@ def minimise(rules: Rules, start: Start | None = None) -> Minimising:
     Args:
         start: of a run that goes on: ``POINT``, ``GRADIENT`` and the pairs are on the shards.
     """
-    run = _Run(rules, History(rules.memory))
+    run = _Run(rules, History(rules.memory, rules.orthants))
     if start is None:
         if not (yield from _begin(run)):
             return "the objective is not finite at the first point"
@@ -291,20 +206,37 @@ def minimise(rules: Rules, start: Start | None = None) -> Minimising:
 
 
 def _begin(run: _Run) -> Generator[Evaluate | list[Operation], Evaluated | list[float], bool]:
-    first = yield Evaluate((), (Largest(TRIAL_GRADIENT),))
+    first = yield Evaluate((), (Largest(TRIAL_GRADIENT), *_magnitude(run.rules)))
     assert isinstance(first, Evaluated)
-    run.value, run.largest = first.value, first.results[0]
+    run.value, run.largest = _value(run.rules, first), first.results[0]
     if not (math.isfinite(run.value) and math.isfinite(run.largest)):
         return False
-    yield from _products(run, [GRADIENT], _MOVE)
+    if run.rules.orthants:
+        yield from _pseudo(run)
+    yield from _products(run, [run.history.gradient], _MOVE)
     return True
 
 
 def _go_on(run: _Run, start: Start) -> Generator[list[Operation], list[float], None]:
     """Begin where another run ended: all inner products are asked for anew, and come out as they were."""
     run.number, run.value, run.history.slots = start.iteration, start.value, list(start.slots)
-    (run.largest,) = yield [Largest(GRADIENT)]
-    yield from _products(run, [*run.history.vectors, GRADIENT])
+    (run.largest,) = yield [Largest(run.history.gradient)]
+    yield from _products(run, [*run.history.vectors, run.history.gradient])
+
+
+def _pseudo(run: _Run) -> Generator[list[Operation], list[float], None]:
+    """Find the pseudo-gradient at the trial, which becomes the point."""
+    l1 = run.rules.l1
+    (run.largest,) = yield [Pseudo(PSEUDO, TRIAL, TRIAL_GRADIENT, l1.factor, l1.ranges), Largest(PSEUDO)]
+
+
+def _magnitude(rules: Rules) -> tuple[Operation, ...]:
+    """Return what the last result of an evaluation is with L1; ``_value`` takes it in."""
+    return (Magnitude(TRIAL, rules.l1.ranges),) if rules.orthants else ()
+
+
+def _value(rules: Rules, evaluated: Evaluated) -> float:
+    return evaluated.value + (rules.l1.factor * evaluated.results[-1] if rules.orthants else 0.0)
 
 
 def _products(
@@ -315,7 +247,7 @@ def _products(
 
     Args:
         before: carried out before the first of them.
-        gradient: the vector that is ``GRADIENT`` soon.
+        gradient: the vector that ``GRADIENT`` will be a copy of.
     """
     dots, most = run.history.wanted(new), 3 * (2 * run.rules.memory + 1)
     asked = [replace(dot, a=_where(dot.a, gradient), b=_where(dot.b, gradient)) for dot in dots]
@@ -331,7 +263,10 @@ def _where(vector: int, gradient: int) -> int:
 
 def _turn(run: _Run, before: tuple[Operation, ...] = ()) -> Generator[list[Operation], list[float], None]:
     """Find the direction of the next iteration, and the slope along it."""
-    (run.slope,) = yield [*before, Combine(DIRECTION, run.history.direction()), Dot(DIRECTION, GRADIENT)]
+    history, rules = run.history, run.rules
+    aligned = (Align(DIRECTION, PSEUDO, rules.l1.ranges),) if rules.orthants else ()
+    combined = Combine(DIRECTION, history.direction())
+    (run.slope,) = yield [*before, combined, *aligned, Dot(DIRECTION, history.gradient)]
 
 
 def _iterate(run: _Run) -> Generator[Evaluate | list[Operation], Evaluated | list[float], str]:
@@ -343,7 +278,7 @@ def _iterate(run: _Run) -> Generator[Evaluate | list[Operation], Evaluated | lis
             yield from _turn(run)
         slope, run.slope = run.slope, None
         if slope < 0 and math.isfinite(slope):
-            step = 1.0 if history.slots else min(1.0, 1.0 / math.sqrt(history.product(GRADIENT, GRADIENT)))
+            step = 1.0 if history.slots else min(1.0, 1.0 / math.sqrt(history.product(*[history.gradient] * 2)))
             if rules.subsets:
                 step = yield from _propose(run, step)
             found, gradient = yield from _along(run.rules, run.value, slope, step)
@@ -371,17 +306,22 @@ def _along(
     """Search along the direction, where the objective has this value and slope; return the trial that was found, which
     is the last one that was evaluated, and the largest magnitude in its gradient."""
     gradient = math.inf
-    searching = search(value, slope, step, rules.c1, rules.c2)
+    if rules.orthants:
+        searching = backtrack(value, step, rules.c1)
+        kept: tuple[Operation, ...] = (Orthant(TRIAL, POINT, PSEUDO, rules.l1.ranges),)
+        judged: tuple[Operation, ...] = (Combine(MOVED, ((1.0, TRIAL), (-1.0, POINT))), Dot(MOVED, PSEUDO))
+    else:
+        searching, kept, judged = search(value, slope, step, rules.c1, rules.c2), (), (Dot(TRIAL_GRADIENT, DIRECTION),)
     try:
         step = next(searching)
         while True:
             tried = yield Evaluate(
-                (Combine(TRIAL, ((1.0, POINT), (step, DIRECTION))),),
-                (Dot(TRIAL_GRADIENT, DIRECTION), Largest(TRIAL_GRADIENT)),
+                (Combine(TRIAL, ((1.0, POINT), (step, DIRECTION))), *kept),
+                (*judged, Largest(TRIAL_GRADIENT), *_magnitude(rules)),
                 subset,
             )
             gradient = tried.results[1]
-            step = searching.send((tried.value, tried.results[0]))
+            step = searching.send((_value(rules, tried), tried.results[0]))
     except StopIteration as end:
         return end.value, gradient
 
@@ -395,10 +335,14 @@ def _accept(run: _Run, found: Trial, gradient: float) -> Generator[list[Operatio
         Combine(s, ((1.0, TRIAL), (-1.0, POINT))),
         Combine(y, ((1.0, TRIAL_GRADIENT), (-1.0, GRADIENT))),
     )
-    yield from _products(run, [s, y, GRADIENT], pair, TRIAL_GRADIENT)
+    run.number, run.value, run.largest, run.step = run.number + 1, found.value, gradient, found.step
+    if run.rules.orthants:
+        yield from _pseudo(run)
+    yield from _products(run, [s, y, history.gradient], pair, TRIAL_GRADIENT)
     if history.product(s, y) > 1e-10 * math.sqrt(history.product(s, s) * history.product(y, y)):
         history.slots.append(slot)
-    else:  # no curvature that an update could use: the rest of the history is of another place
+    elif not run.rules.orthants:
+        # No curvature that an update could use, which Wolfe's conditions should have seen to: the rest of the history
+        # is of another place. A step of OWL-QN promises none, and is left out.
         history.slots.clear()
-    run.number, run.value, run.largest, run.step = run.number + 1, found.value, gradient, found.step
     yield from _turn(run, _MOVE)

@@ -14,7 +14,7 @@ import math
 from collections.abc import Generator
 from dataclasses import dataclass
 
-__all__ = ["Trial", "search"]
+__all__ = ["Trial", "backtrack", "search"]
 
 _TRIALS = 25
 _GROWTH = 4.0
@@ -81,6 +81,20 @@ def search(value: float, slope: float, step: float, c1: float, c2: float) -> Sea
         step = _between(low, high)
         if not step > 0 or step in (low.step, high.step):
             return None
+    return None
+
+
+def backtrack(value: float, step: float, c1: float) -> Searching:
+    """Find a step for OWL-QN, as ``search``: halved until the objective falls enough (Andrew & Gao 2007, section 3.3).
+
+    It is sent (objective, what the pseudo-gradient promises of the way to the trial): where elements of a trial were
+    set to 0 that is no longer the step times the slope.
+    """
+    for _ in range(_TRIALS):
+        f, promised = yield step
+        if f <= value + c1 * promised and promised < 0:
+            return Trial(step, f, promised)
+        step *= 0.5
     return None
 
 

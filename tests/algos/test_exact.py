@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogpour.algos.exact import WORDS, add_rounded, combine, exact_dot, largest, settle_sums, value_of
+from hogpour.algos.exact import WORDS, add_rounded, combine, exact_dot, exact_magnitude, largest, settle_sums, value_of
 from tests.batch_ruler import dot
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -86,3 +86,11 @@ def test_the_largest_magnitude() -> None:
     assert largest(np.zeros(0, np.float32)) == 0
     assert largest(np.array([1, np.nan], np.float32)) == math.inf
     assert largest(np.array([-np.inf, 1], np.float32)) == math.inf
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(FLOATS, min_size=1, max_size=40))
+def test_magnitudes_are_summed_exactly(values: list[float]) -> None:
+    words = np.zeros(WORDS, np.int64)
+    exact_magnitude(np.array(values, np.float32), words)
+    assert value_of(words.tolist()) == math.fsum(map(abs, values))

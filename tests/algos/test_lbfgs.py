@@ -10,22 +10,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hogpour.algos.lbfgs import (
+from hogpour.algos.commands import (
     GRADIENT,
     POINT,
     TRIAL,
     TRIAL_GRADIENT,
+    Align,
     Combine,
     Dot,
     Evaluate,
     Evaluated,
-    History,
     Iteration,
-    Rules,
-    minimise,
+    Largest,
+    Magnitude,
+    Penalty,
+    Pseudo,
     vector_names,
 )
-from hogpour.algos.line_search import search
+from hogpour.algos.lbfgs import History, Rules, minimise
+from hogpour.algos.line_search import backtrack, search
 
 Function = Callable[[Any], tuple[float, Any]]
 
@@ -35,7 +38,7 @@ class Machine:
 
     def __init__(self, function: Function, x: Any, rules: Rules, most: int = 10**6, before: Machine | None = None,
                  part: float = 0.5) -> None:  # fmt: skip
-        self.vectors = np.zeros((len(vector_names(rules.memory)), len(x)))
+        self.vectors = np.zeros((len(vector_names(rules.memory, rules.orthants)), len(x)))
         self.vectors[TRIAL] = x
         self.iterations: list[Iteration] = []
         self.longest = self.subsets = 0
@@ -71,9 +74,33 @@ class Machine:
                     self.vectors[operation.out] = sum(factor * self.vectors[k] for factor, k in operation.terms)
                 elif isinstance(operation, Dot):
                     results.append(float(self.vectors[operation.a] @ self.vectors[operation.b]))
-                else:
+                elif isinstance(operation, Largest):
                     results.append(float(np.abs(self.vectors[operation.of]).max()))
+                else:
+                    results += self.with_l1(operation)
         return results
+
+    def with_l1(self, operation: Any) -> list[float]:
+        """Carry out an operation of OWL-QN, in one range."""
+        ((start, stop),) = operation.ranges
+        v = self.vectors[:, start:stop]
+        if isinstance(operation, Magnitude):
+            return [float(np.abs(v[operation.of]).sum())]
+        if isinstance(operation, Pseudo):
+            self.vectors[operation.out] = self.vectors[operation.gradient]
+            v[operation.out] = pseudo(v[operation.point], v[operation.gradient], operation.factor)
+        elif isinstance(operation, Align):
+            v[operation.direction][v[operation.direction] * v[operation.pseudo] >= 0] = 0
+        else:
+            point, trial = v[operation.point], v[operation.trial]
+            trial[trial * np.where(point != 0, point, -v[operation.pseudo]) <= 0] = 0
+        return []
+
+
+def pseudo(w: Any, g: Any, c: float) -> Any:
+    """The pseudo-gradient (Andrew & Gao 2007, eq. 4): from the left and from the right, the slope that leads down."""
+    left, right = g + np.where(w > 0, c, -c), g + np.where(w < 0, -c, c)
+    return np.where(left > 0, left, np.where(right < 0, right, 0.0))
 
 
 def rosenbrock(x: Any) -> tuple[float, Any]:
@@ -219,3 +246,89 @@ def test_a_line_search_ends_with_the_strong_wolfe_conditions(value: Any, slope: 
     assert found is not None
     assert found.value <= value(0.0) + c1 * found.step * slope(0.0)
     assert abs(found.slope) <= c2 * abs(slope(0.0))
+
+
+# -- OWL-QN
+
+
+def logistic(n: int = 200, features: int = 30) -> tuple[Function, int]:
+    """A convex function of which few weights matter, and the number of its parameters: weights, then an offset."""
+    rng = np.random.default_rng(2)
+    x = np.c_[rng.standard_normal((n, features)), np.ones(n)]
+    y = np.where(x[:, :3] @ [2.0, -1.0, 1.0] + 0.5 + rng.standard_normal(n) > 0, 1.0, -1.0)
+
+    def function(w: Any) -> tuple[float, Any]:
+        margins = y * (x @ w)
+        value = float(np.logaddexp(0, -margins).mean())
+        return value, -(x * (y / (1 + np.exp(margins)))[:, None]).mean(0)
+
+    return function, features + 1
+
+
+def proximal(function: Function, w: Any, c: float, chosen: Any) -> Any:
+    """The ruler: proximal gradient steps with momentum (FISTA), until they change nothing."""
+    rate, z, t = 0.1, w.copy(), 1.0
+    for _ in range(20_000):
+        step = z - rate * function(z)[1]
+        new = np.where(chosen, np.sign(step) * np.maximum(np.abs(step) - rate * c, 0), step)
+        t, before = (1 + math.sqrt(1 + 4 * t * t)) / 2, t
+        w, z = new, new + (before - 1) / t * (new - w)
+    return w
+
+
+@pytest.mark.parametrize("c", [0.01, 0.03, 0.2])
+def test_owl_qn_finds_the_optimum_that_proximal_steps_find_and_the_same_zeros(c: float) -> None:
+    function, n = logistic()
+    chosen = np.arange(n) < n - 1
+    found = Machine(function, np.zeros(n), Rules(gradient=1e-9, decrease=0, l1=Penalty(c, ((0, n - 1),))))
+    ruler = proximal(function, np.zeros(n), c, chosen)
+
+    def whole(w: Any) -> float:
+        return function(w)[0] + c * float(np.abs(w[chosen]).sum())
+
+    point = found.vectors[POINT]
+    assert found.iterations[-1].value == pytest.approx(whole(point), rel=1e-12)
+    assert whole(point) == pytest.approx(whole(ruler), rel=1e-10)
+    assert ((point == 0) == (ruler == 0)).all()
+    assert point[-1] != 0
+    assert found.evaluations < 60
+    assert 0 < (point == 0).sum() < n
+
+
+def test_a_cost_that_no_weight_is_worth_leaves_the_offset_alone() -> None:
+    function, n = logistic()
+    found = Machine(function, np.full(n, 0.3), Rules(gradient=1e-6, decrease=0, l1=Penalty(5.0, ((0, n - 1),))))
+    assert not found.vectors[POINT][:-1].any()
+    assert found.vectors[POINT][-1] != 0
+    assert "no element of the gradient is above" in found.why
+
+
+def test_a_run_with_magnitudes_that_goes_on_comes_to_the_same() -> None:
+    function, n = logistic()
+    rules = Rules(memory=3, gradient=0, decrease=0, iterations=12, l1=Penalty(0.01, ((0, n - 1),)))
+    whole, part = Machine(function, np.zeros(n), rules), Machine(function, np.zeros(n), rules, most=6)
+    rest = Machine(function, np.zeros(n), rules, before=part)
+    assert rest.vectors[POINT].tobytes() == whole.vectors[POINT].tobytes()
+
+
+def test_backtracking_halves_until_the_objective_falls_as_promised() -> None:
+    searching = backtrack(1.0, 1.0, 1e-4)
+    assert next(searching) == 1.0
+    assert searching.send((math.nan, -1.0)) == 0.5
+    assert searching.send((math.inf, -1.0)) == 0.25
+    assert searching.send((0.9, 0.0)) == 0.125  # nothing of the way is left
+    assert searching.send((0.99999, -1.0)) == 0.0625
+    with pytest.raises(StopIteration) as end:
+        searching.send((0.9998, -1.0))
+    assert (end.value.value.step, end.value.value.value) == (0.0625, 0.9998)
+
+
+def test_backtracking_gives_up() -> None:
+    searching = backtrack(1.0, 1.0, 1e-4)
+    steps = [next(searching)]
+    for _ in range(24):
+        steps.append(searching.send((2.0, -1.0)))
+    assert steps == [2.0**-k for k in range(25)]
+    with pytest.raises(StopIteration) as end:
+        searching.send((2.0, -1.0))
+    assert end.value.value is None

@@ -13,8 +13,8 @@ import pytest
 
 import hogpour as hp
 from hogpour.algos.base import Choices
-from hogpour.algos.lbfgs import Iteration
-from hogpour.algos.sandblaster import penalty
+from hogpour.algos.commands import Iteration
+from hogpour.algos.sandblaster import penalty, rules
 from hogpour.errors import ConfigError
 from hogpour.founding import Founding
 from hogpour.shards import cut
@@ -40,7 +40,7 @@ def job_of(shards: int = 1, **changes: Any) -> hp.Job:
     return hp.Job(**wanted | changes)
 
 
-_FIELDS = ("subset", "blocks", "l2", "l2_tensors", "memory", "iterations", "gradient", "decrease", "copies", "seconds")
+_FIELDS = ("subset", "blocks", "l1", "l2", "l2_tensors", "memory", "iterations", "gradient", "decrease", "copies", "seconds")
 
 
 def run(job: hp.Job, **scenario: Any) -> tuple[Report, bytes]:
@@ -100,6 +100,26 @@ def test_steps_that_are_sought_on_a_subset_are_those_of_serial_lbfgs_that_does_s
     assert found == params.tobytes() != serial()
     counted = report.examples - report.repeated
     assert counted < 40 * N * (subset + 0.5)
+
+
+@pytest.mark.parametrize(("nodes", "replicas", "shards"), [(1, 1, 1), (3, 2, 5)])
+def test_magnitudes_that_cost_make_weights_vanish_as_serial_owl_qn_does(nodes: int, replicas: int, shards: int) -> None:
+    job = job_of(shards, l1=0.003, epochs=60)
+    params, values = minimise(material_of(job))
+    report, found = run(job, nodes=nodes, replicas=replicas, death=(Death(at_s=1.3, nodes=(1,)),) if nodes > 1 else ())
+    assert found == params.tobytes()
+    assert len(values) == len(iterations(report)) > 15
+    assert values[-1] < values[0]
+    layers = material_of(job).network.spec.tensors
+    gone = sum(int((params[t.offset : t.offset + t.size] == 0).sum()) for t in layers if t.name.endswith("weight"))
+    assert gone > 10
+
+
+def test_a_run_with_magnitudes_goes_on_from_its_last_iteration() -> None:
+    job = job_of(3, l1=0.003, epochs=30, save="model.safetensors", save_every_s=0.4)
+    report, found = run(job, resume=True, death=(Death(at_s=2.05, nodes=(0,), back_s=1.0),), replicas=2)
+    assert "begins again from its snapshot" in [h.text for h in report.happenings]
+    assert found == minimise(material_of(job))[0].tobytes()
 
 
 def test_a_subset_of_nothing_is_refused() -> None:
@@ -253,6 +273,10 @@ def test_what_makes_no_sense_is_refused() -> None:
         Simulation(job_of(), Scenario(model_only=True))
     with pytest.raises(ConfigError, match="no tensor has a name that ends so"):
         penalty(hp.Sandblaster(l2=1.0, l2_tensors="wheight"), material_of(job_of()).network.spec)
+    with pytest.raises(ConfigError, match=r"l1_tensors = 'wheight': no tensor has a name that ends so"):
+        rules(hp.Sandblaster(l1=1.0, l1_tensors="wheight"), material_of(job_of()).network.spec)
+    with pytest.raises(ValueError, match=r"l1 = 0.1 with subset = 0.5: OWL-QN has no line search"):
+        hp.Sandblaster(l1=0.1, subset=0.5)
     with pytest.raises(ValueError, match="leave optimiser and schedule out"):
         hp.Sandblaster(optimiser=hp.Adam(0.1))
     with pytest.raises(ValueError, match="in which nothing is late; leave gate and correction out"):

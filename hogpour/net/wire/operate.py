@@ -12,9 +12,10 @@ import msgspec
 
 from hogpour.net.wire.base import Message
 
-__all__ = ["COMBINE", "DOT", "LARGEST", "OPEN", "SETTLE", "Operate", "Operated", "Sum", "Work", "together"]
+__all__ = ["ALIGN", "COMBINE", "DOT", "LARGEST", "MAGNITUDE", "OPEN", "ORTHANT", "PSEUDO", "SETTLE", "Operate",
+           "Operated", "Sum", "Work", "together"]  # fmt: skip
 
-COMBINE, DOT, LARGEST, OPEN, SETTLE = range(5)
+COMBINE, DOT, LARGEST, OPEN, SETTLE, MAGNITUDE, PSEUDO, ALIGN, ORTHANT = range(9)
 
 
 class Work(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -23,7 +24,11 @@ class Work(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     kind: int
     """``COMBINE``: vectors[0] = sum of factors · vectors[1:]. ``DOT``: the inner product of two vectors. ``LARGEST``:
     the largest magnitude of a vector. ``OPEN``: sums of evaluation ``number`` from now on, in multiples of factors[0].
-    ``SETTLE``: vectors[0] = what was summed, and factors[0] times vectors[1] in ``ranges``."""
+    ``SETTLE``: vectors[0] = what was summed, and factors[0] times vectors[1] in ``ranges``. ``MAGNITUDE``: the sum of
+    magnitudes of a vector. ``PSEUDO``: vectors[0] = the pseudo-gradient at vectors[1], where vectors[2] is the gradient
+    of the smooth part and L1 has factors[0] in ``ranges``. ``ALIGN``: the direction vectors[0] is kept to what leads
+    down by the pseudo-gradient vectors[1]. ``ORTHANT``: the trial vectors[0] is kept to the orthant of the point
+    vectors[1], by the pseudo-gradient vectors[2]."""
     vectors: list[int]
     factors: list[float]
     ranges: list[tuple[int, int]] | None
@@ -54,7 +59,7 @@ class Operated(Message, frozen=True):
 
     shards: list[int]
     words: list[list[int]]
-    """An accumulator for each ``DOT`` (``algos/exact.py``)."""
+    """An accumulator for each ``DOT`` and each ``MAGNITUDE`` (``algos/exact.py``)."""
     largest: list[float]
     """One for each ``LARGEST`` and each ``SETTLE``: there, of all addends."""
 

@@ -5,7 +5,8 @@ safeguards (eq. 3.59). Dean et al. 2012 state no constants; c1 = 1e-4 and c2 = 0
 
 Near the optimum a decrease drowns in the rounding of float32 activations, and the first condition can no longer be
 judged. There a step also counts as good where the objective is what it was but for that noise, and the slopes say that
-it fell (the approximate Wolfe conditions of Hager & Zhang 2005, eq. 4.1 and 4.3).
+it fell (the approximate Wolfe conditions of Hager & Zhang 2005, eq. 4.1 and 4.3); and there the slopes alone say on
+which side of a trial such a step lies.
 """
 
 from __future__ import annotations
@@ -57,28 +58,29 @@ def search(value: float, slope: float, step: float, c1: float, c2: float) -> Sea
         f, g = yield step
         trial = Trial(step, f if math.isfinite(f) else math.inf, g)
         finite = trial.value < math.inf and math.isfinite(g)
-        if finite:
-            decrease = trial.value <= value + c1 * step * slope
-            near = abs(trial.value - value) <= noise and (2 * c1 - 1) * slope >= g
-            if (decrease and abs(g) <= -c2 * slope) or (near and g >= c2 * slope):
-                return trial
-        if high is None:
-            if not finite or (trial.value > value + c1 * step * slope and g > 0) or trial.value >= low.value:
-                high = trial
-            elif g >= 0:
-                low, high = trial, low
-            else:
-                wanted = _cubic(low, trial)
-                low = trial
-                step = min(max(wanted, 1.1 * step), _GROWTH * step) if math.isfinite(wanted) else 2 * step
-                continue
-        elif not finite or trial.value > value + c1 * step * slope or trial.value >= low.value:
+        decrease = trial.value <= value + c1 * step * slope
+        near = finite and abs(trial.value - value) <= noise
+        flat = near and abs(low.value - value) <= noise
+        if (finite and decrease and abs(g) <= -c2 * slope) or (near and (2 * c1 - 1) * slope >= g >= c2 * slope):
+            return trial
+        if flat:  # values say nothing here, slopes do
+            between = g * (1.0 if high is None else high.step - low.step) >= 0
+        else:
+            between = not finite or not decrease or trial.value >= low.value
+        if between:  # what is looked for lies between low and this trial
             high = trial
+        elif high is None and g < 0:
+            wanted = _wanted(low, trial, noise)
+            low = trial
+            step = min(max(wanted, 1.1 * step), _GROWTH * step) if math.isfinite(wanted) else 2 * step
+            continue
+        elif high is None:
+            low, high = trial, low
         else:
             if g * (high.step - low.step) >= 0:
                 high = low
             low = trial
-        step = _between(low, high)
+        step = _between(low, high, noise)
         if not step > 0 or step in (low.step, high.step):
             return None
     return None
@@ -98,6 +100,14 @@ def backtrack(value: float, step: float, c1: float) -> Searching:
     return None
 
 
+def _wanted(a: Trial, b: Trial, noise: float) -> float:
+    """Return where the slope is expected to be 0, by values that differ by more than noise or by slopes alone."""
+    if abs(a.value - b.value) > noise:
+        return _cubic(a, b)
+    bend = (b.slope - a.slope) / (b.step - a.step) if a.step != b.step else math.nan
+    return b.step - b.slope / bend if bend > 0 else math.nan
+
+
 def _cubic(a: Trial, b: Trial) -> float:
     """Return the minimiser of the cubic through two points; NaN where it has none."""
     if b.value == math.inf or a.step == b.step:
@@ -111,10 +121,10 @@ def _cubic(a: Trial, b: Trial) -> float:
     return b.step - (b.step - a.step) * (b.slope + d2 - d1) / below if below else math.nan
 
 
-def _between(low: Trial, high: Trial) -> float:
+def _between(low: Trial, high: Trial, noise: float) -> float:
     """Return a step inside of an interval, not too near to its ends."""
     if high.value == math.inf:  # nothing is known of that end
         return low.step + 0.1 * (high.step - low.step)
-    wanted, width = _cubic(low, high), high.step - low.step
+    wanted, width = _wanted(low, high, noise), high.step - low.step
     a, b = sorted((low.step + 0.1 * width, low.step + 0.9 * width))
     return min(max(wanted, a), b) if math.isfinite(wanted) else low.step + 0.5 * width

@@ -248,6 +248,45 @@ def test_a_line_search_ends_with_the_strong_wolfe_conditions(value: Any, slope: 
     assert abs(found.slope) <= c2 * abs(slope(0.0))
 
 
+def searched(value: Any, slope: Any, step: float) -> tuple[Any, list[float]]:
+    """Return what a line search found, and the steps that it tried."""
+    searching, steps = search(value(0.0), slope(0.0), step, 1e-4, 0.9), []
+    try:
+        steps.append(next(searching))
+        while True:
+            steps.append(searching.send((value(steps[-1]), slope(steps[-1]))))
+    except StopIteration as end:
+        return end.value, steps
+
+
+def test_a_step_behind_a_hill_that_lowers_the_objective_too_little_is_not_passed() -> None:
+    """The search went on to longer steps, as the slope was below 0, until all between its ends were as useless: 25
+    trials, and none found, although every one was lower than the beginning."""
+
+    from scipy.interpolate import CubicHermiteSpline
+
+    value = CubicHermiteSpline([0, 0.5, 0.9, 1, 3, 4, 20], [0, -0.3, 1e-5, -2e-5, -6e-5, 0.1, 20],
+                               [-1, 0, 0, -3e-5, 0, 0.3, 1.5])  # fmt: skip
+    slope = value.derivative()
+    found, steps = searched(lambda a: float(value(a)), lambda a: float(slope(a)), 1.0)
+    assert found is not None
+    assert 0 < found.step < 1
+    assert len(steps) < 4
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_where_values_are_noise_the_slopes_say_where_to_look(seed: int) -> None:
+    """A step that was too short ended between it and nothing, where its value was above the first by no more than
+    rounding: about twenty evaluations for no step."""
+    rng = np.random.default_rng(seed)
+    found, steps = searched(
+        lambda a: 1 + 1e-12 * (0.005 * a * a - a) + 1e-10 * rng.standard_normal(), lambda a: 1e-12 * (0.01 * a - 1), 1.0
+    )
+    assert found is not None
+    assert found.slope >= -0.9e-12
+    assert len(steps) <= 4
+
+
 # -- OWL-QN
 
 

@@ -429,7 +429,8 @@ class Federation:
     # -- small parts --------------------------------------------------------------------------------------------------
 
     def _iterated(self, iteration: Iteration) -> None:
-        """Keep the point of an iteration, if it is here: the next landing replaces it by a trial."""
+        """Keep what an iteration came to, and its point, if it is here: the next landing replaces it by a trial."""
+        self.standing.objective = iteration.value
         if isinstance(self._link, BatchLink) and self._link.evaluation == iteration.state.evaluation:
             self.standing.reached = self._params.copy()
 

@@ -34,6 +34,7 @@ class Standing:
         all_examples: that the job uses, in all epochs.
         reached: batch methods, on the first node: a copy of the point of the newest iteration, as the live vector is of
             trials; None: none is known here. Replaced, never written.
+        objective: batch methods, on the first node: at the point of the newest iteration; None: there is none.
     """
 
     def __init__(self) -> None:
@@ -44,6 +45,7 @@ class Standing:
         self.alive: Callable[[], int] = lambda: 0
         self.before = self.all_examples = 0
         self.reached: npt.NDArray[np.float32] | None = None
+        self.objective: float | None = None
         self._counted = Totals()  # by earlier incarnations of this node
 
     def own(self) -> Totals:

@@ -125,7 +125,8 @@ class Summary:
     rate: float
     """Examples per second over the whole run."""
     loss: float | None
-    """Mean loss on the test or validation examples (without any: the mean training loss of the whole run)."""
+    """Mean loss on the test or validation examples (without any: the mean training loss of the whole run, or what a
+    batch method minimises, at the point that it came to)."""
     accuracy: float | None
     epoch: float
     restarts: int

@@ -386,13 +386,19 @@ class Training:
             examples=self._before + examples,
             seconds=seconds,
             rate=examples / seconds if seconds else 0.0,
-            loss=evaluation.loss if evaluation else (learnt.loss / learnt.examples if learnt.examples else None),
+            loss=evaluation.loss if evaluation else self._learnt_loss(learnt),
             accuracy=evaluation.accuracy if evaluation else None,
             epoch=self.epoch,
             restarts=self._supervisor.restarts,
             model=path if written else "",
             repeated=self._federation.standing.repeated if self._federation is not None else 0,
         )
+
+    def _learnt_loss(self, learnt: Totals) -> float | None:
+        """Return what a run without test examples came to; the losses of a batch method are of trials as well."""
+        if self._federation is not None and (objective := self._federation.standing.objective) is not None:
+            return objective
+        return learnt.loss / learnt.examples if learnt.examples else None
 
     def _take_final(self, outcome: Outcome) -> Outcome:
         """Copy and judge the live vector, on a thread; what is not good makes the run a diverged one."""

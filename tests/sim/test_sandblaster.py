@@ -76,6 +76,16 @@ def test_one_node_is_serial_lbfgs(shards: int) -> None:
     assert run(job_of(shards))[1] == serial()
 
 
+def test_without_test_examples_the_loss_of_a_run_is_the_objective_of_its_model() -> None:
+    """It was the mean of all losses, of trials that nobody went on from as well."""
+    _, values = minimise(material_of(job_of()))
+    simulation = Simulation(job_of(), Scenario(nodes=1, look_every_s=1e6))
+    simulation.run()
+    summary = simulation.stations[0].lives[0].summary
+    assert summary is not None
+    assert summary.loss == values[-1]
+
+
 @pytest.mark.parametrize("copies", [True, False])
 @pytest.mark.parametrize(
     ("nodes", "serving", "replicas", "shards"), [(2, 0, 1, 1), (3, 0, 4, 3), (3, 2, 2, 9), (5, 1, 3, 2)]

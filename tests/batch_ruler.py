@@ -103,7 +103,7 @@ def minimise(material: Material) -> tuple[Floats, list[float]]:
     while float(np.abs(g).max()) > scheme.gradient and not (scheme.iterations and len(values) > scheme.iterations):
         d = combine(two_loop(pairs, g))
         slope = dot(d, g)
-        first = 1.0 if pairs else min(1.0, 1 / math.sqrt(dot(g, g)))
+        usual = first = 1.0 if pairs else min(1.0, 1 / math.sqrt(dot(g, g)))
         try:
             if scheme.subset < 1:
                 number = len(values) - 1
@@ -112,6 +112,8 @@ def minimise(material: Material) -> tuple[Floats, list[float]]:
                     proposed = along(objective, x, d, value, dot(h, d), first, number)[0]
                     first = first if proposed is None else proposed.step
             found, t, value, h = along(objective, x, d, f, slope, first)
+            if found is None and first != usual:
+                found, t, value, h = along(objective, x, d, f, slope, usual)
         except NoMoreEvaluations:
             return x, values
         if found is None:

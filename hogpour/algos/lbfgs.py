@@ -279,9 +279,10 @@ def _iterate(run: _Run) -> Generator[Evaluate | list[Operation], Evaluated | lis
         slope, run.slope = run.slope, None
         if slope < 0 and math.isfinite(slope):
             step = 1.0 if history.slots else min(1.0, 1.0 / math.sqrt(history.product(*[history.gradient] * 2)))
-            if rules.subsets:
-                step = yield from _propose(run, step)
-            found, gradient = yield from _along(run.rules, run.value, slope, step)
+            first = (yield from _propose(run, step)) if rules.subsets else step
+            found, gradient = yield from _along(rules, run.value, slope, first)
+            if found is None and first != step:  # the subset is to blame before the history is
+                found, gradient = yield from _along(rules, run.value, slope, step)
         if found is not None:
             yield from _accept(run, found, gradient)
             return ""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hogpour.algos.commands import (
+    DIRECTION,
     GRADIENT,
     POINT,
     TRIAL,
@@ -54,9 +55,10 @@ class Machine:
                     command = machine.send(len(self.iterations) < most)
                 elif isinstance(command, Evaluate):
                     self.results(command.before)
-                    of_all = 1.0 if command.subset is None else part
                     value, gradient = function(self.vectors[TRIAL])
-                    value, self.vectors[TRIAL_GRADIENT] = of_all * value, of_all * gradient
+                    if command.subset is not None:
+                        value, gradient = self.of_subset(part * value, part * gradient)
+                    self.vectors[TRIAL_GRADIENT] = gradient
                     self.evaluations += command.subset is None
                     self.subsets += command.subset is not None
                     command = machine.send(Evaluated(value, self.results(command.after)))
@@ -64,6 +66,10 @@ class Machine:
                     command = machine.send(self.results(command))
         except StopIteration as end:
             self.why = end.value
+
+    def of_subset(self, value: float, gradient: Any) -> tuple[float, Any]:
+        """Return what a subset contributes, of which it is like the whole."""
+        return value, gradient
 
     def results(self, program: Any) -> list[float]:
         self.longest = max(self.longest, len(program))
@@ -150,6 +156,24 @@ def test_where_a_subset_misleads_the_whole_batch_finds_its_step() -> None:
         found = Machine(rosenbrock, np.full(20, -1.2), replace(rules, subsets=True), part=part)
         assert found.vectors[POINT].tobytes() == whole.vectors[POINT].tobytes()
         assert found.subsets == len(found.iterations) - 1
+
+
+class Content(Machine):
+    """The subset is at its optimum, but for a step that is too short for anything to change."""
+
+    def of_subset(self, value: float, gradient: Any) -> tuple[float, Any]:
+        there = self.vectors[TRIAL] - self.vectors[POINT] - 1e-14 * self.vectors[DIRECTION]
+        return 1 + 0.5 * float(there @ there), there
+
+
+def test_a_step_of_a_subset_that_leads_nowhere_is_not_the_end() -> None:
+    """It was: no step along the negative gradient was said to lower the objective."""
+
+    def half(x: Any) -> tuple[float, Any]:
+        return 0.5 * float(x @ x) + 1, x.copy()
+
+    found = Content(half, np.array([1.0, 2.0, 3.0]), Rules(gradient=1e-6, subsets=True))
+    assert found.why == "no element of the gradient is above 1e-06"
 
 
 def test_the_direction_is_that_of_the_two_loop_recursion_on_vectors() -> None:

@@ -95,8 +95,9 @@ class Standing:
 
     @property
     def stepped(self) -> bool:
-        """Whether the parameters are others than at the beginning of this run."""
-        return self.totals().pushes > 0 or self.own().pushes > 0
+        """Whether the parameters are others than at the beginning of this run. On another node than the first, those of
+        a run that is complete are, even if it had no part in them."""
+        return self.totals().pushes > 0 or self.own().pushes > 0 or (self.coordinator is None and self.complete)
 
     @property
     def complete(self) -> bool:

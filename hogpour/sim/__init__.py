@@ -15,7 +15,7 @@ what is made up is the time, the network, the disk, and how long a replica compu
     observer, report    who looks, and what is told
     run, show, plot     the commands, and what a person sees
     witness     what must always hold, checked while it runs
-    sweep, ablations    random scenarios by seed; safeguards that can be switched off
+    sweep, batch_sweep, ablations    random scenarios by seed; of batch methods; safeguards to switch off
 
 Production files import nothing of this.
 """

@@ -11,10 +11,12 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hogpour.algos.lbfgs import TRIAL
 from hogpour.batch import Batch
-from hogpour.net.wire.operate import Sum
+from hogpour.net.wire.operate import COMBINE, Sum
 from hogpour.net.wire.push import REPEATED
 from hogpour.shard import Shard
+from hogpour.vectors import Program
 
 __all__ = ["BatchBooks"]
 
@@ -32,6 +34,7 @@ class BatchBooks:
         self._added: set[tuple[int, int, int, int]] = set()  # life of the sums, shard, evaluation, block
         self._there: set[tuple[int, int, int]] = set()  # shard, evaluation, block
         self._content: dict[tuple[int, int, int], int] = {}  # the same → checksum
+        self._over: set[int] = set()  # shards whose trial point was replaced when the last evaluation had ended
         self._blocks = 0
         self._batch: Batch | None = None
 
@@ -47,6 +50,12 @@ class BatchBooks:
         self._there.clear()
         self._content.clear()
         self._added.clear()
+        self._over.clear()
+
+    def on_program(self, program: Program) -> None:
+        """Before a program is carried out on a shard: what is computed after it is of another point."""
+        if any(work.kind == COMBINE and work.vectors[0] == TRIAL for work in program._program):
+            self._over.add(program._shard.number)
 
     def on_begin_sum(self, vectors: Any, shard: Shard, message: Sum, payload: Any) -> Callable[[Any], None] | None:
         """Before a shard takes the gradient of a block."""
@@ -55,7 +64,8 @@ class BatchBooks:
         if sums is None or sums.number != message.evaluation:
             return None
         key = (shard.number, message.evaluation, message.block)
-        if self._content.setdefault(key, zlib.crc32(payload)) != zlib.crc32(payload):
+        alike = self._content.setdefault(key, zlib.crc32(payload)) == zlib.crc32(payload)
+        if not alike and shard.number not in self._over:
             self._say(f"alike: two copies of block {message.block} of evaluation {message.evaluation} differ in shard "
                       f"{shard.number}")  # fmt: skip
 
@@ -80,7 +90,7 @@ class BatchBooks:
             if missing:
                 self._say(f"kept: block {block} of evaluation {evaluation} is done, and not in shards {missing}")
 
-    def on_settle(self, program: Any, work: Any) -> None:
+    def on_settle(self, program: Program, work: Any) -> None:
         """Before a shard's sums are used."""
         sums = program._shard.sums
         wanted = set(self._batch.wanted) if self._batch is not None else set()

@@ -3,7 +3,8 @@
 A seed decides how many nodes there are, how they compute, push and fetch, and what happens to them: deaths of
 processes and machines, of the first node too; partitions, pauses, resets, slow links, nodes that come and leave. The
 model is made to count: a batch is one element of the parameters, and its gradient ticks that element once, so that
-the shards say at the end how often every single batch was applied.
+the shards say at the end how often every single batch was applied. In the seeds of a batch method it trains for real
+(``batch_sweep``).
 
     python -m hogpour sweep --seeds 0-199
     python -m hogpour sweep --seeds 17 --without window
@@ -40,6 +41,7 @@ from hogpour.layers.linear import Linear
 from hogpour.portions import Blocks, generator
 from hogpour.replica import Replica
 from hogpour.sim.ablations import ABLATIONS
+from hogpour.sim.batch_sweep import EVALUATIONS, Points, is_batch, scheme_of, serial_of
 from hogpour.sim.compute import Compute
 from hogpour.sim.loop import Stuck
 from hogpour.sim.material import Material, material_of
@@ -132,6 +134,7 @@ def run_seed(seed: int, without: str = "") -> Finding:
     """
     scenario, job = scenario_of(seed)
     material = _material(job)
+    serial = serial_of(material) if is_batch(seed) else None  # with all safeguards
     blocks = Blocks(_EXAMPLES, _BATCH, scenario.replicas, _EPOCHS)
     each = blocks.block_size // _BATCH
 
@@ -145,7 +148,9 @@ def run_seed(seed: int, without: str = "") -> Finding:
         if without:
             stack.enter_context(ABLATIONS[without].off())
         simulation = Simulation(job, scenario, material=material)
-        witness = stack.enter_context(Witness(simulation.loop, batches, calm=_is_calm(scenario)))
+        counted = batches if serial is None else None
+        witness = stack.enter_context(Witness(simulation.loop, counted, calm=_is_calm(scenario)))
+        points = stack.enter_context(Points(simulation, witness, serial)) if serial is not None else None
         simulation.loop.after = witness.look
         report: Report | None = None
         violations: list[str] = []
@@ -159,8 +164,11 @@ def run_seed(seed: int, without: str = "") -> Finding:
             violations.append(f"bug: {type(error).__name__}: {error}")
         if report is not None:
             witness.end(report.outcome == "finished", blocks.total)
+            if points is not None:
+                points.end(report.outcome)
             violations += _unexpected(scenario, report)
-    return Finding(seed, (*witness.violations, *violations), report)
+    bits = points.violations if points is not None else []
+    return Finding(seed, (*witness.violations, *bits, *violations), report)
 
 
 def scenario_of(seed: int) -> tuple[Scenario, Job]:
@@ -170,13 +178,16 @@ def scenario_of(seed: int) -> tuple[Scenario, Job]:
     serving = int(rng.integers(0, nodes)) if rng.random() < 0.5 else 0
     n_push, n_fetch = (int(rng.choice([1, 1, 2, 4])) for _ in range(2))
     mean_s = float(rng.choice([0.01, 0.05, 0.2]))
+    epochs = _EPOCHS
+    if is_batch(seed):
+        mean_s, epochs = mean_s * _EPOCHS / EVALUATIONS, EVALUATIONS  # as long as the others
     wide = bool(rng.random() < 0.15)  # so that payloads are sent without a copy, and in pieces
     compute = Compute(
         distribution=rng.choice(["constant", "exponential", "log_normal", "pareto"]).item(),
         mean_s=mean_s,
         speeds=tuple(rng.choice([0.25, 1.0, 1.0, 2.0], nodes).tolist()),
     )
-    length_s = _EXAMPLES * _EPOCHS / _BATCH * mean_s / (nodes * replicas)  # about
+    length_s = _EXAMPLES * epochs / _BATCH * mean_s / (nodes * replicas)  # about
     link = Link(
         delay_s=float(rng.choice([0.0, 0.0002, 0.02])),
         jitter_s=float(rng.choice([0.0, 0.001])),
@@ -203,8 +214,8 @@ def scenario_of(seed: int) -> tuple[Scenario, Job]:
     job = Job(
         data=_data(),
         model=[Linear(_WIDE), Linear(8)] if wide else [Linear(8)],
-        algorithm=_scheme(seed, n_push, n_fetch),
-        epochs=_EPOCHS,
+        algorithm=scheme_of(seed) if is_batch(seed) else _scheme(seed, n_push, n_fetch),
+        epochs=epochs,
         batch=_BATCH,
         replicas=_REPLICAS,
         save="count.safetensors",
@@ -320,7 +331,7 @@ def _material(job: Job) -> Material:
     key = len(job.model), job.algorithm
     if key not in _materials:
         _materials[key] = material_of(job)
-    one = _materials[key]
-    return replace(
-        one, job=replace(job, base="/"), replica=Counting, params=np.zeros_like(one.params), test=None
-    )
+    one = replace(_materials[key], job=replace(job, base="/"), test=None)
+    if job.algorithm.batch_blocks:
+        return one
+    return replace(one, replica=Counting, params=np.zeros_like(one.params))

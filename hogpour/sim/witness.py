@@ -138,6 +138,7 @@ class Witness:
             (Batch, "open", self._batch.on_open),
             (Batch, "finish", self._batch.on_finish),
             (Vectors, "_begin_sum", self._batch.on_begin_sum),
+            (Program, "run", self._batch.on_program),
             (Program, "settle", self._batch.on_settle),
         ):
             self._stack.enter_context(replaced(cls, name, self._seen(getattr(cls, name), look)))
@@ -164,7 +165,7 @@ class Witness:
             finished: whether it says that every example was used.
             total: tickets of the job.
         """
-        shards = self._shards()
+        shards = self.shards()
         missing = [k for k in range(len(self._placement.map.owners) if self._placement else 0) if k not in shards]
         if finished and missing:
             self._say(f"kept: the run has finished, and nobody has shards {missing}")
@@ -422,7 +423,7 @@ class Witness:
 
         return after
 
-    def _shards(self) -> dict[int, Shard]:
+    def shards(self) -> dict[int, Shard]:
         """Return the shards where the newest map says that they are, by number; without those that are nowhere."""
         owners = self._placement.map.owners if self._placement is not None else ()
         return {k: shard for (k, server), shard in self._held.items() if k < len(owners) and server.node == owners[k]}
@@ -437,7 +438,7 @@ class Witness:
             return found, [0] * len(found)
         found = []
         for element in self._batches(ticket):
-            for shard in self._shards().values():
+            for shard in self.shards().values():
                 if shard.start <= element < shard.start + shard.size:
                     found.append(round(float(np.float32(shard.params[element - shard.start]))))
         return found, [0] * len(found)

@@ -169,6 +169,17 @@ def test_servers_that_come_and_go_change_nothing() -> None:
     assert found == serial()
 
 
+def test_a_node_that_computed_nothing_ends_with_the_model_of_the_cluster() -> None:
+    """It had what it joined with: seed 843 of the sweep."""
+    simulation = Simulation(job_of(), Scenario(nodes=2, compute=hp.Compute(mean_s=0.01, speeds=(1.0, 1e-6))))
+    report = simulation.run()
+    assert [node.outcome for node in report.nodes] == ["finished"] * 2
+    assert report.nodes[1].examples == 0
+    training = simulation.stations[1].lives[0].training
+    assert training is not None
+    assert training.final.params.tobytes() == serial()
+
+
 @pytest.mark.parametrize("at_s", [2.05, 3.3])
 def test_a_first_node_that_is_killed_goes_on_from_its_last_iteration(at_s: float) -> None:
     job = job_of(3, save="model.safetensors", save_every_s=0.4)

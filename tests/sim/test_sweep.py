@@ -9,16 +9,22 @@ import pytest
 
 from hogpour.algos.optim.nesterov import Nesterov
 from hogpour.algos.optim.sgd import Sgd
+from hogpour.algos.sandblaster import Sandblaster
 from hogpour.config import Job
 from hogpour.sim import material as sim_material
 from hogpour.sim import sweep
 from hogpour.sim.ablations import ABLATIONS
+from hogpour.sim.batch_sweep import Serial, serial_of
 from hogpour.sim.loop import Stuck
 from hogpour.sim.material import Material
 from hogpour.sim.simulation import Simulation
 from hogpour.sim.sweep import run_seed, scenario_of
+from tests.batch_ruler import minimise
 
 SEEDS, AT_ONCE = 200, 20
+
+BATCH: set[str] = set()
+"""Safeguards of batch methods."""
 
 PULLED = {"pull", "added", "frozen pull", "riding", "rounds", "drain", "landed whole"}
 """Safeguards of elastic exchanges."""
@@ -64,6 +70,37 @@ def test_every_eighth_seed_is_pulled_with_momentum_or_without() -> None:
     assert 40 <= len(pulled) <= 60
     assert {type(scheme.optimiser) for scheme in pulled.values()} == {Sgd, Nesterov}
     assert not pulled.keys() & {ablation.seed for name, ablation in ABLATIONS.items() if name not in PULLED}
+
+
+def test_every_twentieth_seed_is_of_a_batch_method() -> None:
+    """Those that the ablations of other kinds name are what they were before there was any."""
+    found = {seed: scenario_of(seed)[1].algorithm for seed in range(2000)}
+    batch = {seed: scheme for seed, scheme in found.items() if isinstance(scheme, Sandblaster)}
+    assert list(batch) == list(range(3, 2000, 20))
+    assert not batch.keys() & {ablation.seed for name, ablation in ABLATIONS.items() if name not in BATCH}
+    for name in ("blocks", "memory", "l2", "subset", "iterations", "copies"):
+        assert len({getattr(scheme, name) for scheme in batch.values()}) > 1, name
+
+
+@pytest.mark.parametrize("seed", [23, 63, 103, 143])
+def test_the_serial_run_of_a_batch_method_is_that_of_the_ruler(seed: int) -> None:
+    material = sweep._material(scenario_of(seed)[1])
+    params, values = minimise(material)
+    serial = serial_of(material)
+    assert list(serial.points) == list(range(len(values)))
+    assert serial.final == params.tobytes()
+
+
+def test_a_point_that_is_not_of_the_serial_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    seed = next(s for s in range(3, 2000, 20) if not any(_misfortunes(s)))
+    right = serial_of(sweep._material(scenario_of(seed)[1]))
+    last = max(right.points)
+    wrong = Serial(right.points | {last: right.begin}, right.begin)
+    monkeypatch.setattr(sweep, "serial_of", lambda _: wrong)
+    at_s, *end = run_seed(seed).violations
+    assert at_s.endswith(f" s: bits: iteration {last} is another point than the serial run")
+    assert end[0] == "bits: the shards end with other parameters than the serial run"
+    assert end[1] == "bits: node 0 ends with other parameters than the serial run"
 
 
 def test_pulls_are_counted_in_the_shards() -> None:

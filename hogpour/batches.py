@@ -259,7 +259,7 @@ class Batches:
             if self.ended:
                 raise _Ended("stopped")
             if self.ledger.evaluation >= self._blocks.epochs:
-                raise _Ended(f"{self._blocks.epochs} evaluations were made, as run.epochs says")
+                raise _Ended(self._spent())
             grid, limit = self._grid()
             number = self.ledger.evaluation + 1
             opening = Work(OPEN, [], [grid, limit], None, number)
@@ -287,6 +287,15 @@ class Batches:
             if (fits and most >= assumed * 2.0**-_LOSS_BITS) or not most:
                 return Evaluated(value, results)
             self.evaluations_repeated += 1
+
+    def _spent(self) -> str:
+        """Say that run.epochs allows no further evaluation."""
+        made, most = self.ledger.evaluation, self._blocks.epochs
+        text = f"evaluations made: {made}, run.epochs = {most} allows no more"
+        if self.newest is not None:
+            return text
+        return (f"{text}; the first point is evaluated again, since its gradients are not within 2^{_GROWTH_BITS} and "
+                f"2^-{_LOSS_BITS}: allow {most + 1} or more, or scale the data")  # fmt: skip
 
     def _grid(self) -> tuple[float, float]:
         """Return the grid of the next sums, and the largest addend that fits."""

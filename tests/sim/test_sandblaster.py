@@ -248,6 +248,17 @@ def test_addends_near_the_least_float_end_the_run_at_once() -> None:
     assert len(iterations(report)) < 10
 
 
+def test_a_first_point_that_is_evaluated_again_and_may_not_be_says_what_to_do() -> None:
+    x = np.zeros((N, 8), np.float32)
+    x[:, 0] = 1e9
+    data = hp.arrays(x, np.arange(N) % 3, validation=0.0)
+    simulation = Simulation(job_of(data=data, model=[hp.Linear(3)], l2=0.0, epochs=1), Scenario(nodes=1))
+    assert simulation.run().outcome == "failed"
+    said = simulation.stations[0].lives[0].error
+    assert said == ("evaluations made: 1, run.epochs = 1 allows no more; the first point is evaluated again, since its "
+                    "gradients are not within 2^10 and 2^-18: allow 2 or more, or scale the data")  # fmt: skip
+
+
 def batch_s(*, copies: bool, slow: float) -> float:
     """Seconds of an iteration of eight nodes, of which one is slower."""
     rng = np.random.default_rng(1)

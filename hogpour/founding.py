@@ -45,6 +45,9 @@ _TICK_S = 0.1
 _MOVE_S = 60.0
 """How long a shard that is wanted for a snapshot may be with nobody, as for those who push (``member``)."""
 
+_OBJECTIVE = ("l2", "l2_tensors", "l1", "l1_tensors")
+"""Of sandblaster's fields, those that say what is minimised."""
+
 _NAMED = 4
 """Optimiser rows that an error names."""
 
@@ -245,8 +248,12 @@ class Founding:
         start = None
         if stored is not None and isinstance(before := stored.meta.job.algorithm, Sandblaster):
             # Of another objective, value and gradient mean nothing: it begins anew, at the same point.
-            same = (before.l2, before.l2_tensors) == (scheme.l2, scheme.l2_tensors)
-            start = stored.state.start if same else None
+            changed = {name: (getattr(before, name), getattr(scheme, name)) for name in _OBJECTIVE}
+            said = [f"{name} = {a!r}, now {b!r}" for name, (a, b) in changed.items() if a != b]
+            start = None if said else stored.state.start
+            if said:
+                text = f"the objective is another one ({'; '.join(said)}): iterations and evaluations are counted anew"
+                self._notify(Notice("warning", text))
         return Batches(
             blocks,
             rules(scheme, self.ready.network.spec),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -44,6 +44,12 @@ _TICK_S = 0.1
 
 _MOVE_S = 60.0
 """How long a shard that is wanted for a snapshot may be with nobody, as for those who push (``member``)."""
+
+_OBJECTIVE = ("l2", "l2_tensors", "l1", "l1_tensors")
+"""Of sandblaster's fields, those that say what is minimised."""
+
+_NAMED = 4
+"""Optimiser rows that an error names."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -201,9 +207,13 @@ class Founding:
         meta, what = stored.meta, f"snapshot {stored.folder}"
         check_same(what, meta.job, meta.encoding, stored.state.n, job, ready.encoding, n)
         rows = {row.name for row in job.algorithm.server_rule.state}
+        before, now = meta.job.algorithm, job.algorithm
+        if set(meta.rows) != rows and isinstance(before, Sandblaster) and isinstance(now, Sandblaster):
+            raise LayoutError(f"{what}: of algorithm.memory = {before.memory} and l1 = {before.l1:g}; memory = "
+                              f"{now.memory} and l1 = {now.l1:g} need other vectors: set them back, or begin anew "
+                              "without --resume")  # fmt: skip
         if set(meta.rows) != rows:
-            raise LayoutError(f"{what}: holds optimiser rows {', '.join(sorted(meta.rows)) or 'none'}; the job's "
-                              f"optimiser needs {', '.join(sorted(rows)) or 'none'}")  # fmt: skip
+            raise LayoutError(f"{what}: holds optimiser rows {_few(meta.rows)}; the job's optimiser needs {_few(rows)}")
         return stored
 
     async def run(self) -> None:
@@ -238,8 +248,12 @@ class Founding:
         start = None
         if stored is not None and isinstance(before := stored.meta.job.algorithm, Sandblaster):
             # Of another objective, value and gradient mean nothing: it begins anew, at the same point.
-            same = (before.l2, before.l2_tensors) == (scheme.l2, scheme.l2_tensors)
-            start = stored.state.start if same else None
+            changed = {name: (getattr(before, name), getattr(scheme, name)) for name in _OBJECTIVE}
+            said = [f"{name} = {a!r}, now {b!r}" for name, (a, b) in changed.items() if a != b]
+            start = None if said else stored.state.start
+            if said:
+                text = f"the objective is another one ({'; '.join(said)}): iterations and evaluations are counted anew"
+                self._notify(Notice("warning", text))
         return Batches(
             blocks,
             rules(scheme, self.ready.network.spec),
@@ -386,6 +400,13 @@ class Founding:
         except asyncio.CancelledError:
             await asyncio.wait([running])
             raise
+
+
+def _few(rows: Collection[str]) -> str:
+    """Name rows; a batch method may have two hundred."""
+    names = sorted(rows)
+    rest = f" and {len(names) - _NAMED} others" if len(names) > _NAMED + 1 else ""
+    return ", ".join(names[:_NAMED] if rest else names) + rest or "none"
 
 
 def _ledger_state(state: TrainingState, blocks: Blocks) -> LedgerState:

@@ -15,8 +15,9 @@ import pytest
 import hogpour as hp
 from hogpour import founding as founding_file
 from hogpour import snapshot
+from hogpour.algos.commands import Iteration, Start
 from hogpour.config import ClusterConfig
-from hogpour.errors import ClusterFailed, PeerLost, RequestFailed
+from hogpour.errors import ClusterFailed, LayoutError, PeerLost, RequestFailed
 from hogpour.founding import Founding
 from hogpour.net.local import Local
 from hogpour.net.requests import Handler
@@ -242,3 +243,53 @@ async def test_snapshots_are_read_on_a_thread(job: hp.Job, ready: Prepared, monk
             await node.wait()
     assert len(threads) == 3
     assert threading.main_thread() not in threads
+
+
+async def test_a_batch_method_does_not_go_on_with_another_history(job: hp.Job) -> None:
+    """Whoever did that was told the names of all vectors, and not what to do."""
+    job = replace(job, algorithm=hp.Sandblaster(memory=10, blocks=2))
+    ready = prepare(job, 1, False, (anonymous_file(), anonymous_file()))
+    one = First(job, ready)
+    one.founding.coordinator.ledger.examples_done += 1
+    await one.snapshot()
+    with pytest.raises(LayoutError) as caught:
+        Founding.origin(replace(job, algorithm=hp.Sandblaster(memory=5, blocks=2)), ready, True)
+    assert str(caught.value) == (
+        f"snapshot {one.folder / '1'}: of algorithm.memory = 10 and l1 = 0; memory = 5 and l1 = 0 need other vectors: "
+        "set them back, or begin anew without --resume"
+    )
+    with pytest.raises(LayoutError) as caught:
+        Founding.origin(replace(job, algorithm=hp.Downpour()), ready, True)
+    assert str(caught.value) == (
+        f"snapshot {one.folder / '1'}: holds optimiser rows direction, gradient, point, s0 and 20 others; the job's "
+        "optimiser needs none"
+    )
+    ready.live.close()
+    ready.examples.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, ""),
+        ({"l2": 0.5}, "l2 = 0.0, now 0.5"),
+        ({"l1": 0.02}, "l1 = 0.01, now 0.02"),
+        ({"l1": 0.02, "l1_tensors": ""}, "l1 = 0.01, now 0.02; l1_tensors = 'weight', now ''"),
+    ],
+)
+async def test_of_another_objective_a_batch_method_begins_anew(job: hp.Job, changes: Any, said: str) -> None:
+    """With another l1 it went on with the value of before, which no step could lower, and ended."""
+    job = replace(job, algorithm=hp.Sandblaster(memory=2, blocks=2, l1=0.01))
+    ready = prepare(job, 1, False, (anonymous_file(), anonymous_file()))
+    one = First(job, ready)
+    assert one.founding._batches is not None
+    one.founding._batches.newest = Iteration(3, 0.5, 0.1, 1.0, 0, Start(3, 0.5, (), 4, 1.0))
+    one.founding.coordinator.ledger.examples_done += 1
+    await one.snapshot()
+    other = First(replace(job, algorithm=replace(job.algorithm, **changes)), ready, resume=True)
+    assert other.founding._batches is not None
+    assert (other.founding._batches._start is None) == bool(changes)
+    text = f"the objective is another one ({said}): iterations and evaluations are counted anew"
+    assert [notice.text for notice in other.told if notice.event == "warning"] == ([text] if said else [])
+    ready.live.close()
+    ready.examples.close()

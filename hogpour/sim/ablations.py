@@ -11,6 +11,8 @@ import msgspec
 
 from hogpour import federation, member
 from hogpour.algos.exchange.elastic import Elastic
+from hogpour.batch import Batch
+from hogpour.batch_link import BatchLink
 from hogpour.coordinator import Coordinator
 from hogpour.fetches import Fetches
 from hogpour.gatekeeper import Gatekeeper
@@ -27,6 +29,7 @@ from hogpour.shard import Shard
 from hogpour.shm.accrual import Accrual, Sealed, released
 from hogpour.sim.witness import replaced
 from hogpour.tickets import Ledger
+from hogpour.vectors import Vectors
 from hogpour.windows import Windows
 
 __all__ = ["ABLATIONS", "Ablation"]
@@ -182,6 +185,40 @@ def _took_what_came(_: Any) -> Any:
     return fetch_other
 
 
+def _adds_again(begin_sum: Any) -> Any:
+    def again(self: Vectors, shard: Shard, message: Any, payload: Any) -> Any:
+        if shard.sums is not None:
+            shard.sums.blocks.discard(message.block)
+        return begin_sum(self, shard, message, payload)
+
+    return again
+
+
+def _adds_what_is_old(begin_sum: Any) -> Any:
+    def old(self: Vectors, shard: Shard, message: Any, payload: Any) -> Any:
+        now = max(message.evaluation, shard.sums.number if shard.sums is not None else 0)
+        return begin_sum(self, shard, msgspec.structs.replace(message, evaluation=now), payload)
+
+    return old
+
+
+def _moves_at_once(move_shards: Any) -> Any:
+    async def at_once(self: Placement) -> None:
+        self.still = None
+        await move_shards(self)
+
+    return at_once
+
+
+def _any_point(_: Any) -> Any:
+    async def prepare(self: BatchLink, tickets: list[int]) -> None:
+        if not self.evaluation:
+            await self.land()
+        self._landing.set_evaluation(self._blocks.place(tickets[-1])[0])
+
+    return prepare
+
+
 ABLATIONS: Mapping[str, Ablation] = {
     "window": Ablation(
         "a push that comes again is applied once", Windows, "repeats", lambda _: lambda *_: False, 13, "once: ",
@@ -297,5 +334,20 @@ ABLATIONS: Mapping[str, Ablation] = {
     "landed whole": Ablation(
         "a node is pulled by parameters that have arrived, once", Fetches, "_fetch_other", _took_what_came, 38,
         "kept: ",
+    ),
+    "sum once": Ablation(
+        "a shard adds the gradient of a block once", Vectors, "_begin_sum", _adds_again, 43, "once: ",
+    ),
+    "sum of now": Ablation(
+        "a shard adds no gradient of an earlier evaluation", Vectors, "_begin_sum", _adds_what_is_old, 103, "bits: ",
+    ),
+    "given again": Ablation(
+        "blocks of a dead member are given to others", Batch, "take_back", lambda _: lambda *_: 0, 3, "ends: ",
+    ),
+    "its point": Ablation(
+        "a block is computed at the point of its evaluation", BatchLink, "prepare", _any_point, 3, "bits: ",
+    ),
+    "still": Ablation(
+        "shards move between two iterations only", Placement, "_move_shards", _moves_at_once, 103, "kept: ",
     ),
 }  # fmt: skip

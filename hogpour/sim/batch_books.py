@@ -36,6 +36,7 @@ class BatchBooks:
         self._content: dict[tuple[int, int, int], int] = {}  # the same → checksum
         self._over: set[int] = set()  # shards whose trial point was replaced when the last evaluation had ended
         self._blocks = 0
+        self._ended = False
         self._batch: Batch | None = None
 
     @property
@@ -46,7 +47,7 @@ class BatchBooks:
     def on_open(self, batch: Batch, subset: int | None) -> None:
         """Before an evaluation begins: what is known of those before is of no use."""
         del subset
-        self._blocks, self._batch = batch._blocks.n_blocks, batch
+        self._blocks, self._batch, self._ended = batch._blocks.n_blocks, batch, False
         self._there.clear()
         self._content.clear()
         self._added.clear()
@@ -80,6 +81,11 @@ class BatchBooks:
 
         return after
 
+    def on_end(self, batches: Any, *, failed: bool = False) -> None:
+        """Before a run ends: the evaluation that is under way will not be used, and its shards may move."""
+        del batches, failed
+        self._ended = True
+
     def on_finish(self, batch: Batch, node: int, losses: Mapping[int, float]) -> None:
         """Before a member's report is taken in."""
         for ticket in losses:
@@ -87,7 +93,7 @@ class BatchBooks:
                 continue
             evaluation, block = batch._blocks.place(ticket)
             missing = [k for k in range(self._shards()) if (k, evaluation, block) not in self._there]
-            if missing:
+            if missing and not self._ended:
                 self._say(f"kept: block {block} of evaluation {evaluation} is done, and not in shards {missing}")
 
     def on_settle(self, program: Program, work: Any) -> None:

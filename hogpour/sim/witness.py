@@ -37,6 +37,7 @@ import numpy as np
 from hogpour.algos.exchange.elastic import Elastic
 from hogpour.batch import Batch
 from hogpour.batch_link import BatchLink
+from hogpour.batches import Batches
 from hogpour.gatekeeper import Gatekeeper
 from hogpour.held import Step
 from hogpour.link import Link
@@ -137,6 +138,7 @@ class Witness:
             (Membership, "expire", self._on_expire),
             (Batch, "open", self._batch.on_open),
             (Batch, "finish", self._batch.on_finish),
+            (Batches, "end", self._batch.on_end),
             (Vectors, "_begin_sum", self._batch.on_begin_sum),
             (Program, "run", self._batch.on_program),
             (Program, "settle", self._batch.on_settle),

@@ -23,7 +23,7 @@ from tests.batch_ruler import minimise
 
 SEEDS, AT_ONCE = 200, 20
 
-BATCH: set[str] = set()
+BATCH = {"sum once", "sum of now", "given again", "its point", "still"}
 """Safeguards of batch methods."""
 
 PULLED = {"pull", "added", "frozen pull", "riding", "rounds", "drain", "landed whole"}

@@ -137,6 +137,28 @@ def test_a_subset_of_nothing_is_refused() -> None:
         hp.Sandblaster(subset=0)
 
 
+@pytest.mark.parametrize(("units", "lines", "shards"), [(20, 5, 4), (20, 3, 6), (15, 2, 7)])
+def test_other_models_in_four_six_and_seven_shards_are(units: int, lines: int, shards: int) -> None:
+    model = [hp.Linear(units), hp.Sigmoid(), hp.Linear(3)]
+    job = job_of(model=model, epochs=9, cluster=hp.ClusterConfig(shard_bytes=64 * lines))
+    material = material_of(job)
+    assert len(cut(material.params.size, job.cluster.shard_bytes)) == shards + 1
+    assert run(job, nodes=2, serving=1, replicas=2)[1] == minimise(material)[0].tobytes()
+
+
+def test_dropout_draws_the_same_whoever_computes() -> None:
+    """A function of the block and the place in it: of the seed, but of no node, replica, copy or evaluation."""
+    model = [hp.Linear(10), hp.Dropout(0.3), hp.Sigmoid(), hp.Linear(3)]
+    alone, found = run(job_of(1, model=model))
+    many, others = run(
+        job_of(5, model=model), nodes=4, replicas=3, death=(Death(every_s=0.3, fraction=0.4, back_s=0.3),),
+        compute=EXPONENTIAL,
+    )  # fmt: skip
+    assert (alone.outcome, many.outcome) == ("finished", "finished")
+    assert many.deaths > 1
+    assert others == found != serial()
+
+
 EXPONENTIAL = hp.Compute(distribution="exponential", mean_s=0.02)
 
 

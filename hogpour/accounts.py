@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hogpour.stats import Totals
+from hogpour.cluster_state import Totals
 
 __all__ = ["Account", "Accounts"]
 

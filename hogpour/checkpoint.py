@@ -14,7 +14,6 @@ import re
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from itertools import count
 from math import prod
 from pathlib import Path
@@ -23,39 +22,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.algos.commands import Start
 from hogpour.config import Job, job_from, job_to_dict
 from hogpour.data import Encoding
 from hogpour.errors import ConfigError, InputError, LayoutError, ResourceError
-from hogpour.layers.sequential import Network
+from hogpour.layers.sequential import Network, network_of
 from hogpour.model import Model
-from hogpour.replica import network_of
+from hogpour.training_state import TrainingState
 
-__all__ = ["TrainingState", "check_writable", "load", "save"]
+__all__ = ["check_writable", "load", "save"]
 
 _VERSION = 1
 _KEY = "hogpour"
 _counter = count()
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingState:
-    """Where a run stands, so that another can go on."""
-
-    tickets: int
-    """Blocks handed out so far."""
-    pending: tuple[tuple[int, int], ...]
-    """(ticket, examples done) of the blocks that were under way."""
-    steps: int
-    """Gradients applied so far."""
-    examples: int
-    n: int
-    """Training examples; with batch and block_replicas it decides the blocks."""
-    block_replicas: int
-    rows: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
-    """Optimiser rows by name in the live segment, such as ``velocity.0``; (n,) each."""
-    start: Start | None = None
-    """Where a batch method stands; only in snapshots."""
 
 
 def check_writable(path: str) -> None:

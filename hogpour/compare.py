@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from hogpour import registry
+from hogpour.cluster_state import ClusterProgress, ShardState
 from hogpour.config import Job
 from hogpour.errors import ConfigError, HogpourError, ResourceError
 from hogpour.node import Node
 from hogpour.preparation import examine
-from hogpour.stats import ClusterProgress, Notice, ShardState
+from hogpour.stats import Notice
 
 __all__ = ["Point", "Trial", "check_plot", "compare", "names_in", "pushed", "train", "variant"]
 

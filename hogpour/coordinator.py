@@ -26,10 +26,11 @@ from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.open import Open
 from hogpour.batch import Batch
 from hogpour.batches import Batches
+from hogpour.cluster_state import ClusterState, MemberState, Totals
 from hogpour.errors import ConfigError, RequestFailed
 from hogpour.gatekeeper import Gatekeeper
 from hogpour.net import address as addresses
-from hogpour.net.membership import Member, Membership, spoken
+from hogpour.net.membership import Member, Membership
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.beat import Beat, Beaten
@@ -38,9 +39,9 @@ from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease, Leased
 from hogpour.net.wire.status import Described, Status
 from hogpour.net.wire.where import Map, Where
-from hogpour.placement import Placement, listed
-from hogpour.shards import ShardMap
-from hogpour.stats import ClusterState, MemberState, Totals
+from hogpour.node_id import spoken
+from hogpour.placement import Placement
+from hogpour.shards import ShardMap, listed
 from hogpour.tickets import Ledger
 
 __all__ = ["Coordinator", "Terms"]

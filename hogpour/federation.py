@@ -23,6 +23,7 @@ import msgspec
 
 from hogpour.algos.commands import Iteration
 from hogpour.batch_link import BatchLink
+from hogpour.cluster_state import ShardState
 from hogpour.config import Job, job_from
 from hogpour.disk import REAL, Disk
 from hogpour.errors import ClusterFailed, ConfigError, HogpourError, PeerLost, RequestFailed
@@ -32,7 +33,6 @@ from hogpour.member import Member
 from hogpour.net import address as addresses
 from hogpour.net.listener import Listener
 from hogpour.net.local import Local
-from hogpour.net.membership import MOST_MEMBERS, spoken
 from hogpour.net.neighbours import Neighbours
 from hogpour.net.peer import Peer
 from hogpour.net.requests import Handler, Reply
@@ -50,6 +50,7 @@ from hogpour.net.wire.operate import Operate, Sum
 from hogpour.net.wire.push import Push
 from hogpour.net.wire.status import Fence
 from hogpour.net.wire.where import Where
+from hogpour.node_id import MOST_MEMBERS, spoken
 from hogpour.portions import Blocks
 from hogpour.preparation import Prepared
 from hogpour.serving import Serving
@@ -58,7 +59,7 @@ from hogpour.shm.clocks import Clocks
 from hogpour.shm.landing import Landing
 from hogpour.shm.queue import TicketQueue
 from hogpour.standing import Standing
-from hogpour.stats import Notice, ShardState
+from hogpour.stats import Notice
 
 __all__ = ["Federation"]
 

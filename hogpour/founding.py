@@ -22,14 +22,13 @@ from hogpour.algos.downpour import Downpour
 from hogpour.algos.sandblaster import Sandblaster, penalty, rules
 from hogpour.batch import Batch
 from hogpour.batches import Batches
-from hogpour.checkpoint import TrainingState
 from hogpour.config import Job, job_to_dict
 from hogpour.coordinator import Coordinator, Terms
 from hogpour.disk import REAL, Disk
 from hogpour.errors import ClusterFailed, LayoutError, PeerLost, RequestFailed, ResourceError
-from hogpour.net.membership import first_node
 from hogpour.net.requests import Requests
 from hogpour.net.wire.dump import Dump, Dumped
+from hogpour.node_id import first_node
 from hogpour.portions import Blocks
 from hogpour.preparation import Prepared, check_same
 from hogpour.server import Server
@@ -37,6 +36,7 @@ from hogpour.shards import cut
 from hogpour.shm.params import params_finite
 from hogpour.stats import Notice
 from hogpour.tickets import Ledger, LedgerState
+from hogpour.training_state import TrainingState
 
 __all__ = ["Founding", "Origin"]
 

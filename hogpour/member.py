@@ -12,13 +12,13 @@ from itertools import zip_longest
 from typing import Any
 
 from hogpour.errors import ClusterFailed, PeerLost, RequestFailed
-from hogpour.net.membership import same_run
 from hogpour.net.requests import Requests
 from hogpour.net.wire.beat import Beat, Beaten
 from hogpour.net.wire.gate import Arrive, Arrived, Attend
 from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease, Leased
 from hogpour.net.wire.where import Map, Where
+from hogpour.node_id import same_run
 from hogpour.shards import ShardMap
 from hogpour.shm.queue import ROOM, TicketQueue, leased, ticket_of
 

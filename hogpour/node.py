@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hogpour import checkpoint, cpu, registry
+from hogpour.cluster_state import ShardState
 from hogpour.config import Job
 from hogpour.errors import ConfigError, HogpourError, Stopped
 from hogpour.federation import Federation
@@ -29,7 +30,7 @@ from hogpour.preparation import Prepared, count_replicas, prepare
 from hogpour.shm.doorbell import Doorbell, ring
 from hogpour.shm.params import params_copy
 from hogpour.shm.segment import anonymous_file
-from hogpour.stats import Notice, Progress, ShardState, Summary
+from hogpour.stats import Notice, Progress, Summary
 from hogpour.supervisor import Supervisor
 from hogpour.training import Training
 

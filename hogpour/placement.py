@@ -20,13 +20,13 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 from hogpour.errors import PeerLost, RequestFailed
-from hogpour.net.membership import spoken
 from hogpour.net.requests import Requests
 from hogpour.net.wire.dump import Adopt
 from hogpour.net.wire.status import Fence
+from hogpour.node_id import spoken
 from hogpour.shards import ShardMap
 
-__all__ = ["Placement", "listed"]
+__all__ = ["Placement"]
 
 _ADOPT_S = 60.0
 """For one shard: longer than the taker waits for the source (``serving``), so that it is who says that it failed. A
@@ -280,13 +280,3 @@ class Placement:
         return f"node {spoken(server.node)}" + (f" ({server.address})" if server.address else "")
 
 
-def listed(shards: list[int]) -> str:
-    """Return shards as people write them: "shard 3", "shards 0 to 3, 7"."""
-    runs: list[list[int]] = []
-    for shard in shards:
-        if runs and runs[-1][1] == shard - 1:
-            runs[-1][1] = shard
-        else:
-            runs.append([shard, shard])
-    text = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in runs)
-    return f"shard{'s' if len(shards) > 1 else ''} {text}"

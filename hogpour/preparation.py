@@ -18,18 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from hogpour import checkpoint, cpu, registry
-from hogpour.checkpoint import TrainingState
 from hogpour.config import DataConfig, Job
 from hogpour.data import Data, Dataset, Encoding, load
 from hogpour.errors import ConfigError, HogpourError, LayoutError
-from hogpour.layers.sequential import Network
+from hogpour.layers.sequential import Network, network_of
 from hogpour.model import Model
 from hogpour.portions import generator
-from hogpour.replica import live_layout, network_of
+from hogpour.replica import live_layout
 from hogpour.shm.clocks import Clocks
 from hogpour.shm.control import Control
 from hogpour.shm.layout import Layout
 from hogpour.shm.segment import Segment
+from hogpour.training_state import TrainingState
 
 __all__ = ["Prepared", "check_same", "count_replicas", "examine", "initialise", "prepare"]
 

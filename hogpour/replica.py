@@ -26,7 +26,7 @@ from hogpour.algos.exchange.base import ReplicaView
 from hogpour.algos.optim.base import Optimiser
 from hogpour.config import Job, job_from
 from hogpour.layers.batch import gather_labels, gather_rows
-from hogpour.layers.sequential import Network, Sequential, Workspace
+from hogpour.layers.sequential import Network, Workspace, network_of
 from hogpour.outlet import Moment, Outlet, outlet_arrays
 from hogpour.portions import Blocks, example_order
 from hogpour.shm.clocks import COUNTERS, SUMS, Clocks
@@ -36,7 +36,7 @@ from hogpour.shm.layout import Field, Layout
 from hogpour.shm.queue import ticket_of
 from hogpour.shm.segment import Segment
 
-__all__ = ["Orders", "Replica", "live_layout", "main", "network_of", "optimiser_rows"]
+__all__ = ["Orders", "Replica", "live_layout", "main", "optimiser_rows"]
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -61,11 +61,6 @@ class Orders(msgspec.Struct, frozen=True):
     data_fd: int
     data: tuple[Field, ...]
     data_size: int
-
-
-def network_of(job: Job, input_shape: tuple[int, ...]) -> Network:
-    """Bind the layers of a job to the shape of its examples, or to the shape that the job says they have."""
-    return Sequential(*job.model).network(job.input or input_shape)
 
 
 def live_layout(

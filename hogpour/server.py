@@ -30,19 +30,20 @@ from hogpour.algos.correction.plain import Plain
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.open import Open
 from hogpour.algos.optim.base import Optimiser
+from hogpour.cluster_state import ShardState
 from hogpour.errors import RequestFailed
 from hogpour.held import Step
-from hogpour.net.membership import same_run, spoken
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.wire.base import Message, Ok
-from hogpour.net.wire.dump import Dump, Dumped, Window
+from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.gate import Commit, Committed
 from hogpour.net.wire.held import Held, HeldPush
 from hogpour.net.wire.push import DROPPED, HELD, REPEATED, Push, Pushed
 from hogpour.net.wire.status import Fence, Report, Reported
+from hogpour.net.wire.window import Window
+from hogpour.node_id import same_run, spoken
 from hogpour.shard import Copies, Shard, Update, Vector
-from hogpour.stats import ShardState
 
 __all__ = ["INLINE_ELEMENTS", "MAX_ORIGINS", "MAX_TURNS", "Server"]
 

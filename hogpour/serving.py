@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 from hogpour.algos.base import Scheme
 from hogpour.errors import PeerLost, RequestFailed
-from hogpour.net.membership import spoken
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.dump import Adopt, Dump, Dumped
 from hogpour.net.wire.held import Held, HeldPush
 from hogpour.net.wire.push import Push
+from hogpour.node_id import spoken
 from hogpour.server import Server
 from hogpour.shards import ShardMap
 from hogpour.vectors import Vectors

@@ -21,12 +21,12 @@ import numpy.typing as npt
 from hogpour.algos.correction.base import Correction, Late
 from hogpour.algos.correction.plain import Plain
 from hogpour.algos.optim.base import Optimiser
+from hogpour.cluster_state import STALENESS_COUNTS, ShardState
 from hogpour.held import HeldPushes, Step
-from hogpour.net.membership import MOST_MEMBERS
-from hogpour.net.wire.dump import Window
 from hogpour.net.wire.push import Push
+from hogpour.net.wire.window import Window
+from hogpour.node_id import MOST_MEMBERS
 from hogpour.origins import Origins
-from hogpour.stats import STALENESS_COUNTS, ShardState
 from hogpour.windows import Windows
 
 __all__ = ["Copies", "Shard", "Update", "Vector"]

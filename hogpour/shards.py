@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from hogpour.spec import ALIGNMENT
 
-__all__ = ["LARGEST_SHARD_BYTES", "SHARD_BYTES", "ShardMap", "cut"]
+__all__ = ["LARGEST_SHARD_BYTES", "SHARD_BYTES", "ShardMap", "cut", "listed"]
 
 SHARD_BYTES = 4 << 20
 """Default size of a shard of float32."""
@@ -68,3 +68,15 @@ class ShardMap:
         owners, addresses = list(self.owners), list(self.addresses)
         owners[shard], addresses[shard] = owner, address
         return ShardMap(self.epoch + 1, self.bounds, tuple(owners), tuple(addresses))
+
+
+def listed(shards: list[int]) -> str:
+    """Return shards as people write them: "shard 3", "shards 0 to 3, 7"."""
+    runs: list[list[int]] = []
+    for shard in shards:
+        if runs and runs[-1][1] == shard - 1:
+            runs[-1][1] = shard
+        else:
+            runs.append([shard, shard])
+    text = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in runs)
+    return f"shard{'s' if len(shards) > 1 else ''} {text}"

@@ -32,13 +32,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hogpour.algos.commands import Start
-from hogpour.checkpoint import TrainingState
 from hogpour.config import Job, job_from, job_to_dict
 from hogpour.data import Encoding
 from hogpour.disk import REAL, Disk
 from hogpour.errors import InputError, LayoutError, ResourceError
-from hogpour.replica import network_of
+from hogpour.layers.sequential import network_of
 from hogpour.stats import Notice
+from hogpour.training_state import TrainingState
 
 __all__ = ["KEPT", "Meta", "Snapshot", "Writer", "folder_beside", "read"]
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.cluster_state import ClusterProgress, Totals
 from hogpour.coordinator import Coordinator
 from hogpour.link import Link
 from hogpour.member import Member
 from hogpour.shm.clocks import Clocks
-from hogpour.stats import ClusterProgress, Totals
 
 __all__ = ["Standing"]
 

@@ -23,10 +23,10 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from hogpour.cluster_state import ClusterState, ShardState
 from hogpour.errors import InputError, PeerLost, ProtocolError, RemoteProtocolError, RequestFailed
 from hogpour.net.peer import Peer
 from hogpour.net.wire.status import Described, Report, Reported, Status
-from hogpour.stats import ClusterState, ShardState
 from hogpour.view import Silent, View, drawn, printable, quantile
 
 __all__ = ["show"]

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hogpour import checkpoint
-from hogpour.checkpoint import TrainingState
+from hogpour.cluster_state import Totals
 from hogpour.config import Job, job_to_dict
 from hogpour.errors import ClusterFailed, HogpourError, ReplicaDied, ResourceError
 from hogpour.federation import Federation
@@ -34,8 +34,9 @@ from hogpour.shm.clocks import Clocks
 from hogpour.shm.control import DIVERGED, Control
 from hogpour.shm.doorbell import Doorbell
 from hogpour.shm.params import params_copy, params_finite
-from hogpour.stats import Evaluation, Meter, Notice, Summary, Totals
+from hogpour.stats import Evaluation, Meter, Notice, Summary
 from hogpour.supervisor import Supervisor
+from hogpour.training_state import TrainingState
 
 __all__ = ["Training"]
 

@@ -14,8 +14,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hogpour.placement import listed
-from hogpour.stats import STALENESS_COUNTS, ClusterState, ShardState
+from hogpour.cluster_state import STALENESS_COUNTS, ClusterState, ShardState
+from hogpour.shards import listed
 
 __all__ = ["Silent", "View", "drawn", "printable", "quantile"]
 

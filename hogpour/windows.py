@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hogpour.net.wire.dump import Window
+from hogpour.net.wire.window import Window
 
 __all__ = ["WIDTH", "Windows"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hogpour.accounts import Accounts
-from hogpour.stats import Totals
+from hogpour.cluster_state import Totals
 
 
 def accounts() -> Accounts:

@@ -20,11 +20,11 @@ from safetensors import safe_open
 
 import hogpour as hp
 from hogpour import checkpoint, config
-from hogpour.checkpoint import TrainingState
 from hogpour.config import DataConfig
 from hogpour.data import Encoding, Scaling
 from hogpour.errors import ConfigError, LayoutError, ResourceError
-from hogpour.replica import network_of
+from hogpour.layers.sequential import network_of
+from hogpour.training_state import TrainingState
 
 NAMES = ("setosa", "versicolor", "ünïcode")
 

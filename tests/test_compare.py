@@ -17,10 +17,10 @@ import hogpour as hp
 from hogpour import config
 from hogpour.algos.hogwild import Hogwild
 from hogpour.cli import main
+from hogpour.cluster_state import ShardState
 from hogpour.compare import Point, Trial, compare, names_in, pushed, variant
 from hogpour.config import Job
 from hogpour.errors import ConfigError, ReplicaDied
-from hogpour.stats import ShardState
 
 JOB = """
 [model]

@@ -14,10 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from hogpour import coordinator as module
 from hogpour.algos.gate.barrier import Barrier
 from hogpour.algos.gate.base import Gate
+from hogpour.cluster_state import ClusterState
 from hogpour.coordinator import Coordinator, Terms
 from hogpour.errors import RequestFailed
 from hogpour.net.local import Local
-from hogpour.net.membership import MOST_MEMBERS
 from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.beat import Beat, Beaten
 from hogpour.net.wire.gate import Arrive, Attend
@@ -25,8 +25,8 @@ from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease, Leased
 from hogpour.net.wire.status import Described, Status
 from hogpour.net.wire.where import Map, Where
+from hogpour.node_id import MOST_MEMBERS
 from hogpour.portions import Blocks
-from hogpour.stats import ClusterState
 from hogpour.tickets import Ledger, LedgerState
 
 TICK_S, LEASE_S = 0.125, 3.0

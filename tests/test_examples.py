@@ -15,7 +15,7 @@ import hogpour as hp
 from hogpour import config, registry
 from hogpour.config import ClusterConfig, DataConfig, RunConfig
 from hogpour.dataset import Data, Dataset
-from hogpour.replica import network_of
+from hogpour.layers.sequential import network_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

@@ -11,11 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[1] / "hogpour"
 
 FLOORS: list[set[str]] = [
-    {"errors", "spec", "shards", "registry", "config", "stats"},  # 0 words
+    {"errors", "spec", "shards", "registry", "config", "stats", "node_id", "cluster_state"},  # 0 words
     {"layers", "algos.optim", "algos.schedule", "differences", "contract"},  # 1 mathematics
     {"algos", "portions", "tickets", "batch", "windows", "origins", "held", "accounts", "net.membership", "shm.layout", "net.address", "net.connection", "net.frame", "net.requests", "net.wire"},  # 2 pure decisions
     {"shm", "net", "formats", "scaling", "dataset", "data", "cpu", "disk"},  # 3 ports
-    {"model", "replica", "supervisor", "checkpoint", "preparation", "coordinator", "gatekeeper", "placement", "server", "shard", "snapshot", "outlet", "link", "fetches", "routes", "batch_link", "batches", "vectors", "member", "rehearsal", "founding", "federation", "serving", "standing"},  # 4 roles
+    {"model", "replica", "supervisor", "checkpoint", "training_state", "preparation", "coordinator", "gatekeeper", "placement", "server", "shard", "snapshot", "outlet", "link", "fetches", "routes", "batch_link", "batches", "vectors", "member", "rehearsal", "founding", "federation", "serving", "standing"},  # 4 roles
     {"training", "node", "report", "status", "view", "doctor", "compare", "cli", "__main__", "__init__", "sim"},  # 5 the house
 ]
 

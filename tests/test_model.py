@@ -13,7 +13,7 @@ import pytest
 import hogpour as hp
 from hogpour.data import Encoding, Scaling
 from hogpour.errors import DataError, LayoutError
-from hogpour.replica import network_of
+from hogpour.layers.sequential import network_of
 from hogpour.stats import Evaluation
 
 IN = 4

@@ -12,8 +12,9 @@ import ruler
 from test_replica import OPTIMISERS, digits, job_of
 
 import hogpour as hp
+from hogpour.layers.sequential import network_of
 from hogpour.portions import Blocks, generator
-from hogpour.replica import Replica, live_layout, network_of
+from hogpour.replica import Replica, live_layout
 from hogpour.shards import cut
 from hogpour.shm.accrual import Sealed, released, sealed
 from hogpour.shm.landing import Landing

@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from hogpour.errors import RequestFailed
 from hogpour.net.wire.dump import Adopt
 from hogpour.net.wire.status import Fence
-from hogpour.placement import Placement, listed
-from hogpour.shards import ShardMap
+from hogpour.placement import Placement
+from hogpour.shards import ShardMap, listed
 
 HOME = 1
 

@@ -15,12 +15,12 @@ from own import Scale
 
 import hogpour as hp
 from hogpour import checkpoint
-from hogpour.checkpoint import TrainingState
 from hogpour.data import Data, Dataset, Encoding, Scaling
 from hogpour.errors import ConfigError, DataError, LayoutError
 from hogpour.layers.base import Shape
 from hogpour.preparation import prepare
 from hogpour.shm.segment import anonymous_file
+from hogpour.training_state import TrainingState
 
 N = 20
 

@@ -12,8 +12,9 @@ from sklearn.datasets import load_digits
 
 import hogpour as hp
 from hogpour.config import Job
+from hogpour.layers.sequential import network_of
 from hogpour.portions import generator
-from hogpour.replica import Replica, live_layout, network_of
+from hogpour.replica import Replica, live_layout
 from hogpour.shm.clocks import Clocks
 from hogpour.shm.control import DIVERGED, Control
 

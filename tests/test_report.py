@@ -319,7 +319,7 @@ def test_a_run_that_fails_leaves_the_terminal_as_it_was() -> None:
 def model_file(folder: Path, loss: str, label: str) -> str:
     """A model of y = 2 · x0 - x1, saved."""
     from hogpour.data import Encoding, Scaling
-    from hogpour.replica import network_of
+    from hogpour.layers.sequential import network_of
 
     job = hp.Job(data=None, model=[hp.Linear(1)], loss=loss)
     network = network_of(job, (2,))

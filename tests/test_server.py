@@ -29,16 +29,17 @@ from serving import (
 
 from hogpour import server as server_file
 from hogpour.algos.optim.sgd import Sgd
+from hogpour.cluster_state import ShardState
 from hogpour.errors import RequestFailed
 from hogpour.net.local import Local
 from hogpour.net.requests import Reply
 from hogpour.net.wire.base import Message, Ok
-from hogpour.net.wire.dump import Dump, Dumped, Window
+from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Push, Pushed
 from hogpour.net.wire.status import Fence, Report, Reported
+from hogpour.net.wire.window import Window
 from hogpour.server import MAX_ORIGINS, MAX_TURNS, Server
-from hogpour.stats import ShardState
 
 
 @pytest.fixture

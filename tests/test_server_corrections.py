@@ -10,9 +10,9 @@ from serving import Kernels, fetched, now, ones, push, sent, served, settle, soo
 
 import hogpour as hp
 from hogpour import shard as shard_file
-from hogpour.net.membership import first_node
 from hogpour.net.wire.fetch import Fetch
 from hogpour.net.wire.status import Fence
+from hogpour.node_id import first_node
 from hogpour.server import Server
 
 RATE = hp.Sgd(0.5)

@@ -22,15 +22,15 @@ from hypothesis import strategies as st
 
 import hogpour as hp
 from hogpour import snapshot as snapshot_file
-from hogpour.checkpoint import TrainingState
 from hogpour.config import DataConfig, job_to_dict
 from hogpour.data import Encoding, Scaling
 from hogpour.disk import REAL
 from hogpour.errors import LayoutError, ResourceError
-from hogpour.replica import network_of
+from hogpour.layers.sequential import network_of
 from hogpour.shards import cut
 from hogpour.snapshot import Meta, Snapshot, Writer, folder_beside, read
 from hogpour.stats import Notice
+from hogpour.training_state import TrainingState
 
 Floats = npt.NDArray[np.float32]
 

@@ -20,6 +20,7 @@ from test_view import CLUSTER, FIRST, SECOND, VIEW, of_shards, shard
 
 import hogpour as hp
 from hogpour import cli, status
+from hogpour.cluster_state import ClusterState, ShardState
 from hogpour.config import DataConfig
 from hogpour.errors import HogpourError, InputError, PeerLost, RemoteProtocolError, RequestFailed
 from hogpour.net.listener import Listener
@@ -27,7 +28,6 @@ from hogpour.net.peer import Peer
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.staging import Staging
 from hogpour.net.wire.status import Described, Report, Reported, Status
-from hogpour.stats import ClusterState, ShardState
 from hogpour.view import View, drawn
 
 pytestmark = pytest.mark.real

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hogpour.stats import STALENESS_COUNTS, ClusterState, MemberState, ShardState
+from hogpour.cluster_state import STALENESS_COUNTS, ClusterState, MemberState, ShardState
 from hogpour.view import Silent, View, drawn, printable, quantile
 
 FIRST = MemberState(

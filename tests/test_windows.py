@@ -7,7 +7,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hogpour.net.wire.dump import Window
+from hogpour.net.wire.window import Window
 from hogpour.windows import WIDTH, Windows
 
 

@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hogpour import registry
+from hogpour.config import Job
 from hogpour.errors import ConfigError
 from hogpour.layers.base import Cell, Layer, Shape
 from hogpour.layers.flatten import Flatten
 from hogpour.spec import Spec
 
-__all__ = ["Network", "Sequential", "Workspace"]
+__all__ = ["Network", "Sequential", "Workspace", "network_of"]
 
 
 class Sequential:
@@ -176,3 +177,8 @@ class Workspace:
         """Compute ``grad`` from ``d_scores``, after ``forward``."""
         for layer, cell in self._trained:
             layer.backward(cell)
+
+
+def network_of(job: Job, input_shape: tuple[int, ...]) -> Network:
+    """Bind the layers of a job to the shape of its examples, or to the shape that the job says they have."""
+    return Sequential(*job.model).network(job.input or input_shape)

@@ -12,33 +12,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["MOST_MEMBERS", "Member", "Membership", "first_node", "same_run", "spoken"]
+from hogpour.node_id import MOST_MEMBERS
 
-_SPOKEN = 1 << 20
-"""Incarnations that a run may have: with 32 bits before them, a number stays below 2^53."""
-
-MOST_MEMBERS = 2048
-"""Members at a time: what the state of a member takes, in memory and in the answer to ``Status``, is bounded by it."""
-
-
-def first_node(nonce: bytes) -> int:
-    """Return the number of the first incarnation of a run, from 4 random bytes.
-
-    A first node that was killed and started again at the same address is called by members of its former life, with
-    numbers that are not to be anybody's now: a shard would take the pushes of two nodes for those of one, and answer
-    the newer ones as repeated.
-    """
-    return int.from_bytes(nonce[:4]) * _SPOKEN + 1
-
-
-def spoken(node: int) -> int:
-    """Return an incarnation as people hear of it: 1, 2, 3 ... in every run."""
-    return node % _SPOKEN
-
-
-def same_run(node: int, other: int) -> bool:
-    """Return whether two incarnations are of one run: of one life of the first node."""
-    return node // _SPOKEN == other // _SPOKEN
+__all__ = ["Member", "Membership"]
 
 
 @dataclass(slots=True)

@@ -19,8 +19,8 @@ import numpy as np
 from hogpour.gatekeeper import Gatekeeper
 from hogpour.held import Step
 from hogpour.link import Link
-from hogpour.net.membership import spoken
 from hogpour.net.wire.gate import Arrive
+from hogpour.node_id import spoken
 from hogpour.shard import Shard
 
 __all__ = ["GateBooks"]

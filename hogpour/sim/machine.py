@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal
 
-from hogpour.checkpoint import TrainingState
 from hogpour.disk import Disk
 from hogpour.errors import HogpourError, Stopped
 from hogpour.federation import Federation
@@ -25,6 +24,7 @@ from hogpour.sim.material import Material
 from hogpour.sim.replicas import Bell, Replicas
 from hogpour.stats import Notice, Summary
 from hogpour.training import Training
+from hogpour.training_state import TrainingState
 
 __all__ = ["PORT", "Life"]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hogpour.cluster_state import ShardState, Totals
 from hogpour.model import Model
 from hogpour.shard import Shard
 from hogpour.sim.loop import Loop
@@ -17,7 +18,7 @@ from hogpour.sim.material import Material
 from hogpour.sim.network import Network
 from hogpour.sim.report import Happening, NodeReport, Point, Report
 from hogpour.sim.station import Station
-from hogpour.stats import Evaluation, ShardState, Totals
+from hogpour.stats import Evaluation
 
 __all__ = ["Observer"]
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from hogpour.algos.exchange.base import ReplicaView
 from hogpour.algos.exchange.elastic import Elastic
 from hogpour.link import Link
-from hogpour.net.membership import spoken
+from hogpour.node_id import spoken
 from hogpour.replica import Replica
 from hogpour.shard import Shard, Update
 

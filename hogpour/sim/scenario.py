@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from hogpour.config import check_keys, read_tables, section
 from hogpour.errors import ConfigError
-from hogpour.net.membership import MOST_MEMBERS
+from hogpour.node_id import MOST_MEMBERS
 from hogpour.registry import typed
 from hogpour.sim.compute import Compute
 

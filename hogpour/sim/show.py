@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from hogpour.cluster_state import STALENESS_COUNTS
 from hogpour.sim.report import Point, Report
-from hogpour.stats import STALENESS_COUNTS
 
 __all__ = ["JsonShow", "TableShow"]
 

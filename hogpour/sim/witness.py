@@ -41,7 +41,8 @@ from hogpour.batches import Batches
 from hogpour.gatekeeper import Gatekeeper
 from hogpour.held import Step
 from hogpour.link import Link
-from hogpour.net.membership import Membership, same_run, spoken
+from hogpour.net.membership import Membership
+from hogpour.node_id import same_run, spoken
 from hogpour.placement import Placement
 from hogpour.replica import Replica
 from hogpour.server import Server

@@ -12,12 +12,12 @@ from hogpour.net import frame
 from hogpour.net.connection import SCRATCH_BYTES, SKIP, Connection
 from hogpour.net.wire import answers, kinds
 from hogpour.net.wire.base import Failed, Message, Ok
-from hogpour.net.wire.dump import Window
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.handshake import Challenge, Hello, Proof, Welcome
 from hogpour.net.wire.join import Leave
 from hogpour.net.wire.lease import Lease
 from hogpour.net.wire.push import Push, Pushed
+from hogpour.net.wire.window import Window
 
 PUSH = Push(3, 1, 0, 9, 17, 4, 0.5)
 

@@ -15,15 +15,15 @@ import pytest
 
 import hogpour as hp
 from hogpour import snapshot as snapshot_file
-from hogpour.checkpoint import TrainingState
 from hogpour.config import DataConfig
 from hogpour.data import Encoding, Scaling
 from hogpour.disk import Disk, RealDisk
 from hogpour.errors import LayoutError, ResourceError
-from hogpour.replica import network_of
+from hogpour.layers.sequential import network_of
 from hogpour.shards import cut
 from hogpour.sim.disk import Platter, SimulatedDisk
 from hogpour.snapshot import Meta, Writer, read
+from hogpour.training_state import TrainingState
 
 A, B, FOLDER = Path("a"), Path("b"), Path("f")
 

@@ -16,7 +16,7 @@ import ruler
 import hogpour as hp
 from hogpour import registry
 from hogpour.link import Link as NodeLink
-from hogpour.net.membership import spoken
+from hogpour.node_id import spoken
 from hogpour.shard import Shard
 from hogpour.sim.material import Material, material_of
 from hogpour.sim.scenario import Death, Link, Partition, Pause, ReplicaDeath, Scenario, Slow

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from hogpour.net.wire.base import Message
+from hogpour.net.wire.window import Window
 
-__all__ = ["Adopt", "Dump", "Dumped", "Window"]
+__all__ = ["Adopt", "Dump", "Dumped"]
 
 
 class Dump(Message, frozen=True):
@@ -18,19 +19,6 @@ class Dump(Message, frozen=True):
     """The asker takes the shard over: the server applies what is queued, answers, and from then on says ``moved``."""
     node: int = 0
     """Incarnation of the asker, who may be declared dead meanwhile; 0: the coordinator's node, for a snapshot."""
-
-
-class Window(Message, frozen=True):
-    """What a shard remembers of one origin, so that no push is applied twice. Travels inside ``Dumped`` only."""
-
-    KIND = 26
-
-    node: int
-    replica: int
-    highest: int
-    """Highest sequence number applied."""
-    bits: int
-    """Bit k: sequence number ``highest - k`` was applied."""
 
 
 class Dumped(Message, frozen=True):

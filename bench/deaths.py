@@ -64,7 +64,7 @@ def measure(options: argparse.Namespace) -> harness.Report:
             table.add(optimiser=optimiser, misfortune=name, **_row(reports, runs["undisturbed"]))
             drawn[f"{optimiser}, {name}"] = reports[0]
     if options.plot:
-        from hogpour.sim.plot import plot
+        from hogpour.cli.plots import plot
 
         plot(drawn, options.plot, f"Downpour, MNIST, {NODES} replicas, {DYING} die every virtual minute; seed 0")
     notes = [

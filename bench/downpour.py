@@ -24,8 +24,8 @@ from typing import Any
 from bench import harness
 from bench._ours.node import mnist
 from bench._peers.contender import Contender
-from hogpour.data import Data, load
-from hogpour.portions import Blocks
+from hogpour.data.blocks import Blocks
+from hogpour.data.load import Data, load
 
 __all__ = ["Case", "Run", "add_arguments", "measure"]
 

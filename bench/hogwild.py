@@ -23,7 +23,7 @@ from numba import njit
 import hogpour as hp
 from bench import harness
 from hogpour.algos.optim.base import Optimiser
-from hogpour.data import Data, load
+from hogpour.data.load import Data, load
 from hogpour.layers.base import Layer
 
 __all__ = ["AddOne", "add_arguments", "measure"]

@@ -43,9 +43,9 @@ from bench._peers.kernels import (
     torch_unary,
 )
 from bench.harness import Report, Spread, Table, alternate, one_thread, torch_or_none
-from hogpour import registry
 from hogpour.algos.correction.base import Late
 from hogpour.algos.optim.sgd import Sgd
+from hogpour.core import registry
 from hogpour.layers.base import Cell, Layer
 
 __all__ = ["add_arguments", "measure"]

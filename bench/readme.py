@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import harness
-from hogpour import registry
+from hogpour.core import registry
 
 __all__ = ["measure", "schemes", "section"]
 

@@ -23,12 +23,12 @@ import uvloop
 import hogpour as hp
 from bench._papers.runs import Size, prepare
 from bench.harness import ROOT, Report, Table, one_thread, spread
-from hogpour.algos.commands import Iteration
-from hogpour.algos.sandblaster import penalty
-from hogpour.batches import Batches
-from hogpour.founding import Founding
-from hogpour.sim.material import Material, material_of
+from hogpour.algos.lbfgs.commands import Iteration
+from hogpour.algos.schemes.sandblaster import penalty
+from hogpour.cluster.evaluations import Batches
+from hogpour.node.first_node import Founding
 from hogpour.sim.scenario import Link, Slow
+from hogpour.sim.world.workload import Material, material_of
 
 __all__ = ["add_arguments", "measure"]
 
@@ -148,7 +148,7 @@ class Objective:
         self.workspaces = {size: material.network.workspace(size, self.w) for size in {BATCH, self.n % BATCH} - {0}}
 
     def __call__(self, x: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-        from hogpour.layers.batch import gather_rows
+        from hogpour.layers.kernels.gather import gather_rows
 
         self.w[:] = x
         total, loss, order = np.zeros(x.size), 0.0, np.arange(self.n)

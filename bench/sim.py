@@ -21,10 +21,10 @@ import psutil
 
 import hogpour as hp
 from bench.harness import ROOT, Report, Table, alternate
-from hogpour.sim.loop import BEGIN_S, Host, Loop
-from hogpour.sim.material import hollow_material, material_of
-from hogpour.sim.network import Conditions, Network
 from hogpour.sim.simulation import Simulation
+from hogpour.sim.world.loop import BEGIN_S, Host, Loop
+from hogpour.sim.world.network import Conditions, Network
+from hogpour.sim.world.workload import hollow_material, material_of
 
 __all__ = ["add_arguments", "idle", "measure"]
 

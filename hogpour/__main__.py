@@ -2,7 +2,7 @@
 
 import sys
 
-from hogpour.cli import main
+from hogpour.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

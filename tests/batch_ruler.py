@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.algos.commands import Penalty
-from hogpour.algos.line_search import search
-from hogpour.algos.sandblaster import Sandblaster, penalty, rules
-from hogpour.portions import Blocks
-from hogpour.sim.material import Material
+from hogpour.algos.lbfgs.commands import Penalty
+from hogpour.algos.lbfgs.line_search import search
+from hogpour.algos.schemes.sandblaster import Sandblaster, penalty, rules
+from hogpour.data.blocks import Blocks
+from hogpour.sim.world.workload import Material
 
 Floats = npt.NDArray[np.float32]
 

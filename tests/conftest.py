@@ -13,7 +13,7 @@ import psutil
 import pytest
 from hypothesis import settings
 
-from hogpour import cpu
+from hogpour.core import host as cpu
 
 cpu.set_kernel_cache()  # before any test imports a kernel: those of another state of the sources would be stale
 

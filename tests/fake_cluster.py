@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from hogpour.errors import PeerLost, RequestFailed
+from hogpour.core.errors import PeerLost, RequestFailed
 from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.dump import Adopt
 from hogpour.net.wire.status import Fence

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.config import Job
+from hogpour.core.job import Job
+from hogpour.data.blocks import Blocks, example_order
 from hogpour.layers.sequential import Network
-from hogpour.portions import Blocks, example_order
 
 
 def train(

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import pytest
 
 from hogpour.algos.optim.base import Optimiser, Row
-from hogpour.errors import RequestFailed
+from hogpour.core.errors import RequestFailed
 from hogpour.net.requests import Reply
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Push
-from hogpour.server import Server
+from hogpour.server.server import Server
 
 SIZE = 32
 Floats = npt.NDArray[np.float32]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hogpour.accounts import Accounts
-from hogpour.cluster_state import Totals
+from hogpour.cluster.member_stats import Accounts
+from hogpour.core.cluster_state import Totals
 
 
 def accounts() -> Accounts:

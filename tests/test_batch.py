@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from hogpour.batch import Batch
-from hogpour.portions import Blocks
+from hogpour.cluster.evaluation_ledger import Batch
+from hogpour.data.blocks import Blocks
 
 BLOCKS = Blocks(n=95, batch=5, replicas=1, epochs=9, count=10)
 

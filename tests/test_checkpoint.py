@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 import hogpour as hp
-from hogpour import checkpoint, config
-from hogpour.config import DataConfig
-from hogpour.data import Encoding, Scaling
-from hogpour.errors import ConfigError, LayoutError, ResourceError
+from hogpour.core import job as config
+from hogpour.core.errors import ConfigError, LayoutError, ResourceError
+from hogpour.core.job import DataConfig
+from hogpour.data.load import Encoding, Scaling
 from hogpour.layers.sequential import network_of
-from hogpour.training_state import TrainingState
+from hogpour.model import model_file as checkpoint
+from hogpour.model.training_state import TrainingState
 
 NAMES = ("setosa", "versicolor", "ünïcode")
 

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from hogpour import cli
+from hogpour.cli.main import main as cli
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,7 +94,7 @@ def test_help_names_every_command_and_gives_an_example(capsys: pytest.CaptureFix
 
 def test_help_imports_nothing_heavy() -> None:
     """``--help`` answers within 0.2 s because it waits for no library."""
-    script = "import sys\nfrom hogpour import cli\ncli._parser().format_help()\n"
+    script = "import sys\nfrom hogpour.cli import main\nmain._parser().format_help()\n"
     script += "heavy = {'numpy', 'numba', 'scipy', 'rich', 'uvloop', 'sklearn', 'msgspec', 'asyncio'} & set(sys.modules)\n"
     script += "assert not heavy, heavy"
     subprocess.run([sys.executable, "-c", script], env=environment(), check=True)
@@ -343,7 +343,7 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
 def test_modules_of_the_current_folder_do_not_replace_pythons(tmp_path: Path) -> None:
     """``python -m`` looks into the current folder first; a console script does not, and neither must its replicas."""
     (tmp_path / "random.py").write_text("raise SystemExit('the wrong module')\n")
-    script = "import sys; from hogpour.cli import main; sys.exit(main(['node', '--epochs', '2']))"
+    script = "import sys; from hogpour.cli.main import main; sys.exit(main(['node', '--epochs', '2']))"
     end = subprocess.run([sys.executable, "-P", "-c", script], cwd=tmp_path, env=environment(), capture_output=True,
                          text=True, timeout=60)  # fmt: skip
     assert end.returncode == 0, end.stderr

@@ -16,10 +16,11 @@ import pytest
 from processes import Node, nodes
 
 import hogpour as hp
-from hogpour import checkpoint, training
-from hogpour.config import ClusterConfig, DataConfig
-from hogpour.errors import ClusterFailed, ConfigError, InputError, ResourceError, Stopped
-from hogpour.stats import Notice
+from hogpour.core.errors import ClusterFailed, ConfigError, InputError, ResourceError, Stopped
+from hogpour.core.job import ClusterConfig, DataConfig
+from hogpour.core.progress import Notice
+from hogpour.model import model_file as checkpoint
+from hogpour.node import training
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 

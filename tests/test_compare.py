@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 import hogpour as hp
-from hogpour import config
-from hogpour.algos.hogwild import Hogwild
-from hogpour.cli import main
-from hogpour.cluster_state import ShardState
-from hogpour.compare import Point, Trial, compare, names_in, pushed, variant
-from hogpour.config import Job
-from hogpour.errors import ConfigError, ReplicaDied
+from hogpour.algos.schemes.hogwild import Hogwild
+from hogpour.cli.compare import Point, Trial, compare, names_in, pushed, variant
+from hogpour.cli.main import main
+from hogpour.core import job as config
+from hogpour.core.cluster_state import ShardState
+from hogpour.core.errors import ConfigError, ReplicaDied
+from hogpour.core.job import Job
 
 JOB = """
 [model]
@@ -253,7 +253,7 @@ def test_a_picture_that_cannot_be_written_is_told_before_anything_is_trained(
 
 def test_a_path_that_is_checked_leaves_no_file(job: Job, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from hogpour.compare import check_plot
+    from hogpour.cli.compare import check_plot
 
     check_plot("a.png")
     assert not (tmp_path / "a.png").exists()

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import hogpour as hp
-from hogpour.config import DataConfig, default_job, job_from, job_to_dict, read_job
-from hogpour.errors import ConfigError
+from hogpour.core.errors import ConfigError
+from hogpour.core.job import DataConfig, default_job, job_from, job_to_dict, read_job
 
 JOB = """
 [data]
@@ -150,7 +150,7 @@ def test_every_field_has_a_docstring() -> None:
     import ast
     import inspect
 
-    from hogpour import config
+    from hogpour.core import job as config
 
     for cls in (config.DataConfig, config.RunConfig):
         body = ast.parse(inspect.getsource(cls)).body[0].body  # type: ignore[attr-defined]

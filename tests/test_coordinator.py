@@ -11,12 +11,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from hogpour import coordinator as module
 from hogpour.algos.gate.barrier import Barrier
 from hogpour.algos.gate.base import Gate
-from hogpour.cluster_state import ClusterState
-from hogpour.coordinator import Coordinator, Terms
-from hogpour.errors import RequestFailed
+from hogpour.cluster import coordinator as module
+from hogpour.cluster.coordinator import Coordinator, Terms
+from hogpour.cluster.leases import Ledger, LedgerState
+from hogpour.core.cluster_state import ClusterState
+from hogpour.core.errors import RequestFailed
+from hogpour.core.node_id import MOST_MEMBERS
+from hogpour.data.blocks import Blocks
 from hogpour.net.local import Local
 from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.beat import Beat, Beaten
@@ -25,9 +28,6 @@ from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease, Leased
 from hogpour.net.wire.status import Described, Status
 from hogpour.net.wire.where import Map, Where
-from hogpour.node_id import MOST_MEMBERS
-from hogpour.portions import Blocks
-from hogpour.tickets import Ledger, LedgerState
 
 TICK_S, LEASE_S = 0.125, 3.0
 

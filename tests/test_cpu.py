@@ -15,7 +15,7 @@ import numba
 import psutil
 import pytest
 
-from hogpour import cpu
+from hogpour.core import host as cpu
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_replica_finds_modules_where_this_process_does(monkeypatch: pytest.Mon
 @pytest.mark.real
 @pytest.mark.slow
 def test_the_thread_count_is_in_force_in_a_process_that_has_the_environment() -> None:
-    script = "from hogpour import cpu; assert set(cpu.threads_in_force().values()) == {1}, cpu.threads_in_force()"
+    script = "from hogpour.core import host as cpu; assert set(cpu.threads_in_force().values()) == {1}, cpu.threads_in_force()"
     subprocess.run([sys.executable, "-c", script], env=cpu.replica_environment(1), check=True)
 
 
@@ -150,7 +150,7 @@ def test_the_folder_is_another_one_when_a_file_that_kernels_inline_changes(
     cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """numba looks at the kernel's own file: after a change of tile.py, linear.py ran the old tiles."""
-    monkeypatch.setattr(cpu, "__file__", str(tmp_path / "cpu.py"))
+    monkeypatch.setattr(cpu, "__file__", str(tmp_path / "core" / "host.py"))
     (tmp_path / "layers").mkdir()
     found = []
     for text in ("a = 1", "a = 2", "a = 1"):
@@ -161,7 +161,7 @@ def test_the_folder_is_another_one_when_a_file_that_kernels_inline_changes(
 
 
 def test_every_file_with_kernels_decides_on_the_folder() -> None:
-    root = Path(cpu.__file__).parent
+    root = Path(cpu.__file__).parents[1]
     files = [path for path in root.rglob("*.py") if "njit" in path.read_text("utf-8")]
     assert {path.parent.relative_to(root).as_posix() for path in files} == set(cpu.KERNEL_FOLDERS)
 
@@ -196,7 +196,7 @@ def test_a_folder_that_others_may_have_filled_is_not_taken(trap: str, cache: Pat
 LATE = """
 import numpy as np, numba, os
 from hogpour.layers.relu import relu_forward as early
-from hogpour import cpu
+from hogpour.core import host as cpu
 cpu.set_kernel_cache()
 from hogpour.layers.linear import add_bias as late
 for kernel in (early, late):
@@ -230,7 +230,7 @@ def test_a_program_that_names_a_layer_has_the_folder_before_its_kernels(cache: P
 @pytest.mark.slow
 def test_the_doctor_names_the_folder_that_is_used(cache: Path) -> None:
     script = (
-        "from hogpour import cpu; cpu.set_kernel_cache(); from hogpour import doctor; print(doctor._kernel_cache())"
+        "from hogpour.core import host as cpu; cpu.set_kernel_cache(); from hogpour.cli import doctor; print(doctor._kernel_cache())"
     )
     environment = {name: value for name, value in cpu.replica_environment(1).items() if name != "NUMBA_CACHE_DIR"}
     end = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
@@ -241,5 +241,5 @@ def test_the_doctor_names_the_folder_that_is_used(cache: Path) -> None:
 @pytest.mark.real
 @pytest.mark.slow
 def test_reading_the_machine_is_cheap_to_import() -> None:
-    script = "import sys; from hogpour import cpu; cpu.set_kernel_cache(); assert not {'numba', 'numpy', 'psutil'} & set(sys.modules)"
+    script = "import sys; from hogpour.core import host as cpu; cpu.set_kernel_cache(); assert not {'numba', 'numpy', 'psutil'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], env=cpu.replica_environment(1), check=True)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hogpour import windows
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.net import peer as peer_file
 from hogpour.net.listener import Listener
@@ -22,7 +21,8 @@ from hogpour.net.peer import Peer
 from hogpour.net.staging import Staging
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Push, Pushed
-from hogpour.server import Server
+from hogpour.server import dedup as windows
+from hogpour.server.server import Server
 
 TOKEN = b"of tests, and of nobody else"
 SIZES = (16, 1000, 12_000)

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogpour import data
-from hogpour.data import Data, Dataset, Encoding, Scaling, load, load_features, shuffled
-from hogpour.errors import ConfigError
-from hogpour.formats import find
+from hogpour.core.errors import ConfigError
+from hogpour.data import load as data
+from hogpour.data.formats import find
+from hogpour.data.load import Data, Dataset, Encoding, Scaling, load, load_features, shuffled
 
 Npz = Callable[..., Path]
 
@@ -51,7 +51,7 @@ def test_digits_have_a_stratified_test_part_that_no_seed_changes() -> None:
 
 @pytest.mark.slow
 def test_digits_equal_those_of_the_public_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hogpour.formats import digits
+    from hogpour.data.formats import digits
 
     pixels, labels = digits._load()
     monkeypatch.setattr(digits, "find_spec", lambda name: type("Spec", (), {"submodule_search_locations": ["/none"]}))
@@ -223,7 +223,7 @@ def test_the_format_follows_from_the_name(name: str, format: str) -> None:
 
 
 def test_a_given_format_goes_before_the_name() -> None:
-    assert find(Path("digits"), "digits", "svmlight").__name__ == "hogpour.formats.svmlight"
+    assert find(Path("digits"), "digits", "svmlight").__name__ == "hogpour.data.formats.svmlight"
 
 
 def test_nothing_is_scaled_by_default() -> None:

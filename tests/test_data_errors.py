@@ -21,9 +21,9 @@ import sklearn.datasets  # noqa: F401
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogpour.data import Encoding, load, load_features
-from hogpour.errors import ConfigError, DataError, InputError, LayoutError, ResourceError
-from hogpour.formats.base import explain
+from hogpour.core.errors import ConfigError, DataError, InputError, LayoutError, ResourceError
+from hogpour.data.formats.base import explain
+from hogpour.data.load import Encoding, load, load_features
 
 Refused = Callable[..., str]
 NOT_A_LABEL = "expected an integer; to predict real values, use a loss for values"
@@ -172,7 +172,7 @@ def test_running_out_of_memory_while_reading(refused: Refused, tmp_path: Path, m
         raise MemoryError
 
     (tmp_path / "a.npz").write_bytes(npz_bytes(**GOOD))
-    monkeypatch.setattr("hogpour.formats.npz.fill", full)
+    monkeypatch.setattr("hogpour.data.formats.npz.fill", full)
     assert refused("a.npz", error=ResourceError) == "FOLDER/a.npz: not enough memory to read it"
 
 

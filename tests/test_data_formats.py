@@ -22,10 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from hogpour.data import load, load_features
-from hogpour.errors import DataError
-from hogpour.formats import csv, idx, npz, svmlight
-from hogpour.formats.base import Wanted
+from hogpour.core.errors import DataError
+from hogpour.data.formats import csv, idx, npz, svmlight
+from hogpour.data.formats.base import Wanted
+from hogpour.data.load import load, load_features
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,

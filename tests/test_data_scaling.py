@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hogpour.errors import ConfigError, DataError, LayoutError
-from hogpour.scaling import Scaling
+from hogpour.core.errors import ConfigError, DataError, LayoutError
+from hogpour.data.scaling import Scaling
 
 sets = arrays(
     np.float32,

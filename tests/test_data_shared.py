@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hogpour.data import load
-from hogpour.errors import ResourceError
+from hogpour.core.errors import ResourceError
+from hogpour.data.load import load
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

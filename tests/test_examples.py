@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 import hogpour as hp
-from hogpour import config, registry
-from hogpour.config import ClusterConfig, DataConfig, RunConfig
-from hogpour.dataset import Data, Dataset
+from hogpour.core import job as config
+from hogpour.core import registry
+from hogpour.core.job import ClusterConfig, DataConfig, RunConfig
+from hogpour.data.dataset import Data, Dataset
 from hogpour.layers.sequential import network_of
 
 ROOT = Path(__file__).parents[1]

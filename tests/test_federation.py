@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import hogpour as hp
-from hogpour.config import job_to_dict
-from hogpour.errors import ConfigError, RequestFailed
-from hogpour.federation import Federation
+from hogpour.core.errors import ConfigError, RequestFailed
+from hogpour.core.job import job_to_dict
+from hogpour.core.shard_map import ShardMap
 from hogpour.net.wire.base import Ok
 from hogpour.net.wire.beat import Beat, Beaten
 from hogpour.net.wire.dump import Dump
@@ -23,7 +23,7 @@ from hogpour.net.wire.lease import Lease
 from hogpour.net.wire.push import Push
 from hogpour.net.wire.status import Fence
 from hogpour.net.wire.where import Where
-from hogpour.shards import ShardMap
+from hogpour.node.cluster_run import Federation
 from hogpour.shm.landing import WORDS, Landing
 
 MAP = ShardMap(1, (0, 64), (1,), ("",))

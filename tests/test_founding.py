@@ -13,21 +13,21 @@ import numpy as np
 import pytest
 
 import hogpour as hp
-from hogpour import founding as founding_file
-from hogpour import snapshot
-from hogpour.algos.commands import Iteration, Start
-from hogpour.config import ClusterConfig
-from hogpour.errors import ClusterFailed, LayoutError, PeerLost, RequestFailed
-from hogpour.founding import Founding
+from hogpour.algos.lbfgs.commands import Iteration, Start
+from hogpour.core.errors import ClusterFailed, LayoutError, PeerLost, RequestFailed
+from hogpour.core.job import ClusterConfig
+from hogpour.core.progress import Notice
+from hogpour.machine.prepare import Prepared, prepare
+from hogpour.model import snapshot
 from hogpour.net.local import Local
 from hogpour.net.requests import Handler
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.beat import Beat
 from hogpour.net.wire.push import Push
-from hogpour.preparation import Prepared, prepare
-from hogpour.server import Server
+from hogpour.node import first_node as founding_file
+from hogpour.node.first_node import Founding
+from hogpour.server.server import Server
 from hogpour.shm.segment import anonymous_file
-from hogpour.stats import Notice
 
 N = 20
 

@@ -14,11 +14,11 @@ from hogpour.algos.gate.barrier import Barrier
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.quorum import Quorum
 from hogpour.algos.gate.slack import Slack
-from hogpour.errors import PeerLost, RequestFailed
-from hogpour.gatekeeper import _REMEMBERED, Gatekeeper
+from hogpour.cluster.gatekeeper import _REMEMBERED, Gatekeeper
+from hogpour.core.errors import PeerLost, RequestFailed
+from hogpour.core.shard_map import ShardMap
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED, Arrive, Arrived, Commit, Committed
-from hogpour.shards import ShardMap
 
 Origin = tuple[int, int]
 
@@ -377,7 +377,7 @@ async def test_of_each_origin_some_outcomes_are_remembered_the_newest_ones() -> 
 
 
 async def test_an_answer_that_is_lost_has_the_step_told_again_and_applied_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hogpour.gatekeeper._AGAIN_S", 0.0)
+    monkeypatch.setattr("hogpour.cluster.gatekeeper._AGAIN_S", 0.0)
     async with gated(Barrier()) as g:
         g.attend((1, 0))
         g.shards.deaf = {"b"}
@@ -392,7 +392,7 @@ async def test_an_answer_that_is_lost_has_the_step_told_again_and_applied_once(m
 
 
 async def test_a_step_follows_a_shard_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hogpour.gatekeeper._AGAIN_S", 0.0)
+    monkeypatch.setattr("hogpour.cluster.gatekeeper._AGAIN_S", 0.0)
     async with gated(Barrier(), ("a", "b", "b")) as g:
         g.attend((1, 0))
         g.shards.move(1, "c", known=False)  # it is on its way, and the map does not say so yet
@@ -426,7 +426,7 @@ async def test_a_step_that_no_shard_can_apply_ends_the_run() -> None:
 
 
 async def test_a_server_that_is_busy_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hogpour.gatekeeper._AGAIN_S", 0.0)
+    monkeypatch.setattr("hogpour.cluster.gatekeeper._AGAIN_S", 0.0)
     async with gated(Barrier()) as g:
         g.attend((1, 0))
         g.shards.refusal = RequestFailed("busy", "as the test says")

@@ -11,11 +11,11 @@ import pytest
 from serving import SIZE, push
 
 import hogpour as hp
-from hogpour import registry
 from hogpour.algos.optim.base import Optimiser
-from hogpour.held import HeldPushes, Step
+from hogpour.core import registry
 from hogpour.net.wire.push import Push
-from hogpour.shard import Vector
+from hogpour.server.gated_step import HeldPushes, Step
+from hogpour.server.shard import Vector
 
 Floats = npt.NDArray[np.float32]
 OPTIMISERS = [cls(0.1) for cls in registry.available("optimiser").values()]

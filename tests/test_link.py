@@ -13,23 +13,23 @@ import pytest
 from fake_cluster import settle
 from serving import Kernels
 
-from hogpour import fetches
-from hogpour import link as module
 from hogpour.algos.exchange.accrue import Accrue
 from hogpour.algos.exchange.base import Exchange
 from hogpour.algos.exchange.elastic import Elastic
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.open import Open
-from hogpour.errors import PeerLost, RequestFailed
-from hogpour.link import Link
+from hogpour.client import client as module
+from hogpour.client import fetches
+from hogpour.client.client import Link
+from hogpour.core.errors import PeerLost, RequestFailed
+from hogpour.core.shard_map import ShardMap
+from hogpour.machine.replica_link import outlet_arrays
 from hogpour.net.requests import Reply
 from hogpour.net.staging import PAGE_BYTES, Staging
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.gate import Arrive, Arrived
 from hogpour.net.wire.push import Push, Pushed
-from hogpour.outlet import outlet_arrays
-from hogpour.shards import ShardMap
 from hogpour.shm.accrual import Accrual
 from hogpour.shm.landing import BUFFER, LANDING, Landing
 from hogpour.shm.layout import Layout

@@ -13,7 +13,7 @@ from hogpour.algos.gate.barrier import Barrier
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.quorum import Quorum
 from hogpour.algos.gate.slack import Slack
-from hogpour.errors import RequestFailed
+from hogpour.core.errors import RequestFailed
 from hogpour.net.wire.fetch import Fetch
 from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED, Arrive, Arrived
 from hogpour.net.wire.push import DROPPED, HELD, Push

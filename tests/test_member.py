@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 from fake_cluster import World
 
-from hogpour.coordinator import Coordinator, Terms
-from hogpour.errors import ClusterFailed, PeerLost, RequestFailed
-from hogpour.member import Member
+from hogpour.client.coordinator_client import Member
+from hogpour.cluster.coordinator import Coordinator, Terms
+from hogpour.cluster.leases import Ledger
+from hogpour.core.errors import ClusterFailed, PeerLost, RequestFailed
+from hogpour.core.shard_map import ShardMap
+from hogpour.data.blocks import Blocks
 from hogpour.net.local import Local
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.beat import Beat, Beaten
 from hogpour.net.wire.join import Join, Leave, Ready
 from hogpour.net.wire.lease import Lease
 from hogpour.net.wire.where import Where
-from hogpour.portions import Blocks
-from hogpour.shards import ShardMap
 from hogpour.shm.queue import ROOM, WORDS, TicketQueue, leased
-from hogpour.tickets import Ledger
 
 LEASE_S, GIVE_UP_S = 3.0, 10.0
 

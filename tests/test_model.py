@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pytest
 
 import hogpour as hp
-from hogpour.data import Encoding, Scaling
-from hogpour.errors import DataError, LayoutError
+from hogpour.core.errors import DataError, LayoutError
+from hogpour.core.progress import Evaluation
+from hogpour.data.load import Encoding, Scaling
 from hogpour.layers.sequential import network_of
-from hogpour.stats import Evaluation
 
 IN = 4
 Array = npt.NDArray[Any]

@@ -15,11 +15,11 @@ import psutil
 import pytest
 
 import hogpour as hp
-from hogpour import checkpoint
-from hogpour.config import DataConfig
-from hogpour.errors import ConfigError, HogpourError, InputError, LayoutError, ReplicaDied, ResourceError, Stopped
-from hogpour.portions import Blocks
-from hogpour.stats import Notice, Progress, Summary
+from hogpour.core.errors import ConfigError, HogpourError, InputError, LayoutError, ReplicaDied, ResourceError, Stopped
+from hogpour.core.job import DataConfig
+from hogpour.core.progress import Notice, Progress, Summary
+from hogpour.data.blocks import Blocks
+from hogpour.model import model_file as checkpoint
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -209,7 +209,7 @@ async def test_evaluation_does_not_stop_the_replicas(monkeypatch: pytest.MonkeyP
 
     evaluate = hp.Model.evaluate
     monkeypatch.setattr(hp.Model, "evaluate", patient)
-    monkeypatch.setattr("hogpour.training.rehearse", lambda *_: None)
+    monkeypatch.setattr("hogpour.node.training.rehearse", lambda *_: None)
     async with hp.Node(job_of(epochs=100_000), every_s=0.01) as node:
         async for _ in node:
             if moved:
@@ -246,7 +246,7 @@ async def test_a_failed_snapshot_is_a_warning_and_not_the_end(tmp_path: Path, mo
             raise ResourceError("model file m: cannot be written: No space left on device")
         save(*arguments)
 
-    monkeypatch.setattr("hogpour.checkpoint.save", full_disk)
+    monkeypatch.setattr("hogpour.model.model_file.save", full_disk)
     snapshots = []
     async with hp.Node(job_of(save=str(path), save_every_s=0.01, epochs=100_000), every_s=0.01) as node:
         async for progress in node:
@@ -326,7 +326,7 @@ async def test_a_stop_before_training_began_says_so() -> None:
 async def test_a_stop_while_kernels_compile_does_not_wait_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The compiler here ends when the test says so, which is after the node has ended."""
     finish = threading.Event()
-    monkeypatch.setattr("hogpour.training.rehearse", lambda *_: finish.wait())
+    monkeypatch.setattr("hogpour.node.training.rehearse", lambda *_: finish.wait())
     path = tmp_path / "m.safetensors"
     async with hp.Node(job_of(save=str(path)), every_s=0.01) as node:
         async for progress in node:
@@ -345,7 +345,7 @@ async def test_a_layer_that_fails_in_the_first_step_is_told_in_one_line() -> Non
 
 
 async def test_a_replica_that_stands_still_is_spoken_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hogpour.training._STALLED_S", 0.2)
+    monkeypatch.setattr("hogpour.node.training._STALLED_S", 0.2)
     texts: list[str] = []
     async with hp.Node(job_of(epochs=100_000), every_s=0.01) as node:
         stopped: list[psutil.Process] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hogpour.origins import HELD, Origins
+from hogpour.server.fetch_history import HELD, Origins
 
 
 def vector(value: float) -> np.ndarray:

@@ -12,10 +12,10 @@ import ruler
 from test_replica import OPTIMISERS, digits, job_of
 
 import hogpour as hp
+from hogpour.core.shard_map import cut
+from hogpour.data.blocks import Blocks, generator
 from hogpour.layers.sequential import network_of
-from hogpour.portions import Blocks, generator
-from hogpour.replica import Replica, live_layout
-from hogpour.shards import cut
+from hogpour.machine.replica import Replica, live_layout
 from hogpour.shm.accrual import Sealed, released, sealed
 from hogpour.shm.landing import Landing
 from hogpour.shm.queue import TicketQueue

@@ -11,7 +11,7 @@ import pytest
 from hogpour.algos.exchange.accrue import Accrue
 from hogpour.algos.exchange.base import ReplicaView
 from hogpour.algos.optim.sgd import Sgd
-from hogpour.outlet import Moment, Outlet, outlet_arrays
+from hogpour.machine.replica_link import Moment, Outlet, outlet_arrays
 from hogpour.shm.accrual import released, sealed
 from hogpour.shm.landing import BLOCKS, BUFFER, LANDING, Landing
 from hogpour.shm.layout import Layout

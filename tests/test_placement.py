@@ -8,11 +8,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hogpour.errors import RequestFailed
+from hogpour.cluster.placement import Placement
+from hogpour.core.errors import RequestFailed
+from hogpour.core.shard_map import ShardMap, listed
 from hogpour.net.wire.dump import Adopt
 from hogpour.net.wire.status import Fence
-from hogpour.placement import Placement
-from hogpour.shards import ShardMap, listed
 
 HOME = 1
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hogpour.portions import Blocks, example_order, generator
+from hogpour.data.blocks import Blocks, example_order, generator
 
 blocks = st.builds(
     Blocks, n=st.integers(1, 3000), batch=st.integers(1, 200), replicas=st.integers(1, 9), epochs=st.integers(1, 3)

@@ -14,13 +14,13 @@ import pytest
 from own import Scale
 
 import hogpour as hp
-from hogpour import checkpoint
-from hogpour.data import Data, Dataset, Encoding, Scaling
-from hogpour.errors import ConfigError, DataError, LayoutError
+from hogpour.core.errors import ConfigError, DataError, LayoutError
+from hogpour.data.load import Data, Dataset, Encoding, Scaling
 from hogpour.layers.base import Shape
-from hogpour.preparation import prepare
+from hogpour.machine.prepare import prepare
+from hogpour.model import model_file as checkpoint
+from hogpour.model.training_state import TrainingState
 from hogpour.shm.segment import anonymous_file
-from hogpour.training_state import TrainingState
 
 N = 20
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 import hogpour
-from hogpour import registry
-from hogpour.algos.hogwild import Hogwild
 from hogpour.algos.optim.adagrad import Adagrad
 from hogpour.algos.schedule.back_off import BackOff
-from hogpour.config import read_job
-from hogpour.errors import ConfigError
+from hogpour.algos.schemes.hogwild import Hogwild
+from hogpour.core import registry
+from hogpour.core.errors import ConfigError
+from hogpour.core.job import read_job
 from hogpour.layers.base import Layer
 from hogpour.layers.linear import Linear
 from hogpour.layers.max_pool2d import MaxPool2D
@@ -88,8 +88,8 @@ def test_an_integer_is_also_a_float_setting() -> None:
     ("name", "text"),
     [
         ("no_such_package:Layer", "cannot import no_such_package"),
-        ("hogpour.spec:Nothing", "module hogpour.spec has no Nothing"),
-        ("hogpour.spec:Spec", "Spec is not a dataclass of kind 'layer'"),
+        ("hogpour.core.spec:Nothing", "module hogpour.core.spec has no Nothing"),
+        ("hogpour.core.spec:Spec", "Spec is not a dataclass of kind 'layer'"),
     ],
 )
 def test_a_foreign_name_that_is_no_layer_is_refused(name: str, text: str) -> None:

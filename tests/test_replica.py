@@ -11,10 +11,10 @@ import ruler
 from sklearn.datasets import load_digits
 
 import hogpour as hp
-from hogpour.config import Job
+from hogpour.core.job import Job
+from hogpour.data.blocks import generator
 from hogpour.layers.sequential import network_of
-from hogpour.portions import generator
-from hogpour.replica import Replica, live_layout
+from hogpour.machine.replica import Replica, live_layout
 from hogpour.shm.clocks import Clocks
 from hogpour.shm.control import DIVERGED, Control
 

@@ -16,10 +16,10 @@ import pytest
 from rich.console import Console
 
 import hogpour as hp
-from hogpour import report
-from hogpour.errors import DataError, ReplicaDied
-from hogpour.report import JsonReporter, TableReporter
-from hogpour.stats import Evaluation, Notice, Progress, Summary
+from hogpour.cli import report
+from hogpour.cli.report import JsonReporter, TableReporter
+from hogpour.core.errors import DataError, ReplicaDied
+from hogpour.core.progress import Evaluation, Notice, Progress, Summary
 
 SNAPSHOT = Progress(
     epoch=1.0, epochs=4, examples=1000, seconds=2.0, rate=500.0, loss=0.5, evaluation=None, left_s=6.0, replicas=2,
@@ -318,7 +318,7 @@ def test_a_run_that_fails_leaves_the_terminal_as_it_was() -> None:
 
 def model_file(folder: Path, loss: str, label: str) -> str:
     """A model of y = 2 · x0 - x1, saved."""
-    from hogpour.data import Encoding, Scaling
+    from hogpour.data.load import Encoding, Scaling
     from hogpour.layers.sequential import network_of
 
     job = hp.Job(data=None, model=[hp.Linear(1)], loss=loss)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from processes import Node, nodes
 
-from hogpour import checkpoint
+from hogpour.model import model_file as checkpoint
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from processes import Node, nodes
 
-from hogpour import registry
+from hogpour.core import registry
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 

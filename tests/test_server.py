@@ -27,10 +27,9 @@ from serving import (
     values,
 )
 
-from hogpour import server as server_file
 from hogpour.algos.optim.sgd import Sgd
-from hogpour.cluster_state import ShardState
-from hogpour.errors import RequestFailed
+from hogpour.core.cluster_state import ShardState
+from hogpour.core.errors import RequestFailed
 from hogpour.net.local import Local
 from hogpour.net.requests import Reply
 from hogpour.net.wire.base import Message, Ok
@@ -39,7 +38,8 @@ from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Push, Pushed
 from hogpour.net.wire.status import Fence, Report, Reported
 from hogpour.net.wire.window import Window
-from hogpour.server import MAX_ORIGINS, MAX_TURNS, Server
+from hogpour.server import server as server_file
+from hogpour.server.server import MAX_ORIGINS, MAX_TURNS, Server
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import pytest
 from serving import Kernels, fetched, now, ones, push, sent, served, settle, soon
 
 import hogpour as hp
-from hogpour import shard as shard_file
+from hogpour.core.node_id import first_node
 from hogpour.net.wire.fetch import Fetch
 from hogpour.net.wire.status import Fence
-from hogpour.node_id import first_node
-from hogpour.server import Server
+from hogpour.server import shard as shard_file
+from hogpour.server.server import Server
 
 RATE = hp.Sgd(0.5)
 

@@ -11,18 +11,18 @@ import pytest
 from serving import SIZE, Kernels, Sum, fetched, now, ones, push, refused, sent, served, settle, soon, values
 
 import hogpour as hp
-from hogpour import server as module
 from hogpour.algos.gate.barrier import Barrier
 from hogpour.algos.gate.quorum import Quorum
 from hogpour.algos.gate.slack import Slack
-from hogpour.errors import RequestFailed
+from hogpour.core.errors import RequestFailed
 from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.net.wire.fetch import Fetch
 from hogpour.net.wire.gate import Commit, Committed, Counted
 from hogpour.net.wire.held import Held, HeldPush
 from hogpour.net.wire.push import DROPPED, HELD, REPEATED, Push, Pushed
 from hogpour.net.wire.status import Fence
-from hogpour.server import Server
+from hogpour.server import server as module
+from hogpour.server.server import Server
 
 
 def gated(shards: int = 1, gate: Any = None, optimiser: Any = None, **more: Any) -> Server:

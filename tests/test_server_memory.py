@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hogpour.core.shard_map import cut
 from hogpour.net.peer import Peer
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Push, Pushed
-from hogpour.shards import cut
 
 ROOT = Path(__file__).parents[1]
 TOKEN = b"of tests, and of nobody else"
@@ -26,7 +26,7 @@ ROUNDS = 6
 SERVER = """
 import asyncio, os, sys
 import numpy as np
-from hogpour import cpu
+from hogpour.core import host as cpu
 cpu.set_kernel_cache()
 from hogpour.algos.optim.adagrad import Adagrad
 from hogpour.algos.optim.sgd import Sgd

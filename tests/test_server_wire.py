@@ -14,7 +14,7 @@ from serving import (
     push,
 )
 
-from hogpour.errors import RequestFailed
+from hogpour.core.errors import RequestFailed
 from hogpour.net.listener import Listener
 from hogpour.net.peer import Peer
 from hogpour.net.staging import Staging
@@ -23,7 +23,7 @@ from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Pushed
 from hogpour.net.wire.status import Fence, Report
-from hogpour.server import Server
+from hogpour.server.server import Server
 
 TOKEN = b"of tests, and of nobody else"
 

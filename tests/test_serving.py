@@ -9,12 +9,12 @@ import pytest
 from serving import SIZE, Sum, now, ones, push, refused
 
 import hogpour as hp
-from hogpour.errors import PeerLost, RequestFailed
+from hogpour.core.errors import PeerLost, RequestFailed
+from hogpour.core.shard_map import ShardMap
 from hogpour.net.local import Local
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.dump import Adopt, Dump
-from hogpour.serving import Serving
-from hogpour.shards import ShardMap
+from hogpour.server.handover import Serving
 
 HERE, THERE = 1, 2
 MAP = ShardMap(1, (0, SIZE), (THERE,), ("there:1",))

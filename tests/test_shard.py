@@ -25,14 +25,14 @@ from serving import (
 from hogpour.algos.optim.adagrad import Adagrad
 from hogpour.algos.optim.base import Optimiser
 from hogpour.algos.optim.sgd import Sgd
+from hogpour.core.registry import available
+from hogpour.core.shard_map import cut
 from hogpour.net.requests import Reply
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.dump import Dump
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Pushed
-from hogpour.registry import available
-from hogpour.server import Server
-from hogpour.shards import cut
+from hogpour.server.server import Server
 
 
 @pytest.fixture

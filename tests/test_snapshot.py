@@ -21,16 +21,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hogpour as hp
-from hogpour import snapshot as snapshot_file
-from hogpour.config import DataConfig, job_to_dict
-from hogpour.data import Encoding, Scaling
-from hogpour.disk import REAL
-from hogpour.errors import LayoutError, ResourceError
+from hogpour.core.errors import LayoutError, ResourceError
+from hogpour.core.job import DataConfig, job_to_dict
+from hogpour.core.progress import Notice
+from hogpour.core.shard_map import cut
+from hogpour.data.load import Encoding, Scaling
 from hogpour.layers.sequential import network_of
-from hogpour.shards import cut
-from hogpour.snapshot import Meta, Snapshot, Writer, folder_beside, read
-from hogpour.stats import Notice
-from hogpour.training_state import TrainingState
+from hogpour.model import snapshot as snapshot_file
+from hogpour.model.disk import REAL
+from hogpour.model.snapshot import Meta, Snapshot, Writer, folder_beside, read
+from hogpour.model.training_state import TrainingState
 
 Floats = npt.NDArray[np.float32]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hogpour.spec import ALIGNMENT, Spec
+from hogpour.core.spec import ALIGNMENT, Spec
 
 shapes = st.lists(st.lists(st.integers(1, 7), min_size=1, max_size=4).map(tuple), min_size=1, max_size=6)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hogpour.stats import Evaluation, Meter, Notice, Progress
+from hogpour.core.progress import Evaluation, Meter, Notice, Progress
 
 
 def look(meter: Meter, now: float, examples: int, loss: float, **more: Any) -> Progress:

@@ -19,16 +19,17 @@ from rich.console import Console
 from test_view import CLUSTER, FIRST, SECOND, VIEW, of_shards, shard
 
 import hogpour as hp
-from hogpour import cli, status
-from hogpour.cluster_state import ClusterState, ShardState
-from hogpour.config import DataConfig
-from hogpour.errors import HogpourError, InputError, PeerLost, RemoteProtocolError, RequestFailed
+from hogpour.cli import main as cli
+from hogpour.cli import status
+from hogpour.cli.status_view import View, drawn
+from hogpour.core.cluster_state import ClusterState, ShardState
+from hogpour.core.errors import HogpourError, InputError, PeerLost, RemoteProtocolError, RequestFailed
+from hogpour.core.job import DataConfig
 from hogpour.net.listener import Listener
 from hogpour.net.peer import Peer
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.staging import Staging
 from hogpour.net.wire.status import Described, Report, Reported, Status
-from hogpour.view import View, drawn
 
 pytestmark = pytest.mark.real
 

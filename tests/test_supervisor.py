@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from hogpour.stats import Notice
-from hogpour.supervisor import Supervisor
+from hogpour.core.progress import Notice
+from hogpour.machine.supervisor import Supervisor
 
 TRACEBACK = "Traceback (most recent call last):\n  File \"own.py\", line {line}\nRuntimeError: broken"
 

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hogpour.portions import Blocks
-from hogpour.tickets import MOST_HELD, Ledger, LedgerState
+from hogpour.cluster.leases import MOST_HELD, Ledger, LedgerState
+from hogpour.data.blocks import Blocks
 
 TEN = Blocks(n=1000, batch=100, replicas=1, epochs=1)  # ten tickets of 100 examples
 NODES = st.integers(1, 4)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hogpour.algos.commands import TRIAL
-from hogpour.algos.commands import Vectors as Rule
-from hogpour.algos.exact import value_of
-from hogpour.errors import RequestFailed
+from hogpour.algos.lbfgs.commands import TRIAL
+from hogpour.algos.lbfgs.commands import Vectors as Rule
+from hogpour.algos.lbfgs.exact_sums import value_of
+from hogpour.core.errors import RequestFailed
 from hogpour.net.requests import Reply
 from hogpour.net.wire.operate import (
     ALIGN,
@@ -31,8 +31,8 @@ from hogpour.net.wire.operate import (
 )  # fmt: skip
 from hogpour.net.wire.push import REPEATED
 from hogpour.net.wire.status import Fence
-from hogpour.server import Server
-from hogpour.vectors import Vectors
+from hogpour.server.server import Server
+from hogpour.server.vector_ops import Vectors
 
 N, MEMORY = 64, 2
 ROWS = 4 + 2 * MEMORY

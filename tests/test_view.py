@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hogpour.cluster_state import STALENESS_COUNTS, ClusterState, MemberState, ShardState
-from hogpour.view import Silent, View, drawn, printable, quantile
+from hogpour.cli.status_view import Silent, View, drawn, printable, quantile
+from hogpour.core.cluster_state import STALENESS_COUNTS, ClusterState, MemberState, ShardState
 
 FIRST = MemberState(
     node=1, name="oak process 4711", address="10.0.0.1:7000", phase="ready", replicas=16, examples=234_567,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hogpour.net.wire.window import Window
-from hogpour.windows import WIDTH, Windows
+from hogpour.server.dedup import WIDTH, Windows
 
 
 def push(windows: Windows, sequence: int, node: int = 1, replica: int = 0) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hogpour import cpu
+from hogpour.core import host as cpu
 
 cpu.set_kernel_cache()  # before a kernel is imported
 
@@ -28,9 +28,9 @@ import hogpour as hp  # noqa: E402
 from bench._ours.gate import opened  # noqa: E402
 from bench._peers.contender import tell  # noqa: E402
 from bench._peers.echo import loop_factory  # noqa: E402
-from hogpour import registry  # noqa: E402
-from hogpour.config import job_from  # noqa: E402
-from hogpour.data import Data, load  # noqa: E402
+from hogpour.core import registry  # noqa: E402
+from hogpour.core.job import job_from  # noqa: E402
+from hogpour.data.load import Data, load  # noqa: E402
 
 __all__ = ["Watch", "mnist", "train"]
 

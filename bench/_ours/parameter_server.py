@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from itertools import pairwise
 from typing import Any
 
-from hogpour import cpu
+from hogpour.core import host as cpu
 
 cpu.set_kernel_cache()  # before a kernel is imported
 
@@ -24,14 +24,14 @@ from bench._peers.contender import LR, answer, resident_bytes, server, tell, tim
 from bench._peers.echo import loop_factory  # noqa: E402
 from hogpour.algos.optim.adagrad import Adagrad  # noqa: E402
 from hogpour.algos.optim.sgd import Sgd  # noqa: E402
+from hogpour.core.shard_map import cut  # noqa: E402
 from hogpour.net.listener import Listener  # noqa: E402
 from hogpour.net.peer import Peer  # noqa: E402
 from hogpour.net.staging import Staging  # noqa: E402
 from hogpour.net.wire.base import Message  # noqa: E402
 from hogpour.net.wire.fetch import Fetch, Fetched  # noqa: E402
 from hogpour.net.wire.push import Push, Pushed  # noqa: E402
-from hogpour.server import Server  # noqa: E402
-from hogpour.shards import cut  # noqa: E402
+from hogpour.server.server import Server  # noqa: E402
 
 __all__: list[str] = []
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from numba import prange
 
 from hogpour.layers.base import Cell
-from hogpour.layers.kernel import Threaded
+from hogpour.layers.kernels.threaded import Threaded
 from hogpour.layers.pooling import Pool
 
 __all__ = ["AvgPool2D"]

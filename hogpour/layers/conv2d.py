@@ -17,9 +17,9 @@ from typing import ClassVar
 from numba import njit, prange
 
 from hogpour.layers.base import Cell, Layer, Reads, Shape, Window, uniform_fan_in
-from hogpour.layers.kernel import Threaded, own_code
+from hogpour.layers.kernels.threaded import Threaded, own_code
+from hogpour.layers.kernels.tile import LANES, tile_dots, tile_outer, tile_rows, tile_store, tile_sum, tile_zeros
 from hogpour.layers.linear import sum_over_batch
-from hogpour.layers.tile import LANES, tile_dots, tile_outer, tile_rows, tile_store, tile_sum, tile_zeros
 
 __all__ = ["Conv2D"]
 

@@ -19,8 +19,17 @@ import numpy as np
 from numba import njit, prange
 
 from hogpour.layers.base import Cell, Layer, Reads, Shape, uniform_fan_in
-from hogpour.layers.kernel import Threaded, own_code
-from hogpour.layers.tile import LANES, prefetch, tile_add, tile_outer, tile_scatter, tile_store, tile_sum, tile_zeros
+from hogpour.layers.kernels.threaded import Threaded, own_code
+from hogpour.layers.kernels.tile import (
+    LANES,
+    prefetch,
+    tile_add,
+    tile_outer,
+    tile_scatter,
+    tile_store,
+    tile_sum,
+    tile_zeros,
+)
 
 __all__ = ["Linear"]
 

@@ -18,9 +18,8 @@ from numba import njit, prange
 
 from hogpour.layers.base import Cell, Layer, Reads, Shape, Window, uniform_fan_in
 from hogpour.layers.conv2d import check_window, copy_into_frame, window_shape
-from hogpour.layers.kernel import Threaded, own_code
-from hogpour.layers.linear import sum_over_batch
-from hogpour.layers.tile import (
+from hogpour.layers.kernels.threaded import Threaded, own_code
+from hogpour.layers.kernels.tile import (
     LANES,
     tile_dots,
     tile_load,
@@ -30,6 +29,7 @@ from hogpour.layers.tile import (
     tile_sum,
     tile_zeros,
 )
+from hogpour.layers.linear import sum_over_batch
 
 __all__ = ["LocallyConnected2D"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from numba import prange
 
 from hogpour.layers.base import Cell, Shape
-from hogpour.layers.kernel import Threaded
+from hogpour.layers.kernels.threaded import Threaded
 from hogpour.layers.pooling import Pool
 
 __all__ = ["MaxPool2D"]

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hogpour import registry
-from hogpour.config import Job
-from hogpour.errors import ConfigError
+from hogpour.core import registry
+from hogpour.core.errors import ConfigError
+from hogpour.core.job import Job
+from hogpour.core.spec import Spec
 from hogpour.layers.base import Cell, Layer, Shape
 from hogpour.layers.flatten import Flatten
-from hogpour.spec import Spec
 
 __all__ = ["Network", "Sequential", "Workspace", "network_of"]
 

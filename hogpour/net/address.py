@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hogpour.errors import ConfigError
+from hogpour.core.errors import ConfigError
 
 __all__ = ["join", "split"]
 

@@ -18,7 +18,7 @@ import hmac
 from collections.abc import Callable
 from typing import Literal, NoReturn
 
-from hogpour.errors import LocalProtocolError, RemoteProtocolError, RequestFailed
+from hogpour.core.errors import LocalProtocolError, RemoteProtocolError, RequestFailed
 from hogpour.net.frame import HEADER_BYTES, VERSION, check_beginning, decode, encode, read_header
 from hogpour.net.wire import answers
 from hogpour.net.wire.base import Failed, Message

@@ -14,7 +14,7 @@ import struct
 
 import msgspec
 
-from hogpour.errors import LocalProtocolError, RemoteProtocolError
+from hogpour.core.errors import LocalProtocolError, RemoteProtocolError
 from hogpour.net.wire import kinds
 from hogpour.net.wire.base import Message
 

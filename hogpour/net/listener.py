@@ -12,7 +12,7 @@ import errno
 import os
 from collections.abc import Awaitable, Callable, Mapping
 
-from hogpour.errors import HogpourError, LocalProtocolError, RemoteProtocolError, RequestFailed, ResourceError
+from hogpour.core.errors import HogpourError, LocalProtocolError, RemoteProtocolError, RequestFailed, ResourceError
 from hogpour.net.address import join
 from hogpour.net.connection import NONCE_BYTES, Connection
 from hogpour.net.requests import Handler, Reply

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from hogpour.errors import LocalProtocolError, PeerLost, RequestFailed
+from hogpour.core.errors import LocalProtocolError, PeerLost, RequestFailed
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.wire.base import Failed, Message
 

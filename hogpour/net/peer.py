@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from hogpour.errors import HogpourError, PeerLost, ProtocolError, RemoteProtocolError, RequestFailed
+from hogpour.core.errors import HogpourError, PeerLost, ProtocolError, RemoteProtocolError, RequestFailed
 from hogpour.net.address import split
 from hogpour.net.connection import NONCE_BYTES, SKIP, Connection, Ended
 from hogpour.net.transport import Transport

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.errors import LocalProtocolError
+from hogpour.core.errors import LocalProtocolError
 
 __all__ = ["Staging"]
 

@@ -11,7 +11,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from hogpour.errors import ConfigError
+from hogpour.core.errors import ConfigError
 
 __all__ = ["check", "check_address", "is_loopback", "load", "make"]
 

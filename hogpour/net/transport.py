@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
-from hogpour.errors import HogpourError, RemoteProtocolError
+from hogpour.core.errors import HogpourError, RemoteProtocolError
 from hogpour.net.connection import Connection
 from hogpour.net.wire.base import Message
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from hogpour.cpu import available_memory
-from hogpour.errors import ResourceError
+from hogpour.core.errors import ResourceError
+from hogpour.core.host import available_memory
 from hogpour.shm.layout import Layout
 
 __all__ = ["Segment", "anonymous_file"]

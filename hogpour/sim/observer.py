@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from hogpour.cluster_state import ShardState, Totals
-from hogpour.model import Model
-from hogpour.shard import Shard
-from hogpour.sim.loop import Loop
-from hogpour.sim.material import Material
-from hogpour.sim.network import Network
+from hogpour.core.cluster_state import ShardState, Totals
+from hogpour.core.progress import Evaluation
+from hogpour.model.model import Model
+from hogpour.server.shard import Shard
 from hogpour.sim.report import Happening, NodeReport, Point, Report
-from hogpour.sim.station import Station
-from hogpour.stats import Evaluation
+from hogpour.sim.world.loop import Loop
+from hogpour.sim.world.network import Network
+from hogpour.sim.world.site import Station
+from hogpour.sim.world.workload import Material
 
 __all__ = ["Observer"]
 

@@ -20,11 +20,11 @@ from dataclasses import MISSING, dataclass, field, fields
 from math import inf
 from typing import Any, Literal, get_args, get_type_hints
 
-from hogpour.config import check_keys, read_tables, section
-from hogpour.errors import ConfigError
-from hogpour.node_id import MOST_MEMBERS
-from hogpour.registry import typed
-from hogpour.sim.compute import Compute
+from hogpour.core.errors import ConfigError
+from hogpour.core.job import check_keys, read_tables, section
+from hogpour.core.node_id import MOST_MEMBERS
+from hogpour.core.registry import typed
+from hogpour.sim.world.compute import Compute
 
 __all__ = ["Death", "Disk", "Join", "Link", "Partition", "Pause", "ReplicaDeath", "Scenario", "Slow", "SlowLink",
            "read_scenario", "scenario_from"]  # fmt: skip

@@ -10,24 +10,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from hogpour import snapshot
-from hogpour.config import Job
-from hogpour.errors import ConfigError, HogpourError, LayoutError
-from hogpour.portions import generator
-from hogpour.shard import Shard
-from hogpour.sim.actions import Action, actions
-from hogpour.sim.disk import Platter, SimulatedDisk
-from hogpour.sim.hollow import HollowNetwork, weigh
-from hogpour.sim.loop import BEGIN_S, Host, Loop, Stuck
-from hogpour.sim.machine import PORT, Life
-from hogpour.sim.material import Material, hollow_material, material_of
-from hogpour.sim.network import Conditions, Network
+from hogpour.core.errors import ConfigError, HogpourError, LayoutError
+from hogpour.core.job import Job
+from hogpour.core.progress import Notice
+from hogpour.core.spec import ALIGNMENT
+from hogpour.data.blocks import generator
+from hogpour.model import snapshot
+from hogpour.server.shard import Shard
 from hogpour.sim.observer import Observer
 from hogpour.sim.report import Happening, Point, Report
 from hogpour.sim.scenario import Scenario
-from hogpour.sim.station import Station
-from hogpour.spec import ALIGNMENT
-from hogpour.stats import Notice
+from hogpour.sim.world.actions import Action, actions
+from hogpour.sim.world.disk import Platter, SimulatedDisk
+from hogpour.sim.world.loop import BEGIN_S, Host, Loop, Stuck
+from hogpour.sim.world.model_only import HollowNetwork, weigh
+from hogpour.sim.world.network import Conditions, Network
+from hogpour.sim.world.node_life import PORT, Life
+from hogpour.sim.world.site import Station
+from hogpour.sim.world.workload import Material, hollow_material, material_of
 
 __all__ = ["Bug", "Simulation"]
 

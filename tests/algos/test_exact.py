@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogpour.algos.exact import WORDS, add_rounded, combine, exact_dot, exact_magnitude, largest, settle_sums, value_of
+from hogpour.algos.lbfgs.exact_sums import (
+    WORDS,
+    add_rounded,
+    combine,
+    exact_dot,
+    exact_magnitude,
+    largest,
+    settle_sums,
+    value_of,
+)
 from tests.batch_ruler import dot
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)

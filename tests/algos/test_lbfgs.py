@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hogpour.algos.commands import (
+from hogpour.algos.lbfgs.commands import (
     DIRECTION,
     GRADIENT,
     POINT,
@@ -28,8 +28,8 @@ from hogpour.algos.commands import (
     Pseudo,
     vector_names,
 )
-from hogpour.algos.lbfgs import History, Rules, minimise
-from hogpour.algos.line_search import backtrack, search
+from hogpour.algos.lbfgs.line_search import backtrack, search
+from hogpour.algos.lbfgs.minimise import History, Rules, minimise
 
 Function = Callable[[Any], tuple[float, Any]]
 

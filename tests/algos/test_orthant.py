@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hogpour.algos.orthant import align, keep_orthant, pseudo_gradient
+from hogpour.algos.lbfgs.orthant import align, keep_orthant, pseudo_gradient
 
 
 def floats(*values: float) -> np.ndarray:

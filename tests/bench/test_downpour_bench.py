@@ -21,7 +21,7 @@ from bench._ours.braked import Braked
 from bench._ours.gate import Gate
 from bench._ours.node import Watch
 from bench.downpour import ADAGRAD, ALONE, DDP, GRID, HOGWILD, OURS, Run
-from hogpour import registry
+from hogpour.core import registry
 
 
 def came(folder: Path, name: str, moment: float) -> None:

@@ -9,7 +9,7 @@ import pytest
 from bench import kernels
 from bench.__main__ import main
 from bench.harness import Spread
-from hogpour import registry
+from hogpour.core import registry
 
 
 def took(seconds):

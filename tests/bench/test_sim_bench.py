@@ -12,7 +12,7 @@ import hogpour as hp
 from bench import sim
 from bench.__main__ import main
 from bench.harness import Spread
-from hogpour.data import Data
+from hogpour.data.load import Data
 
 EVENTS = 2 * sim.READY
 

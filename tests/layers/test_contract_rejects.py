@@ -8,8 +8,8 @@ import broken_parts as broken
 import pytest
 from own_package.parts import Cubic, Scale
 
-from hogpour.contract import check_layer, check_loss
 from hogpour.layers.base import Layer, Loss
+from hogpour.testing.layers import check_layer, check_loss
 
 
 @pytest.mark.parametrize("layer", [broken.Square(), Scale(), Scale(0.5)])

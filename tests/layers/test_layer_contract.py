@@ -13,8 +13,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hogpour import registry
-from hogpour.contract import check_layer
+from hogpour.core import registry
 from hogpour.layers.avg_pool2d import AvgPool2D
 from hogpour.layers.base import Layer, Shape
 from hogpour.layers.conv2d import Conv2D
@@ -28,6 +27,7 @@ from hogpour.layers.max_pool2d import MaxPool2D
 from hogpour.layers.sequential import Sequential
 from hogpour.layers.sigmoid import Sigmoid
 from hogpour.layers.tanh import Tanh
+from hogpour.testing.layers import check_layer
 
 LAYERS = registry.available("layer")
 SHAPE = (3, 6, 5)

@@ -11,16 +11,16 @@ import pytest
 from hogpour.layers.avg_pool2d import AvgPool2D
 from hogpour.layers.base import Cell, Layer, Loss
 from hogpour.layers.conv2d import Conv2D
-from hogpour.layers.hinge import Hinge
 from hogpour.layers.l2_pool2d import L2Pool2D
 from hogpour.layers.linear import Linear
 from hogpour.layers.locally_connected2d import LocallyConnected2D
-from hogpour.layers.logistic import Logistic
+from hogpour.layers.losses.hinge import Hinge
+from hogpour.layers.losses.logistic import Logistic
+from hogpour.layers.losses.softmax_xent import SoftmaxXent
+from hogpour.layers.losses.squared_error import SquaredError
 from hogpour.layers.max_pool2d import MaxPool2D
 from hogpour.layers.relu import Relu
 from hogpour.layers.sigmoid import Sigmoid
-from hogpour.layers.softmax_xent import SoftmaxXent
-from hogpour.layers.squared_error import SquaredError
 from hogpour.layers.tanh import Tanh
 
 torch = pytest.importorskip("torch")

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogpour import registry
-from hogpour.contract import check_loss
+from hogpour.core import registry
 from hogpour.layers.base import Loss
-from hogpour.layers.hinge import Hinge
-from hogpour.layers.logistic import Logistic
-from hogpour.layers.softmax_xent import SoftmaxXent
-from hogpour.layers.squared_error import SquaredError
+from hogpour.layers.losses.hinge import Hinge
+from hogpour.layers.losses.logistic import Logistic
+from hogpour.layers.losses.softmax_xent import SoftmaxXent
+from hogpour.layers.losses.squared_error import SquaredError
+from hogpour.testing.layers import check_loss
 
 LOSSES = registry.available("loss")
 

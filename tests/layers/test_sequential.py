@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from own_package.parts import Scale
 
-from hogpour import registry
-from hogpour.errors import ConfigError
+from hogpour.core import registry
+from hogpour.core.errors import ConfigError
 from hogpour.layers.base import Layer, Shape
 from hogpour.layers.conv2d import Conv2D
 from hogpour.layers.dropout import Dropout
@@ -15,10 +15,10 @@ from hogpour.layers.flatten import Flatten
 from hogpour.layers.linear import Linear
 from hogpour.layers.local_contrast_norm import LocalContrastNorm
 from hogpour.layers.locally_connected2d import LocallyConnected2D
+from hogpour.layers.losses.softmax_xent import SoftmaxXent
 from hogpour.layers.max_pool2d import MaxPool2D
 from hogpour.layers.relu import Relu
 from hogpour.layers.sequential import Network, Sequential, Workspace
-from hogpour.layers.softmax_xent import SoftmaxXent
 from hogpour.layers.tanh import Tanh
 
 

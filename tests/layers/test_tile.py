@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from hogpour.layers.tile import (
+from hogpour.layers.kernels.tile import (
     LANES,
     tile_add,
     tile_dots,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hogpour.errors import ConfigError
+from hogpour.core.errors import ConfigError
 from hogpour.net import address
 
 

@@ -7,7 +7,7 @@ import struct
 import pytest
 from linked import TOKEN, End, linked
 
-from hogpour.errors import LocalProtocolError, RemoteProtocolError, RequestFailed
+from hogpour.core.errors import LocalProtocolError, RemoteProtocolError, RequestFailed
 from hogpour.net import frame
 from hogpour.net.connection import SCRATCH_BYTES, SKIP, Connection
 from hogpour.net.wire import answers, kinds

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from linked import End, linked
 
-from hogpour.errors import RemoteProtocolError, RequestFailed
+from hogpour.core.errors import RemoteProtocolError, RequestFailed
 from hogpour.net import frame
 from hogpour.net.wire import answers
 from hogpour.net.wire.base import Failed, Message

@@ -13,7 +13,7 @@ from ends import TOKEN, Run, listening, octets, talking, until
 from linked import NONCES
 from strangers import Stranger
 
-from hogpour.errors import RemoteProtocolError, RequestFailed, ResourceError
+from hogpour.core.errors import RemoteProtocolError, RequestFailed, ResourceError
 from hogpour.net import frame
 from hogpour.net.listener import IN_FLIGHT, Listener
 from hogpour.net.peer import Peer

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ends import octets
 
-from hogpour.errors import LocalProtocolError, PeerLost, RequestFailed
+from hogpour.core.errors import LocalProtocolError, PeerLost, RequestFailed
 from hogpour.net.local import Local
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.wire.base import Failed, Message

@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from hogpour.net.membership import Membership
-from hogpour.node_id import MOST_MEMBERS, first_node, spoken
+from hogpour.cluster.membership import Membership
+from hogpour.core.node_id import MOST_MEMBERS, first_node, spoken
 
 
 def nodes(members: object) -> list[int]:

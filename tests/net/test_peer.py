@@ -9,7 +9,7 @@ import pytest
 from ends import TOKEN, Run, listening, octets, talking, until
 from linked import End
 
-from hogpour.errors import PeerLost, RemoteProtocolError
+from hogpour.core.errors import PeerLost, RemoteProtocolError
 from hogpour.net.address import split
 from hogpour.net.frame import encode
 from hogpour.net.listener import Listener

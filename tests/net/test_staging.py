@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hogpour.errors import LocalProtocolError
+from hogpour.core.errors import LocalProtocolError
 from hogpour.net.staging import Staging
 
 KB = 1024

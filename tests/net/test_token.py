@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hogpour.errors import ConfigError
+from hogpour.core.errors import ConfigError
 from hogpour.net import token
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hogpour.errors import ResourceError
+from hogpour.core.errors import ResourceError
 from hogpour.shm.layout import LINE_BYTES, Layout
 from hogpour.shm.segment import Segment, anonymous_file
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hogpour.sim.compute import Compute
+from hogpour.sim.world.compute import Compute
 
 N = 100_000
 

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 
 import hogpour as hp
-from hogpour import snapshot as snapshot_file
-from hogpour.config import DataConfig
-from hogpour.data import Encoding, Scaling
-from hogpour.disk import Disk, RealDisk
-from hogpour.errors import LayoutError, ResourceError
+from hogpour.core.errors import LayoutError, ResourceError
+from hogpour.core.job import DataConfig
+from hogpour.core.shard_map import cut
+from hogpour.data.load import Encoding, Scaling
 from hogpour.layers.sequential import network_of
-from hogpour.shards import cut
-from hogpour.sim.disk import Platter, SimulatedDisk
-from hogpour.snapshot import Meta, Writer, read
-from hogpour.training_state import TrainingState
+from hogpour.model import snapshot as snapshot_file
+from hogpour.model.disk import Disk, RealDisk
+from hogpour.model.snapshot import Meta, Writer, read
+from hogpour.model.training_state import TrainingState
+from hogpour.sim.world.disk import Platter, SimulatedDisk
 
 A, B, FOLDER = Path("a"), Path("b"), Path("f")
 

@@ -20,15 +20,15 @@ import numpy.typing as npt
 import pytest
 
 import hogpour as hp
-from hogpour.held import Step
-from hogpour.portions import Blocks, example_order
-from hogpour.shard import Shard
-from hogpour.shards import cut
-from hogpour.sim.loop import BEGIN_S, Stuck
-from hogpour.sim.material import Material, material_of
+from hogpour.core.shard_map import cut
+from hogpour.data.blocks import Blocks, example_order
+from hogpour.server.gated_step import Step
+from hogpour.server.shard import Shard
+from hogpour.sim.checks.witness import Witness
 from hogpour.sim.scenario import Death, Disk, Link, Scenario, Slow
 from hogpour.sim.simulation import Simulation
-from hogpour.sim.witness import Witness
+from hogpour.sim.world.loop import BEGIN_S, Stuck
+from hogpour.sim.world.workload import Material, material_of
 
 Floats = npt.NDArray[np.float32]
 NODES, TICKETS = 4, 2

@@ -26,13 +26,13 @@ import pytest
 from scipy import stats
 
 import hogpour as hp
-from hogpour.cluster_state import STALENESS_COUNTS
+from hogpour.core.cluster_state import STALENESS_COUNTS
 from hogpour.net.wire.fetch import Fetch
 from hogpour.net.wire.push import Push
-from hogpour.server import Server
-from hogpour.sim.loop import BEGIN_S, Loop, Stuck
+from hogpour.server.server import Server
 from hogpour.sim.scenario import Disk, Link, Scenario
 from hogpour.sim.simulation import Simulation
+from hogpour.sim.world.loop import BEGIN_S, Loop, Stuck
 
 NODES = (16, 30)
 MEAN_S = 0.1

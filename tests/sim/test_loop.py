@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hogpour.sim import loop as loop_file
-from hogpour.sim.loop import BEGIN_S, Loop, Stuck
+from hogpour.sim.world import loop as loop_file
+from hogpour.sim.world.loop import BEGIN_S, Loop, Stuck
 
 
 def loop_of(seed: int = 0, **settings: Any) -> Loop:

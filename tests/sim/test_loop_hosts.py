@@ -10,8 +10,8 @@ from functools import partial
 import pytest
 from test_loop import go, loop_of, noted
 
-from hogpour.sim.loop import BEGIN_S, Host, Loop
-from hogpour.sim.trace import Trace
+from hogpour.sim.world.loop import BEGIN_S, Host, Loop
+from hogpour.sim.world.trace import Trace
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import hogpour as hp
-from hogpour.replica import Replica
-from hogpour.sim.material import material_of
+from hogpour.machine.replica import Replica
+from hogpour.sim.world.workload import material_of
 
 
 def test_every_size_of_batch_is_rehearsed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hogpour.errors import PeerLost
+from hogpour.core.errors import PeerLost
 from hogpour.net.listener import Listener
 from hogpour.net.peer import Peer
 from hogpour.net.requests import Reply
 from hogpour.net.staging import Staging
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.dump import Dump, Dumped
-from hogpour.sim.loop import BEGIN_S, Host, Loop
-from hogpour.sim.network import Conditions, Network, Server
+from hogpour.sim.world.loop import BEGIN_S, Host, Loop
+from hogpour.sim.world.network import Conditions, Network, Server
 
 FAR = Conditions(delay_s=0.1, bandwidth=0)
 TOKEN = b"of tests, and of nobody else"

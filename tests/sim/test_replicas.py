@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hogpour.outlet import Moment
-from hogpour.sim.loop import BEGIN_S, Host, Loop, Stuck
-from hogpour.sim.replicas import Bell, Replicas
+from hogpour.machine.replica_link import Moment
+from hogpour.sim.world.loop import BEGIN_S, Host, Loop, Stuck
+from hogpour.sim.world.replicas import Bell, Replicas
 
 COMPUTED, WAITING = Moment.COMPUTED, Moment.WAITING
 
@@ -183,7 +183,7 @@ def test_a_ring_while_a_bell_is_answered_is_heard(loop: Loop) -> None:
 
 def test_a_bell_that_is_not_answered_goes_on(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is there as long as it rings, like a descriptor that can be read; it was heard once."""
-    monkeypatch.setattr("hogpour.sim.loop._AT_ONE_TIME", 1000)
+    monkeypatch.setattr("hogpour.sim.world.loop._AT_ONE_TIME", 1000)
     bell = Bell(loop)
     deaf = Listener(bell, answers=False)
     loop.add_reader(bell.listen_fd, deaf)

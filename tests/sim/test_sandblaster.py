@@ -12,17 +12,17 @@ import numpy.typing as npt
 import pytest
 
 import hogpour as hp
-from hogpour.algos.base import Choices
-from hogpour.algos.commands import Iteration
-from hogpour.algos.sandblaster import penalty, rules
-from hogpour.errors import ConfigError
-from hogpour.founding import Founding
-from hogpour.shards import cut
-from hogpour.sim.material import material_of
+from hogpour.algos.lbfgs.commands import Iteration
+from hogpour.algos.schemes.base import Choices
+from hogpour.algos.schemes.sandblaster import penalty, rules
+from hogpour.core.errors import ConfigError
+from hogpour.core.shard_map import cut
+from hogpour.node.first_node import Founding
+from hogpour.sim.checks.witness import Witness
 from hogpour.sim.report import Report
 from hogpour.sim.scenario import Death, Join, Link, ReplicaDeath, Scenario, Slow
 from hogpour.sim.simulation import Simulation
-from hogpour.sim.witness import Witness
+from hogpour.sim.world.workload import material_of
 from tests.batch_ruler import minimise
 
 Floats = npt.NDArray[np.float32]

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from hogpour.errors import ConfigError
-from hogpour.sim.actions import Action, actions
-from hogpour.sim.compute import Compute
+from hogpour.core.errors import ConfigError
 from hogpour.sim.scenario import (
     Death,
     Disk,
@@ -26,6 +24,8 @@ from hogpour.sim.scenario import (
     read_scenario,
     scenario_from,
 )
+from hogpour.sim.world.actions import Action, actions
+from hogpour.sim.world.compute import Compute
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "spot.toml"
 

@@ -14,14 +14,14 @@ import pytest
 import ruler
 
 import hogpour as hp
-from hogpour import registry
-from hogpour.link import Link as NodeLink
-from hogpour.node_id import spoken
-from hogpour.shard import Shard
-from hogpour.sim.material import Material, material_of
+from hogpour.client.client import Link as NodeLink
+from hogpour.core import registry
+from hogpour.core.node_id import spoken
+from hogpour.server.shard import Shard
+from hogpour.sim.checks.witness import Witness
 from hogpour.sim.scenario import Death, Link, Partition, Pause, ReplicaDeath, Scenario, Slow
 from hogpour.sim.simulation import Simulation
-from hogpour.sim.witness import Witness
+from hogpour.sim.world.workload import Material, material_of
 
 SERIAL: dict[str, dict[str, Any]] = {
     "local": {"optimiser": hp.Sgd(1.0)},

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hogpour.cli import main
+from hogpour.cli.main import main
 
 SCENARIO = """
 nodes = 3
@@ -117,7 +117,7 @@ def test_sweep_says_that_all_is_well(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_sweep_prints_the_command_that_replays_a_seed(capsys: pytest.CaptureFixture[str]) -> None:
-    from hogpour.sim.ablations import ABLATIONS
+    from hogpour.sim.checks.ablations import ABLATIONS
 
     seed = ABLATIONS["window"].seed
     assert main(["sweep", "--seeds", str(seed), "--without", "window"]) == 1

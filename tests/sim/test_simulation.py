@@ -12,14 +12,14 @@ import pytest
 import ruler
 
 import hogpour as hp
-from hogpour.data import Data
-from hogpour.errors import ConfigError
+from hogpour.core.errors import ConfigError
+from hogpour.data.load import Data
 from hogpour.layers.relu import Relu
-from hogpour.sim.material import Material, material_of
+from hogpour.sim.checks.witness import Witness
 from hogpour.sim.scenario import Death, Disk, Join, Link, Partition, Pause, ReplicaDeath, Scenario, Slow
 from hogpour.sim.simulation import Simulation
-from hogpour.sim.walls import LeftSimulation
-from hogpour.sim.witness import Witness
+from hogpour.sim.world.sandbox import LeftSimulation
+from hogpour.sim.world.workload import Material, material_of
 
 
 @cache

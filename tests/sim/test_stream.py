@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from test_network import RESET, End, Wired
 
-from hogpour.sim.network import Conditions
+from hogpour.sim.world.network import Conditions
 
 TEXT = bytes(range(256)) * 12  # 3,072 bytes
 

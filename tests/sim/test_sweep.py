@@ -9,16 +9,16 @@ import pytest
 
 from hogpour.algos.optim.nesterov import Nesterov
 from hogpour.algos.optim.sgd import Sgd
-from hogpour.algos.sandblaster import Sandblaster
-from hogpour.config import Job
-from hogpour.sim import material as sim_material
-from hogpour.sim import sweep
-from hogpour.sim.ablations import ABLATIONS
-from hogpour.sim.batch_sweep import Serial, serial_of
-from hogpour.sim.loop import Stuck
-from hogpour.sim.material import Material
+from hogpour.algos.schemes.sandblaster import Sandblaster
+from hogpour.core.job import Job
+from hogpour.sim.checks import sweep
+from hogpour.sim.checks.ablations import ABLATIONS
+from hogpour.sim.checks.sandblaster_sweep import Serial, serial_of
+from hogpour.sim.checks.sweep import run_seed, scenario_of
 from hogpour.sim.simulation import Simulation
-from hogpour.sim.sweep import run_seed, scenario_of
+from hogpour.sim.world import workload as sim_material
+from hogpour.sim.world.loop import Stuck
+from hogpour.sim.world.workload import Material
 from tests.batch_ruler import minimise
 
 SEEDS, AT_ONCE = 200, 20

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from test_loop import loop_of
 
-from hogpour.sim import walls
-from hogpour.sim.loop import Loop
-from hogpour.sim.walls import LeftSimulation, sealed
+from hogpour.sim.world import sandbox as walls
+from hogpour.sim.world.loop import Loop
+from hogpour.sim.world.sandbox import LeftSimulation, sealed
 
 MADE_UP = {
     "add_reader", "call_at", "call_exception_handler", "call_later", "call_soon", "call_soon_threadsafe", "close",

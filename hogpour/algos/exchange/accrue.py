@@ -31,7 +31,7 @@ from numba import njit
 
 from hogpour.algos.exchange.base import Exchange, ReplicaView
 from hogpour.algos.optim.sgd import Sgd
-from hogpour.layers.tile import LANES, lanes_nonzero, lanes_subtract
+from hogpour.layers.kernels.tile import LANES, lanes_nonzero, lanes_subtract
 
 __all__ = ["Accrue"]
 

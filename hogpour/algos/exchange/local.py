@@ -30,7 +30,7 @@ from hogpour.algos.exchange.accrue import accrue_take
 from hogpour.algos.exchange.base import Exchange, ReplicaView
 from hogpour.algos.optim.base import Optimiser
 from hogpour.algos.optim.sgd import Sgd
-from hogpour.layers.tile import LANES, lanes_nonzero, lanes_subtract
+from hogpour.layers.kernels.tile import LANES, lanes_nonzero, lanes_subtract
 
 __all__ = ["Local"]
 

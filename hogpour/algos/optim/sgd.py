@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numba import njit
 
 from hogpour.algos.optim.base import Optimiser, check_range
-from hogpour.layers.tile import LANES, lanes_nonzero, lanes_subtract
+from hogpour.layers.kernels.tile import LANES, lanes_nonzero, lanes_subtract
 
 __all__ = ["Sgd"]
 

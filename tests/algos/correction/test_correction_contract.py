@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import hogpour as hp
-from hogpour import registry
 from hogpour.algos.correction.base import Correction, Late
+from hogpour.core import registry
 
 CORRECTIONS = registry.available("correction")
 OPTIMISERS = registry.available("optimiser")

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import hogpour as hp
-from hogpour import registry
-from hogpour.algos.base import Choices
 from hogpour.algos.gate.barrier import Barrier
 from hogpour.algos.gate.base import Gate, gate_add, gate_begin, gate_end
 from hogpour.algos.gate.open import Open
 from hogpour.algos.gate.quorum import Quorum
 from hogpour.algos.gate.slack import Slack
+from hogpour.algos.schemes.base import Choices
+from hogpour.core import registry
 
 GATES = registry.available("gate")
 PRESENT = range(0, 101)

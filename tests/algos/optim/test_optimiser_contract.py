@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hogpour import registry
-from hogpour.errors import ConfigError
+from hogpour.core import registry
+from hogpour.core.errors import ConfigError
 
 OPTIMISERS = registry.available("optimiser")
 every_optimiser = pytest.mark.parametrize("cls", OPTIMISERS.values(), ids=OPTIMISERS.keys())

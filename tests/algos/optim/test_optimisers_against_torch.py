@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hogpour import registry
+from hogpour.core import registry
 
 torch: Any = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hogpour import registry
+from hogpour.core import registry
 
 SCHEDULES = registry.available("schedule")
 NEEDED = {"step": {"every": 3}}

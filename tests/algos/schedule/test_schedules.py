@@ -6,14 +6,14 @@ import pickle
 
 import pytest
 
-from hogpour import registry
 from hogpour.algos.schedule.back_off import BackOff
 from hogpour.algos.schedule.constant import Constant
 from hogpour.algos.schedule.cosine import Cosine
 from hogpour.algos.schedule.inverse_time import InverseTime
 from hogpour.algos.schedule.step import Step
 from hogpour.algos.schedule.warm_up import WarmUp
-from hogpour.errors import ConfigError
+from hogpour.core import registry
+from hogpour.core.errors import ConfigError
 
 
 def scales(schedule, *epochs):

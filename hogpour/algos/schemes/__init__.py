@@ -1,0 +1,1 @@
+"""Named schemes: one combination of choices a file."""

@@ -1,0 +1,32 @@
+"""Stale Synchronous Parallel: asynchronous, but nobody gets more than s clocks ahead of the slowest.
+
+Ho et al., "More Effective Distributed ML via a Stale Synchronous Parallel Parameter Server", 2013. ``gate/slack.py``
+has the rule. A clock is ``clock_steps`` minibatches, whose accrued gradient is pushed at its end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hogpour.algos.exchange.accrue import Accrue
+from hogpour.algos.gate.slack import Slack
+from hogpour.algos.schemes.base import Choices, Scheme
+
+__all__ = ["Ssp"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ssp(Scheme):
+    """s = 0 is bulk-synchronous; without end it is Downpour."""
+
+    paper: ClassVar[str] = "Ho et al. 2013"
+    summary: ClassVar[str] = "asynchronous within bounds: the fastest waits where it is s clocks ahead of the slowest"
+
+    s: int = 3
+    """Clocks, 0 or more."""
+    clock_steps: int = 1
+    """Minibatches of a clock, at least 1; a replica reads its own writes meanwhile."""
+
+    def choices(self) -> Choices:
+        return Choices(Accrue(self.clock_steps, self.clock_steps), gate=Slack(self.s))

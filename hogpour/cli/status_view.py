@@ -1,0 +1,218 @@
+"""A cluster at one moment, and how it is drawn for a terminal that is 100 characters wide. Pure: asks nobody.
+
+From the top: the run, a table of members, one of shards, and how stale the pushes were. Numbers are never cut: where
+there is no room, names are folded, and shards beyond the rows that there is room for are counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from hogpour.core.cluster_state import STALENESS_COUNTS, ClusterState, ShardState
+from hogpour.core.shard_map import listed
+
+__all__ = ["Silent", "View", "drawn", "printable", "quantile"]
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """A node that serves shards and did not say how they are."""
+
+    node: int
+    address: str
+    """Where it was asked; empty: it is no member any more."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A cluster at one moment."""
+
+    cluster: ClusterState
+    shards: tuple[ShardState | None, ...]
+    """By number; None: nobody said."""
+    silent: tuple[Silent, ...]
+    """By node."""
+
+    @property
+    def staleness(self) -> list[int]:
+        """Pushes by staleness, over all shards; see ``ShardState.staleness``."""
+        counts = [0] * STALENESS_COUNTS
+        for shard in self.shards:
+            if shard is not None:
+                for k, count in enumerate(shard.staleness[:STALENESS_COUNTS]):
+                    counts[k] += count
+        return counts
+
+    @property
+    def mean_staleness(self) -> float:
+        """Of these pushes; 0 before the first one."""
+        known = [shard for shard in self.shards if shard is not None]
+        pushes = sum(shard.pushes for shard in known)
+        return sum(shard.pushes * shard.mean_staleness for shard in known) / pushes if pushes else 0.0
+
+    def shards_of(self, node: int) -> list[int]:
+        """Return the numbers of the shards that a node serves."""
+        return [shard for shard, owner in enumerate(self.cluster.owners) if owner == node]
+
+
+def drawn(address: str, view: View, most: int) -> RenderableType:
+    """Return what is printed of a view.
+
+    Args:
+        address: where the first node was asked.
+        most: rows of shards.
+    """
+    shards, unsaid = _shard_table(view, most)
+    parts: list[RenderableType] = [*_run_lines(address, view.cluster), "", _member_table(view.cluster), "", shards]
+    if unsaid:
+        parts.append(Text(f"… and {unsaid:,} more", "dim"))
+    for silent in view.silent:
+        where = f"node {silent.node} ({silent.address})" if silent.address else f"node {silent.node}"
+        numbers = listed(view.shards_of(silent.node))
+        parts.append(Text(printable(f"{where} serves {numbers} and does not answer: {silent.reason}"), "yellow"))
+    return Group(*parts, "", *_staleness_lines(view))
+
+
+def _run_lines(address: str, cluster: ClusterState) -> list[Text]:
+    words = {
+        "run": "warm start, one replica computes" if cluster.warming else "running",
+        "finish": "every example is used, the run ends",
+        "stop": f"stopping: {cluster.reason}",
+        "fail": f"failed: {cluster.reason}",
+    }[cluster.command]
+    portions = cluster.tickets_done + cluster.tickets_leased + cluster.tickets_free
+    share = f"{int(1000 * cluster.tickets_done / portions) / 10:.1f}%" if portions else "0.0%"  # 100 when it is all
+    facts = [
+        f"{cluster.examples_done:,} examples done",
+        f"{cluster.examples_repeated:,} repeated",
+        f"{cluster.rate:,.0f} examples/s",
+    ]
+    if cluster.loss is not None:
+        facts.append(f"mean loss {cluster.loss:.4f}")
+    style = {"run": "bold", "finish": "bold", "stop": "bold yellow", "fail": "bold red"}[cluster.command]
+    numbers = f"{share} of {portions:,} portions, {', '.join(facts)}"
+    costs = []
+    if cluster.mean_wait_s or cluster.dropped:
+        wait_ms = 1e3 * (cluster.mean_wait_s or 0.0)
+        costs.append(f"a push waits {wait_ms:.1f} ms at the gate, {cluster.dropped:,} came too late")
+    if cluster.bytes_per_example:
+        costs.append(f"{cluster.bytes_per_example:,.0f} bytes/example")
+    return [Text(printable(f"{address}: {words}"), style), Text(numbers), *([Text(", ".join(costs))] if costs else [])]
+
+
+def _member_table(cluster: ClusterState) -> Table:
+    table = _table("node", "name", "address", "phase", "replicas", "shards", "examples", "rate/s", "silent", "portions")
+    for member in cluster.members:
+        table.add_row(
+            str(member.node),
+            Text(printable(member.name) or "-"),
+            Text(printable(member.address) or "-"),
+            Text(member.phase, "" if member.phase == "ready" else "yellow"),
+            str(member.replicas),
+            str(member.shards),
+            f"{member.examples:,}",
+            f"{member.rate:,.0f}",
+            f"{member.silent_s:.1f} s",
+            str(member.tickets),
+        )
+    return table
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Neighbouring shards of one owner that are all alike."""
+
+    first: int
+    last: int
+    node: int
+    state: ShardState | None
+
+    def alike(self, other: _Row) -> bool:
+        return self.node == other.node and _nameless(self.state) == _nameless(other.state)
+
+
+def _nameless(state: ShardState | None) -> ShardState | None:
+    return state and replace(state, shard=0, start=0, stop=0)
+
+
+def _shard_table(view: View, most: int) -> tuple[Table, int]:
+    """Return the table, and how many shards there was no room for."""
+    cluster = view.cluster
+    rows = [_Row(k, k, node, state) for k, (node, state) in enumerate(zip(cluster.owners, view.shards, strict=True))]
+    if len(rows) > most:
+        merged: list[_Row] = []
+        for row in rows:
+            if merged and merged[-1].alike(row):
+                merged[-1] = replace(merged[-1], last=row.last)
+            else:
+                merged.append(row)
+        rows = merged
+    columns = ("clock", "pushes", "repeated", "amended", "dropped", "mean staleness", "p90", "max")
+    table = _table("shard", "node", "elements", *columns)
+    for row in rows[:most]:
+        name = str(row.first) if row.first == row.last else f"{row.first} to {row.last}"
+        elements = cluster.bounds[row.last + 1] - cluster.bounds[row.first]
+        cells = ["-"] * len(columns)
+        if (state := row.state) is not None:
+            cells = [f"{count:,}" for count in _counts(state)]
+            cells.append(f"{state.mean_staleness:.2f}")
+            cells += [_late(quantile(state.staleness, 0.9)), _late(quantile(state.staleness, 1.0))]
+        table.add_row(name, str(row.node), f"{elements:,}", *cells)
+    return table, sum(row.last - row.first + 1 for row in rows[most:])
+
+
+def _counts(state: ShardState) -> tuple[int, ...]:
+    return state.clock, state.pushes, state.repeated, state.amended, state.dropped
+
+
+def _staleness_lines(view: View) -> list[Text]:
+    """Return the quantiles, and a bar for each staleness from 0 to the largest."""
+    counts = view.staleness
+    largest = quantile(counts, 1.0)
+    if largest is None:
+        return [Text("no push yet", "dim")]
+    numbers = (f"mean {view.mean_staleness:.2f}", f"p50 {_late(quantile(counts, 0.5))}",
+               f"p90 {_late(quantile(counts, 0.9))}", f"max {_late(largest)}")  # fmt: skip
+    title = f"staleness of {sum(counts):,} pushes to all shards: {', '.join(numbers)}"
+    highest = max(counts)
+    # Rounded up: a single push among millions is seen.
+    bars = "".join(_BARS[-(-len(_BARS) * n // highest) - 1] if n else " " for n in counts[: largest + 1])
+    return [Text(title), Text.assemble("0 ", (bars, "cyan"), f" {_late(largest)}")]
+
+
+def quantile(counts: Iterable[int], share: float) -> int | None:
+    """Return the smallest staleness that at least this share of the pushes do not exceed; None without any."""
+    sums = list(accumulate(counts))
+    if not sums or not sums[-1]:
+        return None
+    return next(k for k, upto in enumerate(sums) if upto and upto >= share * sums[-1])
+
+
+def _late(staleness: int | None) -> str:
+    if staleness is None:
+        return "-"
+    return f"{staleness}+" if staleness >= STALENESS_COUNTS - 1 else str(staleness)
+
+
+def _table(*columns: str) -> Table:
+    """Return a table without lines. Where it is too wide, names and addresses are folded; numbers stay whole."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for name in columns:
+        folds = name in ("name", "address")
+        number = not folds and name != "phase"
+        table.add_column(name, justify="right" if number else "left", no_wrap=not folds, overflow="fold")
+    return table
+
+
+def printable(text: str) -> str:
+    """Return what others say of themselves without what would move a terminal's cursor."""
+    return "".join(c if c.isprintable() else "�" for c in text)

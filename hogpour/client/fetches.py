@@ -1,0 +1,160 @@
+"""Fetches of a link: shards of whoever serves them, into the live vector of a node.
+
+A fetch lands in staging and is taken in by the exchange from there; shards of this node's own are taken directly from
+what its server hands out, and let go then. One that moves meanwhile is fetched from where it went.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.client.routes import Routes
+from hogpour.core.errors import PeerLost, RequestFailed
+from hogpour.net.requests import Handler, Reply, Requests
+from hogpour.net.staging import Staging
+from hogpour.net.wire.base import Message
+from hogpour.net.wire.fetch import Fetch, Fetched
+
+__all__ = ["Fetches", "Floats", "Take"]
+
+Floats = npt.NDArray[np.float32]
+Take = Callable[[Floats, Floats], None]
+"""What takes in a shard: its range of the live vector, and what has landed."""
+
+_INLINE_ELEMENTS = 1 << 18
+"""A copy of so many elements takes 0.1 ms and is made on the event loop; a longer one on a thread."""
+
+
+class Fetches:
+    """The fetches of one node.
+
+    Args:
+        params: the live vector.
+        routes: where shards are.
+        own: what answers requests for the shards that this node serves itself.
+        staging: where fetches land.
+        on_params: takes in what is fetched, unless a fetch names something else.
+        patience_s: how long a shard may not answer before the run fails.
+
+    Attributes:
+        clocks: of the newest fetch of each shard.
+        bytes: that came from other nodes.
+    """
+
+    def __init__(
+        self,
+        params: Floats,
+        routes: Routes,
+        own: Mapping[type[Message], Handler],
+        staging: Staging,
+        on_params: Take,
+        patience_s: float,
+    ) -> None:
+        self._params, self._routes, self._own, self._staging = params, routes, own, staging
+        self._on_params, self._patience_s = on_params, patience_s
+        self.clocks, self.bytes = [0] * routes.map.n_shards, 0
+
+    def at_once(self, shard: int, node: int) -> Awaitable[Reply] | bool:
+        """Bring a shard into the live vector if this node serves it and can now.
+
+        Returns:
+            Whether it is there; or what this node's own server has promised, for ``fetch``.
+        """
+        part = self._routes.map.range(shard)
+        if not self._routes.leads_home(shard) or part.stop - part.start > _INLINE_ELEMENTS:
+            return False
+        with suppress(RequestFailed):  # it is refused in ``fetch`` once more
+            reply = self._own[Fetch](Fetch(shard, node), None)
+            if not isinstance(reply, Reply):
+                return reply
+            assert isinstance(reply.message, Fetched)
+            self._on_params(self._params[part], np.frombuffer(reply.payload[0], np.float32))
+            self.clocks[shard] = reply.message.clock
+            if reply.sent is not None:
+                reply.sent()
+            return True
+        return False
+
+    async def fetch(
+        self, shard: int, node: int, reply: Awaitable[Reply] | None = None, take: Take | None = None
+    ) -> None:
+        """Fetch from whoever serves the shard, wherever it moves meanwhile.
+
+        Args:
+            reply: what this node's own server has promised.
+            take: called once with the shard's range of the live vector and what has landed; None: ``on_params``.
+        """
+        take = take or self._on_params
+        message, target = Fetch(shard, node), self._params[self._routes.map.range(shard)]
+        while True:
+            known = self._routes.map
+            try:
+                if reply is not None or self._routes.leads_home(shard):
+                    answer = await self._fetch_own(reply or self._own[Fetch](message, None), target, take)
+                else:
+                    async with self._routes.lane(known.addresses[shard]):
+                        requests = self._routes.reach(known.addresses[shard])
+                        answer = await self._fetch_other(message, target, requests, take)
+                break
+            except RequestFailed as error:
+                if error.code != "moved":
+                    raise
+            except PeerLost:
+                if not self._routes.moved(shard, known):
+                    raise
+            reply = None
+            await self._routes.learn(known)
+        assert isinstance(answer, Fetched)
+        self.clocks[shard] = answer.clock
+
+    async def _fetch_own(self, given: Reply | Awaitable[Reply], target: Floats, take: Take) -> Message:
+        reply = given if isinstance(given, Reply) else await given  # no deadline: this process works on it
+        try:
+            await self._take(target, reply.payload[0], take)
+        finally:
+            if reply.sent is not None:
+                reply.sent()
+        return reply.message
+
+    async def _fetch_other(self, message: Fetch, target: Floats, requests: Requests, take: Take) -> Message:
+        place = await self._stage(target.nbytes)
+        try:
+            answer = await requests.request(message, into=place, deadline_s=self._patience_s)
+            self.bytes += place.nbytes
+            await self._take(target, place, take)
+        finally:
+            self._staging.give(place)
+        return answer
+
+    async def _take(self, target: Floats, fetched: memoryview, take: Take) -> None:
+        source = np.frombuffer(fetched, np.float32)
+        if target.size <= _INLINE_ELEMENTS:
+            take(target, source)
+        else:
+            copying = asyncio.get_running_loop().run_in_executor(None, take, target, source)
+            try:
+                await asyncio.shield(copying)  # no deadline: it is this process that works on it
+            finally:
+                if not copying.done():  # cancelled, but the thread reads on what the caller is about to give back
+                    await asyncio.wait([copying])
+
+    async def _stage(self, n_bytes: int) -> memoryview:
+        granted: asyncio.Future[memoryview] = asyncio.get_running_loop().create_future()
+        later: Any = granted.set_result
+        if (place := self._staging.take(n_bytes, later)) is not None:
+            return place
+        try:
+            # No deadline: another fetch of this node holds the memory, and has one. Shielded: whoever gives memory back
+            # may hand it to a fetch that is cancelled and has not heard of it.
+            return await asyncio.shield(granted)
+        except asyncio.CancelledError:
+            self._staging.forget(later)
+            if granted.done():
+                self._staging.give(granted.result())
+            raise

@@ -1,0 +1,1 @@
+"""The coordinator and what it decides: members, leases, the gate, placement, evaluations."""

@@ -1,0 +1,387 @@
+"""The coordinator's part in batch methods: drives iterations, one evaluation of the whole batch after the other.
+
+It holds no vectors. What the state machine (``algos/lbfgs.py``) says is done on the shards, by programs that servers
+carry out; what an evaluation needs is computed by members that lease its blocks (``batch``). Of every block come back a
+loss, here, and a gradient, on the shards. So what passes here does not grow with the number of parameters.
+
+An evaluation in the order of its messages:
+
+    coordinator → servers    Operate: the trial point; sums are empty from here on
+    member ← coordinator     Leased: blocks; the first of an evaluation has the member fetch the trial point, once
+    member → every shard     Sum: the gradient of a block
+    member → coordinator     Lease: the block is done, every shard has it; its loss
+    coordinator → servers    Operate, when all are done: the gradient, and inner products with it
+
+A member that dies before the fourth has its blocks done again; shards that had them do not add them twice. Shards move
+between two iterations only (``still``), since their sums would stay behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+
+from hogpour.algos.lbfgs.commands import (
+    POINT,
+    TRIAL,
+    TRIAL_GRADIENT,
+    Align,
+    Combine,
+    Dot,
+    Evaluate,
+    Evaluated,
+    Iteration,
+    Largest,
+    Magnitude,
+    Operation,
+    Orthant,
+    Penalty,
+    Pseudo,
+    Start,
+)
+from hogpour.algos.lbfgs.exact_sums import value_of
+from hogpour.algos.lbfgs.minimise import Rules, minimise
+from hogpour.cluster.evaluation_ledger import Batch
+from hogpour.core.errors import PeerLost, RequestFailed
+from hogpour.core.shard_map import ShardMap
+from hogpour.data.blocks import Blocks
+from hogpour.net.requests import Requests
+from hogpour.net.wire.operate import (
+    ALIGN,
+    COMBINE,
+    DOT,
+    LARGEST,
+    MAGNITUDE,
+    OPEN,
+    ORTHANT,
+    PSEUDO,
+    SETTLE,
+    Operate,
+    Operated,
+    Work,
+    together,
+)
+
+__all__ = ["Batches"]
+
+_PROGRAM_S = 60.0
+"""For a server to carry out a program. One that is dead ends the run long before, by its lease."""
+
+_PLACES_S = 90.0
+"""For a program to be carried out on all shards: longer than one may be on its way to another server."""
+
+_AGAIN_S = 0.02
+
+_GROWTH_BITS = 10
+"""Addends of an evaluation may be 2^10 times as large as those of the one before; beyond, it is made again."""
+
+_LOSS_BITS = 18
+"""Where they are as many times smaller it is made again, too: the grid has 62 bits less these, those of the growth and
+those of the number of blocks for the largest addend, far more than the 24 of a float32."""
+
+_INT_BITS = 62
+
+_LEAST = 2.0**-149
+"""Of the addends that a grid is made for: the least float32."""
+
+
+class _Ended(Exception):
+    """The run ends before the evaluation did."""
+
+
+class Batches:
+    """Drives one run.
+
+    Args:
+        blocks: how the examples are cut.
+        rules: of the method.
+        penalty: that is added to the mean loss.
+        copies, share: see ``Batch``.
+        seconds: ends after the iteration that so much time passes in; 0: no bound.
+        shard_map: returns the newest one.
+        peers: whom to ask at an address.
+        log: told what happened, a line each time.
+        fail: told why the cluster cannot go on.
+        told: called with each iteration.
+        start: where a run that goes on begins; None: a new one.
+
+    Attributes:
+        ledger: who computes what.
+        still: held while an iteration is made.
+        programs, bytes: sent to servers, and what their answers took: scalars, whatever the model.
+        newest: the last iteration; None before there is one.
+        why: the run ended; empty before.
+        ended: there will be no more evaluations.
+        failed: shards may be left in the midst of an iteration.
+    """
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        rules: Rules,
+        penalty: Penalty,
+        *,
+        copies: bool,
+        share: float,
+        seconds: float,
+        shard_map: Callable[[], ShardMap],
+        peers: Callable[[str], Requests],
+        log: Callable[[str], None],
+        fail: Callable[[str], None],
+        told: Callable[[Iteration], None],
+        start: Start | None = None,
+    ) -> None:
+        self.ledger = Batch(blocks, start.evaluation if start is not None else 0, copies=copies, share=share)
+        self.still = asyncio.Lock()
+        self.programs = self.evaluations_repeated = 0
+        self.newest: Iteration | None = None
+        self.why = ""
+        self._addend = start.addend if start is not None else 1.0
+        self._blocks, self._rules, self._penalty, self._seconds = blocks, rules, penalty, seconds
+        self._map, self._peers, self._log, self._fail, self._told = shard_map, peers, log, fail, told
+        self._start = start
+        self._sequence, self._node = 0, 0
+        self._hungry: list[asyncio.Future[None]] = []
+        self._complete: asyncio.Future[None] | None = None
+        self.ended = self.failed = False
+
+    # -- what members say
+
+    def finish(self, node: int, losses: Mapping[int, float]) -> int:
+        """Take in what a member has done; as ``Batch.finish``."""
+        examples = self.ledger.finish(node, losses)
+        if self._complete is not None and not self._complete.done() and self.ledger.complete:
+            self._complete.set_result(None)
+        elif losses:
+            self._feed()  # there may be copies for those who wait
+        return examples
+
+    def take_back(self, node: int) -> int:
+        """Let others do what a member holds; as ``Batch.take_back``."""
+        examples = self.ledger.take_back(node)
+        self._feed()
+        return examples
+
+    async def grant(
+        self, node: int, holds: Iterable[int], want: int, replicas: int, patience_s: float, alive: Callable[[], bool]
+    ) -> list[int]:
+        """Return blocks for a member, waiting for an evaluation that has some, at most ``patience_s``."""
+        loop = asyncio.get_running_loop()
+        deadline, holds = loop.time() + patience_s, list(holds)
+        while True:
+            granted = self.ledger.grant(node, holds, want, replicas)
+            left = deadline - loop.time()
+            if granted or left <= 0 or self.ended:
+                return granted
+            fed: asyncio.Future[None] = loop.create_future()
+            self._hungry.append(fed)
+            await asyncio.wait([fed], timeout=left)
+            if not alive():
+                return []
+
+    def _feed(self) -> None:
+        """Let members that wait look again."""
+        hungry, self._hungry = self._hungry, []
+        for fed in hungry:
+            if not fed.done():
+                fed.set_result(None)
+
+    # -- the run
+
+    async def run(self, node: int) -> None:
+        """Make iterations until one of the rules ends the run, or the epochs are used up; called once.
+
+        Args:
+            node: incarnation of the coordinator's own node.
+        """
+        self._node = node
+        began = asyncio.get_running_loop().time()
+        machine = minimise(self._rules, self._start)
+        await self.still.acquire()
+        held = True
+        try:
+            command = next(machine)
+            while True:
+                if isinstance(command, Evaluate):
+                    command = machine.send(await self._evaluate(command))
+                elif isinstance(command, Iteration):
+                    state = replace(command.state, evaluation=self.ledger.evaluation, addend=self._addend)
+                    self.newest = replace(command, state=state)
+                    self._told(self.newest)
+                    self.still.release()
+                    held = False
+                    await asyncio.sleep(0)  # whoever waits for this moment has it
+                    await self.still.acquire()
+                    held = True
+                    seconds = asyncio.get_running_loop().time() - began
+                    command = machine.send(not (self._seconds and seconds >= self._seconds))
+                else:
+                    command = machine.send(await self._operate(command))
+        except StopIteration as end:
+            self.why = f"no more time than {self._seconds:g} s" if end.value == "stopped" else end.value
+        except _Ended as end:
+            self.why = str(end)
+        except BaseException:
+            self.end(failed=True)
+            raise
+        finally:
+            if held:
+                self.still.release()
+        if self.newest is None:
+            if not self.ended:
+                self._fail(self.why)
+        elif not self.failed:
+            with suppress(_Ended):  # what nodes fetch is what was tried last; what counts is what was reached
+                await self._operate([Combine(TRIAL, ((1.0, POINT),))])
+            if not self.ended:
+                self._log(f"ended after iteration {self.newest.number}: {self.why}")
+                self.ledger.finished = True
+        self.end()
+
+    def end(self, *, failed: bool = False) -> None:
+        """Let nobody wait any more: the run ends.
+
+        Args:
+            failed: shards may be gone, and need not be asked for anything.
+        """
+        self.ended, self.failed = True, self.failed or failed
+        self._feed()
+        if self._complete is not None and not self._complete.done():
+            self._complete.set_result(None)
+
+    async def _evaluate(self, command: Evaluate) -> Evaluated:
+        """Evaluate the objective, again where the grid of its sums did not fit."""
+        results: list[float] = []
+        while True:
+            if self.ended:
+                raise _Ended("stopped")
+            if self.ledger.evaluation >= self._blocks.epochs:
+                raise _Ended(self._spent())
+            grid, limit = self._grid()
+            number = self.ledger.evaluation + 1
+            opening = Work(OPEN, [], [grid, limit], None, number)
+            await self._carry_out([*map(_work, command.before), opening])
+            self._complete = asyncio.get_running_loop().create_future()
+            self.ledger.open(command.subset)
+            self._feed()
+            if self.ended:  # meanwhile: nobody would say that it is complete
+                raise _Ended("stopped")
+            await self._complete  # no deadline: a dead member's blocks are done by others, as long as there are any
+            if self.ended:
+                raise _Ended("stopped")
+            penalty, factor = self._penalty, self._penalty.factor * self.ledger.part
+            settle = Work(SETTLE, [TRIAL_GRADIENT, TRIAL], [factor], list(penalty.ranges), number)
+            squares = Dot(TRIAL, TRIAL, penalty.ranges)
+            words, largest = await self._carry_out([settle, _work(squares), *map(_work, command.after)])
+            most = largest[0]
+            squared, *dots = (value_of(one) for one in words)
+            results = _in_order(command.after, dots, largest[1:])
+            value = self.ledger.loss + 0.5 * factor * squared
+            if not math.isfinite(most):  # gradients of examples that overflow: as bad as a loss that does
+                return Evaluated(math.inf, results)
+            fits, assumed = most <= limit, self._addend
+            self._addend = max(most, _LEAST)
+            if (fits and most >= assumed * 2.0**-_LOSS_BITS) or not most:
+                return Evaluated(value, results)
+            self.evaluations_repeated += 1
+
+    def _spent(self) -> str:
+        """Say that run.epochs allows no further evaluation."""
+        made, most = self.ledger.evaluation, self._blocks.epochs
+        text = f"evaluations made: {made}, run.epochs = {most} allows no more"
+        if self.newest is not None:
+            return text
+        return (f"{text}; the first point is evaluated again, since its gradients are not within 2^{_GROWTH_BITS} and "
+                f"2^-{_LOSS_BITS}: allow {most + 1} or more, or scale the data")  # fmt: skip
+
+    def _grid(self) -> tuple[float, float]:
+        """Return the grid of the next sums, and the largest addend that fits."""
+        room = math.frexp(self._addend)[1] + _GROWTH_BITS
+        bits = max(0, (self._blocks.n_blocks - 1).bit_length())
+        return 2.0 ** (room + bits - _INT_BITS), 2.0**room
+
+    async def _operate(self, program: list[Operation]) -> list[float]:
+        if not program:
+            return []
+        words, largest = await self._carry_out([_work(operation) for operation in program])
+        return _in_order(program, [value_of(one) for one in words], largest)
+
+    async def _carry_out(self, program: list[Work]) -> tuple[list[list[int]], list[float]]:
+        """Have every shard carry out a program; return its accumulators and largest magnitudes."""
+        loop = asyncio.get_running_loop()
+        self._sequence += 1
+        self.programs += 1
+        deadline = loop.time() + _PLACES_S
+        missing, answers = set(range(self._map().n_shards)), list[Operated]()
+        while missing:
+            places: dict[str, list[int]] = {}
+            for shard in sorted(missing):
+                places.setdefault(self._map().addresses[shard], []).append(shard)
+            asked = [
+                self._ask(at, Operate(self._node, self._sequence, shards, program)) for at, shards in places.items()
+            ]
+            before = len(missing)
+            for answer in await asyncio.gather(*asked):
+                if answer is None or not answer.shards:
+                    continue
+                missing.difference_update(answer.shards)
+                answers.append(answer)
+            if missing and self.failed:
+                raise _Ended("failed")
+            if missing and len(missing) == before:
+                if loop.time() > deadline:
+                    raise self._give_up(f"could not be carried out on shards {sorted(missing)} within {_PLACES_S:g} s")
+                await asyncio.sleep(_AGAIN_S)
+        whole = together(answers)
+        return whole.words, whole.largest
+
+    async def _ask(self, address: str, operate: Operate) -> Operated | None:
+        try:
+            answer = await self._peers(address).request(operate, deadline_s=_PROGRAM_S)
+        except PeerLost as error:
+            self._log(f"program {operate.sequence} is asked for again: {error}")
+            return None
+        except RequestFailed as error:
+            if error.code == "moved":  # a node that was started anew serves nothing yet: its old life is missed soon
+                return None
+            raise self._give_up(f"cannot be carried out: {error}") from error
+        assert isinstance(answer, Operated)
+        return answer
+
+    def _give_up(self, reason: str) -> _Ended:
+        self.failed = True
+        self._fail(f"program {self._sequence} {reason}")
+        return _Ended(reason)
+
+
+def _work(operation: Operation) -> Work:
+    match operation:
+        case Combine(out, terms):
+            return Work(COMBINE, [out, *(vector for _, vector in terms)], [factor for factor, _ in terms], None, 0)
+        case Dot(a, b, ranges):
+            return Work(DOT, [a, b], [], None if ranges is None else list(ranges), 0)
+        case Largest(of):
+            return Work(LARGEST, [of], [], None, 0)
+        case Magnitude(of, ranges):
+            return Work(MAGNITUDE, [of], [], list(ranges), 0)
+        case Pseudo(out, point, gradient, factor, ranges):
+            return Work(PSEUDO, [out, point, gradient], [factor], list(ranges), 0)
+        case Align(direction, pseudo, ranges):
+            return Work(ALIGN, [direction, pseudo], [], list(ranges), 0)
+        case Orthant(trial, point, pseudo, ranges):
+            return Work(ORTHANT, [trial, point, pseudo], [], list(ranges), 0)
+
+
+def _in_order(program: Iterable[Operation], sums: list[float], largest: list[float]) -> list[float]:
+    """Return the results of a program, in the order of its operations."""
+    of_sums, of_largest = iter(sums), iter(largest)
+    results = []
+    for operation in program:
+        if isinstance(operation, Dot | Magnitude):
+            results.append(next(of_sums))
+        elif isinstance(operation, Largest):
+            results.append(next(of_largest))
+    return results

@@ -1,0 +1,112 @@
+"""Accounts: what the members of a cluster say that they did, added up. Pure; the time is an argument.
+
+A member tells totals, never differences, so that a heartbeat that is lost or comes twice changes nothing. What a member
+did remains counted when it is gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hogpour.core.cluster_state import Totals
+
+__all__ = ["Account", "Accounts"]
+
+_LEAST_PACE = 0.125
+
+_RATE_S = 1.0
+"""Rates are measured over at least so long."""
+
+_FRESH = 0.2
+"""Of a speed, the part that is the newest rate: a heartbeat more or less in a second must not change a round."""
+
+
+@dataclass(slots=True)
+class Account:
+    """What one member says of itself."""
+
+    totals: Totals
+    finished: int = 0
+    """Examples of the portions that it has finished. A heartbeat later than that, it says of itself that it used them;
+    one that dies in between does not."""
+    replicas: int = 0
+    rate: float = 0.0
+    """Examples per second of late."""
+    speed: float = 0.0
+    """Examples per second of a replica, over some seconds; 0: not known."""
+    examples_then: int = 0
+    """When the rate was last measured."""
+
+
+class Accounts:
+    """The accounts of all members.
+
+    Args:
+        now: when the first rates begin.
+
+    Attributes:
+        examples: used by all members that ever were. Kept up at each word, since each answer names it.
+        rate: examples per second of late, of all.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.examples, self.rate = 0, 0.0
+        self._accounts: dict[int, Account] = {}
+        self._past = Totals()  # of members that are gone
+        self._measured_at, self._examples_then = now, 0
+
+    def __getitem__(self, node: int) -> Account:
+        return self._accounts[node]
+
+    @property
+    def totals(self) -> Totals:
+        """What all members that ever were did."""
+        return sum((account.totals for account in self._accounts.values()), self._past)
+
+    @property
+    def replicas(self) -> int:
+        """Replica processes of all members."""
+        return sum(account.replicas for account in self._accounts.values())
+
+    def open(self, node: int) -> None:
+        """Begin an account."""
+        self._accounts[node] = Account(Totals())
+
+    def close(self, node: int) -> None:
+        """Keep what a member did, and forget the member."""
+        account = self._accounts.pop(node)
+        unsaid = max(0, account.finished - account.totals.examples)
+        self._past += account.totals + Totals(examples=unsaid)
+        self.examples += unsaid
+
+    def note(self, node: int, totals: Totals, replicas: int) -> None:
+        """Take in what a member says, unless it said that earlier and was overtaken: totals do not shrink."""
+        account = self._accounts[node]
+        if totals.examples >= account.totals.examples and totals.pushes >= account.totals.pushes:
+            self.examples += totals.examples - account.totals.examples
+            account.totals, account.replicas = totals, replicas
+
+    def finish(self, node: int, examples: int) -> None:
+        """Count portions that a member has finished."""
+        self._accounts[node].finished += examples
+
+    def pace(self, node: int) -> float:
+        """Return how fast a member's replicas are, as a fraction of the fastest member's; 1 while that is not known.
+        Never below 1/8: speed includes what a replica waits, and shorter rounds wait more."""
+        speed = self._accounts[node].speed
+        fastest = max(account.speed for account in self._accounts.values())
+        return max(_LEAST_PACE, speed / fastest) if speed else 1.0
+
+    def measure(self, now: float) -> None:
+        """Turn totals into rates, where it is time; to be called more often than that."""
+        seconds = now - self._measured_at
+        if seconds < _RATE_S:
+            return
+        for account in self._accounts.values():
+            account.rate = (account.totals.examples - account.examples_then) / seconds
+            account.examples_then = account.totals.examples
+            if account.rate and account.replicas:
+                rate = account.rate / account.replicas
+                account.speed += (rate - account.speed) * (_FRESH if account.speed else 1.0)
+        self.rate = (self.examples - self._examples_then) / seconds
+        self._measured_at, self._examples_then = now, self.examples

@@ -1,0 +1,1 @@
+"""Words: errors, one flat vector and its cutting, the job, numbers, the registry, what the machine has."""

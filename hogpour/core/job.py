@@ -1,0 +1,336 @@
+"""The job: what to train on what, how, and where the model goes. From a TOML file or from Python, checked either way.
+
+Every field says its unit, range and why that default. Errors name the key, the value and what was expected, and the
+nearest known key. Knows no data and starts nothing; layers, losses and schemes are found through the registry.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from hogpour.core import registry
+from hogpour.core.errors import ConfigError
+from hogpour.core.shard_map import LARGEST_SHARD_BYTES, SHARD_BYTES
+
+__all__ = [
+    "ClusterConfig",
+    "DataConfig",
+    "Job",
+    "RunConfig",
+    "check_keys",
+    "default_job",
+    "job_from",
+    "job_to_dict",
+    "read_job",
+    "read_tables",
+    "section",
+    "table",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """``[data]``: where examples come from and how they are scaled."""
+
+    train: str = "digits"
+    """Path of the training file, relative to the job file; or "digits", 1,797 images that come with scikit-learn."""
+    test: str = ""
+    """Path of the test file; without one, ``validation`` of the training examples are held back."""
+    format: str = ""
+    """npz, idx, svmlight or csv; empty: by the file's suffix."""
+    scale: Literal["none", "unit", "standard"] = "none"
+    """none; unit: each feature to 0..1; standard: each to mean 0 and variance 1. Measured on the training set."""
+    label: str = ""
+    """csv: name of the label column; empty: the last one."""
+    ignore: tuple[str, ...] = ()
+    """csv: columns that are neither feature nor label."""
+    validation: float = 0.1
+    """Fraction of the training examples held back when there is no test file; 0 to 0.9, 0: evaluate on none."""
+    n_features: int = 0
+    """svmlight: number of features; 0: the highest index of the training file."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.validation <= 0.9:
+            raise ValueError(f"validation = {self.validation}, expected 0 to 0.9")
+        if self.n_features < 0:
+            raise ValueError(f"n_features = {self.n_features}, expected 0 or more")
+        if not self.train:
+            raise ValueError('train is empty, expected a path or "digits"')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """``[run]``: how long, with what, and where the result goes."""
+
+    epochs: int = 10
+    """Passes over the training examples, at least 1."""
+    batch: int = 32
+    """Examples per gradient, at least 1."""
+    replicas: int = 0
+    """Replica processes; 0: one for each core (``sync_sgd``: one)."""
+    seed: int = 0
+    """Seed of everything random. With one replica, and as many kernel threads, a run is reproduced bit for bit."""
+    model: str = "model.safetensors"
+    """Path of the model file, relative to the current folder; empty: none is written."""
+    save_every_s: float = 60.0
+    """Seconds between two writings of the model file while training goes on, above 0: what a power cut may cost."""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs = {self.epochs}, expected at least 1")
+        if self.batch < 1:
+            raise ValueError(f"batch = {self.batch}, expected at least 1")
+        if not self.save_every_s > 0:
+            raise ValueError(f"save_every_s = {self.save_every_s}, expected above 0")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed = {self.seed}, expected 0 to 2^63 - 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterConfig:
+    """``[cluster]``: when a silent machine is given up, how parameters are cut. The first node's hold for all."""
+
+    lease_s: float = 3.0
+    """Seconds without a heartbeat after which a node is declared dead, 0.1 to 3600; its portions go to others."""
+    give_up_s: float = 7.0
+    """Seconds without an answer of the first node, or of a shard, after which a node ends; at least ``lease_s``, so
+    that a node which was out of reach for a while comes back."""
+    shard_bytes: int = SHARD_BYTES
+    """Largest shard, 64 bytes to 256 MB. One of 4 MB is applied while the next is still arriving."""
+
+    def __post_init__(self) -> None:
+        if not 0.1 <= self.lease_s <= 3600:
+            raise ValueError(f"lease_s = {self.lease_s}, expected 0.1 to 3600")
+        if not self.lease_s <= self.give_up_s <= 86400:
+            raise ValueError(f"give_up_s = {self.give_up_s}, expected lease_s = {self.lease_s} to 86400")
+        if not 64 <= self.shard_bytes <= LARGEST_SHARD_BYTES:
+            raise ValueError(f"shard_bytes = {self.shard_bytes}, expected 64 to {LARGEST_SHARD_BYTES}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A whole job as objects: the result of a job file, and what the embedded API takes.
+
+    ``data`` is a ``DataConfig``, the path alone, or an already loaded ``Data``; None for a model that only
+    predicts. ``model`` is a ``Sequential``, a sequence of layers or one layer; ``loss`` and ``algorithm`` are objects
+    or their names.
+
+    Raises:
+        ConfigError: something is of another kind or out of range.
+    """
+
+    data: Any = field(default_factory=DataConfig)
+    model: Any
+    """The layers, a sequence of layer objects after construction."""
+    loss: Any = "softmax_xent"
+    algorithm: Any = "hogwild"
+    input: tuple[int, ...] = ()
+    """Shape of one example, such as (1, 28, 28); empty: as in the data. For flat files that hold images."""
+    epochs: int = 10
+    batch: int = 32
+    replicas: int = 0
+    seed: int = 0
+    save: str = ""
+    """Path of the model file; empty: none is written."""
+    save_every_s: float = 60.0
+    """Seconds between two writings of the model file while training goes on."""
+    base: str = ""
+    """Folder that the data paths are relative to; empty: the current one."""
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    """Of use where the algorithm is one for several machines."""
+
+    def __post_init__(self) -> None:
+        self._normalise()
+        if not self.model:
+            raise ConfigError("model.layers is empty, expected at least one layer")
+        for k, layer in enumerate(self.model):
+            registry.check_kind(layer, "layer", f"model.layers[{k}]")
+        registry.check_kind(self.loss, "loss", "loss")
+        registry.check_kind(self.algorithm, "scheme", "algorithm")
+        if min(self.input, default=1) < 1:
+            raise ConfigError(f"model.input = {self.input}, expected numbers of at least 1")
+        try:
+            RunConfig(epochs=self.epochs, batch=self.batch, seed=self.seed, save_every_s=self.save_every_s)
+        except ValueError as error:
+            raise ConfigError(f"run: {error}") from None
+        if self.replicas < 0:
+            raise ConfigError(f"run.replicas = {self.replicas}, expected 0 (all cores) or more")
+
+    def _normalise(self) -> None:
+        """Make of the short forms what they stand for, and check the plain types."""
+        if isinstance(self.data, str | Path):
+            self._set(data=DataConfig(train=str(self.data)))
+        if not (self.data is None or isinstance(self.data, DataConfig) or getattr(self.data, "kind", None) == "data"):
+            raise ConfigError(f"data: expected a DataConfig, a path or loaded Data, got {self.data!r:.200}")
+        layers = getattr(self.model, "layers", self.model)
+        if getattr(layers, "kind", None) == "layer":
+            layers = (layers,)
+        if not isinstance(layers, Iterable):
+            raise ConfigError(f"model: expected layers, got {layers!r:.200}")
+        self._set(model=tuple(layers))
+        for name, kind in (("loss", "loss"), ("algorithm", "scheme")):
+            if isinstance(getattr(self, name), str):
+                self._set(**{name: registry.build(kind, getattr(self, name), name)})
+        if isinstance(self.save, Path):
+            self._set(save=str(self.save))
+        if not isinstance(self.cluster, ClusterConfig):
+            raise ConfigError(f"cluster: expected a ClusterConfig, got {self.cluster!r:.200}")
+        for name in ("epochs", "batch", "replicas", "seed"):
+            _typed(getattr(self, name), int, f"run.{name}")
+        self._set(
+            save_every_s=_typed(self.save_every_s, float, "run.save_every_s"),
+            input=_typed(self.input, tuple[int, ...], "model.input"),
+            save=_typed(self.save, str, "run.model"),
+        )
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+
+def default_job(federated: bool = False) -> Job:
+    """Return the job of ``node`` without a job file: digits with a small network, on all cores.
+
+    Args:
+        federated: other machines may join.
+    """
+    algorithm = {"name": "downpour", "n_push": 4, "n_fetch": 4} if federated else {"name": "hogwild"}
+    return job_from(
+        {
+            "data": {"train": "digits"},
+            "model": {
+                "layers": [{"layer": "linear", "units": 128}, {"layer": "relu"}, {"layer": "linear", "units": 10}],
+                "loss": "softmax_xent",
+            },
+            "algorithm": algorithm | {"optimiser": {"name": "sgd", "lr": 0.1}},
+            "run": {"epochs": 300, "batch": 16},
+        },
+        "default job",
+    )
+
+
+def read_job(path: str) -> Job:
+    """Read a job file.
+
+    Raises:
+        ConfigError: missing, not TOML, or anything in it is wrong; the message begins with the path.
+    """
+    job = job_from(read_tables(path, "job file"), path)
+    return replace(job, base=str(Path(path).parent))
+
+
+def read_tables(path: str, what: str) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Args:
+        what: kind of file, for the error message.
+
+    Raises:
+        ConfigError: missing, or not TOML; the message begins with the path.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such {what}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+
+
+def job_from(tables: Mapping[str, Any], source: str) -> Job:
+    """Make a job from the tables of a job file.
+
+    Args:
+        source: begins every error message.
+    """
+    try:
+        check_keys(tables, ("data", "model", "algorithm", "run", "cluster"), "", "table")
+        data = section(DataConfig, tables, "data")
+        run = section(RunConfig, tables, "run")
+        cluster = section(ClusterConfig, tables, "cluster")
+        if run.replicas < 0 or (run.replicas == 0 and "replicas" in tables.get("run", {})):
+            raise ConfigError(f"run.replicas = {run.replicas}, expected at least 1, or no such key for all cores")
+        model = table(tables, "model")
+        check_keys(model, ("layers", "loss", "input"), "model.", "key")
+        layers = _typed(model.get("layers", []), list[dict[str, Any]], "model.layers")
+        algorithm = dict(table(tables, "algorithm")) or {"name": "hogwild"}
+        return Job(
+            data=data,
+            model=tuple(registry.build("layer", layer, f"model.layers[{k}]") for k, layer in enumerate(layers)),
+            loss=registry.build("loss", model.get("loss", "softmax_xent"), "model.loss"),
+            algorithm=registry.build("scheme", algorithm, "algorithm"),
+            input=_typed(model.get("input", []), tuple[int, ...], "model.input"),
+            epochs=run.epochs,
+            batch=run.batch,
+            replicas=run.replicas,
+            seed=run.seed,
+            save=run.model,
+            save_every_s=run.save_every_s,
+            cluster=cluster,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def job_to_dict(job: Job) -> dict[str, Any]:
+    """Return a job as the tables from which ``job_from`` makes an equal one; for replicas and model files.
+
+    Data that were given loaded cannot be named: their table is empty.
+    """
+    run = {
+        "epochs": job.epochs,
+        "batch": job.batch,
+        "seed": job.seed,
+        "model": job.save,
+        "save_every_s": job.save_every_s,
+    }
+    return {
+        "data": asdict(job.data) if isinstance(job.data, DataConfig) else {},
+        "model": {
+            "layers": [registry.describe(layer) for layer in job.model],
+            "loss": registry.describe(job.loss),
+            "input": list(job.input),
+        },
+        "algorithm": registry.describe(job.algorithm),
+        "run": run | ({"replicas": job.replicas} if job.replicas else {}),
+        "cluster": asdict(job.cluster),
+    }
+
+
+def table(tables: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return the table of a name, empty where there is none."""
+    found = tables.get(name, {})
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"{name}: expected a table [{name}], got {found!r}")
+    return found
+
+
+def section(cls: type, tables: Mapping[str, Any], name: str) -> Any:
+    """Make a dataclass of the table of a name, checked; ConfigErrors begin with the name."""
+    given = table(tables, name)
+    hints = get_type_hints(cls)
+    check_keys(given, [f.name for f in fields(cls)], f"{name}.", "key")
+    missing = [f.name for f in fields(cls) if f.default is f.default_factory is MISSING and f.name not in given]
+    if missing:
+        raise ConfigError(f"{name}.{missing[0]} is missing")
+    values = {key: _typed(value, hints[key], f"{name}.{key}") for key, value in given.items()}
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ConfigError(f"{name}.{error}") from None
+
+
+def check_keys(given: Mapping[str, Any], known: Sequence[str], at: str, what: str) -> None:
+    """Refuse keys that are not known, with the nearest that is."""
+    for key in given:
+        if key not in known:
+            raise ConfigError(f"{at}{key}: no such {what}{registry.nearest(key, known)}")
+
+
+def _typed(value: Any, kind: Any, at: str) -> Any:
+    return registry.typed(value, kind, at)

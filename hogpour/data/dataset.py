@@ -1,0 +1,163 @@
+"""What loading gives: examples with their answers, and the encoding that ``predict`` must repeat.
+
+Plain frozen records of arrays; ``data.py`` makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import prod
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.core.errors import DataError, LayoutError
+from hogpour.data.formats.base import Targets
+from hogpour.data.scaling import Scaling, is_finite
+
+__all__ = ["Data", "Dataset", "Encoding", "Features"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Examples and their answers. The arrays are owned by whoever holds the set, and read only by agreement.
+
+    Raises:
+        DataError: the arrays are not as described here; kernels would read past their ends.
+    """
+
+    x: npt.NDArray[np.float32]
+    """(n, *shape) float32, C-contiguous, finite, n > 0."""
+    y: npt.NDArray[np.int64] | npt.NDArray[np.float32]
+    """(n,) int64 labels 0..n_labels-1, or (n, n_values) float32 values, C-contiguous, finite."""
+    n_labels: int
+    """Number of labels; 0 for values."""
+    label_names: tuple[str, ...]
+    """What each label is called in the file, such as ("-1", "1"); () for values."""
+    source: str
+    """The file, for messages."""
+
+    def __post_init__(self) -> None:
+        self._check("x", np.float32, 0, "float32 (n, ...) in C order")
+        if self.n_labels:
+            self._check("y", np.int64, 1, f"int64 (n,) in C order, as there are {self.n_labels} labels")
+        else:
+            self._check("y", np.float32, 2, "float32 (n, n_values) in C order, as there are no labels")
+        if len(self.x) != len(self.y):
+            raise DataError(f"{self.source}: x has {len(self.x)} examples, y has {len(self.y)}")
+        for name in ("x",) if self.n_labels else ("x", "y"):
+            if not is_finite(getattr(self, name)):
+                raise DataError(f"{self.source}: {name}: holds values that are not finite")
+        least, most = self.y.min(), self.y.max()
+        if self.n_labels and not (least >= 0 and most < self.n_labels):
+            raise DataError(f"{self.source}: y: holds labels {least} to {most}, expected 0 to {self.n_labels - 1}")
+
+    def _check(self, name: str, dtype: type, n_axes: int, expected: str) -> None:
+        """Check type, number of axes (0: two or more, none of them empty) and order of an array."""
+        array = getattr(self, name)
+        got = type(array).__name__
+        if isinstance(array, np.ndarray):
+            ordered = array.flags.c_contiguous
+            axes_fit = array.ndim == n_axes if n_axes else array.ndim > 1
+            if array.dtype == dtype and axes_fit and ordered and array.size:
+                return
+            got = f"{array.dtype} {array.shape}" + ("" if ordered else ", not in C order")
+        raise DataError(f"{self.source}: {name}: got {got}, expected {expected}; "
+                        "hogpour.arrays makes such arrays of others")  # fmt: skip
+
+    @property
+    def n(self) -> int:
+        """Number of examples."""
+        return len(self.x)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return self.x.shape[1:]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """Examples of which the answers may be unknown."""
+
+    x: npt.NDArray[np.float32]
+    """(n, *shape) float32, C-contiguous, finite, n > 0; new, owned by the caller."""
+    y: npt.NDArray[np.int64] | npt.NDArray[np.float32] | None
+    """As in ``Dataset``; None if the file has none."""
+    source: str
+    """The file, for messages."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoding:
+    """How the training files' numbers became the model's inputs and answers: what ``predict`` must do again."""
+
+    shape: tuple[int, ...]
+    """Shape of one example."""
+    targets: Targets
+    """Whether y is labels or values."""
+    label_names: tuple[str, ...]
+    """Label → what it is called in the files; () for values."""
+    scaling: Scaling
+    """What is done to each feature."""
+    label: str = ""
+    """csv: name of the label column."""
+    columns: tuple[str, ...] = ()
+    """csv: names of the feature columns, found by name in other files."""
+    first_index: int | None = None
+    """svmlight: index of the first feature."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold of it: everything but the arrays of the scaling."""
+        words = {field.name: getattr(self, field.name) for field in fields(self)}
+        return words | {"scaling": self.scaling.kind}
+
+    @classmethod
+    def from_dict(cls, words: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """Return the encoding of which ``to_dict`` and ``scaling.to_tensors`` were kept in a file.
+
+        Raises:
+            LayoutError: they are not those of an encoding.
+        """
+        try:
+            lists = {name: tuple(words[name]) for name in ("shape", "label_names", "columns")}
+            return cls(**{**words, **lists, "scaling": Scaling.from_tensors(words["scaling"], tensors)})
+        except (KeyError, TypeError) as exc:
+            raise LayoutError(f"encoding: does not say how the data were encoded ({exc!r})") from exc
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Data:
+    """What a job trains and tests on."""
+
+    kind: ClassVar[str] = "data"
+    train: Dataset
+    """In an order that the seed decides."""
+    test: Dataset | None
+    """The test file in its own order, or the split-off validation set, or None."""
+    encoding: Encoding
+    """To be kept with the model, for ``load_features``."""
+
+    def __post_init__(self) -> None:
+        train, test, encoding = self.train, self.test, self.encoding
+        targets = "labels" if train.n_labels else "values"
+        if prod(encoding.shape) != prod(train.shape):
+            raise DataError(f"{train.source}: examples have shape {train.shape}, the encoding says {encoding.shape}")
+        if encoding.targets != targets:
+            raise DataError(f"{train.source}: holds {targets}, the encoding says {encoding.targets}")
+        if test is None:
+            return
+        if test.shape != train.shape:
+            raise DataError(f"{test.source}: examples have shape {test.shape}, "
+                            f"expected {train.shape} as in {train.source}")  # fmt: skip
+        if test.n_labels != train.n_labels:
+            raise DataError(f"{test.source}: has {test.n_labels} labels, {train.source} has {train.n_labels}")
+        if test.y.shape[1:] != train.y.shape[1:]:
+            raise DataError(f"{test.source}: y has shape {test.y.shape}, {train.source} has {train.y.shape}")
+
+    @property
+    def scaling(self) -> Scaling:
+        """The training set's scaling; already applied to both sets."""
+        return self.encoding.scaling

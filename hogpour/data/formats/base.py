@@ -1,0 +1,151 @@
+"""What all formats share: the question, the answer, and the one door through which data files are opened.
+
+Whatever goes wrong while a file is open becomes one ``DataError`` here: no exception of zlib, lzma, zipfile or the
+operating system reaches the user. Declared sizes are held against the memory that there is before anything is
+allocated.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.core.errors import DataError, ResourceError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+__all__ = ["COMPRESSIONS", "Table", "Targets", "Wanted", "explain", "fill", "need_memory", "opened"]
+
+COMPRESSIONS: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+"""Last suffix of a compressed file → what opens it."""
+
+_PIECE_BYTES = 16 << 20
+
+Targets = Literal["labels", "values"]
+"""What y is: the label of each example, or the values that a regression predicts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked of a file, by the job or by the training set that was read before it."""
+
+    targets: Targets = "labels"
+    """Decides whether a csv's label column may be text."""
+    need_y: bool = True
+    """Whether a file without y is an error; otherwise its y is None."""
+    part: Literal["train", "test"] = "train"
+    """The part of an embedded data set; files have no parts."""
+    n_features: int = 0
+    """svmlight: number of features; 0 means as many as the highest index asks for."""
+    first_index: int | None = None
+    """svmlight: index of the first feature, 0 or 1; None means 0 if any row has an index 0."""
+    label: str = ""
+    """csv: name of the label column; "" means the last one."""
+    ignore: tuple[str, ...] = ()
+    """csv: columns that are left out."""
+    columns: tuple[str, ...] = ()
+    """csv: the feature columns, found by name, in this order; () means all but label and ignored ones."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """What a file says, before anything is scaled, shuffled or checked. Owned by the caller."""
+
+    x: npt.NDArray[Any] | csr_matrix
+    """(n, *shape) numbers of any type; bytes (uint8) stand for 0..1. Or CSR (n, n_features) float32."""
+    y: npt.NDArray[Any] | None
+    """(n, ...) numbers, or text labels; None if the file has none and none is needed."""
+    first_index: int | None = None
+    """svmlight: index of the first feature."""
+    label: str = ""
+    """csv: name of the label column."""
+    columns: tuple[str, ...] = ()
+    """csv: names of the feature columns."""
+    lines: npt.NDArray[np.int64] | None = None
+    """csv: (n,) int64, line of each example, counted from 1."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a data file, compressed or not, for as long as the block runs.
+
+    Raises:
+        DataError: the file cannot be opened or, while the block runs, proves truncated or corrupt.
+        ResourceError: the block ran out of memory.
+    """
+    try:
+        # A named pipe would be waited on for ever, and a folder has an error of its own on each system.
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: not a file")
+        with COMPRESSIONS.get(path.suffix.lower(), open)(path, "rb") as file:
+            yield file
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as exc:
+        raise DataError(explain(path, exc)) from exc
+    except MemoryError as exc:
+        raise ResourceError(f"{path}: not enough memory to read it") from exc
+
+
+def explain(path: Path, exc: Exception) -> str:
+    """Return the line that tells the user why a file could not be read."""
+    if isinstance(exc, FileNotFoundError):
+        if not path.parent.is_dir():
+            return f"{path}: no such file; there is no folder {path.parent}"
+        near = get_close_matches(path.name, os.listdir(path.parent), n=1, cutoff=0.6)
+        return f"{path}: no such file" + (f"; did you mean {near[0]!r}?" if near else "")
+    if isinstance(exc, PermissionError):
+        return f"{path}: may not be read by this user"
+    if isinstance(exc, OSError) and exc.errno is not None:
+        return f"{path}: cannot be read ({exc.strerror})"
+    return f"{path}: truncated or corrupt ({str(exc) or 'ends too early'})"
+
+
+def fill(file: BinaryIO, n_bytes: int) -> tuple[npt.NDArray[np.uint8], int]:
+    """Read up to ``n_bytes``, and one more to see whether there is an end.
+
+    A lying header costs address space only: pages are touched when bytes arrive for them.
+
+    Returns:
+        The bytes, (n_bytes,) uint8, new; and how many were there: ``n_bytes + 1`` stands for any greater number.
+    """
+    data = np.empty(n_bytes, np.uint8)
+    view = memoryview(data)
+    got = 0
+    while got < n_bytes:
+        n = file.readinto(view[got : got + _PIECE_BYTES])  # type: ignore[attr-defined]
+        if not n:
+            return data, got
+        got += n
+    return data, got + len(file.read(1))
+
+
+def need_memory(path: Path, what: str, n_bytes: int) -> None:
+    """Check that ``n_bytes`` can be had.
+
+    Args:
+        path: the file in question.
+        what: subject of the message, such as "3 examples of 7 float32 values".
+
+    Raises:
+        ResourceError: more than the machine has left; names both numbers.
+    """
+    import psutil
+
+    available = psutil.virtual_memory().available
+    if n_bytes > available:
+        raise ResourceError(
+            f"{path}: {what} need {n_bytes / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are available"
+        )

@@ -1,0 +1,1 @@
+"""Kernels that layers share: tiles, registers, threads, gathering."""

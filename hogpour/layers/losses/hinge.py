@@ -1,0 +1,56 @@
+"""Hinge: one linear support vector machine per label against all others (one-vs-all).
+
+    loss = Σ_u max(0, 1 - t_u s_u),  t_u = 1 for the unit of the label, -1 for the others
+    gradient of s_u: -t_u where t_u s_u < 1, else 0
+
+At the kink, t_u s_u = 1, we take the subgradient 0: an example that reaches its margin is left alone. Two labels need
+one unit only: t = 1 for label 1, -1 for label 0. An example's loss is summed over units; the gradient is that of the
+mean over the batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from numba import njit
+
+from hogpour.layers.base import Loss
+from hogpour.layers.losses.logistic import one_vs_all_outputs, one_vs_all_predict
+
+__all__ = ["Hinge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hinge(Loss):
+    """One-vs-all hinge loss; a score beyond 1 on the right side costs nothing."""
+
+    targets: ClassVar = "labels"
+
+    def n_outputs(self, n_targets: int) -> tuple[int, ...]:
+        return one_vs_all_outputs(n_targets)
+
+    def apply(self, scores, target, d_scores):  # type: ignore[no-untyped-def]
+        return hinge(scores, target, d_scores)
+
+    def predict(self, scores):  # type: ignore[no-untyped-def]
+        return one_vs_all_predict(scores)
+
+
+@njit(cache=True, nogil=True)
+def hinge(scores, target, d_scores):  # type: ignore[no-untyped-def]
+    n_out, batch = scores.shape
+    one, share = scores.dtype.type(1), scores.dtype.type(1 / batch)
+    loss, right = 0.0, 0
+    for k in range(batch):
+        own = target[k] if n_out > 1 else target[k] - 1  # with one unit: 0, the unit itself, for label 1
+        best = 0
+        for u in range(n_out):
+            if scores[u, k] > scores[best, k]:
+                best = u
+            short = one - (scores[u, k] if u == own else -scores[u, k])
+            slope = share if short > 0 else share * 0
+            d_scores[u, k] = -slope if u == own else slope
+            loss += short if short > 0 else short * 0  # keeps NaN
+        right += best == own if n_out > 1 else (scores[0, k] > 0) == (own == 0)
+    return loss, right

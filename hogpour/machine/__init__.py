@@ -1,0 +1,1 @@
+"""The replicas of one machine: the loop, its process, its side of the link, the supervisor, preparation."""

@@ -1,0 +1,276 @@
+"""Before training: everything that can be wrong with a job is found here, and its segments are laid out and filled.
+
+Runs on a thread of its own while replica processes import. Nothing is written to disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.core import host as cpu
+from hogpour.core import registry
+from hogpour.core.errors import ConfigError, HogpourError, LayoutError
+from hogpour.core.job import DataConfig, Job
+from hogpour.data.blocks import generator
+from hogpour.data.load import Data, Dataset, Encoding, load
+from hogpour.layers.sequential import Network, network_of
+from hogpour.machine.replica import live_layout
+from hogpour.model import model_file as checkpoint
+from hogpour.model.model import Model
+from hogpour.model.training_state import TrainingState
+from hogpour.shm.clocks import Clocks
+from hogpour.shm.control import Control
+from hogpour.shm.layout import Layout
+from hogpour.shm.segment import Segment
+
+__all__ = ["Prepared", "check_same", "count_replicas", "examine", "initialise", "prepare"]
+
+_PARAMS = 5  # first number of the key of the stream that the initial parameters are drawn from
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a run begins with. The segments belong to the caller, who closes them."""
+
+    network: Network
+    live: Segment
+    """Arrays of ``replica.live_layout``, filled: initial or resumed parameters, optimiser rows, tickets."""
+    examples: Segment
+    """Arrays x and y: the training examples, scaled and shuffled."""
+    test: Dataset | None
+    encoding: Encoding
+    block_replicas: int
+    """Decides the cutting of an epoch into blocks; a resumed run keeps that of the first one."""
+    state: TrainingState | None
+    """Where the resumed run stood; None for a new one."""
+    digest: str
+    """Of the training examples, so that all nodes of a cluster train on the same; empty on a machine alone."""
+
+
+def count_replicas(job: Job) -> int:
+    """Return how many replicas a job runs: what it says, else one for each core, or one where the scheme has one.
+
+    Raises:
+        ConfigError: the scheme does not run with so many.
+    """
+    replicas = job.replicas
+    if not replicas:
+        replicas = cpu.cores()
+        try:
+            job.algorithm.check_replicas(replicas)
+        except ValueError:
+            replicas = 1
+    try:
+        job.algorithm.check_replicas(replicas)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return replicas
+
+
+def prepare(
+    job: Job, replicas: int, resume: bool, fds: tuple[int, int], block_replicas: int = 0
+) -> Prepared:
+    """Read the data, bind the model, resume where asked, and fill the segments.
+
+    Args:
+        block_replicas: decides the cutting into blocks, for a node that joins others; 0: as this node would.
+        fds: empty anonymous files, already inherited by the replicas: for the live segment and for the examples. They
+            belong to the segments when this returns; when it raises, to the caller.
+
+    Raises:
+        InputError: the job, its data, its model file or the machine do not fit.
+    """
+    data, network = examine(job)
+    federated = job.algorithm.federated
+    # A cluster goes on from a snapshot of its shards, which the first node reads (``federation``).
+    stored = _resumed(job, network, data, replicas) if resume and not federated else None
+    pending = stored[1].pending if stored else ()
+    layout = live_layout(network, job.algorithm.replica_rule, replicas, len(pending), federated)
+    live = Segment.create(layout, f"the live vector of {network.spec.n} parameters", fds[0])
+    params = live.arrays["params"]
+    if stored:
+        model, state = stored
+        params[...] = model.params
+        for name, row in state.rows.items():
+            live.arrays[name][...] = row
+        live.arrays["pending"][...] = np.array(pending, np.int64).reshape(-1, 2)
+        Control(live.arrays["control"]).tickets_taken = state.tickets
+        Clocks(live.arrays["counters"], live.arrays["sums"]).set_steps(state.steps)
+    else:
+        initialise(job, network, params)
+    examples = _fill(data.train, fds[1])
+    return Prepared(
+        network,
+        live,
+        examples,
+        data.test,
+        data.encoding,
+        stored[1].block_replicas if stored else block_replicas or replicas,
+        stored[1] if stored else None,
+        _digest(examples) if federated else "",
+    )
+
+
+def examine(job: Job) -> tuple[Data, Network]:
+    """Read the data of a job and bind its model to them.
+
+    Raises:
+        InputError: they cannot be read, or do not fit each other.
+    """
+    data = _load(job)
+    _check_input(job, data)
+    with _blaming(job):
+        network = network_of(job, data.train.shape)
+    _check_outputs(job, network, data)
+    return data, network
+
+
+def initialise(job: Job, network: Network, params: npt.NDArray[np.float32]) -> None:
+    """Draw the parameters that a new run begins with, into (n,) ``params``."""
+    with _blaming(job):
+        network.init(params, generator(job.seed, _PARAMS))
+
+
+def _resumed(job: Job, network: Network, data: Data, replicas: int) -> tuple[Model, TrainingState]:
+    """Read the job's model file and check that this job can go on from it."""
+    path, optimiser = job.save, job.algorithm.replica_rule
+    if not path:
+        raise ConfigError("--resume: run.model is empty, expected the path of a model file")
+    model, state = checkpoint.load(path)
+    if model.network.spec != network.spec:
+        raise LayoutError(f"model file {path}: {_first_difference(model.network, network)}")
+    if state is None:
+        raise LayoutError(f"model file {path}: has no training state: it was exported")
+    check_same(f"model file {path}", model.job, model.encoding, state.n, job, data.encoding, len(data.train.x))
+    stored_rows, wanted_rows = {name.partition(".")[0] for name in state.rows}, {row.name for row in optimiser.state}
+    if stored_rows != wanted_rows:
+        raise LayoutError(f"model file {path}: holds optimiser rows {', '.join(sorted(stored_rows)) or 'none'}; the "
+                          f"job's optimiser needs {', '.join(sorted(wanted_rows)) or 'none'}")  # fmt: skip
+    known = {field.name for field in live_layout(network, optimiser, replicas, 0).fields}
+    rows = {name: row for name, row in state.rows.items() if name in known}  # without those of replicas that are gone
+    return model, replace(state, rows=rows)
+
+
+def check_same(what: str, stored: Job, was: Encoding, n_stored: int, job: Job, encoding: Encoding, n: int) -> None:
+    """Raise LayoutError where a run that is to be gone on with was trained on other examples or in another way.
+
+    Args:
+        what: names it, in the error message.
+        stored, was, n_stored: its job, encoding and number of training examples.
+    """
+    if (n_stored, stored.batch) != (n, job.batch):
+        raise LayoutError(f"{what}: was trained on {n_stored} examples in batches of {stored.batch}, "
+                          f"the job has {n} in batches of {job.batch}")  # fmt: skip
+    if differences := list(_differences(stored, was, job, encoding)):
+        raise LayoutError(f"{what}: was trained with {'; '.join(differences)}")
+
+
+def _differences(stored: Job, was: Encoding, job: Job, encoding: Encoding) -> Iterator[str]:
+    """Tell what a model was trained with, and what the job says instead, where that decides what is trained."""
+    compared: list[tuple[str, Any, Any]] = [
+        ("seed", stored.seed, job.seed),
+        ("loss", registry.describe(stored.loss), registry.describe(job.loss)),
+    ]
+    compared += [
+        (field.name, getattr(was, field.name), getattr(encoding, field.name))
+        for field in fields(Encoding)
+        if field.name != "scaling"
+    ]
+    compared.append(("scale", was.scaling.kind, encoding.scaling.kind))
+    if was.scaling.kind == encoding.scaling.kind:
+        for name, array in was.scaling.to_tensors().items():
+            a, b = array.ravel(), encoding.scaling.to_tensors()[name].ravel()
+            if a.size == b.size and (other := np.flatnonzero(a != b)).size:
+                compared.append((f"{name} of feature {other[0]}", float(a[other[0]]), float(b[other[0]])))
+    for name, stored, wanted in compared:
+        if stored != wanted:
+            yield f"{name} {stored!r:.200}, the job says {name} {wanted!r:.200}"
+
+
+@contextmanager
+def _blaming(job: Job) -> Iterator[None]:
+    """Turn what a layer of the user's own raises into one line that names the layer."""
+    try:
+        yield
+    except (HogpourError, MemoryError):
+        raise
+    except Exception as error:
+        frames = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
+        blamed = [a for words in frames for a in words.values() if any(a is layer for layer in job.model)]
+        who = f"layer {type(blamed[-1]).__name__}" if blamed else "its layers"
+        raise ConfigError(f"model: {who}: {type(error).__name__}: {error}") from error
+
+
+def _load(job: Job) -> Data:
+    if not isinstance(job.data, DataConfig):
+        return job.data
+    c = job.data
+    return load(
+        c.train,
+        c.test or None,
+        base=Path(job.base),
+        format=c.format,
+        scale=c.scale,
+        label=c.label,
+        ignore=c.ignore,
+        validation=c.validation,
+        n_features=c.n_features,
+        targets=job.loss.targets,
+        seed=job.seed,
+    )
+
+
+def _check_input(job: Job, data: Data) -> None:
+    targets, train = job.loss.targets, data.train
+    if data.encoding.targets != targets:
+        raise ConfigError(f"loss: {type(job.loss).__name__} takes {targets}, the data hold {data.encoding.targets}; "
+                          f"load them with targets = {targets!r}")  # fmt: skip
+    if job.input and prod(job.input) != prod(train.shape):
+        raise ConfigError(f"model.input: {job.input} holds {prod(job.input)} numbers, "
+                          f"an example of {train.source} has {prod(train.shape)}")  # fmt: skip
+
+
+def _check_outputs(job: Job, network: Network, data: Data) -> None:
+    train, loss = data.train, type(job.loss).__name__
+    labels = job.loss.targets == "labels"
+    n = train.n_labels if labels else (train.y.shape[1] if train.y.ndim == 2 else 1)
+    fitting = job.loss.n_outputs(n)
+    if network.output_shape[0] not in fitting:
+        last = network.stages[-1].name
+        raise ConfigError(
+            f"model: layer {last}: gives {network.output_shape[0]} scores, {loss} needs "
+            f"{' or '.join(map(str, fitting))} for the {n} {job.loss.targets} of {train.source}"
+        )
+
+
+def _fill(train: Dataset, fd: int) -> Segment:
+    layout = Layout.pack([("x", train.x.shape, train.x.dtype), ("y", train.y.shape, train.y.dtype)])
+    segment = Segment.create(layout, f"the {train.n} examples of {train.source}", fd)
+    segment.arrays["x"][...] = train.x
+    segment.arrays["y"][...] = train.y
+    return segment
+
+
+def _digest(examples: Segment) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for array in examples.arrays.values():
+        digest.update(f"{array.dtype.name} {array.shape} ".encode())
+        digest.update(array)
+    return digest.hexdigest()
+
+
+def _first_difference(stored: Network, wanted: Network) -> str:
+    for a, b in zip(stored.spec.tensors, wanted.spec.tensors, strict=False):
+        if a != b:
+            return f"holds {a.name} {a.shape} where the job has {b.name} {b.shape}"
+    return f"holds {len(stored.spec.tensors)} tensors, the job has {len(wanted.spec.tensors)}"

@@ -1,0 +1,1 @@
+"""A trained model, its file, snapshots of a cluster, the disk."""

@@ -1,0 +1,145 @@
+"""A trained model: layers, parameters, and what turns raw examples into the network's inputs and scores into answers.
+
+Evaluation and prediction go through here, on one thread, from any thread and from several: they take
+turns batch by batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.core.errors import DataError, LayoutError
+from hogpour.core.job import Job
+from hogpour.core.progress import Evaluation
+from hogpour.data.load import Dataset, Encoding
+from hogpour.layers.kernels.gather import gather_rows
+from hogpour.layers.sequential import Network, Workspace
+
+__all__ = ["Model"]
+
+_BATCH = 64  # examples at a time: activations stay in cache, and no layer calls a BLAS that would start threads
+
+
+class Model:
+    """A network with parameters.
+
+    Attributes:
+        job: what it was trained by.
+        network: the layers bound to the examples' shape.
+        params: (n,) float32; the model reads them on every call and never writes them.
+        encoding: how raw examples become inputs, and what the labels are called.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        network: Network,
+        params: npt.NDArray[np.float32],
+        encoding: Encoding,
+    ) -> None:
+        self.job, self.network, self.params, self.encoding = job, network, params, encoding
+        self._workspaces: dict[int, Workspace] = {}
+        self._lock = Lock()  # held while a workspace is in use
+
+    def __repr__(self) -> str:
+        n, shapes = self.network.spec.n_parameters, f"{self.network.input_shape} → {self.network.output_shape}"
+        return f"Model({n} parameters, {shapes})"
+
+    @classmethod
+    def load(cls, path: str) -> Model:
+        """Read a model file; see ``checkpoint.load``."""
+        from hogpour.model import model_file as checkpoint
+
+        return checkpoint.load(path)[0]
+
+    def save(self, path: str) -> None:
+        """Write a model file, atomically; see ``checkpoint.save``."""
+        from hogpour.model import model_file as checkpoint
+
+        checkpoint.save(path, self, None)
+
+    def scores(self, x: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Return the scores of raw examples.
+
+        Args:
+            x: (n, ...) numbers, as in the data files, not yet scaled; uint8 becomes 0..1, as when files are read.
+
+        Returns:
+            (n, n_out) float32, new.
+
+        Raises:
+            DataError: the examples are not numbers.
+            LayoutError: the examples have another size than the network wants.
+        """
+        try:
+            given = np.asarray(x)
+            rows = np.asarray(given, np.float32)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"model: examples are not numbers: {error}") from error
+        if given.dtype == np.uint8:
+            rows /= np.float32(255)
+        if rows.ndim < 1 or prod(rows.shape[1:]) != prod(self.network.input_shape):
+            raise LayoutError(f"model: got examples of shape {rows.shape[1:]}, expected {self.network.input_shape}")
+        return self.scores_of_scaled(self.encoding.scaling.apply(rows))
+
+    def scores_of_scaled(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """As ``scores``, for examples that are scaled already."""
+        rows = _flat(np.ascontiguousarray(x, np.float32))
+        out = np.empty((len(rows), *self.network.output_shape), np.float32)
+        order = np.arange(len(rows))
+        for start in range(0, len(rows), _BATCH):
+            with self._lock:
+                workspace = self._forward(rows, order, start)
+                out[start : start + workspace.batch] = workspace.scores.T
+        return out
+
+    def predict(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
+        """Return the prediction for raw examples: (n,) label numbers, or (n, n_out) values."""
+        predicted = self.job.loss.predict(self.scores(x).T)
+        return predicted if self.job.loss.targets == "labels" else predicted.T
+
+    def evaluate(self, dataset: Dataset, go_on: Callable[[], bool] = lambda: True) -> Evaluation | None:
+        """Return mean loss and accuracy on a data set whose examples are scaled already.
+
+        Args:
+            go_on: asked before each batch; when it says no, the answer is None.
+        """
+        rows, n = _flat(dataset.x), len(dataset.x)
+        labels = self.job.loss.targets == "labels"
+        order = np.arange(n)
+        total, right = 0.0, 0
+        for start in range(0, n, _BATCH):
+            if not go_on():
+                return None
+            y = dataset.y[start : start + _BATCH]
+            target = y if labels else np.ascontiguousarray(y.T)
+            with self._lock:
+                workspace = self._forward(rows, order, start)
+                loss, hits = self.job.loss.apply(workspace.scores, target, workspace.d_scores)
+            total, right = total + float(loss), right + int(hits)
+        return Evaluation(total / n, right / n if labels else None, n)
+
+    def _forward(self, rows: npt.NDArray[np.float32], order: npt.NDArray[np.int64], start: int) -> Workspace:
+        """Compute the scores of the batch at ``start``; the caller holds the lock and reads them."""
+        workspace = self._workspace(min(_BATCH, len(rows) - start))
+        gather_rows(rows, order, start, workspace.x.reshape(-1, workspace.batch))
+        workspace.forward()
+        return workspace
+
+    def _workspace(self, batch: int) -> Workspace:
+        if batch not in self._workspaces:
+            # Kept: that of whole batches and that of the newest remainder; a service may ask for any number.
+            self._workspaces = {n: kept for n, kept in self._workspaces.items() if n == _BATCH}
+            self._workspaces[batch] = self.network.workspace(batch, self.params)
+        return self._workspaces[batch]
+
+
+def _flat(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(n, *shape) as (n, features), also where n is 0."""
+    return x.reshape(len(x), prod(x.shape[1:]))

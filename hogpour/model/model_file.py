@@ -1,0 +1,212 @@
+"""Model files: safetensors with the parameters by name, and what is needed to go on training.
+
+A file is written beside its place and renamed over it, so that whoever looks finds the old file or the new one, whole.
+It holds tensors and one JSON text, no code. But a text that names a layer ``"package.module:Class"`` makes ``load``
+import that module, which runs it: load only files whose layers you have and trust. Without training state (an exported
+model) a file predicts but does not resume.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import count
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.core.errors import ConfigError, InputError, LayoutError, ResourceError
+from hogpour.core.job import Job, job_from, job_to_dict
+from hogpour.data.load import Encoding
+from hogpour.layers.sequential import Network, network_of
+from hogpour.model.model import Model
+from hogpour.model.training_state import TrainingState
+
+__all__ = ["check_writable", "load", "save"]
+
+_VERSION = 1
+_KEY = "hogpour"
+_counter = count()
+
+
+def check_writable(path: str) -> None:
+    """Raise ResourceError where a model file could not be written later; remove what dead processes left there."""
+    place = _place(path)
+    if not place.parent.is_dir():
+        raise ResourceError(f"model file {path}: there is no folder {place.parent}")
+    probe = _beside(place)
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ResourceError(f"model file {path}: cannot be written: {error.strerror}") from error
+    _remove_abandoned(place)
+
+
+def save(path: str, model: Model, state: TrainingState | None) -> None:
+    """Write a model file atomically.
+
+    Raises:
+        ResourceError: the disk is full or the place not writable; the old file is still there.
+    """
+    place = _place(path)
+    from safetensors.numpy import save_file
+
+    meta: dict[str, Any] = {
+        "version": _VERSION,
+        "job": job_to_dict(model.job),
+        "input_shape": model.network.input_shape,
+        "fingerprint": model.network.spec.fingerprint,
+        "encoding": model.encoding.to_dict(),
+    }
+    tensors = dict(model.network.spec.views(model.params))
+    tensors |= {f"scaling.{name}": array for name, array in model.encoding.scaling.to_tensors().items()}
+    if state is not None:
+        meta["training"] = {
+            "tickets": state.tickets,
+            "pending": state.pending,
+            "steps": state.steps,
+            "examples": state.examples,
+            "n": state.n,
+            "block_replicas": state.block_replicas,
+        }
+        tensors |= {f"optimiser.{name}": row for name, row in state.rows.items()}
+    beside = _beside(place)
+    try:
+        beside.touch()
+        mode = beside.stat().st_mode  # of any new file; safetensors makes files that only their owner can read
+        save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, beside, {_KEY: json.dumps(meta)})
+        beside.chmod(mode)
+        with open(beside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, place)
+    except BaseException as error:
+        with suppress(OSError):
+            beside.unlink()
+        if not isinstance(error, Exception):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ResourceError(f"model file {path}: cannot be written: {reason}") from error
+
+
+def load(path: str) -> tuple[Model, TrainingState | None]:
+    """Read a model file.
+
+    Raises:
+        ConfigError: there is no such file.
+        LayoutError: not a model file, damaged, or its tensors do not fit its own description.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise ConfigError(f"model file {path}: no such file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            words = (file.metadata() or {}).get(_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+        raise LayoutError(f"model file {path}: not a whole safetensors file: {error}") from error
+    if words is None:
+        raise LayoutError(f"model file {path}: not written by hogpour: it has no {_KEY!r} in its metadata")
+    try:
+        return _model_of(json.loads(words), tensors)
+    except InputError as error:
+        raise LayoutError(f"model file {path}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise LayoutError(f"model file {path}: damaged: {error!r}") from error
+
+
+def _model_of(meta: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> tuple[Model, TrainingState | None]:
+    """Check the description against itself and the tensors, then make the model: nothing is allocated before."""
+    if meta["version"] != _VERSION:
+        raise LayoutError(f"has version {meta['version']}, this hogpour reads {_VERSION}")
+    job = job_from(meta["job"], "its job")
+    network = network_of(job, tuple(meta["input_shape"]))
+    spec = network.spec
+    if spec.fingerprint != meta["fingerprint"]:
+        raise LayoutError(f"its layers make spec {spec.fingerprint}, the file was written with {meta['fingerprint']}: "
+                          "another version of a layer?")  # fmt: skip
+    for tensor in spec.tensors:
+        _check_tensor(tensor.name, tensors.get(tensor.name), tensor.shape)
+    encoding = Encoding.from_dict(meta["encoding"], _under("scaling.", tensors))
+    _check_encoding(encoding, job, network)
+    params = spec.zeros()
+    for tensor in spec.tensors:
+        tensor.view(params)[...] = tensors[tensor.name]
+    model = Model(job, network, params, encoding)
+    training = meta.get("training")
+    if training is None:
+        return model, None
+    rows = _under("optimiser.", tensors)
+    for name, row in rows.items():
+        _check_tensor(f"optimiser row {name}", row, (spec.n,))
+    pending = tuple((int(t), int(p)) for t, p in training["pending"])
+    numbers = {key: int(training[key]) for key in ("tickets", "steps", "examples", "n", "block_replicas")}
+    for key, number in numbers.items():
+        least = 1 if key in ("n", "block_replicas") else 0
+        if number < least:
+            raise LayoutError(f"{key} = {number}, expected {least} or more")
+    if min((min(block) for block in pending), default=0) < 0:
+        raise LayoutError(f"pending = {pending}, expected tickets and positions of 0 or more")
+    return model, TrainingState(pending=pending, rows=rows, **numbers)
+
+
+def _check_encoding(encoding: Encoding, job: Job, network: Network) -> None:
+    """Check that what files hold becomes what the network takes, and its scores become labels that have names."""
+    names, n_scores, size = len(encoding.label_names), network.output_shape[0], prod(network.input_shape)
+    if encoding.targets != job.loss.targets:
+        raise LayoutError(f"{encoding.targets} in the files, its loss takes {job.loss.targets}")
+    if prod(encoding.shape) != size:
+        raise LayoutError(f"examples of shape {encoding.shape} in the files, {network.input_shape} in the network")
+    if names and n_scores not in job.loss.n_outputs(names):
+        raise LayoutError(f"{names} label names, but {n_scores} scores")
+    if encoding.scaling.kind != "none" and encoding.scaling.offset.size != size:
+        raise LayoutError(f"scaling of {encoding.scaling.offset.size} features, expected {size}")
+
+
+def _check_tensor(name: str, stored: npt.NDArray[Any] | None, shape: tuple[int, ...]) -> None:
+    if stored is None or stored.shape != shape or stored.dtype != np.float32:
+        found = "nothing" if stored is None else f"{stored.dtype} {stored.shape}"
+        raise LayoutError(f"{name}: got {found}, expected float32 {shape}")
+
+
+def _under(prefix: str, tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _place(path: str) -> Path:
+    """Return the file that is to be written, at the end of all links: a link stays one, its target is replaced."""
+    place = Path(os.path.realpath(path))
+    try:
+        mode = place.stat().st_mode
+    except FileNotFoundError:
+        return place
+    except OSError as error:
+        raise ResourceError(f"model file {path}: cannot be written: {error.strerror}") from error
+    if stat.S_ISDIR(mode):
+        raise ResourceError(f"model file {path}: is a folder, expected a file name")
+    if not stat.S_ISREG(mode):
+        raise ResourceError(f"model file {path}: exists and is no regular file")
+    return place
+
+
+def _beside(place: Path) -> Path:
+    """Return a new temporary name: several nodes of one process may save to one place."""
+    return place.with_name(f".{place.name}.{os.getpid()}.{next(_counter)}.tmp")
+
+
+def _remove_abandoned(place: Path) -> None:
+    import psutil
+
+    name = re.compile(rf"\.{re.escape(place.name)}\.(\d+)\.\d+\.tmp")
+    with suppress(OSError):
+        for path in place.parent.iterdir():
+            if (match := name.fullmatch(path.name)) and not psutil.pid_exists(int(match[1])):
+                path.unlink()

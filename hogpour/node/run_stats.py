@@ -1,0 +1,111 @@
+"""How a node and its cluster stand: what was done, by whom, as far as this node has heard.
+
+The first node asks its coordinator; another one counts its own and takes the rest from the answers to its heartbeats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.client.client import Link
+from hogpour.client.coordinator_client import Member
+from hogpour.cluster.coordinator import Coordinator
+from hogpour.core.cluster_state import ClusterProgress, Totals
+from hogpour.shm.clocks import Clocks
+
+__all__ = ["Standing"]
+
+
+class Standing:
+    """The numbers of one node. Whoever learns of a source of them sets it here.
+
+    Attributes:
+        member: this node's membership.
+        coordinator: on the first node.
+        clocks: of this node's replicas.
+        link: pushes of this node.
+        alive: how many replica processes run here.
+        before: examples that earlier runs of a resumed job used, and others before this node joined.
+        all_examples: that the job uses, in all epochs.
+        reached: batch methods, on the first node: a copy of the point of the newest iteration, as the live vector is of
+            trials; None: none is known here. Replaced, never written.
+        objective: batch methods, on the first node: at the point of the newest iteration; None: there is none.
+    """
+
+    def __init__(self) -> None:
+        self.member: Member | None = None
+        self.coordinator: Coordinator | None = None
+        self.clocks: Clocks | None = None
+        self.link: Link | None = None
+        self.alive: Callable[[], int] = lambda: 0
+        self.before = self.all_examples = 0
+        self.reached: npt.NDArray[np.float32] | None = None
+        self.objective: float | None = None
+        self._counted = Totals()  # by earlier incarnations of this node
+
+    def own(self) -> Totals:
+        """Return what this incarnation of this node did."""
+        clocks, link = self.clocks, self.link
+        if clocks is None or link is None:
+            return Totals()
+        done = Totals(clocks.examples, clocks.right, clocks.loss, link.pushes, link.staleness, link.dropped,
+                      link.waited_s, link.bytes)  # fmt: skip
+        return done - self._counted
+
+    def begin_again(self) -> None:
+        """Say that this node is a new incarnation: what it did so far is counted as the old one's."""
+        self._counted += self.own()
+
+    def beat(self) -> dict[str, Any]:
+        """Return the fields of ``Beat``."""
+        return {"replicas": self.alive()} | asdict(self.own())
+
+    def totals(self) -> Totals:
+        """Return what was done in this run: on the first node by the whole cluster."""
+        return self.own() if self.coordinator is None else self.coordinator.totals
+
+    @property
+    def examples(self) -> int:
+        """Examples used in this run by the whole cluster."""
+        if self.coordinator is not None:
+            return self.coordinator.totals.examples
+        if self.complete:  # the last heartbeats of others may be on their way to the first node still
+            return self.all_examples - self.before
+        beaten = self.member.beaten if self.member is not None else None
+        return max(0, (beaten.examples if beaten is not None else 0) - self.before)
+
+    def cluster(self) -> ClusterProgress:
+        """Return what this node knows of the cluster."""
+        beaten = self.member.beaten if self.member is not None else None
+        totals = self.totals()
+        return ClusterProgress(
+            nodes=beaten.nodes if beaten is not None else 1,
+            replicas=self.alive() if self.coordinator is None else self.coordinator.replicas,
+            staleness=totals.mean_staleness,
+            dropped=totals.dropped,
+            wait_s=totals.mean_wait_s,
+            bytes_per_example=totals.bytes_per_example,
+            warming=beaten is not None and beaten.warming,
+        )
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the parameters are others than at the beginning of this run. On another node than the first, those of
+        a run that is complete are, even if it had no part in them."""
+        return self.totals().pushes > 0 or self.own().pushes > 0 or (self.coordinator is None and self.complete)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every example of every epoch was used."""
+        beaten = self.member.beaten if self.member is not None else None
+        return beaten is not None and beaten.command == "finish"
+
+    @property
+    def repeated(self) -> int:
+        """Examples that were handed out again; on another node than the first, nobody tells."""
+        return 0 if self.coordinator is None else self.coordinator.ledger.examples_repeated

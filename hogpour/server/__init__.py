@@ -1,0 +1,1 @@
+"""The parameter server: shards, turns, deduplication, gated steps, vector operations, handover."""

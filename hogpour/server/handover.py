@@ -1,0 +1,121 @@
+"""A node as a server of shards among others: it takes shards over, gives them up, and frees what others have.
+
+Around ``server.Server``, which knows no peers. The coordinator's placement decides what is where.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from hogpour.algos.schemes.base import Scheme
+from hogpour.core.errors import PeerLost, RequestFailed
+from hogpour.core.node_id import spoken
+from hogpour.core.shard_map import ShardMap
+from hogpour.net.requests import Handler, Reply, Requests
+from hogpour.net.wire.base import Message, Ok
+from hogpour.net.wire.dump import Adopt, Dump, Dumped
+from hogpour.net.wire.held import Held, HeldPush
+from hogpour.net.wire.push import Push
+from hogpour.server.server import Server
+from hogpour.server.vector_ops import Vectors
+
+__all__ = ["Serving"]
+
+_BRING_S = 30.0
+"""How long another server may take to hand a shard over. The coordinator waits twice as long for the taker
+(``placement``), and whoever is refused the shard meanwhile as long for a newer map (``member``): so it is the taker who
+gives up first and says so, and the source is asked to go on while the others still wait."""
+
+
+class Serving:
+    """The shards of one node.
+
+    Args:
+        scheme: how pushes are applied. Its kernels are compiled here, which may take seconds.
+        reach: address → who answers there.
+
+    Attributes:
+        server: has the shards.
+        address: at which the shard map names this node.
+        map: the newest shard map that this node knows.
+    """
+
+    def __init__(self, scheme: Scheme, reach: Callable[[str], Requests]) -> None:
+        choices = scheme.choices()
+        self.server = Server(scheme.server_rule, choices.correction, choices.gate)
+        self._vectors = Vectors(self.server, 1 + len(scheme.server_rule.state)) if choices.exchange.sums else None
+        self.address = ""
+        self.map: ShardMap | None = None
+        self._reach = reach
+        self._adopting: dict[int, asyncio.Lock] = {}
+
+    @property
+    def node(self) -> int:
+        """Incarnation of this node."""
+        return self.server.node
+
+    def begin(self, node: int) -> None:
+        """Say that this node has joined as an incarnation; when it joins again, without any shard.
+
+        A member that is declared dead while it serves ends the run. So one that comes back had none by the map; a shard
+        that it was taking over went back to its source, and has been pushed to since.
+        """
+        if self.node:
+            self.server.abandon()
+        self.server.node = node
+
+    def handlers(self) -> dict[type[Message], Handler]:
+        """Return what answers requests for shards."""
+        vectors = self._vectors.handlers() if self._vectors is not None else {}
+        return {**self.server.handlers(), **vectors, Adopt: self._adopt}
+
+    def follow(self, shard_map: ShardMap) -> None:
+        """Take in a map, and free the shards that others have for certain; one that is not newer says nothing of that:
+        a shard may have come since, and be on its way to somebody else."""
+        if self.map is not None and shard_map.epoch <= self.map.epoch:
+            return
+        self.map = shard_map
+        for shard, owner in enumerate(shard_map.owners):
+            if owner != self.node and not self.server.serves(shard):
+                self.server.drop(shard)
+
+    async def _adopt(self, message: Message, payload: memoryview | None) -> Reply:
+        """Take a shard over from another server, or go on serving it."""
+        assert isinstance(message, Adopt)
+        del payload
+        # One at a time: the request comes again when its connection breaks, and finds the work of the first one done.
+        async with self._adopting.setdefault(message.shard, asyncio.Lock()):
+            if self.server.serves(message.shard):
+                return Reply(Ok())
+            if message.source == self.address:  # nobody has taken what this node gave up
+                self.server.reopen(message.shard)
+            else:
+                await self._bring(message.shard, message.source)
+        return Reply(Ok())
+
+    async def _bring(self, shard: int, source: str) -> None:
+        """Have another server give up a shard, and serve it here."""
+        if self.map is None or not 0 <= shard < self.map.n_shards:
+            raise RequestFailed("busy", f"shard {shard}: this node does not know the shard map yet")
+        part = self.map.range(shard)
+        memory = memoryview(bytearray(self.server.dump_bytes(part.stop - part.start)))
+        node = self.node
+        dump = Dump(shard, True, node)
+        try:
+            answer = await self._reach(source).request(dump, into=memory, deadline_s=_BRING_S)
+            assert isinstance(answer, Dumped)
+            held = [await self._held(shard, k, part.stop - part.start, source) for k in range(answer.held)]
+        except PeerLost as error:
+            raise RequestFailed("busy", f"shard {shard}: {error}") from error
+        if node != self.node:
+            raise RequestFailed("fenced", f"shard {shard}: it came for node {spoken(node)}, which was declared dead")
+        self.server.install(answer, memory, part.start, held)
+
+    async def _held(self, shard: int, number: int, size: int, source: str) -> tuple[Push, memoryview]:
+        """Have another server, which has given a shard up, hand over a gradient that waits there."""
+        memory = memoryview(bytearray(4 * size))
+        asked = Held(shard, self.node, number)
+        answer = await self._reach(source).request(asked, into=memory, deadline_s=_BRING_S)
+        assert isinstance(answer, HeldPush)
+        return answer.push, memory

@@ -1,0 +1,563 @@
+"""The parameter server: the role that owns shards, applies what is pushed and hands out what is fetched.
+
+What is asked of one shard happens in the order in which it was asked, and no shard waits for another. A request that
+finds its shard idle is served before the handler returns, unless its kernel would keep the event loop too long: that
+one runs in a thread, and what comes meanwhile takes its turn behind it. Knows no peers and no sockets: it is given
+requests and returns replies, over the wire or from its own node (``net.local``).
+
+DistBelief (Dean et al. 2012, section "Downpour SGD"): "parameter server shards run independently of each other"; each
+applies gradients to its current parameters, with its own optimiser state, Adagrad's history above all. The rules are
+element-wise and every shard has seen as many pushes as its clock says, so a model trains to the same bits however it
+is cut, as long as every shard gets the same gradients in the same order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.algos.correction.base import Correction, Late
+from hogpour.algos.correction.plain import Plain
+from hogpour.algos.gate.base import Gate
+from hogpour.algos.gate.open import Open
+from hogpour.algos.optim.base import Optimiser
+from hogpour.core.cluster_state import ShardState
+from hogpour.core.errors import RequestFailed
+from hogpour.core.node_id import same_run, spoken
+from hogpour.net.requests import Handler, Reply
+from hogpour.net.wire.base import Message, Ok
+from hogpour.net.wire.dump import Dump, Dumped
+from hogpour.net.wire.fetch import Fetch, Fetched
+from hogpour.net.wire.gate import Commit, Committed
+from hogpour.net.wire.held import Held, HeldPush
+from hogpour.net.wire.push import DROPPED, HELD, REPEATED, Push, Pushed
+from hogpour.net.wire.status import Fence, Report, Reported
+from hogpour.net.wire.window import Window
+from hogpour.server.gated_step import Step
+from hogpour.server.shard import Copies, Shard, Update, Vector
+
+__all__ = ["INLINE_ELEMENTS", "MAX_ORIGINS", "MAX_TURNS", "Server"]
+
+INLINE_ELEMENTS = 1 << 18
+"""1 MiB of float32: the slowest kernel (Adam) stays below 1 ms, and a thread would cost more than it saves."""
+
+MAX_ORIGINS = 4096
+"""Replicas that may have pushed to one shard; their windows go with their node."""
+
+MAX_TURNS = 1024
+"""Requests that may wait for one shard. Whoever asks for more than that gets ``busy``."""
+
+_MOST_SCALE = 1e6
+"""Factor of the rate that a push may ask for: above it, sums of several would leave float32."""
+
+_MAX_PAST = 4096
+"""Shards that were dropped and whose counts are kept."""
+
+_MAX_REFUSED = 1 << 16
+"""Incarnations that are remembered as gone. The connections of older ones were closed long ago."""
+
+
+class Server:
+    """The shards that a node serves.
+
+    Its first push must not compile: the constructor applies the optimiser to nothing, through the correction.
+
+    Args:
+        optimiser: how pushes are applied.
+        correction: how late ones are amended.
+        gate: whether they wait here until their step is decided.
+        copies_bytes: memory for shards that are updated while somebody still reads them as they were.
+        inline_elements: a shard of more than this has its kernels run in the event loop's executor.
+
+    Attributes:
+        node: incarnation of this node; 0: not known. What nodes of another run push is refused: a first node that was
+            started anew is called by those that have not heard of it.
+    """
+
+    def __init__(
+        self,
+        optimiser: Optimiser,
+        correction: Correction | None = None,
+        gate: Gate | None = None,
+        *,
+        copies_bytes: int = 32 << 20,
+        inline_elements: int = INLINE_ELEMENTS,
+    ) -> None:
+        self.node = 0
+        self._past: deque[ShardState] = deque(maxlen=_MAX_PAST)  # of shards that were dropped
+        self._optimiser, self._inline_elements = optimiser, inline_elements
+        self._correction = correction if correction is not None else Plain()
+        self._gate = gate if gate is not None else Open()
+        self._shards: dict[int, Shard] = {}
+        self._copies = Copies(copies_bytes)
+        self._stalled: dict[int, Shard] = {}  # the push whose turn it is waits for a reader to be done
+        self._refused: dict[int, None] = {}  # incarnations, the oldest entry first
+        for late in _nothing(optimiser, self._correction):
+            self._correction.apply(optimiser, late)
+        if self._gate.holds:
+            _step_of_nothing(optimiser).run()
+
+    # -- what the node says ---------------------------------------------------------------------------------------
+
+    def open(
+        self,
+        shard: int,
+        params: npt.NDArray[np.float32],
+        rows: Sequence[npt.NDArray[np.float32]] | None = None,
+        *,
+        start: int = 0,
+        clock: int = 0,
+        windows: Iterable[Window] = (),
+    ) -> None:
+        """Serve a shard from now on.
+
+        Args:
+            shard: its number; not served yet, or given up before.
+            params: (size,) float32. An array that owns its memory belongs to the server from now on; a view of
+                something larger is copied, because its memory could not be freed apart.
+            rows: like params, one for each row of the optimiser, in its order; None: zeros, as at the beginning.
+            start: element of the model's vector that the shard begins with.
+            clock: updates that are in it.
+            windows: of the server that had it before.
+        """
+        wanted = len(self._optimiser.state)
+        if rows is None:
+            rows = [np.zeros(params.size, np.float32) for _ in range(wanted)]
+        assert len(rows) == wanted, f"shard {shard}: got {len(rows)} optimiser rows, expected {wanted}"
+        assert not self.serves(shard), f"shard {shard}: is served already"
+        self.drop(shard)  # it may have been here before, and come back before the map said that it went
+        arrays = [_owned(array, params.size) for array in (params, *rows)]
+        windows = [window for window in windows if window.node not in self._refused]
+        gated = self._gate.holds
+        self._shards[shard] = Shard(shard, arrays, start, clock, windows, self._correction, gated=gated)
+
+    def install(
+        self, dumped: Dumped, memory: memoryview, start: int, held: Iterable[tuple[Push, memoryview]] = ()
+    ) -> None:
+        """Serve a shard that another server gave up.
+
+        Args:
+            dumped: its answer.
+            memory: the payload of that answer, of ``dump_bytes``; copied.
+            start: element of the model's vector that the shard begins with.
+            held: gradients that wait there for their step; copied.
+        """
+        arrays = np.frombuffer(memory, np.float32).reshape(1 + len(self._optimiser.state), -1)
+        self.open(dumped.shard, arrays[0], arrays[1:], start=start, clock=dumped.clock, windows=dumped.windows)
+        for push, grad in held:
+            self._shards[dumped.shard].held.hold(push, np.frombuffer(grad, np.float32))
+
+    def dump_bytes(self, size: int) -> int:
+        """Return how long the payload of ``Dumped`` is for a shard of ``size`` elements."""
+        return 4 * size * (1 + len(self._optimiser.state))
+
+    def serves(self, shard: int) -> bool:
+        """Whether pushes to this shard are accepted here."""
+        return shard in self._shards and not self._shards[shard].given_up
+
+    def reopen(self, shard: int) -> None:
+        """Serve a shard again that was given up, because nobody took it: nothing was pushed to it elsewhere.
+
+        Raises:
+            RequestFailed: it is not here any more.
+        """
+        self._find(shard).given_up = False
+
+    def drop(self, shard: int) -> None:
+        """Free a shard that was given up, because somebody has it. Until then it can be dumped again."""
+        assert not self.serves(shard), f"shard {shard}: is dropped while it is served"
+        dropped = self._shards.pop(shard, None)
+        if dropped is not None and dropped.pushes:
+            self._past.append(dropped.state())
+
+    def abandon(self) -> None:
+        """Serve nothing any more: this node was declared dead, and what it holds others have in a newer state."""
+        shards = list(self._shards)
+        for number in shards:
+            self._shards[number].given_up = True  # for those who wait for their turn
+            shard = self._shards[number]
+            self.drop(number)
+            if self._stalled.pop(number, None) is not None:
+                self._advance(shard)
+
+    def forget(self, node: int) -> None:
+        """Refuse what this incarnation still pushes, now that it is dead or has left, and free its windows."""
+        self._refused[node] = None
+        if len(self._refused) > _MAX_REFUSED:
+            del self._refused[next(iter(self._refused))]
+        for shard in self._shards.values():
+            shard.windows.forget(node)
+            if shard.origins is not None:
+                shard.origins.forget(node)
+
+    def states(self) -> tuple[ShardState, ...]:
+        """Return how the shards are that are served here, by number."""
+        return tuple(shard.state() for number, shard in sorted(self._shards.items()) if not shard.given_up)
+
+    def past_states(self) -> tuple[ShardState, ...]:
+        """Return how the shards were that others have now: what was counted of them here."""
+        return (*self._past, *(shard.state() for shard in self._shards.values() if shard.given_up))
+
+    # -- what peers ask -------------------------------------------------------------------------------------------
+
+    def handlers(self) -> dict[type[Message], Handler]:
+        """Return what answers each request. A reply that is not there at once is a future; see ``_Turn``."""
+        return {
+            Fetch: self._fetch,
+            Push: self._push,
+            Dump: self._dump,
+            Held: self._held,
+            Commit: self._commit,
+            Fence: self._fence,
+            Report: self._report,
+        }
+
+    def _push(self, push: Push, payload: memoryview | None) -> Reply | Awaitable[Reply]:
+        shard = self._find(push.shard)
+        n_bytes = 0 if payload is None else payload.nbytes
+        if n_bytes != 4 * shard.size:
+            raise RequestFailed("wrong", f"shard {shard.number}: got {n_bytes} bytes, expected {4 * shard.size}")
+        if push.sequence < 1 or push.clock < 0 or push.steps < 1 or not 0 <= push.scale <= _MOST_SCALE:
+            raise RequestFailed(
+                "wrong",
+                f"shard {shard.number}: got sequence {push.sequence}, clock {push.clock}, steps {push.steps}, "
+                f"scale {push.scale}; expected at least 1, 0 and 1, and a scale of 0 to {_MOST_SCALE:g}",
+            )
+        return self.at_once(shard, partial(self._begin_push, shard, push, payload))
+
+    def at_once(self, shard: Shard, begin: Callable[[], Reply | Running | None]) -> Reply | Awaitable[Reply]:
+        """Serve a request now where its shard is idle and small, else when it is its turn."""
+        if not shard.turns and shard.size <= self._inline_elements:
+            reply = begin()
+            if reply is not None:
+                return reply  # type: ignore[return-value]
+        return self.in_turn(shard, begin)
+
+    def _fetch(self, fetch: Fetch, payload: memoryview | None) -> Reply | Awaitable[Reply]:
+        del payload
+        shard = self._find(fetch.shard)
+        begin = partial(self._begin_fetch, shard, fetch.node)
+        return self.in_turn(shard, begin) if shard.turns else begin()
+
+    def _dump(self, dump: Dump, payload: memoryview | None) -> Reply | Awaitable[Reply]:
+        del payload
+        shard = self._find(dump.shard)
+        begin = partial(self._begin_dump, shard, dump)
+        return self.in_turn(shard, begin) if shard.turns else begin()
+
+    def _held(self, held: Held, payload: memoryview | None) -> Reply:
+        """Answer whoever takes a shard over. Nothing comes to it or goes from it any more."""
+        del payload
+        shard = self._find(held.shard)
+        self.check_member(held.node)
+        if not shard.given_up or not 0 <= held.number < len(shard.held):
+            raise RequestFailed("wrong", f"shard {shard.number}: asked for gradient {held.number} of those that wait "
+                                f"here, and there are {len(shard.held) if shard.given_up else 0}")  # fmt: skip
+        push, grad = next(islice(shard.held, held.number, None))
+        return Reply(HeldPush(push), [memoryview(grad).cast("B").toreadonly()])
+
+    async def _commit(self, commit: Commit, payload: memoryview | None) -> Reply:
+        """Apply a step to the shards that are here; answers when all of them have it."""
+        del payload
+        if not commit.counted:
+            raise RequestFailed("wrong", f"step {commit.step}: has no gradients")
+        parts = []
+        for number in commit.shards:
+            shard = self._shards.get(number)
+            if shard is not None and not shard.given_up:
+                parts.append(self.in_turn(shard, partial(self._begin_step, shard, commit)))
+        done = []
+        # No deadline: this process works on it. All are waited for, or nobody would look at the error of a second one.
+        for outcome in await asyncio.gather(*parts, return_exceptions=True):
+            if isinstance(outcome, RequestFailed) and outcome.code == "moved":
+                continue
+            if isinstance(outcome, BaseException):
+                raise outcome
+            assert isinstance(outcome.message, Committed)
+            done += outcome.message.shards
+        return Reply(Committed(done))
+
+    def _fence(self, fence: Fence, payload: memoryview | None) -> Reply:
+        del payload
+        self.forget(fence.node)
+        return Reply(Ok())
+
+    def _report(self, report: Report, payload: memoryview | None) -> Reply:
+        del report, payload
+        text = msgspec.json.encode(self.states())
+        if len(text) > Reported.BODY_LIMIT - 16:
+            raise RequestFailed("busy", f"{len(self._shards)} shards take {len(text)} bytes to describe, at most "
+                                        f"{Reported.BODY_LIMIT} can be sent")  # fmt: skip
+        return Reply(Reported(text))
+
+    def _is_member(self, node: int) -> bool:
+        return node not in self._refused and (not self.node or same_run(node, self.node))
+
+    def check_member(self, node: int) -> None:
+        """Raise RequestFailed for what a node asks that is no member of this run, or not any more."""
+        if not self._is_member(node):
+            raise RequestFailed("fenced", f"node {spoken(node)} is no member any more: it must join again")
+
+    def shard(self, number: int) -> Shard | None:
+        """Return a shard that is here, perhaps given up."""
+        return self._shards.get(number)
+
+    def thaw(self, shard: Shard) -> list[tuple[Vector, Vector]] | None:
+        """Make a shard writable; as ``Shard.thaw``."""
+        return shard.thaw(self._copies)
+
+    def _find(self, number: int) -> Shard:
+        shard = self._shards.get(number)
+        if shard is None:
+            raise _moved(number)
+        return shard
+
+    # -- what happens when it is a request's turn -----------------------------------------------------------------
+
+    def _begin_push(self, shard: Shard, push: Push, payload: memoryview) -> Reply | Running | None:
+        """Apply a push, or prepare what a thread is to apply; None where memory for that must be waited for."""
+        if shard.given_up:
+            raise _moved(shard.number)
+        node, replica = push.node, push.replica
+        self.check_member(node)
+        windows = shard.windows
+        if windows.repeats(node, replica, push.sequence):
+            shard.count_repeated()
+            return Reply(Pushed(shard.number, shard.clock, REPEATED))
+        if self._gate.holds:
+            return self._hold(shard, push, payload)
+        if len(windows) >= MAX_ORIGINS and not windows.knows(node, replica):
+            raise RequestFailed("busy", f"shard {shard.number}: remembers {MAX_ORIGINS} replicas, no room for another")
+        moved = self.thaw(shard)
+        if moved is None:
+            return None
+        # Remembered first: should the kernel fail half-way, a retry must not apply the other half twice.
+        windows.add(node, replica, push.sequence)
+        update = Update(self._optimiser, self._correction, shard, push, np.frombuffer(payload, np.float32), moved)
+        return self.run(shard, update, partial(_pushed, shard, update))
+
+    def _hold(self, shard: Shard, push: Push, payload: memoryview) -> Reply:
+        """Let a push wait for its step."""
+        outcome = HELD
+        if not self._gate.counts_late and push.clock < shard.clock:
+            outcome = DROPPED
+            shard.count_dropped(1)
+        elif not shard.held.has(push):
+            if len(shard.held) >= MAX_ORIGINS:
+                raise RequestFailed("busy", f"shard {shard.number}: {MAX_ORIGINS} gradients wait for their step")
+            shard.held.hold(push, np.frombuffer(payload, np.float32))
+        return Reply(Pushed(shard.number, shard.clock, outcome))
+
+    def _begin_step(self, shard: Shard, commit: Commit) -> Reply | Running | None:
+        """Apply a step, or prepare what a thread is to apply; as ``_begin_push``."""
+        if shard.given_up:
+            raise _moved(shard.number)
+        if shard.clock > commit.step:  # it has it: the answer was lost
+            return Reply(Committed([shard.number]))
+        if shard.clock < commit.step:
+            raise RequestFailed("wrong", f"shard {shard.number}: at clock {shard.clock}, told of step {commit.step}")
+        counted = commit.counted
+        keys = [(one.node, one.replica, one.sequence) for one in counted]
+        if not 0 < commit.share <= 1:
+            raise RequestFailed("wrong", f"step {commit.step} has a share of {commit.share} of the rate, expected more "
+                                "than 0, at most 1")  # fmt: skip
+        if not shard.held.has_all(keys):  # looked at first: what replaces a frozen array is filled by the step alone
+            raise RequestFailed("wrong", f"shard {shard.number}: lacks a gradient of step {commit.step}")
+        moved = self.thaw(shard)
+        if moved is None:
+            return None
+        held = shard.held.take(keys)
+        for one in counted:
+            if one.node not in self._refused:  # its windows are freed, and would be by nobody once more
+                shard.windows.add(one.node, one.replica, one.sequence)
+        step = Step(held, [one.staleness for one in counted], self._correction.scale, self._optimiser, shard.params,
+                    shard.rows, moved, shard.scratch, shard.clock + 1, commit.share)  # fmt: skip
+        return self.run(shard, step, partial(self._stepped, shard, step))
+
+    def run(self, shard: Shard, work: Work, reply: Callable[[], Reply], passes: int = 1) -> Reply | Running:
+        """Do what writes a shard, or leave it to a thread where it passes over many elements."""
+        if shard.size * passes > self._inline_elements:
+            return Running(work, reply)
+        try:
+            work.run()
+        finally:
+            self._copies.release(work.left)
+        return reply()
+
+    def _stepped(self, shard: Shard, step: Step) -> Reply:
+        shard.count_step(step)
+        shard.held.give_back(step.arrays)
+        shard.count_dropped(shard.held.free(shard.clock, self._refused, late=not self._gate.counts_late))
+        return Reply(Committed([shard.number]))
+
+    def _begin_fetch(self, shard: Shard, node: int) -> Reply:
+        if shard.given_up:
+            raise _moved(shard.number)
+        if shard.origins is not None and self._is_member(node):  # the memory of others would be freed by nobody
+            shard.origins.fetched(node, shard.clock, shard.params)
+        return self._frozen(Fetched(shard.number, shard.clock), shard.vectors[:1])
+
+    def _begin_dump(self, shard: Shard, dump: Dump) -> Reply:
+        if dump.node:  # else it would take a shard that others are to go on serving
+            self.check_member(dump.node)
+        if shard.given_up and not dump.give_up:  # but the taker may ask again: the first answer may be lost
+            raise _moved(shard.number)
+        shard.given_up = dump.give_up
+        return self._frozen(Dumped(shard.number, shard.clock, list(shard.windows), len(shard.held)), shard.vectors[:])
+
+    def _frozen(self, message: Message, vectors: list[Vector]) -> Reply:
+        """Return a reply that reads live arrays: nobody writes them until it was sent."""
+        for vector in vectors:
+            vector.readers += 1
+        return Reply(message, [vector.payload for vector in vectors], partial(self._let_go, vectors))
+
+    def _let_go(self, vectors: list[Vector]) -> None:
+        self._copies.release(vectors)
+        for shard in list(self._stalled.values()):
+            self._advance(shard)
+
+    # -- turns ----------------------------------------------------------------------------------------------------
+
+    def in_turn(self, shard: Shard, begin: Callable[[], Reply | Running | None]) -> Awaitable[Reply]:
+        """Serve a request when all before it have been.
+
+        Args:
+            begin: answers it, or returns what a thread must do before; None: it waits for memory, and is asked again.
+        """
+        if len(shard.turns) >= MAX_TURNS:
+            raise RequestFailed("busy", f"shard {shard.number}: {MAX_TURNS} requests wait for it")
+        turn = _Turn(begin, partial(self._advance, shard))
+        shard.turns.append(turn)
+        self._advance(shard)
+        return turn
+
+    def _advance(self, shard: Shard) -> None:
+        """Serve the requests whose turn it is; may be called at any time."""
+        turns = shard.turns
+        while turns and not turns[0].begun:
+            turn = turns[0]
+            self._stalled.pop(shard.number, None)
+            if not turn.cancelled():
+                turn.begun = True
+                try:
+                    outcome = turn.begin()
+                    if isinstance(outcome, Running):
+                        self._start(shard, turn, outcome)
+                        return
+                except Exception as error:  # whoever asked is told; the next one has its turn
+                    turn.set_exception(error)
+                else:
+                    if outcome is None:
+                        turn.begun = False
+                        self._stalled[shard.number] = shard
+                        return
+                    turn.set_result(outcome)
+            turns.popleft()
+
+    def _start(self, shard: Shard, turn: _Turn, running: Running) -> None:
+        """Run a kernel in a thread. Whatever happens to the request: the turn ends when the kernel has ended."""
+        try:
+            thread = turn.get_loop().run_in_executor(None, running.work.run)
+        except RuntimeError:  # the executor was shut down
+            self._copies.release(running.work.left)
+            raise
+        thread.add_done_callback(partial(self._applied, shard, turn, running))
+
+    def _applied(self, shard: Shard, turn: _Turn, running: Running, thread: asyncio.Future[None]) -> None:
+        error = thread.exception()
+        if error is None:
+            turn.set_result(running.reply())
+        else:
+            turn.set_exception(error)
+        shard.turns.popleft()
+        self._let_go(running.work.left)
+        self._advance(shard)
+
+
+class Work(Protocol):
+    """What writes a shard."""
+
+    @property
+    def left(self) -> list[Vector]:
+        """The frozen vectors that it copies from; it counts as a reader of them until it has run."""
+
+    def run(self) -> None:
+        """Do it; may be called in a thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Work that is left to a thread, and what answers the request when it is done."""
+
+    work: Work
+    reply: Callable[[], Reply]
+
+
+class _Turn(asyncio.Future[Reply]):
+    """The reply to a request that waits for others of its shard.
+
+    It can be cancelled before it has begun, and then nothing of it happens. Not after that: a kernel reads the
+    payload of the request, whose memory must not be given back before the kernel has ended. (``cancel`` says False, and
+    a task that waits here is cancelled when the kernel has ended.) A reply that a cancelled task does not take any more
+    is let go of here, or the shard would stay frozen for ever.
+    """
+
+    def __init__(self, begin: Callable[[], Reply | Running | None], advance: Callable[[], None]) -> None:
+        super().__init__(loop=asyncio.get_running_loop())
+        self.begin, self._advance, self.begun = begin, advance, False
+
+    def cancel(self, msg: object | None = None) -> bool:
+        if self.begun or not super().cancel(msg):
+            return False
+        self._advance()  # it may have been the first, waiting for memory
+        return True
+
+    def __await__(self) -> Generator[object, None, Reply]:
+        try:
+            return (yield from super().__await__())
+        except asyncio.CancelledError:
+            if self.done() and not self.cancelled() and self.exception() is None:
+                sent = self.result().sent
+                if sent is not None:
+                    sent()
+            raise
+
+
+def _nothing(optimiser: Optimiser, correction: Correction) -> Iterator[Late]:
+    """Yield pushes of nothing to nothing: on time, and late where that is another kernel."""
+    for fetched in (None, np.zeros(16, np.float32))[: 1 + correction.amends]:
+        params, grad, scratch = np.zeros((3, 16), np.float32)
+        rows, state = (tuple(np.zeros((len(named), 16), np.float32)) for named in (correction.rows, optimiser.state))
+        yield Late(params, grad, fetched, rows, state, scratch, 1.0, 1)
+
+
+def _step_of_nothing(optimiser: Optimiser) -> Step:
+    """Return a step of two gradients of nothing to nothing."""
+    params, total, *grads = np.zeros((4, 16), np.float32)
+    rows = tuple(np.zeros(16, np.float32) for _ in optimiser.state)
+    held = [(Push(0, 0, 0, sequence, 0, 1, 1.0), grad) for sequence, grad in enumerate(grads)]
+    return Step(held, [0, 0], lambda _: 1.0, optimiser, params, rows, [], total, 1)
+
+
+def _pushed(shard: Shard, update: Update) -> Reply:
+    staleness = shard.count_applied(update)
+    return Reply(Pushed(shard.number, shard.clock, staleness))
+
+
+def _moved(shard: int) -> RequestFailed:
+    return RequestFailed("moved", f"shard {shard} is not served here")
+
+
+def _owned(array: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
+    """Return the array if its memory is its own, else a copy."""
+    assert (array.dtype, array.shape) == (np.float32, (size,)), f"got {array.dtype} {array.shape}, expected ({size},)"
+    return array if array.flags.owndata and array.flags.c_contiguous and array.flags.writeable else array.copy()

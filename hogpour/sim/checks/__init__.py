@@ -1,0 +1,1 @@
+"""What must hold, seeds that look for a breach, safeguards to switch off."""

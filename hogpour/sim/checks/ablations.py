@@ -1,0 +1,354 @@
+"""Safeguards that can be switched off, to show that the sweep notices: without one, the seed that it names fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from hogpour.algos.exchange.elastic import Elastic
+from hogpour.client import coordinator_client as member
+from hogpour.client.block_sums import BatchLink
+from hogpour.client.client import Link
+from hogpour.client.fetches import Fetches
+from hogpour.cluster.coordinator import Coordinator
+from hogpour.cluster.evaluation_ledger import Batch
+from hogpour.cluster.gatekeeper import Gatekeeper
+from hogpour.cluster.leases import Ledger
+from hogpour.cluster.membership import Membership
+from hogpour.cluster.placement import Placement
+from hogpour.machine.replica_link import Outlet
+from hogpour.net.peer import Peer
+from hogpour.net.wire.join import Join
+from hogpour.node import cluster_run as federation
+from hogpour.server.dedup import Windows
+from hogpour.server.fetch_history import Origins
+from hogpour.server.handover import Serving
+from hogpour.server.server import Server
+from hogpour.server.shard import Shard
+from hogpour.server.vector_ops import Vectors
+from hogpour.shm.accrual import Accrual, Sealed, released
+from hogpour.sim.checks.witness import replaced
+
+__all__ = ["ABLATIONS", "Ablation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """A safeguard."""
+
+    why: str
+    """What it is there for."""
+    owner: Any
+    """Class or module."""
+    name: str
+    """Of what is replaced there."""
+    make: Callable[[Any], Any]
+    """Returns what stands for it, given what was there."""
+    seed: int
+    """Fails without it, and passes with it."""
+    shows: str
+    """How: what the violation begins with."""
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Switch it off while this lasts."""
+        with replaced(self.owner, self.name, self.make(self.owner.__dict__[self.name])):
+            yield
+
+
+def _no_deadline(request: Any) -> Any:
+    async def patient(self: Peer, message: Any, payload: Any = (), **named: Any) -> Any:
+        return await request(self, message, payload, **named | {"deadline_s": 1e9})
+
+    return patient
+
+
+def _no_retry(request: Any) -> Any:
+    async def once(self: Peer, message: Any, payload: Any = (), **named: Any) -> Any:
+        return await request(self, message, payload, **named | {"retry": False})
+
+    return once
+
+
+def _no_second_grant(grant: Any) -> Any:
+    return lambda self, node, holds, want: grant(self, node, self.held(node), want)
+
+
+def _no_order(_: Any) -> Any:
+    def release(self: Link, push: Any, tickets: tuple[int, ...]) -> None:
+        released(self._words, push)
+        self._rouse(push.replica, 1)
+        self._open[push.replica].pop(push.sequence, None)
+        self._done(tickets)
+
+    return release
+
+
+def _no_renewal(_: Any) -> Any:
+    def beat(self: Membership, node: int, now: float) -> Any:
+        found = self._members.get(node)
+        if found is not None:
+            found.heard = now
+        return found
+
+    return beat
+
+
+def _no_way_back(_: Any) -> Any:
+    async def bring_back(self: Placement, move: Any) -> bool:
+        self._move = None
+        return False
+
+    return bring_back
+
+
+def _newest_fetch(params_of: Any) -> Any:
+    def newest(self: Origins, node: int, clock: int) -> Any:
+        return params_of(self, node, max(self._held.get(node, ()), default=clock))
+
+    return newest
+
+
+def _held_by_nobody(bring: Any) -> Any:
+    async def bring_nothing(self: Serving, shard: int, source: str) -> None:
+        await bring(self, shard, source)
+        self.server._shards[shard].held.free(0, {push.node for push, _ in self.server._shards[shard].held}, late=False)
+
+    return bring_nothing
+
+
+def _told_once(commit: Any) -> Any:
+    async def once(self: Gatekeeper, step: int, arrivals: Any, share: float) -> None:
+        tell = self._tell
+
+        async def told(address: str, what: Any) -> list[int]:
+            await tell(address, what)
+            return what.shards
+
+        self._tell = told  # type: ignore[method-assign]
+        try:
+            await commit(self, step, arrivals, share)
+        finally:
+            self._tell = tell  # type: ignore[method-assign]
+
+    return once
+
+
+def _never_late(arrive: Any) -> Any:
+    return lambda self, what: arrive(self, msgspec.structs.replace(what, step=self.step))
+
+
+def _keeps_what_it_gives(pull: Any) -> Any:
+    def kept(self: Elastic, params: Any, fetched: Any, push: Any, velocities: Any, ahead: float) -> None:
+        before = params.copy()
+        pull(self, params, fetched, push, velocities, ahead)
+        params[...] = before
+
+    return kept
+
+
+def _begins_again(complete: Any) -> Any:
+    def begun_again(self: Link, ticks: list[int]) -> None:
+        complete(self, ticks)
+        self._fetching = False
+
+    return begun_again
+
+
+def _told_at_once(_: Any) -> Any:
+    def ride(self: Link, due: list[Sealed]) -> None:
+        for push in due:
+            self._acknowledge(push, [])
+
+    return ride
+
+
+def _not_waited_for(_: Any) -> Any:
+    async def drain(self: Link) -> None:
+        del self
+
+    return drain
+
+
+def _took_what_came(_: Any) -> Any:
+    async def fetch_other(self: Fetches, message: Any, target: Any, requests: Any, take: Any) -> Any:
+        place = await self._stage(target.nbytes)
+        try:
+            return await requests.request(message, into=place, deadline_s=self._patience_s)
+        finally:
+            await self._take(target, place, take)
+            self._staging.give(place)
+
+    return fetch_other
+
+
+def _adds_again(begin_sum: Any) -> Any:
+    def again(self: Vectors, shard: Shard, message: Any, payload: Any) -> Any:
+        if shard.sums is not None:
+            shard.sums.blocks.discard(message.block)
+        return begin_sum(self, shard, message, payload)
+
+    return again
+
+
+def _adds_what_is_old(begin_sum: Any) -> Any:
+    def old(self: Vectors, shard: Shard, message: Any, payload: Any) -> Any:
+        now = max(message.evaluation, shard.sums.number if shard.sums is not None else 0)
+        return begin_sum(self, shard, msgspec.structs.replace(message, evaluation=now), payload)
+
+    return old
+
+
+def _moves_at_once(move_shards: Any) -> Any:
+    async def at_once(self: Placement) -> None:
+        self.still = None
+        await move_shards(self)
+
+    return at_once
+
+
+def _any_point(_: Any) -> Any:
+    async def prepare(self: BatchLink, tickets: list[int]) -> None:
+        if not self.evaluation:
+            await self.land()
+        self._landing.set_evaluation(self._blocks.place(tickets[-1])[0])
+
+    return prepare
+
+
+ABLATIONS: Mapping[str, Ablation] = {
+    "window": Ablation(
+        "a push that comes again is applied once", Windows, "repeats", lambda _: lambda *_: False, 13, "once: ",
+    ),
+    "lease": Ablation(
+        "a silent member is declared dead, and others get its portions", Membership, "expire",
+        lambda _: lambda *_: [], 10, "ends: ",
+    ),
+    "renewal": Ablation(
+        "a member that is heard from is not declared dead", Membership, "beat", _no_renewal, 17, "calm: ",
+    ),
+    "fence": Ablation(
+        "nothing of a member that was declared dead is applied any more", Server, "forget", lambda _: lambda *_: None,
+        14, "fenced: ",
+    ),
+    "run": Ablation(
+        "nothing of a run before this one is applied", Server, "check_member", lambda _: lambda *_: None, 54, "kept: ",
+    ),
+    "attempt": Ablation(
+        "a block is done when it was done under the lease that holds it", member, "leased",
+        lambda _: lambda ticket, lease: ticket, 1087, "leases: ",
+    ),
+    "frozen push": Ablation(
+        "an accrual buffer is not written before its push is answered", Accrual, "free",
+        lambda _: property(lambda self: True), 179, "whole: ",
+    ),
+    "frozen fetch": Ablation(
+        "a shard's array is not written while somebody reads it", Shard, "thaw", lambda _: lambda *_: [], 17, "whole: ",
+    ),
+    "deadline": Ablation(
+        "nobody waits for ever for an answer", Peer, "request", _no_deadline, 2, "ends: ",
+    ),
+    "retry": Ablation(
+        "what was asked on a connection that broke is asked again", Peer, "request", _no_retry, 165, "ends: ",
+    ),
+    "second grant": Ablation(
+        "tickets whose grant was lost on the way are granted again", Ledger, "grant", _no_second_grant, 75, "ends: ",
+    ),
+    "order": Ablation(
+        "a block is reported when every push with gradients of it is acknowledged", Link, "_release", _no_order, 9,
+        "leases: ",
+    ),
+    "way back": Ablation(
+        "a shard that its taker did not get is served by its source again", Placement, "_bring_back", _no_way_back, 86,
+        "ends: ",
+    ),
+    "stale": Ablation(
+        "a node that was declared dead serves none of what it had before", Server, "abandon", lambda _: lambda *_: None,
+        13710, "once: ",
+    ),
+    "before": Ablation(
+        "a node that comes back where it served says that it serves nothing yet", federation, "_BEFORE",
+        lambda before: {Join: before[Join]}, 449, "ends: ",
+    ),
+    "origins": Ablation(
+        "what a shard remembers of a node goes with the node", Origins, "forget", lambda _: lambda *_: None, 7,
+        "origins: ",
+    ),
+    "own fetch": Ablation(
+        "a late gradient is amended by the parameters that it was computed on", Origins, "params_of", _newest_fetch, 15,
+        "origins: ",
+    ),
+    "presence": Ablation(
+        "no gate waits for a member that is dead or has left", Gatekeeper, "forget", lambda _: lambda *_: None, 112,
+        "ends: ",
+    ),
+    "slack": Ablation(
+        "nobody gets further ahead of the slowest than s", Gatekeeper, "_may_go", lambda _: lambda *_: True, 44,
+        "gates: ",
+    ),
+    "retire": Ablation(
+        "no gate waits for replicas that have ended", Link, "retire", lambda _: lambda *_: None, 460, "ends: ",
+    ),
+    "held": Ablation(
+        "gradients that wait for their step move with their shard", Serving, "_bring", _held_by_nobody, 52, "ends: ",
+    ),
+    "told again": Ablation(
+        "a step is told again until every shard has it", Gatekeeper, "_commit", _told_once, 868, "kept: ",
+    ),
+    "share": Ablation(
+        "a step of fewer than have had data moves by its share", Gatekeeper, "_share", lambda _: lambda *_: 1.0, 20,
+        "gates: ",
+    ),
+    "late": Ablation(
+        "a gradient of an earlier step is dropped where late ones are", Gatekeeper, "arrive", _never_late, 52, "ends: ",
+    ),
+    "handing over": Ablation(
+        "a member that leaves stays until its shards are with others", Coordinator, "_may_go",
+        lambda _: lambda *_: True, 9, "ends: ",
+    ),
+    "pull": Ablation(
+        "what a pull gives the servers is taken from the node", Elastic, "pull", _keeps_what_it_gives, 18, "kept: ",
+    ),
+    "added": Ablation(
+        "servers add what a pull gives them, by whatever rule nodes step", Elastic, "server_rule",
+        lambda _: lambda self, optimiser: optimiser, 41, "kept: ",
+    ),
+    "frozen pull": Ablation(
+        "no pull begins before all shards have answered what the one before it gave them", Link, "_complete",
+        _begins_again, 11, "whole: ",
+    ),
+    "riding": Ablation(
+        "a block is reported when every shard has what the pull after its steps took", Link, "_ride", _told_at_once,
+        18, "leases: ",
+    ),
+    "rounds": Ablation(
+        "a replica steps on when its node has been pulled", Outlet, "_pulled", lambda _: lambda _: 0, 11, "rounds: ",
+    ),
+    "drain": Ablation(
+        "a node that ends waits until what was taken from it is in the shards", Link, "drain", _not_waited_for, 3561,
+        "kept: ",
+    ),
+    "landed whole": Ablation(
+        "a node is pulled by parameters that have arrived, once", Fetches, "_fetch_other", _took_what_came, 38,
+        "kept: ",
+    ),
+    "sum once": Ablation(
+        "a shard adds the gradient of a block once", Vectors, "_begin_sum", _adds_again, 43, "once: ",
+    ),
+    "sum of now": Ablation(
+        "a shard adds no gradient of an earlier evaluation", Vectors, "_begin_sum", _adds_what_is_old, 103, "bits: ",
+    ),
+    "given again": Ablation(
+        "blocks of a dead member are given to others", Batch, "take_back", lambda _: lambda *_: 0, 3, "ends: ",
+    ),
+    "its point": Ablation(
+        "a block is computed at the point of its evaluation", BatchLink, "prepare", _any_point, 3, "bits: ",
+    ),
+    "still": Ablation(
+        "shards move between two iterations only", Placement, "_move_shards", _moves_at_once, 103, "kept: ",
+    ),
+}  # fmt: skip

@@ -1,0 +1,136 @@
+"""The witness's books of gates: who takes part, what a step is made of, who is how far ahead.
+
+Kept from the messages of origins alone, and compared with what the gatekeeper decides from them:
+
+    a step          has as many gradients as the gate asks for of those present, each origin's once where it waits, and
+                    moves by its share of what the gate would ask for of all who are not gone
+    late            no gradient of an earlier step counts where late ones are dropped, and none is dropped that is not
+    ahead           no origin is let go on that is further ahead of the slowest one than its gate allows
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from hogpour.client.client import Link
+from hogpour.cluster.gatekeeper import Gatekeeper
+from hogpour.core.node_id import spoken
+from hogpour.net.wire.gate import Arrive
+from hogpour.server.gated_step import Step
+from hogpour.server.shard import Shard
+
+__all__ = ["GateBooks"]
+
+Origin = tuple[int, int]
+
+
+class GateBooks:
+    """The books of one simulation.
+
+    Args:
+        say: writes a violation down.
+
+    Attributes:
+        gated: steps of several gradients are made.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self.gated = say, False
+        self._clocks: dict[Origin, int] = {}  # of those who take part
+        self._away: dict[Origin, int] = {}  # of those who took part
+        self._heard: dict[Origin, int] = {}  # → highest sequence
+        self._history: dict[int, list[tuple[int, dict[int, int]]]] = {}  # shard → clock after a step, what it counted
+        self._dropped: Counter[int] = Counter()  # element → how often it came too late
+
+    def begin(self, begun: dict[int, int]) -> None:
+        """A first node begins, with shards at these clocks."""
+        for books in (self._clocks, self._away, self._heard):
+            books.clear()
+        for shard, steps in self._history.items():
+            steps[:] = [step for step in steps if step[0] <= begun.get(shard, 0)]
+
+    def counts(self, elements: Iterable[int]) -> tuple[list[int], list[int]]:
+        """Return how often each element was counted in the steps of the shards, and how often it came too late."""
+        total: Counter[int] = Counter()
+        for steps in self._history.values():
+            for _, counted in steps:
+                total.update(counted)
+        wanted = list(elements)
+        return [total[element] for element in wanted], [self._dropped[element] for element in wanted]
+
+    def stepped(self, shard: Shard, step: Step) -> None:
+        """A shard has applied a step."""
+        counted: Counter[int] = Counter()
+        for grad in step.arrays:
+            for element in np.flatnonzero(grad):
+                counted[shard.start + int(element)] += round(-float(grad[element]))
+        self._history.setdefault(shard.number, []).append((shard.clock, dict(counted)))
+
+    def dropped(self, grad: Any) -> None:
+        """A link has heard that this came too late."""
+        for element in np.flatnonzero(grad):
+            self._dropped[int(element)] += round(-float(grad[element]))
+
+    # -- what the gatekeeper hears and does
+
+    def on_attend(self, keeper: Gatekeeper, node: int, replica: int, present: bool) -> None:
+        """An origin is counted in or out."""
+        del keeper
+        if present and (node, replica) not in self._clocks:
+            slowest = min(self._clocks.values(), default=0)
+            self._clocks[node, replica] = max(slowest, self._away.pop((node, replica), 0))
+        elif not present and (node, replica) in self._clocks:
+            self._away[node, replica] = self._clocks.pop((node, replica))
+
+    def on_arrive(self, keeper: Gatekeeper, arrive: Arrive) -> None:
+        """A gradient has arrived, perhaps told again."""
+        del keeper
+        origin = arrive.node, arrive.replica
+        if arrive.sequence > self._heard.get(origin, 0):
+            self._heard[origin] = arrive.sequence
+            if origin in self._clocks:
+                self._clocks[origin] += 1
+
+    def on_forget(self, keeper: Gatekeeper, node: int) -> None:
+        """A member is gone."""
+        del keeper
+        for books in (self._clocks, self._away, self._heard):
+            for origin in [origin for origin in books if origin[0] == node]:
+                del books[origin]
+
+    def on_commit(self, keeper: Gatekeeper, step: int, arrivals: list[Any], share: float) -> None:
+        """A step is decided."""
+        self.gated = True
+        gate = keeper._gate
+        needed, present = gate.needed(len(self._clocks)), len(self._clocks)
+        what = f"gates: step {step} is of {len(arrivals)} gradients, {present} origins take part"
+        if len(arrivals) < needed:
+            self._say(f"{what}, {needed} are asked for")
+        whole = gate.needed(present + len(self._away))
+        if share != min(1.0, len(arrivals) / whole):
+            self._say(f"{what}, a whole one has {whole}, and it moves by {share:g} of the rate")
+        if gate.counts_late:
+            if len(arrivals) > needed:
+                self._say(f"{what}, {needed} are asked for")
+            return
+        if any(one.step != step for one in arrivals):
+            self._say(f"{what}, computed on those of steps {sorted({one.step for one in arrivals})}")
+        if len({(one.node, one.replica) for one in arrivals}) < len(arrivals):
+            self._say(f"{what}, two of one origin")
+
+    def on_landing(self, link: Link, ticks: list[int]) -> None:
+        """Replicas are about to go on: those whose wish this landing serves."""
+        limit = link._gate.ahead()
+        if limit is None:
+            return
+        for replica, tick in enumerate(ticks):
+            clock = self._clocks.get((link.node, replica))
+            if clock is None or tick <= link._landing.landed(replica):
+                continue
+            if clock - min(self._clocks.values()) > limit:
+                self._say(f"gates: replica {replica} of node {spoken(link.node)} goes on at clock {clock}, the slowest "
+                          f"is at {min(self._clocks.values())}, {limit} apart are allowed")  # fmt: skip

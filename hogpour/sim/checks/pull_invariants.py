@@ -1,0 +1,204 @@
+"""The witness's books of pulls: what nodes hold, what was taken from each, and what the servers were given for it.
+
+Kept from what is seen to change in live vectors and shards, and compared with what was pushed:
+
+    holds           a live vector is what its node took over at its beginning, and its steps and pulls since then
+    taken           a pull takes from a node what it pushes; of each shard once
+    given           a shard is added what was taken from a node, once, and nothing else; what was taken of a node that
+                    ends in order was given
+    rounds          no replica takes more steps between two landings than a round has
+
+A batch is in a shard when what the first pull after its step took is there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.algos.exchange.base import ReplicaView
+from hogpour.algos.exchange.elastic import Elastic
+from hogpour.client.client import Link
+from hogpour.core.node_id import spoken
+from hogpour.machine.replica import Replica
+from hogpour.server.shard import Shard, Update
+
+__all__ = ["PullBooks"]
+
+Key = tuple[int, int, int, int]
+"""Of a push: shard, node, replica, sequence."""
+
+
+class _Node:
+    """The books of one life of a node."""
+
+    def __init__(self, link: Link) -> None:
+        self.link, self.begin = link, _address(link._params)
+        self.end = self.begin + link._params.nbytes
+        self.holds = link._params.astype(np.float64)
+        self.fresh = np.zeros(self.holds.size, np.int64)  # batches ticked, by element, that no pull has taken
+        self.pulled: dict[int, tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]] = {}  # first element → not pushed
+        self.steps: Counter[int] = Counter()  # replica → steps since its newest landing
+        self.landed = False
+
+    def part(self, params: npt.NDArray[Any]) -> slice:
+        """Return where in the live vector this is."""
+        start = (_address(params) - self.begin) // params.itemsize
+        return slice(start, start + params.size)
+
+
+class PullBooks:
+    """The books of one simulation.
+
+    Args:
+        say: writes a violation down.
+
+    Attributes:
+        pulled: nodes are pulled.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say, self.pulled = say, False
+        self._nodes: list[_Node] = []  # the newest first
+        self._taken: dict[Key, tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]] = {}  # and not given yet
+        self._centre: dict[int, npt.NDArray[np.float32]] = {}  # shard → after the newest update
+        self._history: dict[int, list[tuple[int, Counter[int]]]] = {}  # shard → clock after an update, what it brought
+
+    def begin(self, begun: dict[int, Shard]) -> None:
+        """A first node begins, with these shards."""
+        self._centre = {number: shard.params.copy() for number, shard in begun.items()}
+        for number, updates in self._history.items():
+            clock = begun[number].clock if number in begun else 0
+            updates[:] = [update for update in updates if update[0] <= clock]
+
+    def opened(self, shard: Shard) -> None:
+        """A shard is served, perhaps by another server than before."""
+        self._centre.setdefault(shard.number, shard.params.copy())
+
+    def counts(self, elements: Iterable[int]) -> list[int]:
+        """Return how often each element was ticked by steps that the shards have had pulls of."""
+        total: Counter[int] = Counter()
+        for updates in self._history.values():
+            for _, brought in updates:
+                total.update(brought)
+        return [total[element] for element in elements]
+
+    # -- nodes
+
+    def on_link(self, link: Link, *_: Any, **__: Any) -> Callable[[Any], None]:
+        """A node begins."""
+
+        def after(_: None) -> None:
+            if link._exchange.pulls:
+                self._nodes.insert(0, _Node(link))
+
+        return after
+
+    def on_land(self, link: Link) -> None:
+        """A node takes all parameters over: when it begins, and when it ends."""
+        for node in self._nodes:
+            if node.link is link and node.landed:
+                left = len(node.pulled) + sum(key[1] == link.node for key in self._taken)
+                if left:
+                    self._say(f"kept: node {spoken(link.node)} ends, and what {left} pulls took from it is nowhere")
+
+    def on_complete(self, link: Link, ticks: list[int]) -> None:
+        """A landing is complete, for the replicas whose wish it serves."""
+        for node in self._nodes:
+            if node.link is link:
+                node.landed = True
+                for replica, tick in enumerate(ticks):
+                    if tick > link._landing.landed(replica):
+                        node.steps[replica] = 0
+
+    def on_params(self, exchange: Elastic, params: Any, fetched: Any) -> None:
+        """Parameters are taken over."""
+        del exchange
+        if (node := self._node(params)) is not None:
+            part = node.part(params)
+            node.holds[part], node.fresh[part] = fetched, 0
+
+    def on_use(self, replica: Replica, batch: int) -> None:
+        """A replica is about to step."""
+        del batch
+        if not replica._exchange.pulls or (node := self._node(replica._view.params)) is None:
+            return
+        number, allowed = replica._number, replica._exchange.n_push
+        node.steps[number] += 1
+        if node.steps[number] > allowed:
+            self._say(f"rounds: replica {number} of node {spoken(node.link.node)} takes its step {node.steps[number]} "
+                      f"since it was pulled, {allowed} are allowed")  # fmt: skip
+
+    def on_gradient(self, exchange: Elastic, view: ReplicaView, grad: Any) -> Callable[[Any], None] | None:
+        """A replica steps."""
+        del exchange
+        node = self._node(view.params)
+        if node is None:
+            return None
+        before = view.params.copy()
+        node.fresh += np.rint(-grad).astype(np.int64)
+
+        def after(_: None) -> None:
+            node.holds += view.params.astype(np.float64) - before
+
+        return after
+
+    # -- pulls
+
+    def on_pull(self, exchange: Elastic, params: Any, fetched: Any, push: Any, *_: Any) -> Callable[[Any], None] | None:
+        """A shard's part of a node is pulled."""
+        del exchange, fetched
+        node = self._node(params)
+        if node is None:
+            return None
+        self.pulled = True
+        part, before = node.part(params), params.astype(np.float64)
+        if not np.allclose(before, node.holds[part], rtol=0, atol=1e-9):
+            self._say(f"kept: node {spoken(node.link.node)} holds something else than its steps and pulls have made")
+        if part.start in node.pulled:
+            self._say(f"kept: node {spoken(node.link.node)} is pulled again, and what was taken is not pushed")
+
+        def after(_: None) -> None:
+            taken = before - params
+            if not (np.abs(taken + push) <= 1e-6 * (np.abs(before) + np.abs(push))).all():
+                self._say("kept: a pull has not given the servers what it took from the node")
+            node.pulled[part.start] = taken, node.fresh[part].copy()
+            node.holds[part], node.fresh[part] = params, 0
+
+        return after
+
+    def on_push_back(self, link: Link, shard: int, node: int, sequence: int, steps: int) -> None:
+        """What a pull took is about to be pushed."""
+        del steps
+        start = link._routes.map.range(shard).start
+        for books in self._nodes:
+            if books.link is link and start in books.pulled:
+                self._taken[shard, node, len(link._words), sequence] = books.pulled.pop(start)
+
+    # -- servers
+
+    def applied(self, shard: Shard, update: Update) -> None:
+        """A shard has applied a push."""
+        if not self.pulled:
+            return
+        push, params = update.push, shard.params
+        taken, fresh = self._taken.pop((shard.number, push.node, push.replica, push.sequence), (0.0, np.zeros(0, int)))
+        error = np.abs(params - self._centre[shard.number] - taken)
+        if not (error <= 1e-6 * (1 + np.abs(params) + np.abs(taken))).all():
+            self._say(f"kept: shard {shard.number} was not added what was taken from node {spoken(push.node)}")
+        brought = Counter({shard.start + int(element): int(fresh[element]) for element in np.flatnonzero(fresh)})
+        self._history.setdefault(shard.number, []).append((shard.clock, brought))
+        self._centre[shard.number] = params.copy()
+
+    def _node(self, params: Any) -> _Node | None:
+        """Return the node whose live vector these elements are of."""
+        address = _address(params)
+        return next((node for node in self._nodes if node.begin <= address < node.end), None)
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    return int(array.ctypes.data)

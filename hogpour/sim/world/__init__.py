@@ -1,0 +1,1 @@
+"""What is made up: time, network, disk, machines."""

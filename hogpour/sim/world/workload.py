@@ -1,0 +1,114 @@
+"""What the nodes of a simulated cluster train: a job, its data and its network, read once for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.core.job import Job
+from hogpour.core.spec import ALIGNMENT
+from hogpour.data.dataset import Dataset
+from hogpour.data.load import Encoding
+from hogpour.machine.precompile import rehearse
+from hogpour.machine.prepare import Prepared, examine, initialise
+from hogpour.machine.replica import Replica, live_layout
+from hogpour.server.handover import Serving
+from hogpour.shm.layout import Layout
+from hogpour.sim.scenario import Scenario
+from hogpour.sim.world.model_only import HollowNetwork, HollowReplica, hollow_shards
+
+__all__ = ["Material", "Memory", "hollow_material", "material_of"]
+
+
+class Memory:
+    """Named arrays in plain memory: what a ``shm.segment.Segment`` is in reality."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.arrays = layout.views(np.zeros(layout.size, np.uint8))
+
+    def release(self) -> None:
+        """Drop the arrays."""
+        self.arrays = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What the nodes of a cluster train: the job, its data and its network, read once for all of them."""
+
+    job: Job
+    network: Any
+    """A ``layers.sequential.Network``, or a ``hollow.HollowNetwork``."""
+    x: npt.NDArray[np.float32]
+    """(n, *shape), read only, shared by all nodes."""
+    y: npt.NDArray[Any]
+    test: Dataset | None
+    encoding: Encoding
+    params: npt.NDArray[np.float32]
+    """(n_params,) that a run begins with; copied by each node."""
+    replica: type[Replica] = Replica
+    """The class of the replicas."""
+
+    def prepare(self, job: Job, replicas: int, block_replicas: int) -> Prepared:
+        """Lay out the memory of one node; see ``preparation.prepare``."""
+        live = Memory(live_layout(self.network, job.algorithm.replica_rule, replicas, 0, True))
+        live.arrays["params"][...] = self.params
+        examples = Memory(Layout.pack([]))
+        examples.arrays = {"x": self.x, "y": self.y}
+        return Prepared(
+            self.network, live, examples, self.test, self.encoding, block_replicas or replicas, None, "simulated",
+        )  # type: ignore[arg-type]  # fmt: skip
+
+
+def material_of(job: Job) -> Material:
+    """Read a job's data, bind its model, draw its first parameters, and run every kernel once, in real time.
+
+    Raises:
+        InputError: they cannot be read, or do not fit each other.
+    """
+    data, network = examine(job)
+    params = network.spec.zeros()
+    initialise(job, network, params)
+    material = Material(
+        job=replace(job, data=data, base="/", save=job.save or "model.safetensors"),
+        network=network,
+        x=data.train.x,
+        y=data.train.y,
+        test=data.test,
+        encoding=data.encoding,
+        params=params,
+    )
+    _warm(material)
+    return material
+
+
+def hollow_material(job: Job, scenario: Scenario) -> Material:
+    """Return what stands for a job in model-only mode; its data are read for their number."""
+    full = material_of(job)
+    n = scenario.parameters or full.network.spec.n
+    shards = hollow_shards(n, job.cluster.shard_bytes)
+    n_examples = len(full.x)
+    return replace(
+        full,
+        # A line for each shard: as many of them as the model is cut into.
+        job=replace(full.job, cluster=replace(job.cluster, shard_bytes=4 * ALIGNMENT)),
+        network=HollowNetwork(ALIGNMENT * shards, n, full.network.spec.fingerprint),
+        x=np.broadcast_to(np.zeros((1, 1), np.float32), (n_examples, 1)),
+        y=np.broadcast_to(np.zeros(1, np.int64), (n_examples,)),
+        test=None,
+        params=np.zeros(ALIGNMENT * shards, np.float32),
+        replica=HollowReplica,
+    )
+
+
+def _warm(material: Material) -> None:
+    """Run every kernel once, before virtual time begins: compiling reads the clock."""
+    Serving(material.job.algorithm, _nobody)
+    rehearse(material.job, material.prepare(material.job, 1, 0), 1)
+
+
+def _nobody(address: str) -> Any:
+    raise AssertionError(f"{address} was asked while kernels are compiled")

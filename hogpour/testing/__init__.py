@@ -1,0 +1,1 @@
+"""What a layer or loss of your own is held to."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import broken_parts as broken
 import pytest
-from own_package.parts import Cubic, Scale
+from support.own_package.parts import Cubic, Scale
 
 from hogpour.layers.base import Layer, Loss
 from hogpour.testing.layers import check_layer, check_loss

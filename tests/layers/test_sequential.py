@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from own_package.parts import Scale
+from support.own_package.parts import Scale
 
 from hogpour.core import registry
 from hogpour.core.errors import ConfigError
@@ -114,7 +114,7 @@ def test_the_caller_may_give_the_vector_of_the_gradient() -> None:
 
 
 def test_a_layer_of_another_package_is_part_of_a_network() -> None:
-    layer = registry.build("layer", {"layer": "own_package.parts:Scale", "first_gain": 2.0}, at="model.layers[0]")
+    layer = registry.build("layer", {"layer": "support.own_package.parts:Scale", "first_gain": 2.0}, at="model.layers[0]")
     assert layer == Scale(2.0)
     network = Sequential(layer, Linear(2)).network((3,))
     assert next(t.name for t in network.spec.tensors) == "0.own_package.parts:Scale.gain"

@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from ends import Run
+from support.ends import Run
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

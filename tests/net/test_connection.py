@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from linked import TOKEN, End, linked
+from support.linked import TOKEN, End, linked
 
 from hogpour.core.errors import LocalProtocolError, RemoteProtocolError, RequestFailed
 from hogpour.net import frame

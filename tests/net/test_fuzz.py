@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from linked import End, linked
+from support.linked import End, linked
 
 from hogpour.core.errors import RemoteProtocolError, RequestFailed
 from hogpour.net import frame

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 
 import numpy as np
 import pytest
-from ends import TOKEN, Run, listening, octets, talking, until
-from linked import NONCES
-from strangers import Stranger
+from support.ends import TOKEN, Run, listening, octets, talking, until
+from support.linked import NONCES
+from support.strangers import Stranger
 
 from hogpour.core.errors import RemoteProtocolError, RequestFailed, ResourceError
 from hogpour.net import frame

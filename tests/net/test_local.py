@@ -6,7 +6,7 @@ import asyncio
 
 import numpy as np
 import pytest
-from ends import octets
+from support.ends import octets
 
 from hogpour.core.errors import LocalProtocolError, PeerLost, RequestFailed
 from hogpour.net.local import Local

@@ -6,8 +6,8 @@ import asyncio
 
 import numpy as np
 import pytest
-from ends import TOKEN, Run, listening, octets, talking, until
-from linked import End
+from support.ends import TOKEN, Run, listening, octets, talking, until
+from support.linked import End
 
 from hogpour.core.errors import PeerLost, RemoteProtocolError
 from hogpour.net.address import split

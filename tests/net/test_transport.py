@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from linked import End, linked
+from support.linked import End, linked
 
 from hogpour.net import frame
 from hogpour.net.transport import JOINED_BYTES, PIECE_BYTES, Transport

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from support.reference_lbfgs import minimise
 
 import hogpour as hp
 from hogpour.algos.lbfgs.commands import Iteration
@@ -23,7 +24,6 @@ from hogpour.sim.report import Report
 from hogpour.sim.scenario import Death, Join, Link, ReplicaDeath, Scenario, Slow
 from hogpour.sim.simulation import Simulation
 from hogpour.sim.world.workload import material_of
-from tests.batch_ruler import minimise
 
 Floats = npt.NDArray[np.float32]
 N = 150

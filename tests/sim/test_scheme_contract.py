@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ruler
+from support import reference_sgd as ruler
 
 import hogpour as hp
 from hogpour.client.client import Link as NodeLink

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ruler
+from support import reference_sgd as ruler
 
 import hogpour as hp
 from hogpour.core.errors import ConfigError

@@ -6,18 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.gradients import gradients
 
 import hogpour as hp
 from hogpour.algos.exchange.accrue import Accrue, accrue_add
 from hogpour.algos.exchange.base import ReplicaView
-
-
-def gradients(rng: np.random.Generator, n: int) -> list[np.ndarray]:
-    """Three gradients with whole lines of zeros, as inputs that are 0 in a batch leave them."""
-    found = [rng.standard_normal(n).astype(np.float32) for _ in range(3)]
-    for grad in found:
-        grad[: n // 16 * 16].reshape(-1, 16)[rng.random(n // 16) < 0.5] = 0
-    return found
 
 
 @pytest.mark.parametrize("n", [1, 16, 37, 4096])

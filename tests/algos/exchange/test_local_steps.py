@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_accrue import gradients
+from support.gradients import gradients
 
 import hogpour as hp
 from hogpour.algos.exchange.base import ReplicaView

@@ -1,0 +1,648 @@
+"""The gatekeeper, with servers that know only their clocks: what makes a step, who waits, and what deaths do to both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from support.cluster import settle
+
+from hogpour.algos.gate.barrier import Barrier
+from hogpour.algos.gate.base import Gate
+from hogpour.algos.gate.quorum import Quorum
+from hogpour.algos.gate.slack import Slack
+from hogpour.cluster.gatekeeper import _REMEMBERED, Gatekeeper
+from hogpour.core.errors import PeerLost, RequestFailed
+from hogpour.core.shard_map import ShardMap
+from hogpour.net.wire.base import Message
+from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED, Arrive, Arrived, Commit, Committed
+
+Origin = tuple[int, int]
+
+
+class Shards:
+    """Servers that apply steps: a shard has a clock and, for each step, the gradients that were summed."""
+
+    def __init__(self, places: Sequence[str], step: int = 0) -> None:
+        self.clocks = [step] * len(places)
+        self.places = list(places)  # where they really are
+        self.history: list[list[list[tuple[int, int, int, int]]]] = [[] for _ in places]
+        self.map = self._named()
+        self.asked: list[tuple[str, Commit]] = []
+        self.dead: set[str] = set()  # nobody answers there
+        self.deaf: set[str] = set()  # what is asked there is done, and the answer is lost
+        self.refusal: RequestFailed | None = None
+        self.waiting: list[asyncio.Event] = []
+        self.slow: set[str] = set()  # they answer when the test says so
+
+    def _named(self, epoch: int = 1) -> ShardMap:
+        count = len(self.places)
+        return ShardMap(epoch, tuple(16 * k for k in range(count + 1)), (1,) * count, tuple(self.places))
+
+    def move(self, shard: int, address: str, *, known: bool = True) -> None:
+        self.places[shard] = address
+        if known:
+            self.tell()
+
+    def tell(self) -> None:
+        """Let the coordinator have the newest map."""
+        self.map = self._named(self.map.epoch + 1)
+
+    def at(self, address: str) -> At:
+        return At(self, address)
+
+
+class At:
+    def __init__(self, shards: Shards, address: str) -> None:
+        self.shards, self.address = shards, address
+
+    async def request(self, message: Message, payload: Sequence[memoryview] = (), *, into: memoryview | None = None,
+                      deadline_s: float, retry: bool = True) -> Message:  # fmt: skip
+        assert isinstance(message, Commit)
+        assert 0 < deadline_s <= 60
+        assert retry
+        shards = self.shards
+        shards.asked.append((self.address, message))
+        if self.address in shards.slow:
+            shards.waiting.append(asyncio.Event())
+            await shards.waiting[-1].wait()
+        if shards.refusal is not None:
+            raise shards.refusal
+        if self.address in shards.dead:
+            raise PeerLost(f"{self.address}: nobody answers")
+        done = []
+        for shard in message.shards:
+            if shards.places[shard] != self.address:
+                continue
+            assert shards.clocks[shard] >= message.step, "a step was left out"
+            if shards.clocks[shard] == message.step:
+                shards.clocks[shard] += 1
+                what = [(one.node, one.replica, one.sequence, one.staleness) for one in message.counted]
+                shards.history[shard].append(what)
+            done.append(shard)
+        if self.address in shards.deaf:
+            raise PeerLost(f"{self.address}: no answer")
+        return Committed(done)
+
+
+class Gated:
+    """A gatekeeper and who asks it."""
+
+    def __init__(self, gate: Gate, places: Sequence[str] = ("a", "b"), *, step: int = 0) -> None:
+        self.shards = Shards(places, step)
+        self.said: list[str] = []
+        self.failed: list[str] = []
+        self.keeper = Gatekeeper(
+            gate, step, shard_map=lambda: self.shards.map, peers=self.shards.at, log=self.said.append,
+            fail=self.failed.append,
+        )  # fmt: skip
+
+    def attend(self, *origins: Origin, present: bool = True) -> None:
+        for node, replica in origins:
+            self.keeper.attend(node, replica, present)
+
+    def arrive(self, node: int, replica: int = 0, *, sequence: int = 1, step: int = 0) -> Any:
+        return self.keeper.arrive(Arrive(node, replica, sequence, step))
+
+    async def round(self, *nodes: int, sequence: int = 1, step: int = 0) -> list[Any]:
+        """Have gradients of nodes arrive in this order; what is known of them when nothing more happens."""
+        answers = [self.arrive(node, sequence=sequence, step=step) for node in nodes]
+        await settle()
+        return [known(answer) for answer in answers]
+
+    @property
+    def steps(self) -> list[list[Origin]]:
+        """Of whom the steps are, in the order of their sums; alike on all shards."""
+        assert all(one == self.shards.history[0] for one in self.shards.history)
+        assert self.shards.clocks == [self.keeper.step] * len(self.shards.clocks)
+        return [[(node, replica) for node, replica, _, _ in step] for step in self.shards.history[0]]
+
+
+def known(answer: Any) -> Any:
+    """What an origin knows: outcome and staleness; None: it waits."""
+    if isinstance(answer, Arrived):
+        return answer.outcome, answer.staleness
+    if answer.cancelled():
+        return "cancelled"
+    return known(answer.result()) if answer.done() else None
+
+
+@asynccontextmanager
+async def gated(gate: Gate, places: Sequence[str] = ("a", "b"), **more: Any) -> AsyncIterator[Gated]:
+    """A gatekeeper that leaves no task behind."""
+    one = Gated(gate, places, **more)
+    try:
+        yield one
+        one.keeper.tick()
+    finally:
+        await one.keeper.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+# -- a barrier
+
+
+async def test_a_step_is_made_when_everybody_has_arrived() -> None:
+    async with gated(Barrier()) as g:
+        g.attend((1, 0), (1, 1), (2, 0))
+        first, second = g.arrive(2), g.arrive(1, 1)
+        await settle()
+        assert (known(first), known(second), g.steps) == (None, None, [])
+        third = g.arrive(1, 0)
+        await settle()
+        assert [known(one) for one in (first, second, third)] == [(COUNTED, 0)] * 3
+        assert (g.keeper.step, g.keeper.dropped) == (1, 0)
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2), (2, 3, 1)])
+async def test_a_barrier_sums_in_the_order_of_numbers_whoever_came_first(order: tuple[int, ...]) -> None:
+    async with gated(Barrier()) as g:
+        g.attend((1, 0), (2, 0), (3, 0))
+        await g.round(*order)
+        assert g.steps == [[(1, 0), (2, 0), (3, 0)]]
+
+
+async def test_steps_follow_each_other_on_every_shard_wherever_it_is() -> None:
+    async with gated(Barrier(), ("a", "b", "a", "c"), step=7) as g:
+        g.attend((1, 0), (2, 0))
+        for k in range(3):
+            assert await g.round(1, 2, sequence=k + 1, step=7 + k) == [(COUNTED, 0)] * 2
+        assert g.steps == [[(1, 0), (2, 0)]] * 3
+        assert [(at, one.step, one.shards) for at, one in g.shards.asked[:3]] == [("a", 7, [0, 2]), ("b", 7, [1]), ("c", 7, [3])]
+
+
+async def test_with_backups_the_first_make_the_step_and_the_others_are_late() -> None:
+    async with gated(Barrier(backups=2)) as g:
+        g.attend(*((node, 0) for node in range(1, 6)))
+        assert await g.round(4, 2) == [None, None]
+        assert await g.round(5) == [(COUNTED, 0)]
+        assert await g.round(1, 3) == [(LATE, 1), (LATE, 1)]
+        assert (g.steps, g.keeper.dropped) == ([[(2, 0), (4, 0), (5, 0)]], 2)
+
+
+async def test_what_arrives_while_a_step_is_applied_was_too_late_for_it() -> None:
+    async with gated(Barrier(backups=1)) as g:
+        g.attend((1, 0), (2, 0), (3, 0))
+        g.shards.slow = {"a"}
+        assert await g.round(1, 2) == [None, None]
+        late, again = g.arrive(3), g.arrive(3)
+        coming = g.keeper.attend(4, 0, True)
+        await settle()
+        # Told now, it would fetch what is late again, and push that, as long as the step takes.
+        assert known(late) is known(again) is None
+        assert coming is not None
+        assert not coming.done()
+        g.shards.waiting[0].set()
+        await settle()
+        assert known(late) == known(again) == known(g.arrive(3)) == (LATE, 1)
+        assert coming.done()
+        assert g.steps == [[(1, 0), (2, 0)]]
+
+
+async def test_more_backups_than_there_are_origins_let_each_make_its_step() -> None:
+    async with gated(Barrier(backups=4)) as g:
+        g.attend((1, 0), (2, 0))
+        assert await g.round(2) == [(COUNTED, 0)]
+        assert await g.round(1) == [(LATE, 1)]
+        assert await g.round(1, sequence=2, step=1) == [(COUNTED, 0)]
+        assert g.steps == [[(2, 0)], [(1, 0)]]
+
+
+# -- a quorum
+
+
+async def test_a_quorum_counts_the_first_in_the_order_of_their_coming_and_keeps_nobody_waiting() -> None:
+    async with gated(Quorum(n=2)) as g:  # ⌊5/2⌋ = 2
+        g.attend(*((node, 0) for node in range(1, 6)))
+        assert await g.round(4) == [(UNDECIDED, 0)]
+        assert await g.round(2) == [(COUNTED, 0)]
+        assert known(g.arrive(4)) == (COUNTED, 0)  # it asks again
+        assert await g.round(5, 1) == [(UNDECIDED, 0), (COUNTED, 1)]
+        assert known(g.arrive(5)) == (COUNTED, 1)
+        assert g.steps == [[(4, 0), (2, 0)], [(5, 0), (1, 0)]]
+        assert g.keeper.dropped == 0
+
+
+async def test_one_origin_may_have_several_gradients_in_a_step_of_a_quorum() -> None:
+    async with gated(Quorum(n=1)) as g:
+        g.attend((1, 0), (2, 0), (3, 0))
+        for sequence in (1, 2):
+            assert known(g.arrive(2, sequence=sequence)) == (UNDECIDED, 0)
+        assert await g.round(2, sequence=3) == [(COUNTED, 0)]
+        assert g.shards.history[0] == [[(2, 0, 1, 0), (2, 0, 2, 0), (2, 0, 3, 0)]]
+
+
+async def test_a_quorum_keeps_what_comes_while_a_step_is_applied_and_goes_on_with_it_at_once() -> None:
+    async with gated(Quorum(n=1)) as g:
+        g.attend((1, 0), (2, 0))
+        g.shards.slow = {"a"}
+        await g.round(1, 2)
+        assert await g.round(2, 1, sequence=2) == [(UNDECIDED, 0), None]  # enough for the next: no more than that waits
+        g.shards.slow.clear()
+        g.shards.waiting[0].set()
+        await settle()
+        assert g.shards.history[0] == [[(1, 0, 1, 0), (2, 0, 1, 0)], [(2, 0, 2, 1), (1, 0, 2, 1)]]
+        assert g.steps == [[(1, 0), (2, 0)], [(2, 0), (1, 0)]]
+
+
+async def test_staleness_is_told_in_steps_since_the_parameters() -> None:
+    async with gated(Quorum(n=4), step=10) as g:
+        g.attend((1, 0))
+        assert await g.round(1, step=10) == [(COUNTED, 0)]
+        assert await g.round(1, sequence=2, step=7) == [(COUNTED, 4)]
+        assert await g.round(1, sequence=3, step=99) == [(COUNTED, 0)]  # a shard ran ahead: not less than nothing
+
+
+# -- slack
+
+
+async def test_whoever_goes_and_comes_again_keeps_its_lead() -> None:
+    """A replica whose node waits for blocks is out for a moment; at the clock of the slowest it would get s more."""
+    async with gated(Slack(s=2)) as g:
+        g.attend((1, 0), (2, 0))
+        assert await g.round(1, sequence=1) == [(COUNTED, 0)]
+        assert await g.round(1, sequence=2) == [(COUNTED, 0)]
+        g.keeper.attend(1, 0, False)
+        g.keeper.attend(1, 0, True)
+        ahead = g.arrive(1, sequence=3)
+        assert known(ahead) is None
+        assert await g.round(2, sequence=1) == [(COUNTED, 0)]
+        assert known(ahead) == (COUNTED, 0)
+
+
+async def test_nobody_gets_further_ahead_than_s() -> None:
+    async with gated(Slack(s=2)) as g:
+        g.attend((1, 0), (2, 0))
+        assert await g.round(1, sequence=1) == [(COUNTED, 0)]
+        assert await g.round(1, sequence=2) == [(COUNTED, 0)]
+        ahead = g.arrive(1, sequence=3)
+        assert known(ahead) is None
+        assert await g.round(2, sequence=1) == [(COUNTED, 0)]
+        assert known(ahead) == (COUNTED, 0)
+        assert g.shards.asked == []  # nothing is held, nothing to be applied
+
+
+async def test_without_slack_all_wait_for_the_slowest() -> None:
+    async with gated(Slack(s=0)) as g:
+        g.attend((1, 0), (2, 0), (3, 0))
+        waiting = [g.arrive(1), g.arrive(3)]
+        assert [known(one) for one in waiting] == [None, None]
+        assert known(g.arrive(2)) == (COUNTED, 0)
+        assert [known(one) for one in waiting] == [(COUNTED, 0)] * 2
+
+
+async def test_a_clock_that_is_told_again_is_the_same_clock() -> None:
+    async with gated(Slack(s=1)) as g:
+        g.attend((1, 0), (2, 0))
+        for _ in range(3):
+            assert known(g.arrive(1, sequence=1)) == (COUNTED, 0)
+        first = g.arrive(1, sequence=2)
+        assert g.arrive(1, sequence=2) is first  # the same wait
+        g.arrive(2, sequence=1)
+        assert known(first) == known(g.arrive(1, sequence=2)) == (COUNTED, 0)
+
+
+async def test_whoever_joins_begins_with_the_slowest_and_whoever_goes_holds_nobody_up() -> None:
+    async with gated(Slack(s=0)) as g:
+        g.attend((1, 0), (2, 0))
+        for sequence in (1, 2, 3):
+            g.arrive(2, sequence=sequence)
+            g.arrive(1, sequence=sequence)
+        g.attend((3, 0))
+        first, second = g.arrive(1, sequence=4), g.arrive(2, sequence=4)
+        assert (known(first), known(second)) == (None, None)  # for the new one
+        g.attend((3, 0), present=False)
+        assert (known(first), known(second)) == ((COUNTED, 0), (COUNTED, 0))
+
+
+async def test_one_that_waits_and_is_counted_out_need_not_wait_any_more() -> None:
+    async with gated(Slack(s=0)) as g:
+        g.attend((1, 0), (2, 0))
+        waiting = g.arrive(1)
+        g.attend((1, 0), present=False)
+        assert known(waiting) == (COUNTED, 0)
+        assert known(g.arrive(1, sequence=2)) == (COUNTED, 0)
+
+
+async def test_with_slack_nobody_waits_for_the_dead_and_the_dead_for_nobody() -> None:
+    async with gated(Slack(s=0)) as g:
+        g.attend((1, 0), (2, 0), (3, 0))
+        one, two = g.arrive(1), g.arrive(2)
+        g.keeper.forget(2)
+        assert (known(one), known(two)) == (None, (COUNTED, 0))
+        g.keeper.forget(3)
+        assert (known(one), g.keeper.present) == ((COUNTED, 0), 1)
+
+
+# -- asked again
+
+
+async def test_whoever_asks_again_waits_for_the_same_and_is_in_the_step_once() -> None:
+    async with gated(Barrier()) as g:
+        g.attend((1, 0), (2, 0))
+        first = g.arrive(1)
+        assert g.arrive(1) is first
+        g.shards.slow = {"b"}
+        g.arrive(2)
+        await settle()
+        assert g.arrive(1) is first  # while the step is applied
+        g.shards.waiting[0].set()
+        await settle()
+        assert known(g.arrive(1)) == known(g.arrive(1)) == (COUNTED, 0)
+        assert g.steps == [[(1, 0), (2, 0)]]
+
+
+async def test_a_late_one_that_asks_again_is_dropped_once() -> None:
+    async with gated(Barrier(backups=1)) as g:
+        g.attend((1, 0), (2, 0))
+        await g.round(1)
+        assert [known(g.arrive(2)) for _ in range(3)] == [(LATE, 1)] * 3
+        assert g.keeper.dropped == 1
+        await g.round(1, sequence=2, step=1)
+        assert known(g.arrive(2)) == (LATE, 1)  # as it was then
+
+
+async def test_of_each_origin_some_outcomes_are_remembered_the_newest_ones() -> None:
+    async with gated(Quorum(n=1)) as g:
+        g.attend((1, 0))
+        for k in range(_REMEMBERED + 5):
+            await g.round(1, sequence=k + 1, step=k)
+        assert list(g.keeper._outcomes[1, 0]) == list(range(6, _REMEMBERED + 6))
+
+
+# -- a step is told until every shard has it
+
+
+async def test_an_answer_that_is_lost_has_the_step_told_again_and_applied_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hogpour.cluster.gatekeeper._AGAIN_S", 0.0)
+    async with gated(Barrier()) as g:
+        g.attend((1, 0))
+        g.shards.deaf = {"b"}
+        assert await g.round(1) == [None]
+        assert g.shards.clocks == [1, 1]
+        g.shards.deaf.clear()
+        await settle()
+        assert g.steps == [[(1, 0)]]
+        assert known(g.arrive(1)) == (COUNTED, 0)
+        assert {(at, tuple(one.shards)) for at, one in g.shards.asked[2:]} == {("b", (1,))}
+        assert g.said[0] == "step 0 is told again: b: no answer"
+
+
+async def test_a_step_follows_a_shard_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hogpour.cluster.gatekeeper._AGAIN_S", 0.0)
+    async with gated(Barrier(), ("a", "b", "b")) as g:
+        g.attend((1, 0))
+        g.shards.move(1, "c", known=False)  # it is on its way, and the map does not say so yet
+        assert await g.round(1) == [None]
+        assert g.shards.clocks == [1, 0, 1]
+        g.shards.tell()
+        await settle()
+        assert g.steps == [[(1, 0)]]
+        assert (g.shards.asked[-1][0], g.shards.asked[-1][1].shards) == ("c", [1])
+
+
+async def test_where_others_have_answered_a_step_is_told_again_without_a_pause() -> None:
+    async with gated(Barrier()) as g:
+        g.attend((1, 0))
+        g.shards.slow = {"b"}
+        g.arrive(1)
+        await settle()
+        g.shards.slow.clear()
+        g.shards.move(1, "c")
+        g.shards.waiting[0].set()  # b says that it has no such shard
+        await settle()
+        assert g.steps == [[(1, 0)]]
+
+
+async def test_a_step_that_no_shard_can_apply_ends_the_run() -> None:
+    async with gated(Barrier()) as g:
+        g.attend((1, 0))
+        g.shards.refusal = RequestFailed("wrong", "shard 0: lacks a gradient of step 0")
+        assert await g.round(1) == [None]
+        assert g.failed == ["step 0 cannot be applied: shard 0: lacks a gradient of step 0"] * 2  # one for each server
+
+
+async def test_a_server_that_is_busy_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hogpour.cluster.gatekeeper._AGAIN_S", 0.0)
+    async with gated(Barrier()) as g:
+        g.attend((1, 0))
+        g.shards.refusal = RequestFailed("busy", "as the test says")
+        assert await g.round(1) == [None]
+        g.shards.refusal = None
+        await settle()
+        assert (g.steps, g.failed) == ([[(1, 0)]], [])
+
+
+# -- deaths
+
+
+async def test_one_that_dies_before_it_arrives_is_in_no_step_and_holds_none_up() -> None:
+    async with gated(Barrier()) as g:
+        g.attend((1, 0), (2, 0), (3, 0))
+        assert await g.round(1, 3) == [None, None]
+        g.keeper.forget(2)
+        await settle()
+        assert g.steps == [[(1, 0), (3, 0)]]
+
+
+async def test_one_that_dies_after_it_has_arrived_is_in_no_step_that_is_decided_later() -> None:
+    async with gated(Barrier()) as g:
+        g.attend((1, 0), (2, 0), (2, 1), (3, 0))
+        answers = [g.arrive(1), g.arrive(2, 0), g.arrive(2, 1)]
+        g.keeper.forget(2)
+        await settle()
+        assert [known(one) for one in answers] == [None, "cancelled", "cancelled"]
+        g.arrive(3)
+        await settle()
+        assert g.steps == [[(1, 0), (3, 0)]]
+
+
+async def test_one_that_dies_while_its_step_is_applied_is_in_it() -> None:
+    async with gated(Barrier()) as g:
+        g.attend((1, 0), (2, 0))
+        g.shards.slow = {"a"}
+        answers = [g.arrive(1), g.arrive(2)]
+        await settle()
+        g.keeper.forget(2)
+        g.shards.waiting[0].set()
+        await settle()
+        assert known(answers[0]) == (COUNTED, 0)
+        assert g.steps == [[(1, 0), (2, 0)]]
+        assert (2, 0) not in g.keeper._outcomes  # nothing is kept of it
+        g.shards.slow.clear()
+        assert await g.round(1, sequence=2, step=1) == [(COUNTED, 0)]
+
+
+async def test_of_the_dead_nothing_is_kept() -> None:
+    for gate in (Barrier(), Quorum(), Slack()):
+        async with gated(gate) as g:
+            g.attend((1, 0), (2, 0), (2, 1))
+            for sequence in (1, 2):
+                g.arrive(2, 1, sequence=sequence)
+            g.keeper.forget(2)
+            keeper = g.keeper
+            books = (keeper._present, keeper._heard, keeper._outcomes, keeper._waiting, keeper._pool)
+            assert [key for book in books for key in book if key[0] == 2] == []
+
+
+async def test_a_quorum_gets_smaller_with_those_who_die() -> None:
+    async with gated(Quorum(n=1)) as g:
+        g.attend((1, 0), (2, 0), (3, 0))
+        assert await g.round(1, 2) == [(UNDECIDED, 0)] * 2
+        g.keeper.forget(3)
+        await settle()
+        assert g.steps == [[(1, 0), (2, 0)]]
+
+
+# -- coming and going
+
+
+async def test_one_that_has_no_more_blocks_is_not_waited_for() -> None:
+    async with gated(Barrier()) as g:
+        g.attend((1, 0), (2, 0))
+        assert await g.round(1) == [None]
+        g.attend((2, 0), present=False)
+        await settle()
+        assert g.steps == [[(1, 0)]]
+        assert g.keeper.present == 1
+
+
+@pytest.mark.parametrize(
+    ("gate", "shares"),
+    [(Barrier(), [1, 3 / 4, 1, 2 / 3]), (Barrier(backups=1), [1, 2 / 3, 1, 1 / 2]), (Quorum(n=2), [1, 1, *[1 / 2] * 3, *[1] * 5])],
+    ids=repr,
+)  # fmt: skip
+async def test_a_step_of_fewer_than_have_had_data_moves_by_its_share(gate: Gate, shares: list[float]) -> None:
+    async with gated(gate, ["a"]) as g:
+        g.attend((1, 0), (2, 0), (3, 0), (4, 0))
+        await g.round(1, 2, 3, 4)
+        first = g.keeper.step
+        g.attend((4, 0), present=False)  # no more data
+        await g.round(1, 2, 3, sequence=2, step=first)
+        g.keeper.forget(4)  # dead: three are all there are
+        await g.round(1, 2, 3, sequence=3, step=g.keeper.step)
+        g.attend((3, 0), present=False)
+        await g.round(1, 2, sequence=4, step=g.keeper.step)
+        told = {commit.step: commit.share for _, commit in g.shards.asked}
+        assert [told[step] for step in sorted(told)] == shares
+
+
+async def test_one_that_enters_in_the_midst_of_a_step_is_waited_for() -> None:
+    async with gated(Barrier()) as g:
+        g.attend((1, 0), (2, 0))
+        waiting = g.arrive(1)
+        g.attend((3, 0))
+        g.arrive(2)
+        await settle()
+        assert (known(waiting), g.steps) == (None, [])
+        g.arrive(3)
+        await settle()
+        assert (known(waiting), g.steps) == ((COUNTED, 0), [[(1, 0), (2, 0), (3, 0)]])
+
+
+async def test_one_that_enters_while_a_step_is_applied_is_in_the_next_one() -> None:
+    async with gated(Barrier()) as g:
+        g.attend((1, 0))
+        g.shards.slow = {"a"}
+        g.arrive(1)
+        await settle()
+        g.attend((2, 0))
+        g.shards.slow.clear()
+        g.shards.waiting[0].set()
+        await settle()
+        assert await g.round(1, sequence=2, step=1) == [None]
+        assert await g.round(2, step=1) == [(COUNTED, 0)]
+        assert g.steps == [[(1, 0)], [(1, 0), (2, 0)]]
+
+
+async def test_entering_and_leaving_twice_changes_nothing() -> None:
+    async with gated(Barrier()) as g:
+        g.attend((1, 0), (2, 0), (1, 0))
+        assert g.keeper.present == 2
+        g.attend((1, 0), present=False)
+        g.attend((1, 0), present=False)
+        assert g.keeper.present == 1
+
+
+async def test_the_last_one_goes_and_nothing_is_decided() -> None:
+    async with gated(Barrier()) as g:
+        g.attend((1, 0))
+        assert await g.round(1) == [(COUNTED, 0)]
+        g.attend((1, 0), present=False)
+        await settle()
+        assert (g.keeper.present, g.steps) == (0, [[(1, 0)]])
+
+
+@pytest.mark.parametrize("gate", [Barrier(), Quorum()])
+async def test_what_the_last_one_left_behind_is_a_step_of_its_own(gate: Gate) -> None:
+    """Its link counts it out after its push has passed; a quorum lets it pass before it is decided."""
+    async with gated(gate) as g:
+        g.attend((1, 0), (2, 0))
+        g.arrive(1)
+        g.attend((1, 0), (2, 0), present=False)
+        await settle()
+        assert g.steps == [[(1, 0)]]
+
+
+# -- who looks at all shards at once
+
+
+async def test_whoever_holds_still_sees_all_shards_at_one_clock() -> None:
+    async with gated(Barrier()) as g:
+        g.attend((1, 0))
+        async with g.keeper.still:
+            assert await g.round(1) == [None]
+            assert (g.shards.clocks, g.shards.asked) == ([0, 0], [])
+        await settle()
+        assert g.steps == [[(1, 0)]]
+
+
+async def test_nobody_holds_still_while_a_step_is_applied() -> None:
+    async with gated(Barrier()) as g:
+        g.attend((1, 0))
+        g.shards.slow = {"b"}
+        g.arrive(1)
+        await settle()
+        assert g.keeper.still.locked()
+        assert g.shards.clocks == [1, 0]
+        g.shards.waiting[0].set()
+        await settle()
+        assert not g.keeper.still.locked()
+
+
+# -- the end
+
+
+async def test_closing_ends_all_waits() -> None:
+    g = Gated(Barrier())
+    g.attend((1, 0), (2, 0))
+    g.shards.slow = {"a"}
+    answers = [g.arrive(1), g.arrive(2)]
+    await settle()
+    answers.append(g.arrive(1, sequence=2, step=1))
+    await g.keeper.close()
+    assert [known(one) for one in answers] == ["cancelled"] * 3
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_closing_ends_the_waits_of_those_that_are_ahead() -> None:
+    g = Gated(Slack(s=0))
+    g.attend((1, 0), (2, 0))
+    waiting = g.arrive(1)
+    await g.keeper.close()
+    assert known(waiting) == "cancelled"
+
+
+async def test_an_error_that_nobody_expects_is_told_by_tick() -> None:
+    g = Gated(Barrier())
+    g.attend((1, 0))
+    g.shards.places[0] = "a"
+    g.shards.clocks[0] = -1  # the fake server complains
+    g.arrive(1)
+    await settle()
+    with pytest.raises(AssertionError, match="a step was left out"):
+        g.keeper.tick()
+    await g.keeper.close()

@@ -1,0 +1,114 @@
+"""One node as a server among others: what it takes over, gives up and frees. The other server is in this process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from support.server import SIZE, Sum, now, ones, push, refused
+
+import hogpour as hp
+from hogpour.core.errors import PeerLost, RequestFailed
+from hogpour.core.shard_map import ShardMap
+from hogpour.net.local import Local
+from hogpour.net.wire.base import Message
+from hogpour.net.wire.dump import Adopt, Dump
+from hogpour.server.handover import Serving
+
+HERE, THERE = 1, 2
+MAP = ShardMap(1, (0, SIZE), (THERE,), ("there:1",))
+
+
+def nobody(address: str) -> Any:
+    raise AssertionError(f"{address} was asked")
+
+
+def source() -> Serving:
+    """A node that serves shard 0."""
+    serving = Serving(hp.Downpour(optimiser=Sum()), nobody)
+    serving.begin(THERE)
+    serving.address, serving.map = "there:1", MAP
+    serving.server.open(0, np.zeros(SIZE, np.float32))
+    return serving
+
+
+async def adopt(serving: Serving, of: str = "there:1") -> Message:
+    return await Local(serving.handlers()).request(Adopt(0, of), deadline_s=1.0)
+
+
+async def test_a_shard_is_taken_over_and_freed_where_it_was_when_the_map_says_so() -> None:
+    there = source()
+    here = Serving(hp.Downpour(optimiser=Sum()), {"there:1": Local(there.handlers())}.__getitem__)
+    here.begin(HERE)
+    here.address, here.map = "here:1", MAP
+    now(there.server, push(1), ones())
+    await adopt(here)
+    await adopt(here)  # the answer was lost
+    assert (here.server.serves(0), there.server.serves(0)) == (True, False)
+    there.follow(MAP.moved(0, HERE, "here:1"))
+    assert refused(there.server, Dump(0, True)) == ("moved", "shard 0 is not served here")
+    assert now(here.server, push(2), ones()).message.clock == 2
+
+
+async def test_a_map_that_is_not_newer_frees_nothing() -> None:
+    """A shard that had come and was being given up to the next one was freed, and lost where that one asked again."""
+    there = source()
+    there.map = MAP.moved(0, THERE, "there:1")
+    now(there.server, Dump(0, True))
+    there.follow(ShardMap(1, (0, SIZE), (HERE,), ("here:1",)))
+    await adopt(there)  # nobody took it
+    assert there.server.serves(0)
+
+
+async def test_a_source_that_does_not_answer_is_waited_for_less_than_the_others_wait_for_the_taker() -> None:
+    """Whoever pushes and the coordinator wait for a minute; the taker must have said by then that it failed."""
+    deadlines: list[float] = []
+
+    class Silent:
+        async def request(self, message: Message, *, deadline_s: float, **options: Any) -> Message:
+            assert message == Dump(0, True, HERE)
+            deadlines.append(deadline_s)
+            raise PeerLost("there:1: no answer")
+
+    here = Serving(hp.Downpour(optimiser=Sum()), lambda address: Silent())
+    here.begin(HERE)
+    here.address, here.map = "here:1", MAP
+    with pytest.raises(RequestFailed, match=r"^shard 0: there:1: no answer$") as caught:
+        await adopt(here)
+    assert caught.value.code == "busy"
+    assert deadlines == [30.0]
+
+
+async def test_a_node_that_joins_again_serves_nothing_of_before() -> None:
+    """Seed 11239 of the sweep: cut off while it took a shard over, a node got it after it was declared dead and the
+    source had gone on; asked to take it over once more, it said that it had it, and what was pushed meanwhile was lost."""
+    there = source()
+    here = Serving(hp.Downpour(optimiser=Sum()), {"there:1": Local(there.handlers())}.__getitem__)
+    here.begin(HERE)
+    here.address, here.map = "here:1", MAP
+    await adopt(here)
+    await adopt(there)  # nobody took it, as it seems
+    now(there.server, push(1), ones())
+    here.begin(3)
+    assert not here.server.serves(0)
+    await adopt(here)
+    assert now(here.server, push(2), ones()).message.clock == 2
+
+
+async def test_a_shard_that_comes_for_an_incarnation_that_is_dead_is_not_taken() -> None:
+    there = source()
+
+    class Late:
+        async def request(self, message: Message, **options: Any) -> Message:
+            answer = await Local(there.handlers()).request(message, **options)
+            here.begin(3)
+            return answer
+
+    here = Serving(hp.Downpour(optimiser=Sum()), lambda address: Late())
+    here.begin(HERE)
+    here.address, here.map = "here:1", MAP
+    with pytest.raises(RequestFailed, match=r"^shard 0: it came for node 1, which was declared dead$") as caught:
+        await adopt(here)
+    assert caught.value.code == "fenced"
+    assert not here.server.serves(0)

@@ -25,10 +25,10 @@ from bench._papers.runs import Size, prepare
 from bench.harness import ROOT, Report, Table, one_thread, spread
 from hogpour.algos.lbfgs.commands import Iteration
 from hogpour.algos.schemes.sandblaster import penalty
-from hogpour.cluster.evaluations import Batches
-from hogpour.node.first_node import Founding
-from hogpour.sim.scenario import Link, Slow
-from hogpour.sim.world.workload import Material, material_of
+from hogpour.cluster.evaluations import LbfgsDriver
+from hogpour.node.first_node import FirstNode
+from hogpour.sim.scenario import LinkConditions, Slow
+from hogpour.sim.world.workload import Workload, material_of
 
 __all__ = ["add_arguments", "measure"]
 
@@ -140,7 +140,7 @@ def job_of(data: Any, evaluations: int, replicas: int) -> hp.Job:
 class Objective:
     """The objective on one thread, by the kernels that replicas use."""
 
-    def __init__(self, material: Material) -> None:
+    def __init__(self, material: Workload) -> None:
         self.material, self.n = material, len(material.x)
         self.w = material.params.copy()
         self.penalty = penalty(material.job.algorithm, material.network.spec)  # type: ignore[arg-type]
@@ -203,12 +203,12 @@ async def _train(job: hp.Job, nodes: int) -> None:
 @contextmanager
 def _watched(told: Callable[[Iteration], None]) -> Iterator[None]:
     """Hear of each iteration of whatever trains in this process."""
-    before = Founding._told_iteration
-    Founding._told_iteration = lambda self, iteration: told(iteration)  # type: ignore[method-assign]
+    before = FirstNode._told_iteration
+    FirstNode._told_iteration = lambda self, iteration: told(iteration)  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Founding._told_iteration = before  # type: ignore[method-assign]
+        FirstNode._told_iteration = before  # type: ignore[method-assign]
 
 
 # -- what passes
@@ -235,22 +235,23 @@ def traffic(sizes: Sequence[int] = (12, 12_580)) -> tuple[Table, list[str]]:
 
 def _counted(job: hp.Job) -> dict[str, Any]:
     encoded: list[int] = []
-    ask = Batches._ask
+    ask = LbfgsDriver._ask
 
-    async def counting(self: Batches, address: str, operate: Any) -> Any:
+    async def counting(self: LbfgsDriver, address: str, operate: Any) -> Any:
         answer = await ask(self, address, operate)
         encoded.append(len(msgspec.msgpack.encode(operate)) + len(msgspec.msgpack.encode(answer)))
         return answer
 
     iterations: list[Iteration] = []
-    Batches._ask = counting  # type: ignore[method-assign]
+    LbfgsDriver._ask = counting  # type: ignore[method-assign]
     try:
         with _watched(iterations.append):
-            simulation = hp.Simulation(job, hp.Scenario(nodes=2, join_spread_s=0.0, link=Link(delay_s=0, bandwidth=0),
-                                                        compute=hp.Compute(mean_s=1.0), look_every_s=1e6))  # fmt: skip
+            link, compute = LinkConditions(delay_s=0, bandwidth=0), hp.Compute(mean_s=1.0)
+            scenario = hp.Scenario(nodes=2, join_spread_s=0.0, link=link, compute=compute, look_every_s=1e6)
+            simulation = hp.Simulation(job, scenario)
             report = simulation.run()
     finally:
-        Batches._ask = ask  # type: ignore[method-assign]
+        LbfgsDriver._ask = ask  # type: ignore[method-assign]
     evaluations = (report.examples - report.repeated) // len(simulation.material.x)  # also of an iteration not finished
     n = simulation.material.network.spec.n
     other = simulation.stations[1].lives[0].federation
@@ -323,6 +324,6 @@ def machines(counts: Sequence[int] = MACHINES, size: Size = SIZE) -> tuple[Table
 def _time_to(scheme: Any, count: int, batch: int, epochs: int, size: Size) -> tuple[float | None, float]:
     compute = hp.Compute(distribution="log_normal", mean_s=EXAMPLE_S * batch, sigma=0.3)
     report = prepare(scheme, workers=count, batch=batch, epochs=epochs, seed=0, size=size, compute=compute,
-                     link=Link(), join_spread_s=0.0,
+                     link=LinkConditions(), join_spread_s=0.0,
                      look_every_s=max(0.05, EXAMPLE_S * size.examples * epochs / count / 200)).run()  # fmt: skip
     return report.time_to(ACCURACY), report.bytes / 1e6

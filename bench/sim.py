@@ -23,7 +23,7 @@ import hogpour as hp
 from bench.harness import ROOT, Report, Table, alternate
 from hogpour.sim.simulation import Simulation
 from hogpour.sim.world.loop import BEGIN_S, Host, Loop
-from hogpour.sim.world.network import Conditions, Network
+from hogpour.sim.world.network import Conditions, SimulatedNetwork
 from hogpour.sim.world.workload import hollow_material, material_of
 
 __all__ = ["add_arguments", "idle", "measure"]
@@ -230,7 +230,7 @@ class End(asyncio.BufferedProtocol):
 def echo(events: int) -> int:
     """Send a message to and fro on one connection of two machines."""
     loop = Loop(np.random.default_rng(0))
-    network = Network(loop, np.random.default_rng(1))
+    network = SimulatedNetwork(loop, np.random.default_rng(1))
     hosts = []
     for number in (1, 2):
         machine = network.add(number, f"10.0.0.{number}", Conditions())

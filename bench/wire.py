@@ -14,8 +14,8 @@ from typing import Literal
 from bench.harness import Report, Table, alternate
 from hogpour.net.connection import Connection
 from hogpour.net.wire.base import Message
-from hogpour.net.wire.beat import Beat, Beaten
 from hogpour.net.wire.fetch import Fetch, Fetched
+from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
 from hogpour.net.wire.push import Push, Pushed
 
 __all__ = ["measure"]
@@ -25,8 +25,8 @@ COLUMNS = ("what", "bytes", "us", "p10_us", "p90_us", "frames_per_s", "GB_per_s"
 PIECE_BYTES = 256 * 1024
 """What a socket gives at once."""
 
-BEAT = Beat(1, 2, 1_000_000, 900_000, 12_345.6, 4_000, 8_000.5)
-BEATEN = Beaten("run", "", 1, False, 3, 3_000_000, 1.0)
+BEAT = Heartbeat(1, 2, 1_000_000, 900_000, 12_345.6, 4_000, 8_000.5)
+BEATEN = HeartbeatReply("run", "", 1, False, 3, 3_000_000, 1.0)
 PUSH = Push(3, 1, 0, 1000, 2000, 4, 0.5)
 
 CASES: list[tuple[str, Message, int, Message, int]] = [

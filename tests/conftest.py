@@ -13,9 +13,9 @@ import psutil
 import pytest
 from hypothesis import settings
 
-from hogpour.core import host as cpu
+from hogpour.core import host
 
-cpu.set_kernel_cache()  # before any test imports a kernel: those of another state of the sources would be stale
+host.set_kernel_cache()  # before any test imports a kernel: those of another state of the sources would be stale
 
 settings.register_profile("hogpour", derandomize=True, deadline=None, database=None)
 settings.load_profile("hogpour")

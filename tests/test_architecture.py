@@ -123,6 +123,31 @@ def test_there_are_few_rooms() -> None:
     assert len(FLOORS) <= 9
 
 
+ONE_NAME_FOR_TWO = {"Sgd"}
+"""The file decides on the name in a job file, and ``sgd`` is an optimiser as well as a scheme."""
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    homes: dict[str, list[str]] = {}
+    for module in modules():
+        for node in tree_of(module).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(module)
+    shared = {name: where for name, where in homes.items() if len(where) > 1 and name not in ONE_NAME_FOR_TWO}
+    assert not shared, f"one name, several things: {shared}"
+
+
+def test_no_test_imports_a_test() -> None:
+    tests = Path(__file__).parent
+    names = {path.stem for path in tests.rglob("test_*.py")}
+    for path in tests.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                imported = {node.module or "", *(alias.name for alias in node.names)}
+                found = {part for name in imported for part in name.split(".")} & names
+                assert not found, f"{path.name}:{node.lineno} imports {found}: put what is shared into tests/support"
+
+
 @pytest.mark.parametrize("module", [m for m in modules() if is_pure(m)])
 def test_pure_files_do_no_io_and_know_no_time(module: str) -> None:
     for name, line in imports(module):

@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hogpour.core import host as cpu
+from hogpour.core import host
 
-cpu.set_kernel_cache()  # before a kernel is imported
+host.set_kernel_cache()  # before a kernel is imported
 
 import numpy as np  # noqa: E402
 import numpy.typing as npt  # noqa: E402

@@ -14,9 +14,9 @@ from collections.abc import Coroutine
 from itertools import pairwise
 from typing import Any
 
-from hogpour.core import host as cpu
+from hogpour.core import host
 
-cpu.set_kernel_cache()  # before a kernel is imported
+host.set_kernel_cache()  # before a kernel is imported
 
 import numpy as np  # noqa: E402
 
@@ -31,7 +31,7 @@ from hogpour.net.staging import Staging  # noqa: E402
 from hogpour.net.wire.base import Message  # noqa: E402
 from hogpour.net.wire.fetch import Fetch, Fetched  # noqa: E402
 from hogpour.net.wire.push import Push, Pushed  # noqa: E402
-from hogpour.server.server import Server  # noqa: E402
+from hogpour.server.server import ParameterServer  # noqa: E402
 
 __all__: list[str] = []
 
@@ -46,7 +46,7 @@ def serve(loop_name: str, optimiser: str, shard_bytes: int, n_bytes: int) -> Non
     """Serve until the client has gone."""
 
     async def run() -> None:
-        there = Server(OPTIMISERS[optimiser])
+        there = ParameterServer(OPTIMISERS[optimiser])
         before = resident_bytes()
         bounds = cut(n_bytes // 4, shard_bytes)
         sizes = np.diff(bounds)

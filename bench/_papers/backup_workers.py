@@ -136,7 +136,7 @@ def dropped(report: Any) -> float:
 def step(n: int, b: int, seed: int) -> float:
     """Return the time of a step of a cluster, in mean times of a gradient; a look sees the clock every tenth of one."""
     import hogpour as hp
-    from hogpour.sim.scenario import Link
+    from hogpour.sim.scenario import LinkConditions
 
     seen: list[tuple[float, int]] = []
     stop_s = BEGIN_S + STEPS * STEP_MEAN_S * harmonic(n, b)
@@ -148,7 +148,7 @@ def step(n: int, b: int, seed: int) -> float:
 
     simulation = prepare(
         hp.BackupSync(backups=b), workers=n + b, batch=1, epochs=(n + b) // 2, seed=seed, size=Size(), told=look,
-        compute=hp.Compute(distribution="exponential", mean_s=STEP_MEAN_S), link=Link(delay_s=0, bandwidth=0),
+        compute=hp.Compute(distribution="exponential", mean_s=STEP_MEAN_S), link=LinkConditions(delay_s=0, bandwidth=0),
         model_only=True, look_every_s=STEP_MEAN_S / 10, stop_s=stop_s,
     )  # fmt: skip
     simulation.run()

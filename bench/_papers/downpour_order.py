@@ -156,13 +156,13 @@ def _optimiser(kind: str, rate: float) -> Any:
 
 def _run(kind: str, replicas: int, rate: float, seed: int, size: Size, warm: int, epochs: int, **changes: Any) -> Any:
     import hogpour as hp
-    from hogpour.sim.scenario import Link
+    from hogpour.sim.scenario import LinkConditions
 
     scheme = hp.Downpour(optimiser=_optimiser(kind, rate), warm_start_examples=warm)
     compute = hp.Compute(distribution="log_normal", mean_s=MEAN_S, sigma=SIGMA)
     return run(
-        scheme, workers=replicas, batch=BATCH, epochs=epochs, seed=seed, size=size, compute=compute, link=Link(),
-        **changes,
+        scheme, workers=replicas, batch=BATCH, epochs=epochs, seed=seed, size=size, compute=compute,
+        link=LinkConditions(), **changes,
     )  # fmt: skip
 
 

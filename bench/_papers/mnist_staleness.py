@@ -79,7 +79,7 @@ def measure(seeds: Sequence[int], size: Size = USUAL) -> tuple[Table, list[str]]
 def once(rate: float, staleness: int, ramp_up: bool, seed: int, size: Size) -> Any:
     """Run a cluster whose staleness is this when all have joined."""
     import hogpour as hp
-    from hogpour.sim.scenario import Link
+    from hogpour.sim.scenario import LinkConditions
 
     nodes = staleness + 1
     return run(
@@ -90,7 +90,7 @@ def once(rate: float, staleness: int, ramp_up: bool, seed: int, size: Size) -> A
         seed=seed,
         size=size,
         compute=hp.Compute(mean_s=COMPUTE_S),
-        link=Link(delay_s=0.0, bandwidth=0.0),
+        link=LinkConditions(delay_s=0.0, bandwidth=0.0),
         join_spread_s=ramp_s(nodes, size.examples) if ramp_up else 0.0,
     )
 

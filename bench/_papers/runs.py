@@ -59,7 +59,7 @@ def prepare(
 ) -> Any:
     """Return the simulation that ``run`` runs; ``told`` is called with each look at it."""
     import hogpour as hp
-    from hogpour.sim.scenario import Link
+    from hogpour.sim.scenario import LinkConditions
 
     job = hp.Job(
         data=_data(size.examples, size.tests),
@@ -73,7 +73,7 @@ def prepare(
         "nodes": workers,
         "seed": seed,
         "compute": hp.Compute(distribution="exponential", mean_s=MEAN_S),
-        "link": Link(bandwidth=0),
+        "link": LinkConditions(bandwidth=0),
         "look_every_s": 1e5,
     }
     return hp.Simulation(job, hp.Scenario(**usual | scenario), told=told)

@@ -36,7 +36,7 @@ class Server(asyncio.BufferedProtocol):
     """Answers each whole frame."""
 
     def __init__(self, n_bytes: int, gone: asyncio.Future[None]) -> None:
-        self._landing = memoryview(bytearray(n_bytes + SMALL))
+        self._mailbox = memoryview(bytearray(n_bytes + SMALL))
         self._answer = memoryview(written(n_bytes + SMALL, 1)).cast("B")
         self._filled, self._gone = 0, gone
 
@@ -44,12 +44,12 @@ class Server(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's has no such base class
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._landing[self._filled :]
+        return self._mailbox[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._filled += nbytes
         if self._filled >= HEAD.size:
-            up, down = HEAD.unpack_from(self._landing)
+            up, down = HEAD.unpack_from(self._mailbox)
             if self._filled == up:
                 self._filled = 0
                 self._transport.write(self._answer[:down])
@@ -62,7 +62,7 @@ class Client(asyncio.BufferedProtocol):
     """Sends a frame and has somebody wait for its answer."""
 
     def __init__(self, n_bytes: int) -> None:
-        self._landing = memoryview(bytearray(n_bytes + SMALL))
+        self._mailbox = memoryview(bytearray(n_bytes + SMALL))
         self._expected = self._filled = 0
         self._done: asyncio.Future[None] | None = None
 
@@ -81,7 +81,7 @@ class Client(asyncio.BufferedProtocol):
         await self._gone  # no deadline: nothing is left to be sent
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._landing[self._filled :]
+        return self._mailbox[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._filled += nbytes

@@ -25,14 +25,14 @@ from hogpour.core.progress import Notice
 from hogpour.machine.prepare import examine
 from hogpour.node.node import Node
 
-__all__ = ["Point", "Trial", "check_plot", "compare", "names_in", "pushed", "train", "variant"]
+__all__ = ["LossPoint", "Trial", "check_plot", "compare", "names_in", "pushed", "train", "variant"]
 
 _KEPT = ("inner", "optimiser", "schedule")
 """Keys of ``[algorithm]`` that are the job's under every scheme, said or not: else they would be compared, too."""
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class LossPoint:
     """How good the parameters were at one moment."""
 
     seconds: float
@@ -68,7 +68,7 @@ class Trial:
     """Mean seconds that a push waited at a gate for others."""
     bytes: float | None = None
     """In a simulation those that left all interfaces, else of parameters and gradients that went over the network."""
-    points: tuple[Point, ...] = ()
+    points: tuple[LossPoint, ...] = ()
 
     @property
     def good(self) -> bool:
@@ -188,9 +188,9 @@ async def train(job: Job) -> Trial:
     Raises:
         HogpourError: the node cannot begin, or could not go on.
     """
-    judged: list[Point] = []
+    judged: list[LossPoint] = []
     cluster: ClusterProgress | None = None
-    learnt: list[Point] = []
+    learnt: list[LossPoint] = []
     node = Node(job, every_s=0.5)
     node.tell = _tell
     async with node:
@@ -199,15 +199,15 @@ async def train(job: Job) -> Trial:
             for notice in progress.notices:
                 _tell(notice)
             if progress.new_evaluation and progress.evaluation is not None:
-                judged.append(Point(progress.seconds, progress.evaluation.loss, progress.accuracy))
+                judged.append(LossPoint(progress.seconds, progress.evaluation.loss, progress.accuracy))
             if progress.loss is not None:
-                learnt.append(Point(progress.seconds, progress.loss, None))
+                learnt.append(LossPoint(progress.seconds, progress.loss, None))
         summary = await node.wait()
     counts = pushed(node.shards)
     diverged = summary.outcome == "diverged"  # then its loss is that of the last good model
     if judged and not diverged:  # a snapshot comes a little later than what it tells of; the last one has its time
         judged = [point for point in judged if point.seconds < summary.seconds]
-        judged.append(Point(summary.seconds, summary.loss, summary.accuracy))
+        judged.append(LossPoint(summary.seconds, summary.loss, summary.accuracy))
     return Trial(
         outcome=summary.outcome,
         error=f"at epoch {summary.epoch:.2f} the loss is not finite any more" if diverged else "",

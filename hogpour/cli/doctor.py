@@ -14,19 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hogpour.core import host as cpu
+from hogpour.core import host
 from hogpour.core.errors import ResourceError
 from hogpour.shm.layout import Layout
 from hogpour.shm.segment import Segment
 
-__all__ = ["Finding", "examine", "run"]
+__all__ = ["Diagnosis", "examine", "run"]
 
 Verdict = Literal["ok", "warn", "bad"]
 _MARKS: dict[Verdict, str] = {"ok": "ok  ", "warn": "warn", "bad": "BAD "}
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """One thing that was looked at."""
 
     check: str
@@ -54,93 +54,94 @@ def run(as_json: bool) -> int:
     return worst
 
 
-def examine() -> Iterator[Finding]:
+def examine() -> Iterator[Diagnosis]:
     """Yield the findings one after the other; a check that breaks is a finding of its own."""
     for check in _CHECKS:
         try:
             yield check()
         except Exception as error:  # a doctor that dies of a finding helps nobody
-            yield Finding(check.__name__.strip("_"), "bad", f"the check itself failed: {error!r}", "please report this")
+            failed = f"the check itself failed: {error!r}"
+            yield Diagnosis(check.__name__.strip("_"), "bad", failed, "please report this")
 
 
-def _cores() -> Finding:
-    usable, all_of_them = cpu.cores(), os.cpu_count() or 1
+def _cores() -> Diagnosis:
+    usable, all_of_them = host.cores(), os.cpu_count() or 1
     text = f"{usable} of {all_of_them} usable: {usable} replicas by default"
     if usable < all_of_them:
-        return Finding("cores", "warn", text, "affinity or a container's CPU quota hides the others")
-    return Finding("cores", "ok", text)
+        return Diagnosis("cores", "warn", text, "affinity or a container's CPU quota hides the others")
+    return Diagnosis("cores", "ok", text)
 
 
-def _load() -> Finding:
+def _load() -> Diagnosis:
     busy = os.getloadavg()[0]
     text = f"{busy:.1f} processes want a core"
-    if busy > cpu.cores() * 0.75:
-        return Finding("load", "warn", text, "other programs compete; set run.replicas to the cores that are free")
-    return Finding("load", "ok", text)
+    if busy > host.cores() * 0.75:
+        return Diagnosis("load", "warn", text, "other programs compete; set run.replicas to the cores that are free")
+    return Diagnosis("load", "ok", text)
 
 
-def _blas() -> Finding:
-    threads = cpu.threads_in_force()
+def _blas() -> Diagnosis:
+    threads = host.threads_in_force()
     if not threads:
-        return Finding("blas", "bad", "no BLAS library was loaded with SciPy", "reinstall scipy from a wheel")
+        return Diagnosis("blas", "bad", "no BLAS library was loaded with SciPy", "reinstall scipy from a wheel")
     text = ", ".join(f"{name}: {n} thread{'s' if n > 1 else ''}" for name, n in threads.items())
-    return Finding("blas", "ok", f"{text} here; a replica sets its own")
+    return Diagnosis("blas", "ok", f"{text} here; a replica sets its own")
 
 
-def _threading_layer() -> Finding:
+def _threading_layer() -> Diagnosis:
     """numba falls back to a layer that aborts the process when two threads enter a parallel kernel."""
     try:
         importlib.import_module("numba.np.ufunc.omppool")
     except ImportError as error:
-        return Finding("threading", "warn", f"numba's OpenMP layer does not load: {error}",
+        return Diagnosis("threading", "warn", f"numba's OpenMP layer does not load: {error}",
                        "install libgomp; it is needed when a replica uses several threads")  # fmt: skip
-    return Finding("threading", "ok", "numba's OpenMP layer loads")
+    return Diagnosis("threading", "ok", "numba's OpenMP layer loads")
 
 
-def _shared_memory() -> Finding:
+def _shared_memory() -> Diagnosis:
     size = 64 << 20
     try:
         segment = Segment.create(Layout.pack([("probe", (size,), "uint8")]), "a probe of 64 MB")
     except ResourceError as error:
-        return Finding("shared memory", "bad", str(error), "give this machine or container more memory")
+        return Diagnosis("shared memory", "bad", str(error), "give this machine or container more memory")
     segment.arrays["probe"][-1] = 1
     segment.close()
-    free = cpu.available_memory() / 1e9
-    return Finding("shared memory", "ok", f"a segment of 64 MB works; {free:.1f} GB of memory are available")
+    free = host.available_memory() / 1e9
+    return Diagnosis("shared memory", "ok", f"a segment of 64 MB works; {free:.1f} GB of memory are available")
 
 
-def _descriptors() -> Finding:
+def _descriptors() -> Diagnosis:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 64 + 8 * cpu.cores()
+    wanted = 64 + 8 * host.cores()
     if soft < wanted:
-        return Finding("open files", "bad", f"{soft} allowed, {wanted} needed", f"ulimit -n {wanted}")
-    return Finding("open files", "ok", f"{soft} allowed")
+        return Diagnosis("open files", "bad", f"{soft} allowed, {wanted} needed", f"ulimit -n {wanted}")
+    return Diagnosis("open files", "ok", f"{soft} allowed")
 
 
-def _processes() -> Finding:
+def _processes() -> Diagnosis:
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
-    wanted = 16 * cpu.cores()
+    wanted = 16 * host.cores()
     if 0 <= soft < wanted:
-        return Finding("processes", "warn", f"{soft} allowed for this user", f"ulimit -u {wanted} or more")
-    return Finding("processes", "ok", "unlimited" if soft < 0 else f"{soft} allowed for this user")
+        return Diagnosis("processes", "warn", f"{soft} allowed for this user", f"ulimit -u {wanted} or more")
+    return Diagnosis("processes", "ok", "unlimited" if soft < 0 else f"{soft} allowed for this user")
 
 
-def _kernel_cache() -> Finding:
+def _kernel_cache() -> Diagnosis:
     from numba import config
 
     from hogpour.layers import linear
 
     folder = Path(linear.add_bias.stats.cache_path)
     if config.CACHE_DIR and not folder.is_relative_to(config.CACHE_DIR):
-        return Finding("kernel cache", "warn", f"{folder} is used, not {config.CACHE_DIR}",
+        return Diagnosis("kernel cache", "warn", f"{folder} is used, not {config.CACHE_DIR}",
                        "set NUMBA_CACHE_DIR, before numba is imported, to a folder that can be written")  # fmt: skip
     if not os.access(folder, os.W_OK):
-        return Finding("kernel cache", "warn", f"{folder} is not writable: every start compiles again",
+        return Diagnosis("kernel cache", "warn", f"{folder} is not writable: every start compiles again",
                        "set NUMBA_CACHE_DIR to a folder of your own")  # fmt: skip
-    return Finding("kernel cache", "ok", f"{folder} is writable")
+    return Diagnosis("kernel cache", "ok", f"{folder} is writable")
 
 
-def _ports() -> Finding:
+def _ports() -> Diagnosis:
     """A node alone opens no port; one that listens must get one, and be reached through loopback."""
 
     async def listen() -> int:
@@ -151,23 +152,23 @@ def _ports() -> Finding:
         return port
 
     try:
-        return Finding("ports", "ok", f"a free port on loopback was found ({asyncio.run(listen())})")
+        return Diagnosis("ports", "ok", f"a free port on loopback was found ({asyncio.run(listen())})")
     except OSError as error:
-        return Finding("ports", "warn", f"loopback gives no port: {error.strerror}",
+        return Diagnosis("ports", "warn", f"loopback gives no port: {error.strerror}",
                        "a node alone needs none; a cluster does: look at the firewall of this container")  # fmt: skip
 
 
-def _disk() -> Finding:
+def _disk() -> Diagnosis:
     with tempfile.TemporaryFile() as file:
         file.write(b"0")
     stat = os.statvfs(".")
     free = stat.f_bavail * stat.f_frsize / 1e9
     verdict: Verdict = "ok" if free > 1 else "warn"
     advice = "" if free > 1 else "a model file of n parameters needs 4n bytes and again for each optimiser row, twice"
-    return Finding("disk", verdict, f"{free:.1f} GB free in this folder", advice)
+    return Diagnosis("disk", verdict, f"{free:.1f} GB free in this folder", advice)
 
 
-_CHECKS: tuple[Callable[[], Finding], ...] = (
+_CHECKS: tuple[Callable[[], Diagnosis], ...] = (
     _cores,
     _load,
     _blas,

@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hogpour.core import host as cpu
+from hogpour.core import host
 from hogpour.core.errors import HogpourError, InputError
 
 __all__ = ["main"]
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Evaluation in this process takes one core at most; replicas get theirs from the supervisor. Before BLAS is loaded.
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
-    cpu.set_kernel_cache()
+    host.set_kernel_cache()
     try:
         return _COMMANDS[options.command](options)
     except HogpourError as error:
@@ -222,7 +222,7 @@ def _node(options: argparse.Namespace) -> int:
 def _sim(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from hogpour.cli import simulate as run
+    from hogpour.cli import simulate
     from hogpour.core import job as config
 
     job = config.read_job(options.job) if options.job else config.default_job(True)
@@ -234,15 +234,15 @@ def _sim(options: argparse.Namespace) -> int:
         changes["model_only"] = True
     if options.until is not None:
         changes["stop_s"] = options.until
-    return run.simulate(
+    return simulate.simulate(
         job, options.scenario, changes, compute=options.compute, log=options.log, plot=options.plot, json=options.json
     )
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from hogpour.cli import simulate as run
+    from hogpour.cli import simulate
 
-    return run.sweep(options.seeds, options.without, options.json)
+    return simulate.sweep(options.seeds, options.without, options.json)
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -262,9 +262,9 @@ def _compare(options: argparse.Namespace) -> int:
     made_up = {name: getattr(options, name) for name in ("nodes", "replicas", "seed")}
     made_up = {name: value for name, value in made_up.items() if value is not None}
     if options.sim:
-        from hogpour.cli import simulate as run
+        from hogpour.cli import simulate
 
-        train = run.trials(options.scenario, made_up, options.compute)
+        train = simulate.trials(options.scenario, made_up, options.compute)
     else:
         for name in ("scenario", "nodes", "compute"):
             if getattr(options, name) is not None:
@@ -314,7 +314,7 @@ def _token(options: argparse.Namespace) -> bytes:
     if joined and not token.is_loopback(address.split(joined)[0]):
         raise InputError(f"{joined}: no token; copy that of the first node into a file for --token-file, or into "
                          f"${TOKEN_VARIABLE}")  # fmt: skip
-    return token.make(cpu.state_folder() / "token")
+    return token.make(host.state_folder() / "token")
 
 
 def _predict(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hogpour.core.errors import ConfigError, ResourceError
-from hogpour.sim.report import Report
+from hogpour.sim.report import SimulationReport
 
 __all__ = ["check", "plot"]
 
@@ -19,7 +19,7 @@ def check() -> None:
         raise ConfigError("--plot: needs matplotlib; pip install matplotlib") from None
 
 
-def plot(reports: Mapping[str, Report], path: str, title: str = "") -> None:
+def plot(reports: Mapping[str, SimulationReport], path: str, title: str = "") -> None:
     """Draw reports into a PNG, each under its name.
 
     Raises:

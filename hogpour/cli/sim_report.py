@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hogpour.core.cluster_state import STALENESS_COUNTS
-from hogpour.sim.report import Point, Report
+from hogpour.sim.report import Point, SimulationReport
 
 __all__ = ["JsonShow", "TableShow"]
 
@@ -27,7 +27,7 @@ class JsonShow:
         """Show a point."""
         _print(json.dumps({"event": "point"} | asdict(point)))
 
-    def report(self, report: Report, wall_s: float) -> None:
+    def report(self, report: SimulationReport, wall_s: float) -> None:
         """Show the report, without what was shown already."""
         words = {k: v for k, v in report.to_dict().items() if k != "points"}
         _print(json.dumps({"event": "finished"} | words | {"wall_s": round(wall_s, 3)}, ensure_ascii=False))
@@ -62,7 +62,7 @@ class TableShow:
                  _number(point.accuracy), str(point.nodes), _number(point.staleness, 2))  # fmt: skip
         self._console.print("".join(cell.rjust(width) for cell, (_, width) in zip(cells, self.COLUMNS)))
 
-    def report(self, report: Report, wall_s: float) -> None:
+    def report(self, report: SimulationReport, wall_s: float) -> None:
         """Show the report."""
         say = self._console.print
         say()
@@ -86,7 +86,7 @@ class TableShow:
             f"{result}", style="bold")  # fmt: skip
         say(f"simulated in {wall_s:.1f} s, {report.events:,} events; trace {report.trace}", style="dim")
 
-    def _happenings(self, report: Report) -> Iterable[str]:
+    def _happenings(self, report: SimulationReport) -> Iterable[str]:
         told = [h for h in report.happenings if self._log or h.text.startswith(_TOLD)]
         lines = [f"{duration(h.seconds):>14}  node {h.node}: {h.text}" for h in told]
         if self._log or len(lines) <= 2 * _HAPPENINGS:
@@ -112,7 +112,7 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02} min"
 
 
-def _node_table(report: Report) -> Any:
+def _node_table(report: SimulationReport) -> Any:
     from rich.table import Table
 
     nodes = sorted(report.nodes, key=lambda node: (-node.lives, node.node))[:_NODES]

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, get_type_hints
 
-from hogpour.cli import plots as plots
-from hogpour.cli.compare import Point, Trial, pushed
+from hogpour.cli import plots
+from hogpour.cli.compare import LossPoint, Trial, pushed
 from hogpour.cli.sim_report import JsonShow, TableShow
 from hogpour.core.errors import ConfigError, InputError
 from hogpour.core.job import Job
@@ -86,7 +86,7 @@ def trials(scenario: str | None, changes: Mapping[str, Any], compute: str | None
             accuracy=None if diverged else report.accuracy,
             wait_s=report.wait_s,
             bytes=report.bytes,
-            points=tuple(Point(point.seconds, point.loss, point.accuracy) for point in report.points),
+            points=tuple(LossPoint(point.seconds, point.loss, point.accuracy) for point in report.points),
             **counts,
         )
 

@@ -10,22 +10,22 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from hogpour.client.client import Link
+from hogpour.client.client import ParameterClient
 from hogpour.data.blocks import Blocks
 from hogpour.net.wire.operate import Sum
 from hogpour.shm.accrual import Sealed
 from hogpour.shm.queue import ticket_of
 
-__all__ = ["BatchLink"]
+__all__ = ["BlockSums"]
 
 
-class BatchLink(Link):
+class BlockSums(ParameterClient):
     """Pushes and fetches for the replicas of one node.
 
     Args:
         blocks: how the examples are cut.
         done: told the words of blocks whose sum every shard has, and the losses of each.
-        others: those of ``Link``.
+        others: those of ``ParameterClient``.
 
     Attributes:
         fetches: of the whole vector.
@@ -52,7 +52,7 @@ class BatchLink(Link):
         await self.land()
         self.fetches += 1
         # A block of an older evaluation is over then, and its sum, of whatever parameters, is refused by every shard.
-        self._landing.set_evaluation(self.evaluation)
+        self._mailbox.set_evaluation(self.evaluation)
 
     def _message(self, push: Sealed, shard: int) -> Sum:
         word = push.tickets[-1]  # named twice where a replica was killed between the two stores of a seal

@@ -37,15 +37,15 @@ from hogpour.net.wire.gate import LATE, UNDECIDED, Arrive, Arrived
 from hogpour.net.wire.operate import Sum
 from hogpour.net.wire.push import DROPPED, Push, Pushed
 from hogpour.shm.accrual import Sealed, newest, released, sealed
-from hogpour.shm.landing import BUFFER, LANDING, Landing
+from hogpour.shm.mailbox import BUFFER, LANDING, Mailbox
 
-__all__ = ["Link"]
+__all__ = ["ParameterClient"]
 
 _LANDINGS = 1024
 """Landings whose clocks are remembered: a window of accrual seldom spans more than a few."""
 
 
-class Link:
+class ParameterClient:
     """Pushes and fetches for the replicas of one node.
 
     Args:
@@ -103,7 +103,7 @@ class Link:
         self._exchange, self._patience_s, self._wake = exchange, patience_s, wake
         self._done, self._fenced, self._own = done, fenced, own
         self._words, self._tickets, self._params = live["accrual"], live["accrual_tickets"], live["params"]
-        self._landing = Landing(live["landing"])
+        self._mailbox = Mailbox(live["mailbox"])
         self._routes = Routes(shard_map, own_address, reach, relocate)
         self._fetches = Fetches(self._params, self._routes, own, staging, exchange.on_params, patience_s)
         self._bytes = [[memoryview(buffer).cast("B") for buffer in buffers] for buffers in live["accrued"]]
@@ -127,19 +127,19 @@ class Link:
 
     async def land(self) -> None:
         """Fetch all shards and let the replicas know; returns when they are in the live vector."""
-        ticks = self._landing.wanted()
+        ticks = self._mailbox.wanted()
         await _all([self._start(self._fetches.fetch(shard, self.node)) for shard in range(self._routes.map.n_shards)])
         self._complete(ticks)
 
     def moved(self) -> None:
         """Start what is due; called when a replica rang. Cheap where nothing is."""
         # The wishes first: a replica seals and then asks, so what was asked for by now was sealed before.
-        ticks = self._landing.wanted()
-        attends = [self._landing.attends(replica) for replica in range(len(ticks))] if self._gate.closes else []
+        ticks = self._mailbox.wanted()
+        attends = [self._mailbox.attends(replica) for replica in range(len(ticks))] if self._gate.closes else []
         due = [push for replica in range(len(self._words)) for push in self._new(replica)]
         if attends:
             ticks = self._gated(ticks, attends, due)
-        fetch = any(tick > self._landing.landed(replica) for replica, tick in enumerate(ticks))
+        fetch = any(tick > self._mailbox.landed(replica) for replica, tick in enumerate(ticks))
         if fetch and self._fetching:
             self._again, fetch = True, False
         if self._exchange.pulls:
@@ -212,7 +212,7 @@ class Link:
     def retire(self) -> None:
         """Say that no replica takes part any more: all have ended. Those that wait for others still do."""
         for replica in range(len(self._words)):
-            self._landing.attend(replica, False)
+            self._mailbox.attend(replica, False)
         self.moved()
 
     # -- pushes
@@ -331,7 +331,7 @@ class Link:
 
     def _rouse(self, replica: int, reason: int) -> None:
         """Wake a replica if that is what it waits for: a ring costs both of them more than a step may take."""
-        if self._landing.waits_for(replica) & reason:
+        if self._mailbox.waits_for(replica) & reason:
             self._wake(replica)
 
     # -- the gate
@@ -350,7 +350,7 @@ class Link:
                 self._telling[replica] = present
                 self._keep(self._tell(replica, present, self.node))
             closed = passing or (present and not known)
-            allowed.append(self._landing.landed(replica) if closed else ticks[replica])
+            allowed.append(self._mailbox.landed(replica) if closed else ticks[replica])
         return allowed
 
     async def _tell(self, replica: int, present: bool, node: int) -> None:
@@ -499,7 +499,7 @@ class Link:
     def _complete(self, ticks: list[int]) -> None:
         self._number += 1
         self._landings[self._number] = tuple(self._fetches.clocks)
-        self._landing.land(ticks, self._number)
+        self._mailbox.land(ticks, self._number)
         for replica in range(len(ticks)):
             self._rouse(replica, LANDING)
         self._landings.pop(self._number - _LANDINGS, None)

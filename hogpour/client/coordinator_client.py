@@ -15,14 +15,14 @@ from hogpour.core.errors import ClusterFailed, PeerLost, RequestFailed
 from hogpour.core.node_id import same_run
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Requests
-from hogpour.net.wire.beat import Beat, Beaten
 from hogpour.net.wire.gate import Arrive, Arrived, Attend
+from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
 from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease, Leased
 from hogpour.net.wire.where import Map, Where
 from hogpour.shm.queue import ROOM, TicketQueue, leased, ticket_of
 
-__all__ = ["Member"]
+__all__ = ["CoordinatorClient"]
 
 _BEATS_A_LEASE = 6
 _BUSY_S = 0.25
@@ -47,7 +47,7 @@ _LEAVE_S = 90.0
 """Longer than the coordinator waits for shards to be with others, so that it is who says that they are not."""
 
 
-class Member:
+class CoordinatorClient:
     """The membership of one node.
 
     Args:
@@ -74,7 +74,7 @@ class Member:
         self._fenced = asyncio.Event()
         self._leaving = False
         self.joined: Joined | None = None
-        self.beaten: Beaten | None = None
+        self.beaten: HeartbeatReply | None = None
 
     @property
     def node(self) -> int:
@@ -287,11 +287,11 @@ class Member:
 
     # -- heartbeats
 
-    async def beat(self, totals: Callable[[], dict[str, Any]], heard: Callable[[Beaten], None]) -> None:
+    async def beat(self, totals: Callable[[], dict[str, Any]], heard: Callable[[HeartbeatReply], None]) -> None:
         """Beat for ever, which the caller ends.
 
         Args:
-            totals: the fields of ``Beat`` besides ``node``.
+            totals: the fields of ``Heartbeat`` besides ``node``.
             heard: told each answer.
 
         Raises:
@@ -305,17 +305,17 @@ class Member:
             await self.beat_once(totals, heard)
             await asyncio.sleep(max(0.0, due - loop.time()))
 
-    async def beat_once(self, totals: Callable[[], dict[str, Any]], heard: Callable[[Beaten], None]) -> None:
+    async def beat_once(self, totals: Callable[[], dict[str, Any]], heard: Callable[[HeartbeatReply], None]) -> None:
         """Beat now; as ``beat``."""
         node = self.node
         try:
-            answer = await self._ask(Beat(node, **totals()))
+            answer = await self._ask(Heartbeat(node, **totals()))
         except RequestFailed as error:
             if error.code != "fenced":
                 raise
             self.fence(node)
         else:
-            assert isinstance(answer, Beaten)
+            assert isinstance(answer, HeartbeatReply)
             self.beaten = answer
             heard(answer)
 

@@ -23,12 +23,12 @@ import msgspec
 
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.open import Open
-from hogpour.cluster.evaluation_ledger import Batch
-from hogpour.cluster.evaluations import Batches
+from hogpour.cluster.evaluation_ledger import EvaluationLedger
+from hogpour.cluster.evaluations import LbfgsDriver
 from hogpour.cluster.gatekeeper import Gatekeeper
-from hogpour.cluster.leases import Ledger
-from hogpour.cluster.member_stats import Accounts
-from hogpour.cluster.membership import Member, Membership
+from hogpour.cluster.leases import EpochLedger
+from hogpour.cluster.member_stats import MemberStats
+from hogpour.cluster.membership import MemberRecord, Membership
 from hogpour.cluster.placement import Placement
 from hogpour.core.cluster_state import ClusterState, MemberState, Totals
 from hogpour.core.errors import ConfigError, RequestFailed
@@ -37,8 +37,8 @@ from hogpour.core.shard_map import ShardMap, listed
 from hogpour.net import address as addresses
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.wire.base import Message, Ok
-from hogpour.net.wire.beat import Beat, Beaten
 from hogpour.net.wire.gate import UNDECIDED, Arrive, Arrived, Attend
+from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
 from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease, Leased
 from hogpour.net.wire.status import Described, Status
@@ -110,7 +110,7 @@ class Coordinator:
     def __init__(
         self,
         terms: Terms,
-        ledger: Ledger | Batch,
+        ledger: EpochLedger | EvaluationLedger,
         *,
         bounds: tuple[int, ...],
         peers: Callable[[str], Requests],
@@ -119,7 +119,7 @@ class Coordinator:
         first_node: int = 1,
         gate: Gate | None = None,
         step: int = 0,
-        batches: Batches | None = None,
+        batches: LbfgsDriver | None = None,
     ) -> None:
         self.batches = batches
         self.terms, self.ledger = terms, ledger
@@ -129,7 +129,7 @@ class Coordinator:
         self._clock, self._log = clock, log
         self._members = Membership(terms.lease_s, first_node)
         self.home = self._members.join("", "", clock(), for_ever=True).node
-        self._accounts = Accounts(clock())
+        self._accounts = MemberStats(clock())
         self._accounts.open(self.home)
         count = len(bounds) - 1
         shards = ShardMap(1, bounds, (self.home,) * count, ("",) * count)
@@ -155,7 +155,7 @@ class Coordinator:
         return {
             Join: self._join_home if local else self._join,
             Ready: self._ready,
-            Beat: self._beat,
+            Heartbeat: self._beat,
             Lease: self._lease,
             Attend: self._attend,
             Arrive: self._arrive,
@@ -274,7 +274,7 @@ class Coordinator:
         self._log(f"{_named(member)} joined")
         return self._joined(member)
 
-    def _joined(self, member: Member) -> Reply:
+    def _joined(self, member: MemberRecord) -> Reply:
         t = self.terms
         return Reply(Joined(member.node, t.job, t.base, t.block_replicas, t.lease_s, t.give_up_s))
 
@@ -293,13 +293,13 @@ class Coordinator:
             self._placement.serve(member.node, member.address)
         return _OK
 
-    def _beat(self, message: Beat, _: memoryview | None) -> Reply:
+    def _beat(self, message: Heartbeat, _: memoryview | None) -> Reply:
         member = self._known(message.node)
         totals = Totals(**{name: getattr(message, name) for name in Totals.__dataclass_fields__})
         self._accounts.note(member.node, totals, message.replicas)
         epoch = self.map.epoch
         pace = self._accounts.pace(member.node)
-        return Reply(Beaten(self.command, self.reason, epoch, self.warming, self.nodes, self.examples, pace))
+        return Reply(HeartbeatReply(self.command, self.reason, epoch, self.warming, self.nodes, self.examples, pace))
 
     def _lease(self, message: Lease, _: memoryview | None) -> Reply:
         member = self._known(message.node)
@@ -309,7 +309,7 @@ class Coordinator:
             raise RequestFailed("wrong", f"{_named(member)} asks for {message.want} portions")
         if self.batches is not None:
             return self._lease_batch(self.batches, member, message)
-        assert isinstance(self.ledger, Ledger)
+        assert isinstance(self.ledger, EpochLedger)
         self._accounts.finish(member.node, self.ledger.finish(member.node, message.done))
         self._look_for_end()
         if self.command != "run" or member.leaving or self.ledger.finished:
@@ -318,7 +318,7 @@ class Coordinator:
             return Reply(Leased([], False))
         return Reply(Leased(self.ledger.grant(member.node, message.holds, message.want), False))
 
-    def _lease_batch(self, batches: Batches, member: Member, message: Lease) -> Reply | Awaitable[Reply]:
+    def _lease_batch(self, batches: LbfgsDriver, member: MemberRecord, message: Lease) -> Reply | Awaitable[Reply]:
         if len(message.losses) != len(message.done) or message.replicas < 0:
             raise RequestFailed("wrong", f"{_named(member)} reports {len(message.done)} portions with "
                                 f"{len(message.losses)} losses, and has {message.replicas} replicas")  # fmt: skip
@@ -329,7 +329,7 @@ class Coordinator:
             return Reply(Leased([], True))
         return self._granted(batches, member, message) if message.want else Reply(Leased([], False))
 
-    async def _granted(self, batches: Batches, member: Member, message: Lease) -> Reply:
+    async def _granted(self, batches: LbfgsDriver, member: MemberRecord, message: Lease) -> Reply:
         """Wait for an evaluation that has blocks; not so long that whoever asks takes this node for dead."""
         patience_s = self.terms.give_up_s / 4
         tickets = await batches.grant(
@@ -345,7 +345,7 @@ class Coordinator:
         if self.ledger.finished:
             self._end("finish", "")
 
-    def _leases(self, member: Member) -> bool:
+    def _leases(self, member: MemberRecord) -> bool:
         """Whether a member may still be given portions."""
         ended = self.batches is not None and self.batches.ended
         known = self._members.get(member.node) is member
@@ -360,7 +360,7 @@ class Coordinator:
         await asyncio.wait([settled], timeout=self.terms.give_up_s / 4)  # or else what it fetches is late, once
         return _OK
 
-    def _check_origin(self, member: Member, replica: int) -> None:
+    def _check_origin(self, member: MemberRecord, replica: int) -> None:
         """Raise RequestFailed for what no replica says: others would wait for it."""
         if not member.ready or not 0 <= replica < _MOST_REPLICAS or not self._gated:
             raise RequestFailed("wrong", f"{_named(member)} takes part in no gate as replica {replica}: expected a "
@@ -397,7 +397,7 @@ class Coordinator:
         self._placement.leave(member.node)
         return self._see_off(member)
 
-    async def _see_off(self, member: Member) -> Reply:
+    async def _see_off(self, member: MemberRecord) -> Reply:
         """Wait until a leaving member serves no shard."""
         try:
             async with asyncio.timeout(_LEAVE_S):
@@ -421,7 +421,7 @@ class Coordinator:
 
     # -- decisions
 
-    def _known(self, node: int) -> Member:
+    def _known(self, node: int) -> MemberRecord:
         """Return a member, which is alive since it was heard from."""
         member = self._members.beat(node, self._clock())
         if member is None:
@@ -433,15 +433,15 @@ class Coordinator:
         """Let others do what a member holds; return the examples of it."""
         return (self.ledger if self.batches is None else self.batches).take_back(node)
 
-    def _may_go(self, member: Member) -> bool:
+    def _may_go(self, member: MemberRecord) -> bool:
         return self.command == "fail" or not self._placement.shards_of(member.node)
 
-    def _left(self, member: Member) -> Reply:
+    def _left(self, member: MemberRecord) -> Reply:
         self._remove(member)
         self._log(f"{_named(member)} left")
         return _OK
 
-    def _bury(self, member: Member, now: float) -> None:
+    def _bury(self, member: MemberRecord, now: float) -> None:
         """Account for a member that is dead."""
         examples = self._take_back(member.node)
         lost = self._remove(member)
@@ -451,7 +451,7 @@ class Coordinator:
         silent_s = now - member.heard
         self._log(f"{_named(member)} is gone: silent for {silent_s:.1f} s; {examples} examples are given to others")
 
-    def _remove(self, member: Member) -> list[int]:
+    def _remove(self, member: MemberRecord) -> list[int]:
         """Forget a member that holds no ticket, but for what it did. Returns the shards that are lost with it."""
         self._members.leave(member.node)
         self._accounts.close(member.node)
@@ -481,7 +481,7 @@ class Coordinator:
                 self.batches.end(failed=command == "fail")
             self._placement.wake()
 
-    def _member_state(self, member: Member, now: float, shards: int) -> MemberState:
+    def _member_state(self, member: MemberRecord, now: float, shards: int) -> MemberState:
         account = self._accounts[member.node]
         return MemberState(
             node=spoken(member.node),
@@ -497,5 +497,5 @@ class Coordinator:
         )
 
 
-def _named(member: Member) -> str:
+def _named(member: MemberRecord) -> str:
     return f"node {spoken(member.node)} ({member.address or member.name})"

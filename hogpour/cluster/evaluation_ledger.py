@@ -15,10 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from hogpour.cluster.leases import MOST_HELD, LedgerState
 from hogpour.data.blocks import Blocks
 
-__all__ = ["Batch"]
+__all__ = ["EvaluationLedger"]
 
 
-class Batch:
+class EvaluationLedger:
     """The blocks of one run.
 
     Args:

@@ -40,11 +40,11 @@ from hogpour.algos.lbfgs.commands import (
     Orthant,
     Penalty,
     Pseudo,
-    Start,
+    ResumePoint,
 )
 from hogpour.algos.lbfgs.exact_sums import value_of
-from hogpour.algos.lbfgs.minimise import Rules, minimise
-from hogpour.cluster.evaluation_ledger import Batch
+from hogpour.algos.lbfgs.minimise import LbfgsOptions, minimise
+from hogpour.cluster.evaluation_ledger import EvaluationLedger
 from hogpour.core.errors import PeerLost, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.data.blocks import Blocks
@@ -65,7 +65,7 @@ from hogpour.net.wire.operate import (
     together,
 )
 
-__all__ = ["Batches"]
+__all__ = ["LbfgsDriver"]
 
 _PROGRAM_S = 60.0
 """For a server to carry out a program. One that is dead ends the run long before, by its lease."""
@@ -92,14 +92,14 @@ class _Ended(Exception):
     """The run ends before the evaluation did."""
 
 
-class Batches:
+class LbfgsDriver:
     """Drives one run.
 
     Args:
         blocks: how the examples are cut.
         rules: of the method.
         penalty: that is added to the mean loss.
-        copies, share: see ``Batch``.
+        copies, share: see ``EvaluationLedger``.
         seconds: ends after the iteration that so much time passes in; 0: no bound.
         shard_map: returns the newest one.
         peers: whom to ask at an address.
@@ -121,7 +121,7 @@ class Batches:
     def __init__(
         self,
         blocks: Blocks,
-        rules: Rules,
+        rules: LbfgsOptions,
         penalty: Penalty,
         *,
         copies: bool,
@@ -132,9 +132,9 @@ class Batches:
         log: Callable[[str], None],
         fail: Callable[[str], None],
         told: Callable[[Iteration], None],
-        start: Start | None = None,
+        start: ResumePoint | None = None,
     ) -> None:
-        self.ledger = Batch(blocks, start.evaluation if start is not None else 0, copies=copies, share=share)
+        self.ledger = EvaluationLedger(blocks, start.evaluation if start is not None else 0, copies=copies, share=share)
         self.still = asyncio.Lock()
         self.programs = self.evaluations_repeated = 0
         self.newest: Iteration | None = None
@@ -151,7 +151,7 @@ class Batches:
     # -- what members say
 
     def finish(self, node: int, losses: Mapping[int, float]) -> int:
-        """Take in what a member has done; as ``Batch.finish``."""
+        """Take in what a member has done; as ``EvaluationLedger.finish``."""
         examples = self.ledger.finish(node, losses)
         if self._complete is not None and not self._complete.done() and self.ledger.complete:
             self._complete.set_result(None)
@@ -160,7 +160,7 @@ class Batches:
         return examples
 
     def take_back(self, node: int) -> int:
-        """Let others do what a member holds; as ``Batch.take_back``."""
+        """Let others do what a member holds; as ``EvaluationLedger.take_back``."""
         examples = self.ledger.take_back(node)
         self._feed()
         return examples

@@ -20,7 +20,7 @@ import numpy as np
 
 from hogpour.data.blocks import Blocks
 
-__all__ = ["MOST_HELD", "Ledger", "LedgerState"]
+__all__ = ["MOST_HELD", "EpochLedger", "LedgerState"]
 
 MOST_HELD = 1024
 """Tickets that one member may hold. More than any queue takes; a message that names them all is 9 kB."""
@@ -37,7 +37,7 @@ class LedgerState:
     have been used."""
 
 
-class Ledger:
+class EpochLedger:
     """The tickets of one run.
 
     Args:

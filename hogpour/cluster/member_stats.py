@@ -1,4 +1,4 @@
-"""Accounts: what the members of a cluster say that they did, added up. Pure; the time is an argument.
+"""What the members of a cluster say that they did, added up. Pure; the time is an argument.
 
 A member tells totals, never differences, so that a heartbeat that is lost or comes twice changes nothing. What a member
 did remains counted when it is gone.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from hogpour.core.cluster_state import Totals
 
-__all__ = ["Account", "Accounts"]
+__all__ = ["Account", "MemberStats"]
 
 _LEAST_PACE = 0.125
 
@@ -38,7 +38,7 @@ class Account:
     """When the rate was last measured."""
 
 
-class Accounts:
+class MemberStats:
     """The accounts of all members.
 
     Args:

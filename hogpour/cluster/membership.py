@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from hogpour.core.node_id import MOST_MEMBERS
 
-__all__ = ["Member", "Membership"]
+__all__ = ["MemberRecord", "Membership"]
 
 
 @dataclass(slots=True)
-class Member:
+class MemberRecord:
     """One incarnation. ``Membership`` makes and times it; whoever asked for it may set the rest."""
 
     node: int
@@ -55,13 +55,13 @@ class Membership:
             raise ValueError(f"membership: first incarnation {first}, expected at least 1")
         self.lease_s, self.next = lease_s, first
         self._first = first
-        self._members: dict[int, Member] = {}
+        self._members: dict[int, MemberRecord] = {}
         self._looked: float | None = None
 
     def __len__(self) -> int:
         return len(self._members)
 
-    def __iter__(self) -> Iterator[Member]:
+    def __iter__(self) -> Iterator[MemberRecord]:
         """Iterate over the members by number. Members may go meanwhile."""
         return iter(list(self._members.values()))
 
@@ -70,7 +70,7 @@ class Membership:
         """Whether nobody else can join."""
         return len(self._members) >= MOST_MEMBERS
 
-    def get(self, node: int) -> Member | None:
+    def get(self, node: int) -> MemberRecord | None:
         """Return a member; None where the number is no member's (any more)."""
         return self._members.get(node)
 
@@ -78,23 +78,23 @@ class Membership:
         """Return whether a number was a member's and is not any more."""
         return self._first <= node < self.next and node not in self._members
 
-    def at(self, address: str) -> Member | None:
+    def at(self, address: str) -> MemberRecord | None:
         """Return the member that serves at an address."""
         return next((member for member in self if address and member.address == address), None)
 
-    def join(self, name: str, address: str, now: float, *, for_ever: bool = False) -> Member:
+    def join(self, name: str, address: str, now: float, *, for_ever: bool = False) -> MemberRecord:
         """Take somebody in as a new incarnation; not where ``full``.
 
         Args:
             for_ever: its lease never ends.
         """
         assert not self.full, f"membership: {len(self)} members already"
-        member = Member(self.next, name, address, now, math.inf if for_ever else now + self.lease_s)
+        member = MemberRecord(self.next, name, address, now, math.inf if for_ever else now + self.lease_s)
         self._members[member.node] = member
         self.next += 1
         return member
 
-    def beat(self, node: int, now: float) -> Member | None:
+    def beat(self, node: int, now: float) -> MemberRecord | None:
         """Renew the lease of a member and return it; None where the number is no member's.
 
         A lease that is over is renewed too, unless ``expire`` has said so: until then nothing was taken from it.
@@ -105,11 +105,11 @@ class Membership:
             member.until = max(member.until, now + self.lease_s)
         return member
 
-    def leave(self, node: int) -> Member | None:
+    def leave(self, node: int) -> MemberRecord | None:
         """Remove a member and return it; None where it is gone already."""
         return self._members.pop(node, None)
 
-    def expire(self, now: float) -> list[Member]:
+    def expire(self, now: float) -> list[MemberRecord]:
         """Remove and return the members whose lease is over, by number. To be called several times in a lease.
 
         Where nobody looked for half a lease, this process itself was asleep or held up: heartbeats lie unread, and it

@@ -21,7 +21,7 @@ from hogpour.machine.replica import Replica, live_layout, optimiser_rows
 from hogpour.model.model import Model
 from hogpour.shm.accrual import Accrual, released, sealed
 from hogpour.shm.control import Control
-from hogpour.shm.landing import Landing
+from hogpour.shm.mailbox import Mailbox
 from hogpour.shm.params import params_copy, params_finite
 from hogpour.shm.queue import TicketQueue
 
@@ -78,7 +78,7 @@ def rehearse(job: Job, ready: Prepared, threads: int) -> None:
 def _rehearse_words(live: Mapping[str, npt.NDArray[Any]]) -> None:
     """Say once everything that a replica and its link tell each other: compiled in the midst of training, the words
     would stop the event loop of a node, heartbeats and all."""
-    queue, landing = TicketQueue(live["queue"], live["queue_ring"]), Landing(live["landing"])
+    queue, landing = TicketQueue(live["queue"], live["queue_ring"]), Mailbox(live["mailbox"])
     queue.put([0])
     queue.take(lambda ticket: None)
     queue.close()

@@ -17,15 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.core import host as cpu
-from hogpour.core import registry
+from hogpour.core import host, registry
 from hogpour.core.errors import ConfigError, HogpourError, LayoutError
 from hogpour.core.job import DataConfig, Job
 from hogpour.data.blocks import generator
 from hogpour.data.load import Data, Dataset, Encoding, load
 from hogpour.layers.sequential import Network, network_of
 from hogpour.machine.replica import live_layout
-from hogpour.model import model_file as checkpoint
+from hogpour.model import model_file
 from hogpour.model.model import Model
 from hogpour.model.training_state import TrainingState
 from hogpour.shm.clocks import Clocks
@@ -65,7 +64,7 @@ def count_replicas(job: Job) -> int:
     """
     replicas = job.replicas
     if not replicas:
-        replicas = cpu.cores()
+        replicas = host.cores()
         try:
             job.algorithm.check_replicas(replicas)
         except ValueError:
@@ -146,7 +145,7 @@ def _resumed(job: Job, network: Network, data: Data, replicas: int) -> tuple[Mod
     path, optimiser = job.save, job.algorithm.replica_rule
     if not path:
         raise ConfigError("--resume: run.model is empty, expected the path of a model file")
-    model, state = checkpoint.load(path)
+    model, state = model_file.load(path)
     if model.network.spec != network.spec:
         raise LayoutError(f"model file {path}: {_first_difference(model.network, network)}")
     if state is None:

@@ -2,9 +2,9 @@
 
 ``Replica`` is the loop alone, on arrays that somebody else owns: tests run it in their own process, the simulator runs
 hundreds of them, and lets time pass where one yields (``moments``). ``main`` is what a replica process executes
-(``python -m hogpour.machine.replica``): it reads its orders from standard input, maps the segments that it inherited and
-runs the loop. Between two steps it looks at the control words and at its parent, so that it stops
-within a step of being told to, or of its node's death. In a cluster an ``Outlet`` stands between the loop and the
+(``python -m hogpour.machine.replica``): it reads its orders from standard input, maps the segments that it inherited
+and runs the loop. Between two steps it looks at the control words and at its parent, so that it stops
+within a step of being told to, or of its node's death. In a cluster an ``ReplicaLink`` stands between the loop and the
 node's link, and blocks come from the node's queue instead of the counter.
 """
 
@@ -28,7 +28,7 @@ from hogpour.core.job import Job, job_from
 from hogpour.data.blocks import Blocks, example_order
 from hogpour.layers.kernels.gather import gather_labels, gather_rows
 from hogpour.layers.sequential import Network, Workspace, network_of
-from hogpour.machine.replica_link import Moment, Outlet, outlet_arrays
+from hogpour.machine.replica_link import Moment, ReplicaLink, outlet_arrays
 from hogpour.shm.clocks import COUNTERS, SUMS, Clocks
 from hogpour.shm.control import RUN, WORDS, Control
 from hogpour.shm.doorbell import answer, ring
@@ -145,9 +145,9 @@ class Replica:
         if self._exchange.scratch:
             self._view.scratch = np.empty((2, live["params"].size), np.float32)
         self._view.t = int(self._clocks.steps.sum()) + 1
-        self._outlet: Outlet | None = None
+        self._outlet: ReplicaLink | None = None
         if job.algorithm.federated:
-            self._outlet = Outlet(
+            self._outlet = ReplicaLink(
                 live,
                 number,
                 self._exchange,
@@ -212,7 +212,7 @@ class Replica:
                 return
         self._clocks.end_block(self._number)
 
-    def _leased(self, outlet: Outlet) -> Generator[Moment, None, None]:
+    def _leased(self, outlet: ReplicaLink) -> Generator[Moment, None, None]:
         begun = self._clocks.unfinished(self._number)
         announced = begun is not None and begun[0] in outlet.queue  # and never taken
         if begun and not announced and not (yield from self._block(*begun)):

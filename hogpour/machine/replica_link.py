@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hogpour.algos.exchange.base import Exchange, ReplicaView
-from hogpour.shm import accrual, landing, queue
+from hogpour.shm import accrual, mailbox, queue
 from hogpour.shm.accrual import Accrual
-from hogpour.shm.landing import BLOCKS, BUFFER, LANDING, Landing
+from hogpour.shm.mailbox import BLOCKS, BUFFER, LANDING, Mailbox
 from hogpour.shm.queue import TicketQueue
 
-__all__ = ["Moment", "Outlet", "outlet_arrays"]
+__all__ = ["Moment", "ReplicaLink", "outlet_arrays"]
 
 
 class Moment(Enum):
@@ -36,13 +36,13 @@ def outlet_arrays(n: int, replicas: int) -> Iterable[tuple[str, tuple[int, ...],
     """Return what the live segment of a node with a link holds besides (for ``shm.layout``)."""
     yield "accrual", (replicas, *accrual.WORDS), np.int64
     yield "accrual_tickets", (replicas, accrual.BUFFERS, accrual.TICKETS), np.int64
-    yield "landing", (replicas, *landing.WORDS), np.int64
+    yield "mailbox", (replicas, *mailbox.WORDS), np.int64
     yield "queue", queue.WORDS, np.int64
     yield "queue_ring", (queue.ROOM,), np.int64
     yield "accrued", (replicas, accrual.BUFFERS, n), np.float32
 
 
-class Outlet:
+class ReplicaLink:
     """The outlet of one replica.
 
     Args:
@@ -72,10 +72,10 @@ class Outlet:
         self._ring, self._go_on, self._gated = ring, go_on, gated
         self._entered, self._rounds = False, gated or exchange.waits
         self._accrual = Accrual(live["accrual"][number], live["accrual_tickets"][number], live["accrued"][number])
-        self._landing = Landing(live["landing"])
+        self._mailbox = Mailbox(live["mailbox"])
         self.queue = TicketQueue(live["queue"], live["queue_ring"])
         # A predecessor may have wished for less or more than its steps say: its last wish is as good as ours.
-        self._tick = self._landing.wanted()[number]
+        self._tick = self._mailbox.wanted()[number]
         self._tick_step = steps
         self._refresh()
         if exchange.waits and steps:  # the predecessor may have been killed after it sealed, and before it asked
@@ -87,17 +87,17 @@ class Outlet:
 
     def before_step(self) -> Generator[Moment, None, bool]:
         """Wait until the next step may be computed; return False where the replica must end."""
-        if self._gated and not (self._entered and self._landing.attends(self._number)):
+        if self._gated and not (self._entered and self._mailbox.attends(self._number)):
             # Others wait for it from now on, and what it fetched before may be of a step that is over. So may what a
             # predecessor fetched that was killed behind a seal: its gradient, not this one, is that of the step.
             self._entered = True
-            self._landing.attend(self._number, True)
+            self._mailbox.attend(self._number, True)
             self._want()
             self._ring()
         if self._missing() and not (yield from self._await(self._missing)):
             return False
         if not self._view.n_accrued:
-            self._accrual.begin(self._landing.number(self._number))
+            self._accrual.begin(self._mailbox.number(self._number))
         return True
 
     def before_use(self) -> Generator[Moment, None, bool]:
@@ -120,7 +120,7 @@ class Outlet:
 
     def is_over(self, evaluation: int) -> bool:
         """Whether a block of this evaluation is of no use: the live vector is that of a later one."""
-        return evaluation < self._landing.evaluation(self._number)
+        return evaluation < self._mailbox.evaluation(self._number)
 
     def after_step(self) -> None:
         """Seal and ask where it is time, after a gradient was accrued and counted."""
@@ -151,7 +151,7 @@ class Outlet:
             if self._accrual.waiting:
                 self._seal()  # whoever waits for others has no reason to keep what it has
             if self._gated:
-                self._landing.attend(self._number, False)
+                self._mailbox.attend(self._number, False)
             self._ring()
             if not (yield from self._await(self._no_blocks)) or (self.queue.closed and not len(self.queue)):
                 return None
@@ -162,17 +162,17 @@ class Outlet:
         # Tick k was asked for after step k·n_fetch; it must have landed before step (k+1)·n_fetch is computed.
         overdue = self._rounds or self._steps + 1 - self._tick_step >= self._exchange.n_fetch
         missing = 0 if self._accrual.free else BUFFER
-        if not self._exchange.pulls and self._landing.landed(self._number) < self._tick - (not overdue):
+        if not self._exchange.pulls and self._mailbox.landed(self._number) < self._tick - (not overdue):
             missing |= LANDING
-        return missing | (BLOCKS if self._landing.held(self._number) else 0)
+        return missing | (BLOCKS if self._mailbox.held(self._number) else 0)
 
     def _pulled(self) -> int:
         """Return what the use of a gradient must wait for."""
-        return LANDING if self._landing.landed(self._number) < self._tick else 0
+        return LANDING if self._mailbox.landed(self._number) < self._tick else 0
 
     def _no_blocks(self) -> int:
         # Closed is looked at before the queue: what was put before the closing is still to be had.
-        if self._landing.held(self._number):
+        if self._mailbox.held(self._number):
             return BLOCKS
         return 0 if self.queue.closed or len(self.queue) else BLOCKS
 
@@ -180,27 +180,27 @@ class Outlet:
         """Wait until nothing is missing; False where the replica must end."""
         try:
             while True:
-                self._landing.wait_for(self._number, missing())
+                self._mailbox.wait_for(self._number, missing())
                 if not missing():  # once more: what came before the link could see that somebody waits, it did not ring
                     return True
                 if not self._go_on():
                     return False
                 yield Moment.WAITING
         finally:
-            self._landing.wait_for(self._number, 0)
+            self._mailbox.wait_for(self._number, 0)
 
     def _try_take(self, announce: Callable[[int], None]) -> int | None:
-        return None if self._landing.held(self._number) else self.queue.take(announce)
+        return None if self._mailbox.held(self._number) else self.queue.take(announce)
 
     def _round(self) -> int:
         """Return how many steps there are between two pushes."""
         steps = self._exchange.n_push
         if self._exchange.proportional:
-            return max(1, round(steps * self._landing.pace(self._number)))
+            return max(1, round(steps * self._mailbox.pace(self._number)))
         return steps
 
     def _want(self) -> None:
-        self._landing.want(self._number)
+        self._mailbox.want(self._number)
         self._tick, self._tick_step = self._tick + 1, self._steps
 
     def _seal(self) -> None:

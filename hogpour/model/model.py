@@ -54,15 +54,15 @@ class Model:
     @classmethod
     def load(cls, path: str) -> Model:
         """Read a model file; see ``checkpoint.load``."""
-        from hogpour.model import model_file as checkpoint
+        from hogpour.model import model_file
 
-        return checkpoint.load(path)[0]
+        return model_file.load(path)[0]
 
     def save(self, path: str) -> None:
         """Write a model file, atomically; see ``checkpoint.save``."""
-        from hogpour.model import model_file as checkpoint
+        from hogpour.model import model_file
 
-        checkpoint.save(path, self, None)
+        model_file.save(path, self, None)
 
     def scores(self, x: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Return the scores of raw examples.

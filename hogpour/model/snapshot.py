@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.algos.lbfgs.commands import Start
+from hogpour.algos.lbfgs.commands import ResumePoint
 from hogpour.core.errors import InputError, LayoutError, ResourceError
 from hogpour.core.job import Job, job_from, job_to_dict
 from hogpour.core.progress import Notice
@@ -308,7 +308,7 @@ def _read(disk: Disk, place: Path) -> Snapshot:
         return Snapshot(place, meta, tuple(words["clocks"]), state, (), digests, disk)
 
 
-def _start(words: Mapping[str, Any] | None) -> Start | None:
+def _start(words: Mapping[str, Any] | None) -> ResumePoint | None:
     """Return where a batch method stood; raises what wrong words raise."""
     if words is None:
         return None
@@ -317,7 +317,7 @@ def _start(words: Mapping[str, Any] | None) -> Start | None:
     if min(*numbers.values(), *slots, 0) < 0 or len(set(slots)) != len(slots):
         raise LayoutError(f"iteration {numbers['iteration']}, evaluation {numbers['evaluation']}, pairs {slots}: "
                           "expected 0 or more, and each pair once")  # fmt: skip
-    return Start(value=float(words["value"]), addend=float(words["addend"]), slots=slots, **numbers)
+    return ResumePoint(value=float(words["value"]), addend=float(words["addend"]), slots=slots, **numbers)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.algos.lbfgs.commands import Start
+from hogpour.algos.lbfgs.commands import ResumePoint
 
 __all__ = ["TrainingState"]
 
@@ -28,5 +28,5 @@ class TrainingState:
     block_replicas: int
     rows: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     """Optimiser rows by name in the live segment, such as ``velocity.0``; (n,) each."""
-    start: Start | None = None
+    start: ResumePoint | None = None
     """Where a batch method stands; only in snapshots."""

@@ -29,7 +29,7 @@ It raises RequestFailed to answer ``Failed``, and RemoteProtocolError to close t
 
 
 class Requests(Protocol):
-    """Somebody who answers requests: a ``peer.Peer``, or ``local.Local`` for the node itself."""
+    """Somebody who answers requests: a ``peer.Peer``, or ``loopback.Loopback`` for the node itself."""
 
     async def request(
         self,

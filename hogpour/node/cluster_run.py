@@ -22,9 +22,9 @@ from typing import Any
 import msgspec
 
 from hogpour.algos.lbfgs.commands import Iteration
-from hogpour.client.block_sums import BatchLink
-from hogpour.client.client import Link
-from hogpour.client.coordinator_client import Member
+from hogpour.client.block_sums import BlockSums
+from hogpour.client.client import ParameterClient
+from hogpour.client.coordinator_client import CoordinatorClient
 from hogpour.core.cluster_state import ShardState
 from hogpour.core.errors import ClusterFailed, ConfigError, HogpourError, PeerLost, RequestFailed
 from hogpour.core.job import Job, job_from
@@ -36,17 +36,17 @@ from hogpour.machine.prepare import Prepared
 from hogpour.model.disk import REAL, Disk
 from hogpour.net import address as addresses
 from hogpour.net.listener import Listener
-from hogpour.net.local import Local
-from hogpour.net.neighbours import Neighbours
+from hogpour.net.loopback import Loopback
 from hogpour.net.peer import Peer
+from hogpour.net.peers import PeerPool
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.staging import Staging
 from hogpour.net.token import check_address
 from hogpour.net.wire.base import Message, Ok
-from hogpour.net.wire.beat import Beat, Beaten
 from hogpour.net.wire.dump import Dump
 from hogpour.net.wire.fetch import Fetch
 from hogpour.net.wire.gate import Arrive, Attend, Commit
+from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
 from hogpour.net.wire.held import Held
 from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease
@@ -54,14 +54,14 @@ from hogpour.net.wire.operate import Operate, Sum
 from hogpour.net.wire.push import Push
 from hogpour.net.wire.status import Fence
 from hogpour.net.wire.where import Where
-from hogpour.node.first_node import Founding
-from hogpour.node.run_stats import Standing
-from hogpour.server.handover import Serving
+from hogpour.node.first_node import FirstNode
+from hogpour.node.run_stats import RunStats
+from hogpour.server.handover import ShardHost
 from hogpour.shm.clocks import Clocks
-from hogpour.shm.landing import Landing
+from hogpour.shm.mailbox import Mailbox
 from hogpour.shm.queue import TicketQueue
 
-__all__ = ["Federation"]
+__all__ = ["ClusterRun"]
 
 _STAGING_BYTES = 32 << 20
 """For pushes that arrive and, apart, for fetches that land; more only where one shard needs it."""
@@ -82,7 +82,7 @@ _OTHERS_S = 10.0
 """How long the first node waits at the end for the others to take their leave, at most."""
 
 
-class Federation:
+class ClusterRun:
     """The part of one node.
 
     Args:
@@ -123,15 +123,15 @@ class Federation:
         self._name = name or f"{os.uname().nodename} process {os.getpid()}"
         self._handlers: dict[type[Message], Handler] = dict(_BEFORE)  # of others' requests
         self._own: dict[type[Message], Handler] = {}  # of this node's to itself
-        self._neighbours = Neighbours(Local(self._own), join, token, entropy)
+        self._neighbours = PeerPool(Loopback(self._own), join, token, entropy)
         self._listener: Listener | None = None
         self._control: Peer | None = None
         self._tasks: dict[asyncio.Task[Any], None] = {}  # in the order of their beginning
-        self.standing = Standing()
-        self._serving: Serving | None = None
-        self._member: Member | None = None
-        self._link: Link | None = None
-        self._founding: Founding | None = None
+        self.standing = RunStats()
+        self._serving: ShardHost | None = None
+        self._member: CoordinatorClient | None = None
+        self._link: ParameterClient | None = None
+        self._founding: FirstNode | None = None
         self._model = ""  # the first node's model file
         self._leasing: asyncio.Task[None] | None = None
         self._relocating = self._left = False
@@ -176,7 +176,7 @@ class Federation:
         if self._join:
             # Apart from the parameters: behind a large push on a slow network, a heartbeat would come too late.
             self._control = Peer(self._join, self._token, nonce=self._entropy)
-            self._member = Member(self._control, self._name, self.address, self._join)
+            self._member = CoordinatorClient(self._control, self._name, self.address, self._join)
             self._notify(Notice("joining", f"joining {self._join}"))
             try:
                 self.joined = await self._member.join(self._join_s)
@@ -217,12 +217,12 @@ class Federation:
         """
         # The server's constructor compiles, which may take seconds.
         reach = self._neighbours.reach
-        self._serving = await self._loop.run_in_executor(None, Serving, job.algorithm, reach)
+        self._serving = await self._loop.run_in_executor(None, ShardHost, job.algorithm, reach)
         live = ready.live.arrays
         self.standing.all_examples = job.epochs * len(ready.examples.arrays["x"])
         if self.first:
-            origin = await self._loop.run_in_executor(None, Founding.origin, job, ready, resume, self._disk)
-            self._founding = Founding(
+            origin = await self._loop.run_in_executor(None, FirstNode.origin, job, ready, resume, self._disk)
+            self._founding = FirstNode(
                 job, ready, origin, self._serving.server, reach, self._notify, iterated=self._iterated,
                 entropy=self._entropy, disk=self._disk,
             )  # fmt: skip
@@ -230,7 +230,7 @@ class Federation:
             self.standing.coordinator = self._founding.coordinator
             self._handlers |= self._founding.coordinator.handlers()
             self._own |= self._founding.coordinator.handlers(local=True)
-            self._member = Member(reach(""), self._name, self.address, self.address)
+            self._member = CoordinatorClient(reach(""), self._name, self.address, self.address)
             self.joined = await self._member.join(self._join_s)
             self._spawn(self._member.beat(self.standing.beat, self._heard))
             self._spawn(self._founding.run())
@@ -240,9 +240,9 @@ class Federation:
         assert member is not None
         assert joined is not None
         self.standing.member, self.standing.clocks = member, Clocks(live["counters"], live["sums"])
-        self._queue, self._landing = TicketQueue(live["queue"], live["queue_ring"]), Landing(live["landing"])
+        self._queue, self._mailbox = TicketQueue(live["queue"], live["queue_ring"]), Mailbox(live["mailbox"])
         self._params = live["params"]
-        self._replicas = len(live["landing"])
+        self._replicas = len(live["mailbox"])
         named = "" if self.first else self.address  # in the shard map
         self._serving.begin(member.node)
         self._serving.address = named
@@ -253,10 +253,10 @@ class Federation:
         except RequestFailed as error:
             raise ClusterFailed(f"--join {self._join}: {error}") from error
         exchange = job.algorithm.choices().exchange
-        make: Callable[..., Link] = Link
+        make: Callable[..., ParameterClient] = ParameterClient
         if exchange.sums:
             blocks = Blocks(len(ready.examples.arrays["x"]), job.batch, 1, job.epochs, job.algorithm.batch_blocks)
-            make = partial(BatchLink, blocks=blocks)
+            make = partial(BlockSums, blocks=blocks)
         self._link = make(
             live,
             exchange,
@@ -295,7 +295,7 @@ class Federation:
         assert self._member is not None
         assert self._link is not None
         self.standing.alive = alive
-        if isinstance(self._link, BatchLink):
+        if isinstance(self._link, BlockSums):
             # A block may take a millisecond, and what a slow node has ready, others copy at the end.
             leasing = self._member.lease(
                 self._queue, _STOCK_OF_BLOCKS * self._replicas, self._wake_all, self._link.prepare, self._replicas
@@ -310,7 +310,7 @@ class Federation:
 
     def waits(self, replica: int) -> bool:
         """Whether a replica waits for the link, for parameters or for blocks."""
-        return bool(self._landing.waits_for(replica))
+        return bool(self._mailbox.waits_for(replica))
 
     def moved(self) -> None:
         """Look at what the replicas sealed, finished and ask for; called when one rang."""
@@ -397,7 +397,7 @@ class Federation:
         await self._guard(self._relocate())
         await self._guard(self._link.land())
         if self._founding is None:
-            await self._guard(self._member.leave(reason, again=isinstance(self._link, BatchLink)))
+            await self._guard(self._member.leave(reason, again=isinstance(self._link, BlockSums)))
             self._left = True
 
     async def close(self) -> None:
@@ -432,10 +432,10 @@ class Federation:
     def _iterated(self, iteration: Iteration) -> None:
         """Keep what an iteration came to, and its point, if it is here: the next landing replaces it by a trial."""
         self.standing.objective = iteration.value
-        if isinstance(self._link, BatchLink) and self._link.evaluation == iteration.state.evaluation:
+        if isinstance(self._link, BlockSums) and self._link.evaluation == iteration.state.evaluation:
             self.standing.reached = self._params.copy()
 
-    def _heard(self, beaten: Beaten) -> None:
+    def _heard(self, beaten: HeartbeatReply) -> None:
         """Take in what the coordinator answered to a heartbeat."""
         if beaten.command == "fail" and not self.failed.done():
             self.failed.set_exception(ClusterFailed(beaten.reason))
@@ -443,7 +443,7 @@ class Federation:
             self.ended.set_result(None)
         self._hold()
         if self._link is not None and 0 < beaten.pace <= 1:
-            self._landing.set_pace(beaten.pace)
+            self._mailbox.set_pace(beaten.pace)
         if self._link is not None and beaten.map_epoch > self._map.epoch and not self._relocating:
             self._relocating = True
             self._spawn(self._relocate())
@@ -473,8 +473,8 @@ class Federation:
             return
         warming = self._founding.coordinator.warming if beaten is None else beaten.warming
         for replica in range(1, self._replicas):
-            if self._landing.held(replica) != warming:
-                self._landing.hold(replica, warming)
+            if self._mailbox.held(replica) != warming:
+                self._mailbox.hold(replica, warming)
                 self._wake(replica)
 
     def _join_again(self) -> None:
@@ -493,7 +493,7 @@ class Federation:
 
     def _wake_all(self) -> None:
         for replica in range(self._replicas):
-            if self._landing.waits_for(replica):
+            if self._mailbox.waits_for(replica):
                 self._wake(replica)
 
     async def _guard(self, work: Awaitable[Any]) -> Any:
@@ -575,7 +575,7 @@ _BEFORE: Mapping[type[Message], Handler] = {
     Sum: _nothing_here,
     Fence: _agreed,
     Leave: _agreed,
-    Beat: _nobody_known,
+    Heartbeat: _nobody_known,
     Lease: _nobody_known,
     Attend: _nobody_known,
     Arrive: _nobody_known,

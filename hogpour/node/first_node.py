@@ -20,9 +20,9 @@ from hogpour.algos.lbfgs.commands import Iteration
 from hogpour.algos.schemes.downpour import Downpour
 from hogpour.algos.schemes.sandblaster import Sandblaster, penalty, rules
 from hogpour.cluster.coordinator import Coordinator, Terms
-from hogpour.cluster.evaluation_ledger import Batch
-from hogpour.cluster.evaluations import Batches
-from hogpour.cluster.leases import Ledger, LedgerState
+from hogpour.cluster.evaluation_ledger import EvaluationLedger
+from hogpour.cluster.evaluations import LbfgsDriver
+from hogpour.cluster.leases import EpochLedger, LedgerState
 from hogpour.core.errors import ClusterFailed, LayoutError, PeerLost, RequestFailed, ResourceError
 from hogpour.core.job import Job, job_to_dict
 from hogpour.core.node_id import first_node
@@ -35,10 +35,10 @@ from hogpour.model.disk import REAL, Disk
 from hogpour.model.training_state import TrainingState
 from hogpour.net.requests import Requests
 from hogpour.net.wire.dump import Dump, Dumped
-from hogpour.server.server import Server
+from hogpour.server.server import ParameterServer
 from hogpour.shm.params import params_finite
 
-__all__ = ["Founding", "Origin"]
+__all__ = ["FirstNode", "ShardStart"]
 
 _TICK_S = 0.1
 
@@ -55,7 +55,7 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ShardStart:
     """What the shards begin with."""
 
     stored: snapshot.Snapshot | None
@@ -66,12 +66,12 @@ class Origin:
     """Parameters, optimiser rows and clock of each."""
 
 
-class Founding:
+class FirstNode:
     """The first node's own business.
 
     Args:
         ready: what the run begins with.
-        origin: from ``Founding.origin``; its vectors belong to the server from now on.
+        origin: from ``FirstNode.origin``; its vectors belong to the server from now on.
         server: of this node; serves all shards from the beginning.
         reach: address → who answers there.
         notify: called with what a person wants to know.
@@ -89,8 +89,8 @@ class Founding:
         self,
         job: Job,
         ready: Prepared,
-        origin: Origin,
-        server: Server,
+        origin: ShardStart,
+        server: ParameterServer,
         reach: Callable[[str], Requests],
         notify: Callable[[Notice], None],
         *,
@@ -107,12 +107,12 @@ class Founding:
         self._n = len(ready.examples.arrays["x"])
         blocks = Blocks(self._n, job.batch, ready.block_replicas, job.epochs, job.algorithm.batch_blocks)
         self._batches = self._make_batches(job, blocks, stored) if isinstance(job.algorithm, Sandblaster) else None
-        ledger: Ledger | Batch
+        ledger: EpochLedger | EvaluationLedger
         if self._batches is not None:
             ledger = self._batches.ledger
         else:
             where = _ledger_state(stored.state, blocks) if stored is not None else LedgerState()
-            ledger = Ledger(blocks, job.seed, where)
+            ledger = EpochLedger(blocks, job.seed, where)
         self.before = ledger.examples_done
         clocks = [clock for _, _, clock in origin.shards]
         if self._batches is not None:
@@ -171,7 +171,7 @@ class Founding:
                           f"{self.before:,} examples"))  # fmt: skip
 
     @staticmethod
-    def origin(job: Job, ready: Prepared, resume: bool, disk: Disk = REAL) -> Origin:
+    def origin(job: Job, ready: Prepared, resume: bool, disk: Disk = REAL) -> ShardStart:
         """Return what the shards of a run begin with. Copies the whole model or reads it: call it on a thread.
 
         Args:
@@ -180,7 +180,7 @@ class Founding:
         Raises:
             LayoutError: there is none that can be used, or it is of another job.
         """
-        stored = Founding._stored(job, ready, disk) if resume else None
+        stored = FirstNode._stored(job, ready, disk) if resume else None
         params, names = ready.live.arrays["params"], [row.name for row in job.algorithm.server_rule.state]
         bounds = cut(params.size, job.cluster.shard_bytes)
         shards: list[tuple[Floats, list[Floats], int]] = []
@@ -192,7 +192,7 @@ class Founding:
         if job.algorithm.choices().gate.holds:  # the clock counts steps of all shards; a run without a gate had others
             newest = max(clock for _, _, clock in shards)
             shards = [(own, rows, newest) for own, rows, _ in shards]
-        return Origin(stored, bounds, tuple(shards))
+        return ShardStart(stored, bounds, tuple(shards))
 
     @staticmethod
     def _stored(job: Job, ready: Prepared, disk: Disk) -> snapshot.Snapshot:
@@ -242,7 +242,7 @@ class Founding:
                 saving.cancel()
                 await asyncio.wait([saving])
 
-    def _make_batches(self, job: Job, blocks: Blocks, stored: snapshot.Snapshot | None) -> Batches:
+    def _make_batches(self, job: Job, blocks: Blocks, stored: snapshot.Snapshot | None) -> LbfgsDriver:
         scheme = job.algorithm
         assert isinstance(scheme, Sandblaster)
         start = None
@@ -254,7 +254,7 @@ class Founding:
             if said:
                 text = f"the objective is another one ({'; '.join(said)}): iterations and evaluations are counted anew"
                 self._notify(Notice("warning", text))
-        return Batches(
+        return LbfgsDriver(
             blocks,
             rules(scheme, self.ready.network.spec),
             penalty(scheme, self.ready.network.spec),

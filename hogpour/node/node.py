@@ -20,17 +20,16 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.core import host as cpu
-from hogpour.core import registry
+from hogpour.core import host, registry
 from hogpour.core.cluster_state import ShardState
 from hogpour.core.errors import ConfigError, HogpourError, Stopped
 from hogpour.core.job import Job
 from hogpour.core.progress import Notice, Progress, Summary
 from hogpour.machine.prepare import Prepared, count_replicas, prepare
 from hogpour.machine.supervisor import Supervisor
-from hogpour.model import model_file as checkpoint
+from hogpour.model import model_file
 from hogpour.model.model import Model
-from hogpour.node.cluster_run import Federation
+from hogpour.node.cluster_run import ClusterRun
 from hogpour.node.training import Training
 from hogpour.shm.doorbell import Doorbell, ring
 from hogpour.shm.params import params_copy
@@ -83,7 +82,7 @@ class Node:
         self._job = job
         self._listen, self._join, self._token, self._join_s = listen, join, token, join_s
         self._insecure, self._changes = insecure, dict(changes or {})
-        self._federation: Federation | None = None
+        self._federation: ClusterRun | None = None
         self._bells: list[Doorbell] = []
         self._resume, self._every_s, self._threads = resume, every_s, threads
         self._notices: list[Notice] = []
@@ -109,17 +108,17 @@ class Node:
             job = self._job = await unless_stopped(self._stop_asked, self._found())
             replicas = count_replicas(job)
             if job.save:
-                checkpoint.check_writable(job.save)
+                model_file.check_writable(job.save)
         except BaseException:
             if self._federation is not None:
                 await self._federation.close()
             raise
-        if replicas > cpu.cores():
-            text = f"run.replicas = {replicas} on {cpu.cores()} cores: replicas will wait for one another's core"
+        if replicas > host.cores():
+            text = f"run.replicas = {replicas} on {host.cores()} cores: replicas will wait for one another's core"
             self._notify(Notice("warning", text))
         # The sums of a batch method are to be the same bits for any number of replicas; BLAS adds in another order on
         # more threads.
-        threads = self._threads or (1 if job.algorithm.batch_blocks else max(1, cpu.cores() // replicas))
+        threads = self._threads or (1 if job.algorithm.batch_blocks else max(1, host.cores() // replicas))
         self._bell = Doorbell()
         self._bells = [Doorbell() for _ in range(replicas)] if self._federation is not None else []
         wake_fds = [bell.listen_fd for bell in self._bells]
@@ -163,7 +162,7 @@ class Node:
                 raise ConfigError(f'--listen: algorithm.name = "{name}" trains on one machine; for several, set it to '
                                   '"downpour"')  # fmt: skip
             return self._job
-        self._federation = Federation(
+        self._federation = ClusterRun(
             listen=self._listen,
             join=self._join,
             token=self._token,

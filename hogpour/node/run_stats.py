@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.client.client import Link
-from hogpour.client.coordinator_client import Member
+from hogpour.client.client import ParameterClient
+from hogpour.client.coordinator_client import CoordinatorClient
 from hogpour.cluster.coordinator import Coordinator
 from hogpour.core.cluster_state import ClusterProgress, Totals
 from hogpour.shm.clocks import Clocks
 
-__all__ = ["Standing"]
+__all__ = ["RunStats"]
 
 
-class Standing:
+class RunStats:
     """The numbers of one node. Whoever learns of a source of them sets it here.
 
     Attributes:
@@ -38,10 +38,10 @@ class Standing:
     """
 
     def __init__(self) -> None:
-        self.member: Member | None = None
+        self.member: CoordinatorClient | None = None
         self.coordinator: Coordinator | None = None
         self.clocks: Clocks | None = None
-        self.link: Link | None = None
+        self.link: ParameterClient | None = None
         self.alive: Callable[[], int] = lambda: 0
         self.before = self.all_examples = 0
         self.reached: npt.NDArray[np.float32] | None = None
@@ -62,7 +62,7 @@ class Standing:
         self._counted += self.own()
 
     def beat(self) -> dict[str, Any]:
-        """Return the fields of ``Beat``."""
+        """Return the fields of ``Heartbeat``."""
         return {"replicas": self.alive()} | asdict(self.own())
 
     def totals(self) -> Totals:

@@ -3,7 +3,7 @@
     compile here, once → orders to the replicas → watch: evaluate snapshots, write the model file now and then
     → reap the replicas → evaluate and write the model → say how it ended
 
-In a cluster a ``Federation`` stands beside it: it moves what replicas accrue, knows what others did, and says when all
+In a cluster a ``ClusterRun`` stands beside it: it moves what replicas accrue, knows what others did, and says when all
 is done. Where a run stands is then in snapshots of the shards, and the model file holds the model alone.
 
 A model file is written only by a run that made a step, and only with parameters that were found good: finite, with a
@@ -29,10 +29,10 @@ from hogpour.machine.precompile import rehearse
 from hogpour.machine.prepare import Prepared
 from hogpour.machine.replica import Orders
 from hogpour.machine.supervisor import Supervisor
-from hogpour.model import model_file as checkpoint
+from hogpour.model import model_file
 from hogpour.model.model import Model
 from hogpour.model.training_state import TrainingState
-from hogpour.node.cluster_run import Federation
+from hogpour.node.cluster_run import ClusterRun
 from hogpour.shm.clocks import Clocks
 from hogpour.shm.control import DIVERGED, Control
 from hogpour.shm.doorbell import Doorbell
@@ -83,7 +83,7 @@ class Training:
         notify: Callable[[Notice], None],
         stop_asked: asyncio.Event,
         news: asyncio.Event,
-        federation: Federation | None = None,
+        federation: ClusterRun | None = None,
         wake_fds: Sequence[int] = (),
         rehearsing: Callable[[Job, Prepared, int], None] | None = None,
         saving: Callable[[str, Model, TrainingState | None], None] | None = None,
@@ -98,7 +98,7 @@ class Training:
         self._blocks = Blocks(len(ready.examples.arrays["x"]), job.batch, ready.block_replicas, job.epochs,
                               job.algorithm.batch_blocks)  # fmt: skip
         self._federation, self._wake_fds = federation, wake_fds
-        self._rehearse, self._save = rehearsing or rehearse, saving or checkpoint.save
+        self._rehearse, self._save = rehearsing or rehearse, saving or model_file.save
         if federation is not None:
             self._before = federation.standing.before
         else:

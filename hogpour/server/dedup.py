@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hogpour.net.wire.window import Window
+from hogpour.net.wire.window import PushWindow
 
-__all__ = ["WIDTH", "Windows"]
+__all__ = ["WIDTH", "PushDedup"]
 
 WIDTH = 64
 """Numbers that a window tells apart: an integer of the wire."""
@@ -20,7 +20,7 @@ WIDTH = 64
 _ALL = (1 << WIDTH) - 1
 
 
-class Windows:
+class PushDedup:
     """The windows of one shard.
 
     Args:
@@ -29,16 +29,16 @@ class Windows:
 
     __slots__ = ("_seen",)
 
-    def __init__(self, windows: Iterable[Window] = ()) -> None:
+    def __init__(self, windows: Iterable[PushWindow] = ()) -> None:
         self._seen = {(window.node, window.replica): (window.highest, window.bits & _ALL) for window in windows}
 
     def __len__(self) -> int:
         return len(self._seen)
 
-    def __iter__(self) -> Iterator[Window]:
+    def __iter__(self) -> Iterator[PushWindow]:
         """Yield them for the wire."""
         for (node, replica), (highest, bits) in self._seen.items():
-            yield Window(node, replica, highest, bits)
+            yield PushWindow(node, replica, highest, bits)
 
     def knows(self, node: int, replica: int) -> bool:
         """Whether there is a window for this origin."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["HELD", "Origins"]
+__all__ = ["HELD", "FetchHistory"]
 
 HELD = 8
 """Fetches of a node that are remembered."""
@@ -32,7 +32,7 @@ class _Version:
     holders: int
 
 
-class Origins:
+class FetchHistory:
     """The memory of one shard.
 
     Args:

@@ -17,13 +17,13 @@ from hogpour.algos.gate.base import gate_add, gate_begin, gate_end
 from hogpour.algos.optim.base import Optimiser
 from hogpour.net.wire.push import Push
 
-__all__ = ["HeldPushes", "Step"]
+__all__ = ["GatedStep", "PendingPushes"]
 
 Floats = npt.NDArray[np.float32]
 Key = tuple[int, int, int]
 
 
-class HeldPushes:
+class PendingPushes:
     """The gradients that wait at one shard, in the order of their coming."""
 
     __slots__ = ("_free", "_held")
@@ -74,7 +74,7 @@ class HeldPushes:
         return sum(member for _, member in found)
 
 
-class Step:
+class GatedStep:
     """The gradients of one step that are about to be applied, as their weighted mean. It may run in a thread.
 
     Zhang et al. 2016 (equation 4): g = 1/c · Σ α(τ_k) Δθ_k. The factors of the rates, of the schedule and of what
@@ -82,7 +82,7 @@ class Step:
     so that a step of one gradient is what a push without a gate would be.
 
     Args:
-        held: what ``HeldPushes.take`` returned, summed in this order.
+        held: what ``PendingPushes.take`` returned, summed in this order.
         staleness: of each.
         scale: staleness → factor of the rate.
         params, rows: of the shard.

@@ -1,6 +1,6 @@
 """A node as a server of shards among others: it takes shards over, gives them up, and frees what others have.
 
-Around ``server.Server``, which knows no peers. The coordinator's placement decides what is where.
+Around ``ParameterServer``, which knows no peers. The coordinator's placement decides what is where.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.dump import Adopt, Dump, Dumped
 from hogpour.net.wire.held import Held, HeldPush
 from hogpour.net.wire.push import Push
-from hogpour.server.server import Server
-from hogpour.server.vector_ops import Vectors
+from hogpour.server.server import ParameterServer
+from hogpour.server.vector_ops import VectorOps
 
-__all__ = ["Serving"]
+__all__ = ["ShardHost"]
 
 _BRING_S = 30.0
 """How long another server may take to hand a shard over. The coordinator waits twice as long for the taker
@@ -28,7 +28,7 @@ _BRING_S = 30.0
 gives up first and says so, and the source is asked to go on while the others still wait."""
 
 
-class Serving:
+class ShardHost:
     """The shards of one node.
 
     Args:
@@ -43,8 +43,8 @@ class Serving:
 
     def __init__(self, scheme: Scheme, reach: Callable[[str], Requests]) -> None:
         choices = scheme.choices()
-        self.server = Server(scheme.server_rule, choices.correction, choices.gate)
-        self._vectors = Vectors(self.server, 1 + len(scheme.server_rule.state)) if choices.exchange.sums else None
+        self.server = ParameterServer(scheme.server_rule, choices.correction, choices.gate)
+        self._vectors = VectorOps(self.server, 1 + len(scheme.server_rule.state)) if choices.exchange.sums else None
         self.address = ""
         self.map: ShardMap | None = None
         self._reach = reach

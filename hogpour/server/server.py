@@ -41,11 +41,11 @@ from hogpour.net.wire.gate import Commit, Committed
 from hogpour.net.wire.held import Held, HeldPush
 from hogpour.net.wire.push import DROPPED, HELD, REPEATED, Push, Pushed
 from hogpour.net.wire.status import Fence, Report, Reported
-from hogpour.net.wire.window import Window
-from hogpour.server.gated_step import Step
+from hogpour.net.wire.window import PushWindow
+from hogpour.server.gated_step import GatedStep
 from hogpour.server.shard import Copies, Shard, Update, Vector
 
-__all__ = ["INLINE_ELEMENTS", "MAX_ORIGINS", "MAX_TURNS", "Server"]
+__all__ = ["INLINE_ELEMENTS", "MAX_ORIGINS", "MAX_TURNS", "ParameterServer"]
 
 INLINE_ELEMENTS = 1 << 18
 """1 MiB of float32: the slowest kernel (Adam) stays below 1 ms, and a thread would cost more than it saves."""
@@ -66,7 +66,7 @@ _MAX_REFUSED = 1 << 16
 """Incarnations that are remembered as gone. The connections of older ones were closed long ago."""
 
 
-class Server:
+class ParameterServer:
     """The shards that a node serves.
 
     Its first push must not compile: the constructor applies the optimiser to nothing, through the correction.
@@ -116,7 +116,7 @@ class Server:
         *,
         start: int = 0,
         clock: int = 0,
-        windows: Iterable[Window] = (),
+        windows: Iterable[PushWindow] = (),
     ) -> None:
         """Serve a shard from now on.
 
@@ -379,11 +379,12 @@ class Server:
         for one in counted:
             if one.node not in self._refused:  # its windows are freed, and would be by nobody once more
                 shard.windows.add(one.node, one.replica, one.sequence)
-        step = Step(held, [one.staleness for one in counted], self._correction.scale, self._optimiser, shard.params,
-                    shard.rows, moved, shard.scratch, shard.clock + 1, commit.share)  # fmt: skip
+        staleness = [one.staleness for one in counted]
+        step = GatedStep(held, staleness, self._correction.scale, self._optimiser, shard.params, shard.rows, moved,
+                         shard.scratch, shard.clock + 1, commit.share)  # fmt: skip
         return self.run(shard, step, partial(self._stepped, shard, step))
 
-    def run(self, shard: Shard, work: Work, reply: Callable[[], Reply], passes: int = 1) -> Reply | Running:
+    def run(self, shard: Shard, work: ShardWork, reply: Callable[[], Reply], passes: int = 1) -> Reply | Running:
         """Do what writes a shard, or leave it to a thread where it passes over many elements."""
         if shard.size * passes > self._inline_elements:
             return Running(work, reply)
@@ -393,7 +394,7 @@ class Server:
             self._copies.release(work.left)
         return reply()
 
-    def _stepped(self, shard: Shard, step: Step) -> Reply:
+    def _stepped(self, shard: Shard, step: GatedStep) -> Reply:
         shard.count_step(step)
         shard.held.give_back(step.arrays)
         shard.count_dropped(shard.held.free(shard.clock, self._refused, late=not self._gate.counts_late))
@@ -483,7 +484,7 @@ class Server:
         self._advance(shard)
 
 
-class Work(Protocol):
+class ShardWork(Protocol):
     """What writes a shard."""
 
     @property
@@ -498,7 +499,7 @@ class Work(Protocol):
 class Running:
     """Work that is left to a thread, and what answers the request when it is done."""
 
-    work: Work
+    work: ShardWork
     reply: Callable[[], Reply]
 
 
@@ -540,12 +541,12 @@ def _nothing(optimiser: Optimiser, correction: Correction) -> Iterator[Late]:
         yield Late(params, grad, fetched, rows, state, scratch, 1.0, 1)
 
 
-def _step_of_nothing(optimiser: Optimiser) -> Step:
+def _step_of_nothing(optimiser: Optimiser) -> GatedStep:
     """Return a step of two gradients of nothing to nothing."""
     params, total, *grads = np.zeros((4, 16), np.float32)
     rows = tuple(np.zeros(16, np.float32) for _ in optimiser.state)
     held = [(Push(0, 0, 0, sequence, 0, 1, 1.0), grad) for sequence, grad in enumerate(grads)]
-    return Step(held, [0, 0], lambda _: 1.0, optimiser, params, rows, [], total, 1)
+    return GatedStep(held, [0, 0], lambda _: 1.0, optimiser, params, rows, [], total, 1)
 
 
 def _pushed(shard: Shard, update: Update) -> Reply:

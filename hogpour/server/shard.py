@@ -24,10 +24,10 @@ from hogpour.algos.optim.base import Optimiser
 from hogpour.core.cluster_state import STALENESS_COUNTS, ShardState
 from hogpour.core.node_id import MOST_MEMBERS
 from hogpour.net.wire.push import Push
-from hogpour.net.wire.window import Window
-from hogpour.server.dedup import Windows
-from hogpour.server.fetch_history import Origins
-from hogpour.server.gated_step import HeldPushes, Step
+from hogpour.net.wire.window import PushWindow
+from hogpour.server.dedup import PushDedup
+from hogpour.server.fetch_history import FetchHistory
+from hogpour.server.gated_step import GatedStep, PendingPushes
 
 __all__ = ["Copies", "Shard", "Update", "Vector"]
 
@@ -135,16 +135,16 @@ class Shard:
                  "sums", "turns", "vectors", "windows")  # fmt: skip
 
     def __init__(self, number: int, arrays: Sequence[npt.NDArray[np.float32]], start: int, clock: int,
-                 windows: Iterable[Window], correction: Correction, *, gated: bool = False) -> None:  # fmt: skip
+                 windows: Iterable[PushWindow], correction: Correction, *, gated: bool = False) -> None:  # fmt: skip
         self.number, self.start, self.clock = number, start, clock
         self.size = arrays[0].size
         self.vectors = [Vector(array) for array in arrays]
         self.params, self.rows = arrays[0], tuple(arrays[1:])
-        self.windows = Windows(windows)
+        self.windows = PushDedup(windows)
         self.given_up = False
-        self.origins = Origins(self.size, len(correction.rows), MOST_MEMBERS) if correction.amends else None
+        self.origins = FetchHistory(self.size, len(correction.rows), MOST_MEMBERS) if correction.amends else None
         self.scratch = np.empty(self.size if correction.amends or gated else 0, np.float32)
-        self.held = HeldPushes()
+        self.held = PendingPushes()
         self.sums: Any = None
         self.turns: deque[Any] = deque()
         self.pushes = self._repeated = self._dropped = self._steps = self._staleness = self._amended = 0
@@ -202,7 +202,7 @@ class Shard:
         self._count(update.push, staleness, amended=update.amended)
         return staleness
 
-    def count_step(self, step: Step) -> None:
+    def count_step(self, step: GatedStep) -> None:
         """Say that the gradients of a step were applied, as one update."""
         self.clock += 1
         for push, staleness, factor in zip(step.pushes, step.staleness, step.factors, strict=True):

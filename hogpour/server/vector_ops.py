@@ -35,10 +35,10 @@ from hogpour.net.wire.operate import (
     together,
 )
 from hogpour.net.wire.push import REPEATED, Pushed
-from hogpour.server.server import Running, Server
+from hogpour.server.server import ParameterServer, Running
 from hogpour.server.shard import Shard, Vector
 
-__all__ = ["Program", "Vectors"]
+__all__ = ["Program", "VectorOps"]
 
 Floats = npt.NDArray[np.float32]
 Moved = Sequence[tuple[Vector, Vector]]
@@ -51,7 +51,7 @@ _FACTORS = {OPEN: 2, SETTLE: 1, PSEUDO: 1}
 """Factors of those that have some; a combination has one for each of its terms."""
 
 
-class Vectors:
+class VectorOps:
     """Operations on the shards of a server; compiles them.
 
     Args:
@@ -59,7 +59,7 @@ class Vectors:
         count: of vectors, the parameters among them.
     """
 
-    def __init__(self, server: Server, count: int) -> None:
+    def __init__(self, server: ParameterServer, count: int) -> None:
         self._server, self._count = server, count
         self._sequence: dict[int, int] = {}  # shard → of the newest program
         _rehearse()

@@ -14,11 +14,11 @@ from hogpour.core.cluster_state import ShardState, Totals
 from hogpour.core.progress import Evaluation
 from hogpour.model.model import Model
 from hogpour.server.shard import Shard
-from hogpour.sim.report import Happening, NodeReport, Point, Report
+from hogpour.sim.report import Happening, NodeReport, Point, SimulationReport
 from hogpour.sim.world.loop import Loop
-from hogpour.sim.world.network import Network
-from hogpour.sim.world.site import Station
-from hogpour.sim.world.workload import Material
+from hogpour.sim.world.network import SimulatedNetwork
+from hogpour.sim.world.site import Site
+from hogpour.sim.world.workload import Workload
 
 __all__ = ["Observer"]
 
@@ -34,7 +34,7 @@ class Observer:
         points: what was seen so far.
     """
 
-    def __init__(self, material: Material, stations: list[Station]) -> None:
+    def __init__(self, material: Workload, stations: list[Site]) -> None:
         self.points: list[Point] = []
         self._material, self._stations = material, stations
         self._model = Model(material.job, material.network, material.params.copy(), material.encoding)
@@ -73,7 +73,9 @@ class Observer:
         self.points.append(point)
         return point
 
-    def report(self, loop: Loop, network: Network, happenings: list[Happening], deaths: int) -> Report:
+    def report(
+        self, loop: Loop, network: SimulatedNetwork, happenings: list[Happening], deaths: int
+    ) -> SimulationReport:
         """Return what was found, after the last look."""
         first, coordinator, last = self._stations[0].lives[-1], self._coordinator(), self.points[-1]
         shards: list[ShardState] = [
@@ -89,7 +91,7 @@ class Observer:
                 staleness[k] += count
         pushes = sum(state.pushes for state in shards)
         totals = coordinator.totals if coordinator is not None else Totals()
-        return Report(
+        return SimulationReport(
             outcome=first.outcome,
             error=first.error,
             seconds=last.seconds,
@@ -135,7 +137,7 @@ class Observer:
         return evaluation if evaluation is not None and np.isfinite(evaluation.loss) else None
 
 
-def _node_report(station: Station) -> NodeReport:
+def _node_report(station: Site) -> NodeReport:
     life = station.lives[-1]
     clocks = [one.federation.standing.clocks for one in station.lives if one.federation is not None]
     replicas = [one.replicas for one in station.lives if one.replicas is not None]

@@ -26,12 +26,24 @@ from hogpour.core.node_id import MOST_MEMBERS
 from hogpour.core.registry import typed
 from hogpour.sim.world.compute import Compute
 
-__all__ = ["Death", "Disk", "Join", "Link", "Partition", "Pause", "ReplicaDeath", "Scenario", "Slow", "SlowLink",
-           "read_scenario", "scenario_from"]  # fmt: skip
+__all__ = [
+    "Death",
+    "DiskConditions",
+    "LinkConditions",
+    "NodeJoin",
+    "Partition",
+    "Pause",
+    "ReplicaDeath",
+    "Scenario",
+    "Slow",
+    "SlowLink",
+    "read_scenario",
+    "scenario_from",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+class LinkConditions:
     """``[link]``: the network."""
 
     delay_s: float = 0.0002
@@ -72,7 +84,7 @@ class SlowLink:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
+class DiskConditions:
     """``[disk]``: of every machine."""
 
     delay_s: float = 0.005
@@ -189,7 +201,7 @@ class Slow(Spell):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Join(Scheduled):
+class NodeJoin(Scheduled):
     """``[[join]]``: further nodes join."""
 
     nodes: int = 1
@@ -236,15 +248,15 @@ class Scenario:
     shuffle: bool = False
     """What several machines do at one moment is done in a random order."""
     compute: Compute = field(default_factory=Compute)
-    link: Link = field(default_factory=Link)
-    disk: Disk = field(default_factory=Disk)
+    link: LinkConditions = field(default_factory=LinkConditions)
+    disk: DiskConditions = field(default_factory=DiskConditions)
     slow_link: tuple[SlowLink, ...] = ()
     death: tuple[Death, ...] = ()
     replica_death: tuple[ReplicaDeath, ...] = ()
     partition: tuple[Partition, ...] = ()
     pause: tuple[Pause, ...] = ()
     slow: tuple[Slow, ...] = ()
-    join: tuple[Join, ...] = ()
+    join: tuple[NodeJoin, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in (("nodes", 1), ("replicas", 1), ("serving", 0), ("seed", 0), ("parameters", 0)):

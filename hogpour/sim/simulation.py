@@ -1,7 +1,7 @@
 """A simulated cluster: a job and a scenario in, a report out. The composition root of the laboratory.
 
 The machines and what lies between them are made here, actions of the scenario are carried out from outside of all
-hosts, and an ``observer`` looks now and then. The nodes themselves are ``machine.Life``.
+hosts, and an ``observer`` looks now and then. The nodes themselves are ``node_life.NodeLife``.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from hogpour.data.blocks import generator
 from hogpour.model import snapshot
 from hogpour.server.shard import Shard
 from hogpour.sim.observer import Observer
-from hogpour.sim.report import Happening, Point, Report
+from hogpour.sim.report import Happening, Point, SimulationReport
 from hogpour.sim.scenario import Scenario
 from hogpour.sim.world.actions import Action, actions
 from hogpour.sim.world.disk import Platter, SimulatedDisk
 from hogpour.sim.world.loop import BEGIN_S, Host, Loop, Stuck
-from hogpour.sim.world.model_only import HollowNetwork, weigh
-from hogpour.sim.world.network import Conditions, Network
-from hogpour.sim.world.node_life import PORT, Life
-from hogpour.sim.world.site import Station
-from hogpour.sim.world.workload import Material, hollow_material, material_of
+from hogpour.sim.world.model_only import ModelOnlyNetwork, weigh
+from hogpour.sim.world.network import Conditions, SimulatedNetwork
+from hogpour.sim.world.node_life import PORT, NodeLife
+from hogpour.sim.world.site import Site
+from hogpour.sim.world.workload import Workload, hollow_material, material_of
 
 __all__ = ["Bug", "Simulation"]
 
@@ -63,7 +63,7 @@ class Simulation:
         job: Job,
         scenario: Scenario | None = None,
         *,
-        material: Material | None = None,
+        material: Workload | None = None,
         told: Callable[[Point], None] | None = None,
         **changes: Any,
     ) -> None:
@@ -83,14 +83,14 @@ class Simulation:
         s, seed = self.scenario, self.scenario.seed
         self.loop = Loop(generator(seed, _SHUFFLE), shuffle=s.shuffle)
         network = material.network
-        self.network = Network(
+        self.network = SimulatedNetwork(
             self.loop,
             generator(seed, _NETWORK),
             window_bytes=s.link.window_bytes,
             split_reads=s.link.split_reads,
-            weigh=weigh(network.stands_for, network.n // ALIGNMENT) if isinstance(network, HollowNetwork) else None,
+            weigh=weigh(network.stands_for, network.n // ALIGNMENT) if isinstance(network, ModelOnlyNetwork) else None,
         )
-        self.stations: list[Station] = []
+        self.stations: list[Site] = []
         self._chance = generator(seed, _CHANCE)
         self._happenings: list[Happening] = []
         self._actions = actions(s)
@@ -100,7 +100,7 @@ class Simulation:
         self._bug: BaseException | None = None
         self._observer = Observer(material, self.stations)
 
-    def run(self) -> Report:
+    def run(self) -> SimulationReport:
         """Run to the end and return what was found.
 
         Raises:
@@ -180,7 +180,7 @@ class Simulation:
                 self.network.heal()
         self._next_action()
 
-    def _act_on(self, action: Action, station: Station) -> None:
+    def _act_on(self, action: Action, station: Site) -> None:
         machine, life = station.machine, station.life
         if action.kind == "cut":
             self._happen(station, "is cut off from the others")
@@ -229,7 +229,7 @@ class Simulation:
                 station.returns = True
                 self._at(self._now + death.back_s, self._return, station)
 
-    def _kill(self, station: Station, *, power: bool) -> None:
+    def _kill(self, station: Site, *, power: bool) -> None:
         life = station.life
         assert life is not None
         self._deaths += 1
@@ -240,7 +240,7 @@ class Simulation:
         self.network.die(station.machine, power=power)
         self.loop.kill(life.host)
 
-    def _return(self, station: Station) -> None:
+    def _return(self, station: Site) -> None:
         station.returns = False
         if station.life is not None:  # it still takes its leave
             if not self._over:
@@ -280,13 +280,13 @@ class Simulation:
         name = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
         link["jitter_s"] /= 2  # of the way from one machine to another, each end adds its half
         machine = self.network.add(number + 1, name, Conditions(**link))
-        station = Station(machine, Platter("."), serving)
+        station = Site(machine, Platter("."), serving)
         rng = [generator(s.seed, _COMPUTE, number, replica) for replica in range(s.replicas)]
         station.samplers = [s.compute.sampler(number, own) for own in rng]
         self.stations.append(station)
         self._start(station)
 
-    def _start(self, station: Station) -> None:
+    def _start(self, station: Site) -> None:
         number, s, loop = station.number, self.scenario, self.loop
         n_lives = len(station.lives)
         host = Host(number + 1, station.machine.name)
@@ -299,7 +299,7 @@ class Simulation:
         resume = first and s.resume and n_lives > 0 and self._has_snapshot(disk)
         self._happen(station, "begins" if not n_lives else "begins again" + (" from its snapshot" if resume else ""))
         station.lives.append(
-            Life(
+            NodeLife(
                 loop,
                 host,
                 self.material,
@@ -323,7 +323,7 @@ class Simulation:
             return False
         return True
 
-    def _ends(self, station: Station, life: Life) -> None:
+    def _ends(self, station: Site, life: NodeLife) -> None:
         """A node has ended by itself: the machine goes on without it."""
         if (bug := life.task.exception()) is not None:
             self._bug = bug
@@ -331,17 +331,17 @@ class Simulation:
         self._happen(station, f"ends: {life.outcome}" + (f": {life.error}" if life.error else ""))
         self._at(self._now, self._clear, station, life)
 
-    def _clear(self, station: Station, life: Life) -> None:
+    def _clear(self, station: Site, life: NodeLife) -> None:
         if station.lives[-1] is life and life.host.alive:
             assert station.disk is not None
             station.disk.crash(self.loop.time())  # of a process that has ended: nothing is under way
             self.network.die(station.machine, power=False)
             self.loop.kill(life.host)
 
-    def _hear(self, station: Station, notice: Notice) -> None:
+    def _hear(self, station: Site, notice: Notice) -> None:
         self._happen(station, notice.text)
 
-    def _happen(self, station: Station, text: str) -> None:
+    def _happen(self, station: Site, text: str) -> None:
         self.loop.trace.note(self.loop.time(), station.number, text)
         self._happenings.append(Happening(round(self._now, 6), station.number, text))
 

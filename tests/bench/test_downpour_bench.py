@@ -226,7 +226,7 @@ import json, sys
 from pathlib import Path
 from bench import downpour
 from bench._ours.node import mnist
-from hogpour.data import load
+from hogpour.data.load import load
 
 run = downpour._peer(downpour.DDP[5.0], load(*mnist(Path(sys.argv[1]))), 0, 4)
 print(json.dumps([run.rate, run.accuracy, run.reached]))

@@ -28,7 +28,7 @@ from bench._papers import (
 from bench.harness import Table
 from hogpour.algos.exchange.local import Local
 from hogpour.algos.gate.barrier import Barrier
-from hogpour.sim.report import NodeReport, Point, Report
+from hogpour.sim.report import NodeReport, Point, SimulationReport
 
 TINY = runs.Size(examples=160, tests=100, hidden=4)
 
@@ -45,13 +45,13 @@ def point(
 def report_of(
     accuracy: float | None = 0.9, *, mean_staleness: float | None = 0.0, points: tuple[Point, ...] = (point(1.0),),
     waiting: float = 0.0, examples: int = 0, outcome: str = "finished", dropped: int = 0,
-) -> Report:  # fmt: skip
+) -> SimulationReport:  # fmt: skip
     """Make up a report: of one node, which waited for a part of one second and computed in the rest."""
     node = NodeReport(
         node=0, lives=1, outcome=outcome, error="", examples=examples, computing_s=1.0 - waiting, waiting_s=waiting,
         bytes_in=0, bytes_out=0, replica_restarts=0,
     )  # fmt: skip
-    return Report(
+    return SimulationReport(
         outcome=outcome, error="", seconds=points[-1].seconds, examples=examples, repeated=0, loss=None,
         accuracy=accuracy, points=points, staleness=(), mean_staleness=mean_staleness, dropped=dropped, wait_s=None,
         nodes=(node,), happenings=(), deaths=0, resets=0, connections=0, events=0, trace="",
@@ -264,7 +264,7 @@ class Pretended:
         self.job, self.scenario, self.told, self.now = job, scenario, told, 0.0
         self.made.append(self)
 
-    def run(self) -> Report:
+    def run(self) -> SimulationReport:
         """Tell of the looks until the scenario's stop, and report."""
         looks = round(self.scenario.stop_s / self.scenario.look_every_s) if self.told else 0
         for look in range(looks):

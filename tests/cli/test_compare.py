@@ -15,7 +15,7 @@ import pytest
 
 import hogpour as hp
 from hogpour.algos.schemes.hogwild import Hogwild
-from hogpour.cli.compare import Point, Trial, compare, names_in, pushed, variant
+from hogpour.cli.compare import LossPoint, Trial, compare, names_in, pushed, variant
 from hogpour.cli.main import main
 from hogpour.core import job as config
 from hogpour.core.cluster_state import ShardState
@@ -67,7 +67,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 def trained(job: Job) -> Trial:
     """A run that takes no time."""
-    points = (Point(1.0, 2.0, 0.25), Point(2.0, 0.5, 0.75))
+    points = (LossPoint(1.0, 2.0, 0.25), LossPoint(2.0, 0.5, 0.75))
     if not job.algorithm.federated:
         return Trial(outcome="finished", examples=1000, seconds=2.0, loss=0.5, accuracy=0.75, points=points)
     return Trial(outcome="finished", examples=1000, seconds=4.0, loss=0.25, accuracy=0.875, staleness=1.5, pushes=60,
@@ -190,7 +190,7 @@ def test_a_scheme_whose_keys_are_missing_is_a_row(job: Job, capsys: pytest.Captu
 
 def test_json_is_one_object_a_scheme_and_a_last_one(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
     def diverges(job: Job) -> Trial:
-        return replace(trained(job), outcome="diverged", loss=float("nan"), points=(Point(1.0, float("inf"), None),))
+        return replace(trained(job), outcome="diverged", loss=float("nan"), points=(LossPoint(1.0, float("inf"), None),))
 
     assert compare(job, ["downpour"], diverges, said={"n_push"}, json=True) == 1
     row, last = lines(capsys)

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from hogpour.cli.main import main as cli
+from hogpour.cli import main as cli
 
 ROOT = Path(__file__).parents[2]
 

@@ -24,7 +24,7 @@ from hogpour.net.staging import PAGE_BYTES
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Push, Pushed
-from hogpour.shm.landing import BUFFER, LANDING
+from hogpour.shm.mailbox import BUFFER, LANDING
 
 
 def sent(node: Node) -> list[tuple[str, str]]:

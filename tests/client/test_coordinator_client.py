@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from support.cluster import World
 
-from hogpour.client.coordinator_client import Member
+from hogpour.client.coordinator_client import CoordinatorClient
 from hogpour.cluster.coordinator import Coordinator, Terms
-from hogpour.cluster.leases import Ledger
+from hogpour.cluster.leases import EpochLedger
 from hogpour.core.errors import ClusterFailed, PeerLost, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.data.blocks import Blocks
-from hogpour.net.local import Local
+from hogpour.net.loopback import Loopback
 from hogpour.net.wire.base import Message
-from hogpour.net.wire.beat import Beat, Beaten
+from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
 from hogpour.net.wire.join import Join, Leave, Ready
 from hogpour.net.wire.lease import Lease
 from hogpour.net.wire.where import Where
@@ -73,7 +73,7 @@ class Wire:
     """The way to the coordinator. As a peer does, it asks again when the connection was lost, until the deadline."""
 
     def __init__(self, coordinator: Coordinator) -> None:
-        self.local = Local(coordinator.handlers())
+        self.local = Loopback(coordinator.handlers())
         self.asked: list[Any] = []
         self.lost: Counter[type[Message]] = Counter()  # answers that get lost
         self.held: dict[type[Message], asyncio.Event] = {}  # answers that wait for it
@@ -117,7 +117,7 @@ class Node:
 
     def __init__(self, *, blocks: int = 20, address: str = "", shards: int = 2) -> None:
         self.loop = asyncio.get_running_loop()
-        self.ledger = Ledger(Blocks(n=10 * blocks, batch=10, replicas=blocks, epochs=1), 0)
+        self.ledger = EpochLedger(Blocks(n=10 * blocks, batch=10, replicas=blocks, epochs=1), 0)
         assert self.ledger.total == blocks
         self.coordinator = Coordinator(
             Terms(job=b"{}", base="/", block_replicas=1, spec="s", data="d", lease_s=LEASE_S, give_up_s=GIVE_UP_S),
@@ -128,7 +128,7 @@ class Node:
             log=lambda line: None,
         )
         self.wire = Wire(self.coordinator)
-        self.member = Member(self.wire, "a name", address, "first:7000")
+        self.member = CoordinatorClient(self.wire, "a name", address, "first:7000")
         self.queue = TicketQueue(np.zeros(WORDS, np.int64), np.zeros(ROOM, np.int64))
         self.woken = 0
         self.again = 0
@@ -346,7 +346,7 @@ def test_the_more_nodes_are_without_work_the_less_often_each_asks(run: Any) -> N
             node.coordinator._accounts.open(other.node)
             node.ledger.grant(other.node, (), 4)
             await node.begin(beats=False)
-            node.member.beaten = Beaten("run", "", 1, True, 200, 0, 1.0)
+            node.member.beaten = HeartbeatReply("run", "", 1, True, 200, 0, 1.0)
             node.lease()
             await asyncio.sleep(2.1)
             assert len(node.wire.of(Lease)) == 6
@@ -455,7 +455,7 @@ def test_a_late_answer_to_the_old_incarnation_grants_nothing(run: Any) -> None:
     run(main())
 
 
-@pytest.mark.parametrize("kind", [Lease, Beat])
+@pytest.mark.parametrize("kind", [Lease, Heartbeat])
 def test_news_of_an_earlier_fence_do_not_fence_the_new_incarnation(run: Any, kind: type[Message]) -> None:
     async def main() -> None:
         async with Node() as node:
@@ -636,11 +636,11 @@ def test_a_map_is_waited_for_no_longer_than_the_coordinator_may_be_silent(run: A
 def test_six_beats_a_lease_tell_the_totals(run: Any) -> None:
     async def main() -> None:
         async with Node() as node:
-            heard: list[Beaten] = []
+            heard: list[HeartbeatReply] = []
             await node.member.join(5.0)
             node.spawn(node.member.beat(totals, heard.append))
             await asyncio.sleep(LEASE_S - 0.1)
-            assert node.wire.of(Beat) == [Beat(2, **totals())] * 6
+            assert node.wire.of(Heartbeat) == [Heartbeat(2, **totals())] * 6
             assert heard == [node.member.beaten] * 6
             assert (heard[0].command, heard[0].nodes) == ("run", 2)
             assert node.coordinator.totals.examples == 30
@@ -655,13 +655,13 @@ def test_slow_answers_delay_no_beat_by_more_than_they_take(run: Any) -> None:
         async with Node() as node:
             await node.member.join(5.0)
             node.spawn(node.member.beat(totals, lambda beaten: None))
-            held = node.wire.held[Beat] = asyncio.Event()
+            held = node.wire.held[Heartbeat] = asyncio.Event()
             await asyncio.sleep(2.0)
-            assert len(node.wire.of(Beat)) == 1
-            del node.wire.held[Beat]
+            assert len(node.wire.of(Heartbeat)) == 1
+            del node.wire.held[Heartbeat]
             held.set()
             await asyncio.sleep(0.01)
-            assert len(node.wire.of(Beat)) == 2
+            assert len(node.wire.of(Heartbeat)) == 2
 
     run(main())
 
@@ -674,7 +674,7 @@ def test_a_coordinator_that_does_not_answer_is_given_up_after_the_stated_time(ru
             await asyncio.sleep(0.1)
             node.wire.up.clear()
             began = node.loop.time()
-            text = r"^the first node, first:7000, does not answer: no answer to Beat within 10 s$"
+            text = r"^the first node, first:7000, does not answer: no answer to Heartbeat within 10 s$"
             with pytest.raises(ClusterFailed, match=text):
                 await beating
             assert node.loop.time() - began < GIVE_UP_S + LEASE_S / 6
@@ -695,7 +695,7 @@ def test_a_node_that_leaves_does_not_join_again(run: Any) -> None:
             held.set()
             await leaving
             await asyncio.sleep(2.0)
-            assert len(node.wire.of(Beat)) > 4
+            assert len(node.wire.of(Heartbeat)) > 4
             assert (len(node.wire.of(Join)), node.again, node.coordinator.nodes) == (1, 0, 1)
 
     run(main())

@@ -15,15 +15,15 @@ from hogpour.algos.gate.barrier import Barrier
 from hogpour.algos.gate.base import Gate
 from hogpour.cluster import coordinator as module
 from hogpour.cluster.coordinator import Coordinator, Terms
-from hogpour.cluster.leases import Ledger, LedgerState
+from hogpour.cluster.leases import EpochLedger, LedgerState
 from hogpour.core.cluster_state import ClusterState
 from hogpour.core.errors import RequestFailed
 from hogpour.core.node_id import MOST_MEMBERS
 from hogpour.data.blocks import Blocks
-from hogpour.net.local import Local
+from hogpour.net.loopback import Loopback
 from hogpour.net.wire.base import Message, Ok
-from hogpour.net.wire.beat import Beat, Beaten
 from hogpour.net.wire.gate import Arrive, Attend
+from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
 from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease, Leased
 from hogpour.net.wire.status import Described, Status
@@ -38,7 +38,7 @@ class Cluster:
     def __init__(self, shards: int = 4, state: LedgerState | None = None, gate: Gate | None = None, **terms: Any) -> None:
         self.clock, self.world = Clock(), World(shards)
         self.lines: list[str] = []
-        self.ledger = Ledger(Blocks(n=1000, batch=100, replicas=1, epochs=1), 0, state or LedgerState())
+        self.ledger = EpochLedger(Blocks(n=1000, batch=100, replicas=1, epochs=1), 0, state or LedgerState())
         self.coordinator = Coordinator(
             Terms(
                 job=b"{}",
@@ -57,7 +57,7 @@ class Cluster:
             log=self.lines.append,
             gate=gate,
         )
-        self.remote, self.local = Local(self.coordinator.handlers()), Local(self.coordinator.handlers(local=True))
+        self.remote, self.local = Loopback(self.coordinator.handlers()), Loopback(self.coordinator.handlers(local=True))
         self.silent: set[int] = set()
 
     async def ask(self, message: Message) -> Any:
@@ -83,9 +83,9 @@ class Cluster:
     async def ready(self, node: int) -> None:
         assert await self.ask(Ready(node, "model-a", "data-a")) == Ok()
 
-    async def beat(self, node: int, examples: int = 0, **fields: Any) -> Beaten:
+    async def beat(self, node: int, examples: int = 0, **fields: Any) -> HeartbeatReply:
         given = {"replicas": 2, "right": 0, "loss": 0.0, "pushes": 0, "staleness": 0.0} | fields
-        return await self.ask(Beat(node=node, examples=examples, **given))
+        return await self.ask(Heartbeat(node=node, examples=examples, **given))
 
     async def lease(self, node: int, want: int = 0, holds: list[int] | None = None, done: list[int] | None = None) -> Leased:
         return await self.ask(Lease(node, holds or [], done or [], want))
@@ -181,7 +181,7 @@ async def test_nobody_joins_a_run_that_has_ended() -> None:
 async def test_a_number_that_is_no_members_is_fenced() -> None:
     cluster = Cluster()
     await cluster.begin()
-    beat = Beat(2, 1, 1, 1, 1.0, 1, 1.0)
+    beat = Heartbeat(2, 1, 1, 1, 1.0, 1, 1.0)
     for message in (Ready(2, "model-a", "data-a"), beat, Lease(2, [], [], 1), Leave(2)):
         code, text = await cluster.refused(message)
         assert code == "fenced"
@@ -298,7 +298,7 @@ async def test_late_words_of_the_dead_count_for_nothing() -> None:
     cluster.silent.add(node)
     await cluster.live(LEASE_S)
     assert (await cluster.refused(Lease(node, [], [0], 1)))[0] == "fenced"
-    assert (await cluster.refused(Beat(node, 2, 70, 0, 0.0, 0, 0.0)))[0] == "fenced"
+    assert (await cluster.refused(Heartbeat(node, 2, 70, 0, 0.0, 0, 0.0)))[0] == "fenced"
     assert cluster.ledger.done == 0
     assert cluster.coordinator.totals.examples == cluster.coordinator.examples == 50
 
@@ -607,7 +607,7 @@ async def test_totals_are_of_all_members_that_ever_were() -> None:
     node = await cluster.join()
     await cluster.beat(1, 100, right=50, loss=10.0, pushes=4, staleness=6.0)
     beaten = await cluster.beat(node, 60, right=20, loss=5.0, pushes=2, staleness=3.0, replicas=5)
-    assert beaten == Beaten("run", "", 1, False, 2, 460, 1.0)  # 300 of an earlier run
+    assert beaten == HeartbeatReply("run", "", 1, False, 2, 460, 1.0)  # 300 of an earlier run
     assert cluster.coordinator.replicas == 7
     cluster.silent.add(node)
     await cluster.live(LEASE_S)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from hogpour.cluster.evaluation_ledger import Batch
+from hogpour.cluster.evaluation_ledger import EvaluationLedger
 from hogpour.data.blocks import Blocks
 
 BLOCKS = Blocks(n=95, batch=5, replicas=1, epochs=9, count=10)
 
 
-def opened(**changes: bool) -> Batch:
-    batch = Batch(BLOCKS, **changes)
+def opened(**changes: bool) -> EvaluationLedger:
+    batch = EvaluationLedger(BLOCKS, **changes)
     batch.open()
     return batch
 

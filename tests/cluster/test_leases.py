@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hogpour.cluster.leases import MOST_HELD, Ledger, LedgerState
+from hogpour.cluster.leases import MOST_HELD, EpochLedger, LedgerState
 from hogpour.data.blocks import Blocks
 
 TEN = Blocks(n=1000, batch=100, replicas=1, epochs=1)  # ten tickets of 100 examples
@@ -22,7 +22,7 @@ def size_of(blocks: Blocks, seed: int, ticket: int) -> int:
 
 
 def test_tickets_are_granted_in_order_and_to_one_member_each() -> None:
-    ledger = Ledger(TEN, 0)
+    ledger = EpochLedger(TEN, 0)
     assert ledger.grant(1, [], 3) == [0, 1, 2]
     assert ledger.grant(2, [], 2) == [3, 4]
     assert ledger.grant(1, [0, 1, 2], 1) == [5]
@@ -30,7 +30,7 @@ def test_tickets_are_granted_in_order_and_to_one_member_each() -> None:
 
 
 def test_what_was_granted_in_a_lost_answer_is_granted_again() -> None:
-    ledger = Ledger(TEN, 0)
+    ledger = EpochLedger(TEN, 0)
     assert ledger.grant(1, [], 2) == [0, 1]
     assert ledger.grant(1, [], 2) == [0, 1]
     assert ledger.grant(1, [1], 2) == [0, 2]
@@ -39,7 +39,7 @@ def test_what_was_granted_in_a_lost_answer_is_granted_again() -> None:
 
 def test_no_grant_exceeds_the_room_of_the_member() -> None:
     """A queue of fixed size takes them: a repeated grant on top of a new one would not fit."""
-    ledger = Ledger(TEN, 0)
+    ledger = EpochLedger(TEN, 0)
     assert ledger.grant(1, [], 4) == [0, 1, 2, 3]
     assert ledger.grant(1, [], 3) == [0, 1, 2]
     assert ledger.grant(1, [0, 1, 2], 0) == []
@@ -48,7 +48,7 @@ def test_no_grant_exceeds_the_room_of_the_member() -> None:
 
 
 def test_a_member_holds_a_bounded_number_of_tickets() -> None:
-    ledger = Ledger(Blocks(n=10_000, batch=1, replicas=2000, epochs=1), 0)
+    ledger = EpochLedger(Blocks(n=10_000, batch=1, replicas=2000, epochs=1), 0)
     granted = ledger.grant(1, [], 1 << 60)
     assert granted == list(range(MOST_HELD))
     assert ledger.grant(1, granted, 1) == []
@@ -57,7 +57,7 @@ def test_a_member_holds_a_bounded_number_of_tickets() -> None:
 
 
 def test_a_ticket_is_done_by_the_report_of_its_holder_alone_and_once() -> None:
-    ledger = Ledger(TEN, 0)
+    ledger = EpochLedger(TEN, 0)
     ledger.grant(1, [], 2)
     assert ledger.finish(2, [0, 1]) == 0
     assert ledger.finish(1, [0, 5, -1, 99]) == 100
@@ -66,7 +66,7 @@ def test_a_ticket_is_done_by_the_report_of_its_holder_alone_and_once() -> None:
 
 
 def test_tickets_of_the_dead_go_first_and_are_counted_as_repeated() -> None:
-    ledger = Ledger(TEN, 0)
+    ledger = EpochLedger(TEN, 0)
     ledger.grant(1, [], 3)
     ledger.grant(2, [], 1)
     ledger.finish(1, [1])
@@ -78,7 +78,7 @@ def test_tickets_of_the_dead_go_first_and_are_counted_as_repeated() -> None:
 
 
 def test_a_late_report_of_the_dead_does_not_count() -> None:
-    ledger = Ledger(TEN, 0)
+    ledger = EpochLedger(TEN, 0)
     ledger.grant(1, [], 1)
     ledger.take_back(1)
     assert ledger.finish(1, [0]) == 0
@@ -88,7 +88,7 @@ def test_a_late_report_of_the_dead_does_not_count() -> None:
 
 
 def test_it_is_finished_when_every_ticket_is_done_and_not_before() -> None:
-    ledger = Ledger(TEN, 0)
+    ledger = EpochLedger(TEN, 0)
     granted = ledger.grant(1, [], 100)
     assert granted == list(range(10))
     assert not ledger.finished
@@ -98,21 +98,21 @@ def test_it_is_finished_when_every_ticket_is_done_and_not_before() -> None:
     ledger.finish(1, granted)
     assert ledger.finished
     assert ledger.examples_done == 1000
-    assert Ledger(Blocks(n=1, batch=1, replicas=1, epochs=0), 0).finished
+    assert EpochLedger(Blocks(n=1, batch=1, replicas=1, epochs=0), 0).finished
 
 
 def test_a_resumed_run_begins_with_what_was_pending() -> None:
-    ledger = Ledger(TEN, 0)
+    ledger = EpochLedger(TEN, 0)
     ledger.grant(1, [], 3)
     ledger.grant(2, [], 2)
     ledger.finish(1, [1])
     ledger.take_back(2)
     assert ledger.state() == LedgerState(5, (0, 2, 3, 4))
-    resumed = Ledger(TEN, 0, ledger.state())
+    resumed = EpochLedger(TEN, 0, ledger.state())
     assert (resumed.done, resumed.free, resumed.leased, resumed.examples_done) == (1, 9, 0, 100)
     assert resumed.grant(1, [], 5) == [0, 2, 3, 4, 5]
     assert resumed.examples_repeated == 400
-    assert Ledger(TEN, 0, LedgerState(5, (4, 2, 2, 3, 0))).grant(1, [], 5) == [0, 2, 3, 4, 5]
+    assert EpochLedger(TEN, 0, LedgerState(5, (4, 2, 2, 3, 0))).grant(1, [], 5) == [0, 2, 3, 4, 5]
 
 
 @given(
@@ -121,10 +121,10 @@ def test_a_resumed_run_begins_with_what_was_pending() -> None:
     st.data(),
 )
 def test_examples_are_counted_exactly_wherever_the_short_block_lies(blocks: Blocks, seed: int, data: st.DataObject) -> None:
-    ledger = Ledger(blocks, seed)
+    ledger = EpochLedger(blocks, seed)
     assert [ledger.examples(t) for t in range(blocks.total)] == [size_of(blocks, seed, t) for t in range(blocks.total)]
     first = data.draw(st.integers(0, blocks.total))
-    assert Ledger(blocks, seed, LedgerState(first)).examples_done == sum(size_of(blocks, seed, t) for t in range(first))
+    assert EpochLedger(blocks, seed, LedgerState(first)).examples_done == sum(size_of(blocks, seed, t) for t in range(first))
 
 
 @pytest.mark.parametrize(
@@ -138,11 +138,11 @@ def test_examples_are_counted_exactly_wherever_the_short_block_lies(blocks: Bloc
 )
 def test_a_state_that_does_not_fit_the_run_is_refused(state: LedgerState, text: str) -> None:
     with pytest.raises(ValueError, match=f"^{text}$"):
-        Ledger(TEN, 0, state)
+        EpochLedger(TEN, 0, state)
 
 
 def test_memory_does_not_grow_with_the_number_of_tickets() -> None:
-    ledger = Ledger(Blocks(n=8, batch=1, replicas=1, epochs=500), 0)
+    ledger = EpochLedger(Blocks(n=8, batch=1, replicas=1, epochs=500), 0)
     while granted := ledger.grant(1, [], 4):
         assert ledger.finish(1, granted) == len(granted)
         assert ledger.state() == LedgerState(ledger.done, ())
@@ -161,7 +161,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.blocks = Blocks(n=37, batch=3, replicas=1, epochs=2)
-        self.ledger = Ledger(self.blocks, 5)
+        self.ledger = EpochLedger(self.blocks, 5)
         self.knows: dict[int, set[int]] = {node: set() for node in range(1, 5)}  # what a member thinks that it holds
         self.leased: dict[int, int] = {}  # ticket -> node, the truth
         self.done: list[int] = []
@@ -211,7 +211,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """From a snapshot, with members who know nothing."""
         state = self.ledger.state()
         assert state.pending == tuple(sorted(self.handed_out - set(self.done)))
-        self.ledger = Ledger(self.blocks, 5, state)
+        self.ledger = EpochLedger(self.blocks, 5, state)
         self.leased, self.knows = {}, {node: set() for node in self.knows}
         self.repeated = 0
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hogpour.cluster.member_stats import Accounts
+from hogpour.cluster.member_stats import MemberStats
 from hogpour.core.cluster_state import Totals
 
 
-def accounts() -> Accounts:
-    accounts = Accounts(0.0)
+def accounts() -> MemberStats:
+    accounts = MemberStats(0.0)
     accounts.open(1)
     return accounts
 
@@ -40,7 +40,7 @@ def test_what_was_used_and_not_finished_stays_counted() -> None:
     assert (book.totals.examples, book.examples) == (100, 100)
 
 
-def told(book: Accounts, second: int, **examples: int) -> None:
+def told(book: MemberStats, second: int, **examples: int) -> None:
     """Members 1, 2 ... say by the name m1, m2 ... how many examples they have used by now."""
     for name, count in examples.items():
         book.note(int(name[1:]), Totals(count), 2 if name == "m2" else 1)

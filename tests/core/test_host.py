@@ -15,14 +15,14 @@ import numba
 import psutil
 import pytest
 
-from hogpour.core import host as cpu
+from hogpour.core import host
 
 
 @pytest.fixture
 def quota(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The file that says a container's CPU quota, on a machine of eight cores."""
     file = tmp_path / "cpu.max"
-    monkeypatch.setattr(cpu, "Path", lambda path: file)
+    monkeypatch.setattr(host, "Path", lambda path: file)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     return file
 
@@ -41,54 +41,54 @@ def quota(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 )
 def test_cores_are_those_of_the_affinity_and_the_quota(text: str, cores: int, quota: Path) -> None:
     quota.write_text(text)
-    assert cpu.cores() == cores
+    assert host.cores() == cores
 
 
 def test_without_a_quota_file_the_affinity_alone_counts(quota: Path) -> None:
-    assert cpu.cores() == 8
+    assert host.cores() == 8
 
 
 def test_a_replica_has_its_own_thread_count_for_every_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
-    environment = cpu.replica_environment(3)
-    assert {environment[name] for name in cpu.THREAD_VARIABLES} == {"3"}
+    environment = host.replica_environment(3)
+    assert {environment[name] for name in host.THREAD_VARIABLES} == {"3"}
     assert os.environ["OMP_NUM_THREADS"] == "64"
 
 
 def test_a_replica_has_a_threading_layer_that_bears_two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NUMBA_THREADING_LAYER", raising=False)
-    assert cpu.replica_environment(1)["NUMBA_THREADING_LAYER"] == "omp"
+    assert host.replica_environment(1)["NUMBA_THREADING_LAYER"] == "omp"
     monkeypatch.setenv("NUMBA_THREADING_LAYER", "tbb")
-    assert cpu.replica_environment(1)["NUMBA_THREADING_LAYER"] == "tbb"
+    assert host.replica_environment(1)["NUMBA_THREADING_LAYER"] == "tbb"
 
 
 def test_a_replica_keeps_the_rest_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOMETHING_OF_THE_USER", "kept")
-    assert cpu.replica_environment(1)["SOMETHING_OF_THE_USER"] == "kept"
+    assert host.replica_environment(1)["SOMETHING_OF_THE_USER"] == "kept"
 
 
 def test_a_replica_finds_modules_where_this_process_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The empty entry is the current folder, as it is now; a process started elsewhere must be told by name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", "/some/where"])
-    assert cpu.replica_environment(1)["PYTHONPATH"].split(os.pathsep) == [os.getcwd(), "/some/where"]
+    assert host.replica_environment(1)["PYTHONPATH"].split(os.pathsep) == [os.getcwd(), "/some/where"]
 
 
 @pytest.mark.real
 @pytest.mark.slow
 def test_the_thread_count_is_in_force_in_a_process_that_has_the_environment() -> None:
-    script = "from hogpour.core import host as cpu; assert set(cpu.threads_in_force().values()) == {1}, cpu.threads_in_force()"
-    subprocess.run([sys.executable, "-c", script], env=cpu.replica_environment(1), check=True)
+    script = "from hogpour.core import host; assert set(host.threads_in_force().values()) == {1}, host.threads_in_force()"
+    subprocess.run([sys.executable, "-c", script], env=host.replica_environment(1), check=True)
 
 
 def test_available_memory_is_some_of_what_there_is() -> None:
-    assert 0 < cpu.available_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < host.available_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The folder of a container's cgroup, on a machine with 1,000,000 bytes available."""
-    monkeypatch.setattr(cpu, "Path", lambda path: tmp_path / os.path.basename(path))
+    monkeypatch.setattr(host, "Path", lambda path: tmp_path / os.path.basename(path))
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1_000_000))
     (tmp_path / "memory.current").write_text("300000\n")
     return tmp_path
@@ -100,11 +100,11 @@ def limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 )
 def test_available_memory_ends_at_the_containers_limit(text: str, available: int, limit: Path) -> None:
     (limit / "memory.max").write_text(text)
-    assert cpu.available_memory() == available
+    assert host.available_memory() == available
 
 
 def test_without_a_limit_the_machines_memory_counts(limit: Path) -> None:
-    assert cpu.available_memory() == 1_000_000
+    assert host.available_memory() == 1_000_000
 
 
 # -- where kernels are kept ---------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def temporary(cache: Path) -> Path:
 
 
 def chosen() -> Path:
-    cpu.set_kernel_cache()
+    host.set_kernel_cache()
     assert os.environ["NUMBA_CACHE_DIR"] == numba.config.CACHE_DIR
     return Path(os.environ["NUMBA_CACHE_DIR"])
 
@@ -136,12 +136,12 @@ def test_kernels_are_kept_in_the_users_cache(cache: Path) -> None:
     assert folder.parent == cache / "hogpour"
     assert re.fullmatch("kernels-[0-9a-f]{16}", folder.name)
     assert folder.is_dir()
-    assert cpu.replica_environment(1)["NUMBA_CACHE_DIR"] == str(folder)
+    assert host.replica_environment(1)["NUMBA_CACHE_DIR"] == str(folder)
 
 
 def test_a_folder_that_the_user_named_is_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", "/some/where")
-    cpu.set_kernel_cache()
+    host.set_kernel_cache()
     assert os.environ["NUMBA_CACHE_DIR"] == "/some/where"
     assert not cache.exists()
 
@@ -150,7 +150,7 @@ def test_the_folder_is_another_one_when_a_file_that_kernels_inline_changes(
     cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """numba looks at the kernel's own file: after a change of tile.py, linear.py ran the old tiles."""
-    monkeypatch.setattr(cpu, "__file__", str(tmp_path / "core" / "host.py"))
+    monkeypatch.setattr(host, "__file__", str(tmp_path / "core" / "host.py"))
     (tmp_path / "layers").mkdir()
     found = []
     for text in ("a = 1", "a = 2", "a = 1"):
@@ -161,9 +161,9 @@ def test_the_folder_is_another_one_when_a_file_that_kernels_inline_changes(
 
 
 def test_every_file_with_kernels_decides_on_the_folder() -> None:
-    root = Path(cpu.__file__).parents[1]
+    root = Path(host.__file__).parents[1]
     files = [path for path in root.rglob("*.py") if "njit" in path.read_text("utf-8")]
-    assert {path.parent.relative_to(root).as_posix() for path in files} == set(cpu.KERNEL_FOLDERS)
+    assert {path.parent.relative_to(root).as_posix() for path in files} == set(host.KERNEL_FOLDERS)
 
 
 def test_without_a_home_kernels_go_to_a_private_temporary_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,15 +189,15 @@ def test_a_folder_that_others_may_have_filled_is_not_taken(trap: str, cache: Pat
     else:
         temporary(cache).mkdir()
         temporary(cache).chmod(0o777)
-    cpu.set_kernel_cache()
+    host.set_kernel_cache()
     assert os.environ["NUMBA_CACHE_DIR"] == ""
 
 
 LATE = """
 import numpy as np, numba, os
 from hogpour.layers.relu import relu_forward as early
-from hogpour.core import host as cpu
-cpu.set_kernel_cache()
+from hogpour.core import host
+host.set_kernel_cache()
 from hogpour.layers.linear import add_bias as late
 for kernel in (early, late):
     print(kernel.stats.cache_path.startswith(os.environ["NUMBA_CACHE_DIR"]))
@@ -209,7 +209,7 @@ print(len(os.listdir(late.stats.cache_path)) > 0, numba.config.CACHE_DIR == os.e
 @pytest.mark.real
 @pytest.mark.slow
 def test_set_late_the_folder_holds_for_kernels_defined_afterwards(cache: Path) -> None:
-    environment = {name: value for name, value in cpu.replica_environment(1).items() if name != "NUMBA_CACHE_DIR"}
+    environment = {name: value for name, value in host.replica_environment(1).items() if name != "NUMBA_CACHE_DIR"}
     end = subprocess.run([sys.executable, "-c", LATE], env=environment, check=True, capture_output=True, text=True)
     assert end.stdout.split() == ["False", "True", "True", "True"]
 
@@ -221,7 +221,7 @@ def test_a_program_that_names_a_layer_has_the_folder_before_its_kernels(cache: P
     script = (
         "import hogpour as hp; hp.Linear; from hogpour.layers.linear import add_bias; print(add_bias.stats.cache_path)"
     )
-    environment = {name: value for name, value in cpu.replica_environment(1).items() if name != "NUMBA_CACHE_DIR"}
+    environment = {name: value for name, value in host.replica_environment(1).items() if name != "NUMBA_CACHE_DIR"}
     end = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
     assert end.stdout.startswith(str(cache / "hogpour"))
 
@@ -230,9 +230,9 @@ def test_a_program_that_names_a_layer_has_the_folder_before_its_kernels(cache: P
 @pytest.mark.slow
 def test_the_doctor_names_the_folder_that_is_used(cache: Path) -> None:
     script = (
-        "from hogpour.core import host as cpu; cpu.set_kernel_cache(); from hogpour.cli import doctor; print(doctor._kernel_cache())"
+        "from hogpour.core import host; host.set_kernel_cache(); from hogpour.cli import doctor; print(doctor._kernel_cache())"
     )
-    environment = {name: value for name, value in cpu.replica_environment(1).items() if name != "NUMBA_CACHE_DIR"}
+    environment = {name: value for name, value in host.replica_environment(1).items() if name != "NUMBA_CACHE_DIR"}
     end = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
     assert "verdict='ok'" in end.stdout
     assert str(cache / "hogpour") in end.stdout
@@ -241,5 +241,5 @@ def test_the_doctor_names_the_folder_that_is_used(cache: Path) -> None:
 @pytest.mark.real
 @pytest.mark.slow
 def test_reading_the_machine_is_cheap_to_import() -> None:
-    script = "import sys; from hogpour.core import host as cpu; cpu.set_kernel_cache(); assert not {'numba', 'numpy', 'psutil'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", script], env=cpu.replica_environment(1), check=True)
+    script = "import sys; from hogpour.core import host; host.set_kernel_cache(); assert not {'numba', 'numpy', 'psutil'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", script], env=host.replica_environment(1), check=True)

@@ -18,7 +18,7 @@ from hogpour.core.errors import ConfigError, DataError, LayoutError
 from hogpour.data.load import Data, Dataset, Encoding, Scaling
 from hogpour.layers.base import Shape
 from hogpour.machine.prepare import prepare
-from hogpour.model import model_file as checkpoint
+from hogpour.model import model_file
 from hogpour.model.training_state import TrainingState
 from hogpour.shm.segment import anonymous_file
 
@@ -70,7 +70,7 @@ def stored(tmp_path: Path) -> str:
     job = job_of()
     network = hp.Sequential(*job.model).network((8,))
     model = hp.Model(job, network, network.spec.zeros(), job.data.encoding)
-    checkpoint.save(path, model, TrainingState(tickets=0, pending=(), steps=0, examples=0, n=N, block_replicas=1))
+    model_file.save(path, model, TrainingState(tickets=0, pending=(), steps=0, examples=0, n=N, block_replicas=1))
     return path
 
 
@@ -104,7 +104,7 @@ def test_a_scaling_measured_on_other_data_is_told_by_its_first_feature(tmp_path:
     job = job_of(data=data_of(scale="unit"))
     network = hp.Sequential(*job.model).network((8,))
     state = TrainingState(tickets=0, pending=(), steps=0, examples=0, n=N, block_replicas=1)
-    checkpoint.save(path, hp.Model(job, network, network.spec.zeros(), job.data.encoding), state)
+    model_file.save(path, hp.Model(job, network, network.spec.zeros(), job.data.encoding), state)
     x = np.random.default_rng(0).normal(size=(N, 8))
     x[:, 5] -= 100
     other = hp.arrays(x, np.arange(N) % 3, validation=0, scale="unit")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import reference_sgd as ruler
+from support import reference_sgd
 from support.replicas import OPTIMISERS, digits, job_of
 
 import hogpour as hp
@@ -38,7 +38,7 @@ def test_one_replica_is_the_ruler_bit_for_bit(scheme: type, optimiser: Any) -> N
     x, y = digits(203)
     job = job_of(algorithm=scheme(optimiser=optimiser, schedule=hp.BackOff(beta=0.8)))
     live = live_of(job, x.shape[1:])
-    expected = ruler.train(job, network_of(job, x.shape[1:]), live["params"], x, y)
+    expected = reference_sgd.train(job, network_of(job, x.shape[1:]), live["params"], x, y)
     replica_of(job, live, x, y).run()
     assert expected.tobytes() == live["params"].tobytes()
 
@@ -48,7 +48,7 @@ def test_a_convolution_network_is_the_ruler_bit_for_bit() -> None:
     layers = [hp.Conv2D(4, kernel=3), hp.MaxPool2D(2), hp.Relu(), hp.Linear(10)]
     job = job_of(model=layers, epochs=2)
     live = live_of(job, x.shape[1:])
-    expected = ruler.train(job, network_of(job, x.shape[1:]), live["params"], x, y)
+    expected = reference_sgd.train(job, network_of(job, x.shape[1:]), live["params"], x, y)
     replica_of(job, live, x, y).run()
     assert expected.tobytes() == live["params"].tobytes()
 

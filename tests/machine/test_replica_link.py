@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import reference_sgd as ruler
+from support import reference_sgd
 from support.replicas import OPTIMISERS, digits, job_of
 
 import hogpour as hp
@@ -17,7 +17,7 @@ from hogpour.data.blocks import Blocks, generator
 from hogpour.layers.sequential import network_of
 from hogpour.machine.replica import Replica, live_layout
 from hogpour.shm.accrual import Sealed, released, sealed
-from hogpour.shm.landing import Landing
+from hogpour.shm.mailbox import Mailbox
 from hogpour.shm.queue import TicketQueue
 
 
@@ -31,7 +31,7 @@ class FakeLink:
         self.slices = [slice(a, b) for a, b in pairwise(bounds)]
         self.params = live["params"].copy()
         self.rows = tuple(np.zeros(n, np.float32) for _ in optimiser.state)
-        self.landing, self.queue = Landing(live["landing"]), TicketQueue(live["queue"], live["queue_ring"])
+        self.landing, self.queue = Mailbox(live["mailbox"]), TicketQueue(live["queue"], live["queue_ring"])
         self.clock, self.number = 0, 0
         self.pushes: list[Sealed] = []
 
@@ -54,7 +54,7 @@ class FakeLink:
                             t=self.clock,
                         )
                 released(self.live["accrual"], push)
-        if self.landing.wanted() != [self.landing.landed(k) for k in range(len(self.live["landing"]))]:
+        if self.landing.wanted() != [self.landing.landed(k) for k in range(len(self.live["mailbox"]))]:
             self.number += 1
             self.live["params"][:] = self.params
             self.landing.land(self.landing.wanted(), self.number)
@@ -80,7 +80,7 @@ def test_one_replica_that_pushes_and_fetches_every_step_is_plain_sgd_bit_for_bit
     job = job_of(algorithm=hp.Downpour(optimiser=optimiser, schedule=hp.BackOff(beta=0.8)))
     link, before = run(job, shards)
     x, y = digits(203)
-    expected = ruler.train(job, network_of(job, x.shape[1:]), before, x, y)
+    expected = reference_sgd.train(job, network_of(job, x.shape[1:]), before, x, y)
     assert len(link.slices) == shards
     assert expected.tobytes() == link.params.tobytes()
 
@@ -105,12 +105,12 @@ def test_a_replica_computes_no_further_than_its_fetches_allow() -> None:
 
     class Watched(Replica):
         def compute(self, *arguments: Any) -> bool:
-            landing = Landing(self.landing_words)
+            landing = Mailbox(self.landing_words)
             seen.append((len(seen) + 1, landing.landed(0)))
             return super().compute(*arguments)
 
         def __init__(self, job: Any, network: Any, live: Any, *more: Any, **named: Any) -> None:
-            self.landing_words = live["landing"]
+            self.landing_words = live["mailbox"]
             super().__init__(job, network, live, *more, **named)
 
     run(job, replica=Watched)
@@ -246,7 +246,7 @@ def test_a_slower_node_has_proportionally_shorter_rounds(pace: float, steps: int
     class Paced(Replica):
         def __init__(self, job: Any, network: Any, live: Any, *more: Any, **named: Any) -> None:
             if pace:
-                Landing(live["landing"]).set_pace(pace)
+                Mailbox(live["mailbox"]).set_pace(pace)
             super().__init__(job, network, live, *more, **named)
 
     link, _ = run(job, replica=Paced)
@@ -280,15 +280,15 @@ def test_where_rounds_are_pulled_a_gradient_is_computed_before_the_landing_and_u
 
     class Watched(Replica):
         def compute(self, *arguments: Any) -> bool:
-            seen.append(("compute", Landing(self.words).landed(0)))
+            seen.append(("compute", Mailbox(self.words).landed(0)))
             return super().compute(*arguments)
 
         def use(self, batch: int) -> None:
-            seen.append(("use", Landing(self.words).landed(0)))
+            seen.append(("use", Mailbox(self.words).landed(0)))
             super().use(batch)
 
         def __init__(self, job: Any, network: Any, live: Any, *more: Any, **named: Any) -> None:
-            self.words = live["landing"]
+            self.words = live["mailbox"]
             super().__init__(job, network, live, *more, **named)
 
     run(job, replica=Watched)

@@ -11,10 +11,10 @@ import pytest
 from hogpour.algos.exchange.accrue import Accrue
 from hogpour.algos.exchange.base import ReplicaView
 from hogpour.algos.optim.sgd import Sgd
-from hogpour.machine.replica_link import Moment, Outlet, outlet_arrays
+from hogpour.machine.replica_link import Moment, ReplicaLink, outlet_arrays
 from hogpour.shm.accrual import released, sealed
-from hogpour.shm.landing import BLOCKS, BUFFER, LANDING, Landing
 from hogpour.shm.layout import Layout
+from hogpour.shm.mailbox import BLOCKS, BUFFER, LANDING, Mailbox
 
 N = 16
 
@@ -25,7 +25,7 @@ class Behind:
     def __init__(self, steps: int = 1, *, gated: bool = True) -> None:
         layout = Layout.pack([("params", (N,), np.float32), *outlet_arrays(N, 1)])
         self.live = layout.views(bytearray(layout.size))
-        self.landing = Landing(self.live["landing"])
+        self.landing = Mailbox(self.live["mailbox"])
         self.exchange, self.gated = Accrue(steps, steps), gated
         self.rings, self.goes_on, self.done = 0, True, 0
         self.begin()
@@ -34,7 +34,7 @@ class Behind:
         """A new life of the replica, after a kill perhaps."""
         zeros = np.zeros(N, np.float32)
         self.view = ReplicaView(zeros, (), Sgd(0.1))
-        self.outlet = Outlet(self.live, 0, self.exchange, self.view, gated=self.gated, steps=self.done,
+        self.outlet = ReplicaLink(self.live, 0, self.exchange, self.view, gated=self.gated, steps=self.done,
                              ring=self._ring, go_on=lambda: self.goes_on)  # fmt: skip
 
     def _ring(self) -> None:

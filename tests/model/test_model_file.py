@@ -24,7 +24,7 @@ from hogpour.core.errors import ConfigError, LayoutError, ResourceError
 from hogpour.core.job import DataConfig
 from hogpour.data.load import Encoding, Scaling
 from hogpour.layers.sequential import network_of
-from hogpour.model import model_file as checkpoint
+from hogpour.model import model_file
 from hogpour.model.training_state import TrainingState
 
 NAMES = ("setosa", "versicolor", "ünïcode")
@@ -63,7 +63,7 @@ def path(tmp_path: Path) -> str:
 def stored(path: str) -> str:
     """The path of a whole model file with training state."""
     model = model_of()
-    checkpoint.save(path, model, state_of(model))
+    model_file.save(path, model, state_of(model))
     return path
 
 
@@ -81,7 +81,7 @@ def rewrite(path: str, change: Callable[[dict[str, Any], dict[str, Any]], None])
 
 def test_a_model_is_read_back_bit_for_bit(stored: str) -> None:
     model, state = model_of(), state_of(model_of())
-    got, got_state = checkpoint.load(stored)
+    got, got_state = model_file.load(stored)
     assert got.params.tobytes() == model.params.tobytes()
     assert got.network.spec == model.network.spec
     assert got.network.input_shape == (5,)
@@ -99,20 +99,20 @@ def test_a_model_is_read_back_bit_for_bit(stored: str) -> None:
 
 def test_a_file_that_was_read_is_written_again_byte_for_byte(stored: str, tmp_path: Path) -> None:
     again = tmp_path / "again.safetensors"
-    checkpoint.save(str(again), *checkpoint.load(stored))
+    model_file.save(str(again), *model_file.load(stored))
     assert again.read_bytes() == Path(stored).read_bytes()
 
 
 def test_special_numbers_survive(path: str) -> None:
     model = model_of()
     model.params[:5] = [-0.0, 1e-45, 3.4e38, np.inf, np.nan]
-    checkpoint.save(path, model, None)
-    assert checkpoint.load(path)[0].params.tobytes() == model.params.tobytes()
+    model_file.save(path, model, None)
+    assert model_file.load(path)[0].params.tobytes() == model.params.tobytes()
 
 
 def test_a_file_without_training_state_has_none(path: str) -> None:
-    checkpoint.save(path, model_of(), None)
-    assert checkpoint.load(path)[1] is None
+    model_file.save(path, model_of(), None)
+    assert model_file.load(path)[1] is None
 
 
 def test_other_programs_find_the_tensors_by_name(stored: str) -> None:
@@ -136,7 +136,7 @@ def test_a_failed_writing_leaves_the_old_file_and_nothing_else(
 
     monkeypatch.setattr(where, fail)
     with pytest.raises(ResourceError) as error:
-        checkpoint.save(stored, model_of(1), None)
+        model_file.save(stored, model_of(1), None)
     assert str(error.value) == f"model file {stored}: cannot be written: No space left on device"
     assert Path(stored).read_bytes() == before
     assert os.listdir(Path(stored).parent) == ["m.safetensors"]
@@ -150,7 +150,7 @@ def test_an_interrupted_writing_leaves_the_old_file_and_nothing_else(stored: str
 
     monkeypatch.setattr("os.fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.save(stored, model_of(1), None)
+        model_file.save(stored, model_of(1), None)
     assert Path(stored).read_bytes() == before
     assert os.listdir(Path(stored).parent) == ["m.safetensors"]
 
@@ -161,13 +161,13 @@ def test_whoever_reads_meanwhile_finds_a_whole_file(stored: str, monkeypatch: py
     move = os.replace
 
     def look(beside: Path, path: str) -> None:
-        seen.extend([checkpoint.load(str(beside))[0], checkpoint.load(path)[0]])
+        seen.extend([model_file.load(str(beside))[0], model_file.load(path)[0]])
         move(beside, path)
 
     monkeypatch.setattr("os.replace", look)
-    checkpoint.save(stored, model_of(1), None)
+    model_file.save(stored, model_of(1), None)
     assert [model.params.tobytes() for model in seen] == [model_of(1).params.tobytes(), model_of().params.tobytes()]
-    assert checkpoint.load(stored)[0].params.tobytes() == model_of(1).params.tobytes()
+    assert model_file.load(stored)[0].params.tobytes() == model_of(1).params.tobytes()
 
 
 def test_a_file_gets_the_permissions_that_any_new_file_gets(stored: str, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_file_gets_the_permissions_that_any_new_file_gets(stored: str, tmp_pat
 
 
 def test_a_writable_place_is_found_writable_and_left_as_it_was(tmp_path: Path) -> None:
-    checkpoint.check_writable(str(tmp_path / "m.safetensors"))
+    model_file.check_writable(str(tmp_path / "m.safetensors"))
     assert os.listdir(tmp_path) == []
 
 
@@ -193,7 +193,7 @@ def test_a_place_that_takes_no_file_is_named(name: str, text: str, tmp_path: Pat
     (tmp_path / "folder").mkdir()
     path = str(tmp_path / name)
     with pytest.raises(ResourceError) as error:
-        checkpoint.check_writable(path)
+        model_file.check_writable(path)
     assert str(error.value) == text.format(path=path, folder=tmp_path)
     assert os.listdir(tmp_path) == ["folder"]
 
@@ -202,7 +202,7 @@ def test_a_place_that_is_no_regular_file_is_named_and_left_alone(tmp_path: Path)
     """A run as root that was told to write to /dev/null replaced the device by a model file."""
     path = str(tmp_path / "pipe")
     os.mkfifo(path)
-    for write in (lambda: checkpoint.check_writable(path), lambda: checkpoint.save(path, model_of(), None)):
+    for write in (lambda: model_file.check_writable(path), lambda: model_file.save(path, model_of(), None)):
         with pytest.raises(ResourceError) as error:
             write()
         assert str(error.value) == f"model file {path}: exists and is no regular file"
@@ -218,10 +218,10 @@ def test_a_link_stays_a_link_and_its_target_is_written(exists: bool, tmp_path: P
     if exists:
         target.write_bytes(b"old")
     link.symlink_to(target)
-    checkpoint.check_writable(str(link))
-    checkpoint.save(str(link), model_of(), None)
+    model_file.check_writable(str(link))
+    model_file.save(str(link), model_of(), None)
     assert link.readlink() == target
-    assert checkpoint.load(str(target))[0].params.tobytes() == model_of().params.tobytes()
+    assert model_file.load(str(target))[0].params.tobytes() == model_of().params.tobytes()
     assert os.listdir(tmp_path / "disk") == ["target"]
 
 
@@ -229,7 +229,7 @@ def test_a_link_into_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "none" / "target")
     with pytest.raises(ResourceError, match=f"^model file {link}: there is no folder {tmp_path}/none$"):
-        checkpoint.check_writable(str(link))
+        model_file.check_writable(str(link))
 
 
 def test_two_models_saved_at_once_by_one_process_do_not_share_a_file(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,13 +239,13 @@ def test_two_models_saved_at_once_by_one_process_do_not_share_a_file(path: str, 
     def save_another(beside: Path, to: str) -> None:
         moved.append(beside)
         if len(moved) == 1:
-            checkpoint.save(path, model_of(1), None)
+            model_file.save(path, model_of(1), None)
         move(beside, to)
 
     monkeypatch.setattr("os.replace", save_another)
-    checkpoint.save(path, model_of(0), None)
+    model_file.save(path, model_of(0), None)
     assert len(set(moved)) == 2
-    assert checkpoint.load(path)[0].params.tobytes() == model_of(0).params.tobytes()
+    assert model_file.load(path)[0].params.tobytes() == model_of(0).params.tobytes()
     assert os.listdir(Path(path).parent) == ["m.safetensors"]
 
 
@@ -256,7 +256,7 @@ def test_what_dead_processes_left_beside_a_model_is_removed(path: str) -> None:
     stays = [f".m.safetensors.{os.getpid()}.7.tmp", f".other.{dead.pid}.7.tmp", f".m.safetensors.{dead.pid}.old", "m"]
     for name in [*stays, f".m.safetensors.{dead.pid}.7.tmp"]:
         (folder / name).touch()
-    checkpoint.check_writable(path)
+    model_file.check_writable(path)
     assert sorted(os.listdir(folder)) == sorted(stays)
 
 
@@ -265,7 +265,7 @@ def test_what_dead_processes_left_beside_a_model_is_removed(path: str) -> None:
 
 def refused(path: str) -> str:
     with pytest.raises(LayoutError) as error:
-        checkpoint.load(path)
+        model_file.load(path)
     text = str(error.value)
     assert text.startswith(f"model file {path}: ")
     return text.removeprefix(f"model file {path}: ")
@@ -273,7 +273,7 @@ def refused(path: str) -> str:
 
 def test_a_missing_file_is_named(path: str) -> None:
     with pytest.raises(ConfigError, match=r"^model file .*m\.safetensors: no such file$"):
-        checkpoint.load(path)
+        model_file.load(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\0" * 100, b"\xff" * 8, (10**6).to_bytes(8, "little") + b"{}"])
@@ -404,7 +404,7 @@ WHOLE: dict[str, bytes] = {}
 def whole(folder: Path) -> bytes:
     if not WHOLE:
         model = model_of()
-        checkpoint.save(str(folder / "whole"), model, state_of(model))
+        model_file.save(str(folder / "whole"), model, state_of(model))
         WHOLE["file"] = (folder / "whole").read_bytes()
     return WHOLE["file"]
 
@@ -434,7 +434,7 @@ def test_a_file_with_a_wrong_byte_is_read_or_refused_in_one_line(
     path.write_bytes(content)
     said = ""
     try:
-        checkpoint.load(str(path))
+        model_file.load(str(path))
     except LayoutError as error:
         said = str(error)
     assert said == "" or said.startswith("model file ")

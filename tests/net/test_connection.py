@@ -17,7 +17,7 @@ from hogpour.net.wire.handshake import Challenge, Hello, Proof, Welcome
 from hogpour.net.wire.join import Leave
 from hogpour.net.wire.lease import Lease
 from hogpour.net.wire.push import Push, Pushed
-from hogpour.net.wire.window import Window
+from hogpour.net.wire.window import PushWindow
 
 PUSH = Push(3, 1, 0, 9, 17, 4, 0.5)
 
@@ -38,9 +38,9 @@ def refused(end: End, data: bytes) -> str:
 
 def test_every_request_has_an_answer_and_handshakes_are_neither() -> None:
     requests = {cls.__name__ for cls in answers()}
-    assert {"Fetch", "Push", "Dump", "Adopt", "Join", "Ready", "Leave", "Lease", "Beat", "Status", "Where"} <= requests
+    assert {"Fetch", "Push", "Dump", "Adopt", "Join", "Ready", "Leave", "Lease", "Heartbeat", "Status", "Where"} <= requests
     others = {cls for cls in kinds().values() if cls not in answers()}
-    assert others == set(answers().values()) | {Failed, Window, Hello, Challenge, Proof, Welcome}
+    assert others == set(answers().values()) | {Failed, PushWindow, Hello, Challenge, Proof, Welcome}
 
 
 def test_a_header_has_24_bytes_and_these_fields() -> None:
@@ -284,7 +284,7 @@ def test_who_is_no_peer_is_told_by_its_first_bytes(data: bytes) -> None:
         (header(Fetched.KIND), "sent Fetched, which is no request"),
         (header(Ok.KIND), "sent Ok, which is no request"),
         (header(Failed.KIND), "sent Failed, which is no request"),
-        (header(Window.KIND), "sent Window, which is no request"),
+        (header(PushWindow.KIND), "sent PushWindow, which is no request"),
         (header(Hello.KIND), "sent Hello, which is no request"),
         (header(Fetch.KIND, n_body=2) + b"\xc1\xc1", "sent a Fetch that is none: "),
         (header(Fetch.KIND, n_body=3) + b"\x92\x01\xa0", "sent a Fetch that is none: Expected `int`, got `str` - at `$[1]`"),

@@ -15,23 +15,23 @@ from hogpour.core.errors import ConfigError, RequestFailed
 from hogpour.core.job import job_to_dict
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.wire.base import Ok
-from hogpour.net.wire.beat import Beat, Beaten
 from hogpour.net.wire.dump import Dump
 from hogpour.net.wire.fetch import Fetch
+from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
 from hogpour.net.wire.join import Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease
 from hogpour.net.wire.push import Push
 from hogpour.net.wire.status import Fence
 from hogpour.net.wire.where import Where
-from hogpour.node.cluster_run import Federation
-from hogpour.shm.landing import WORDS, Landing
+from hogpour.node.cluster_run import ClusterRun
+from hogpour.shm.mailbox import WORDS, Mailbox
 
 MAP = ShardMap(1, (0, 64), (1,), ("",))
 
 
-def joining() -> Federation:
+def joining() -> ClusterRun:
     """A node that joins others and has not yet begun to."""
-    return Federation(listen="", join="first:7000", token=b"", insecure=False, join_s=1.0, notify=lambda notice: None)
+    return ClusterRun(listen="", join="first:7000", token=b"", insecure=False, join_s=1.0, notify=lambda notice: None)
 
 
 class Maps:
@@ -65,7 +65,7 @@ async def test_a_map_that_is_overtaken_by_a_newer_one_is_not_followed() -> None:
     assert (federation._map, maps.followed) == (third, [3, 3])
 
 
-def joined(data: dict[str, Any]) -> Federation:
+def joined(data: dict[str, Any]) -> ClusterRun:
     federation = joining()
     tables = job_to_dict(hp.Job(data="their.npz", model=[hp.Linear(3)], algorithm="downpour", save="their.safetensors"))
     federation.joined = Joined(2, json.dumps(tables | {"data": data}).encode(), "/theirs", 1, 3.0, 7.0)
@@ -83,9 +83,9 @@ async def test_a_node_that_came_back_says_that_it_serves_nothing_yet() -> None:
 
 
 async def test_a_first_node_that_was_started_anew_sends_its_old_members_to_join_again() -> None:
-    """While it read its data, it answered that it knew no Beat, and they ended with that: seed 132 of the sweep."""
+    """While it read its data, it answered that it knew no Heartbeat, and they ended with that: seed 132 of the sweep."""
     handlers = joining()._handlers
-    for message in (Beat(2, 1, 0, 0, 0.0, 0, 0.0), Lease(2, [], [], 1), Ready(2, "s", "d"), Where()):
+    for message in (Heartbeat(2, 1, 0, 0, 0.0, 0, 0.0), Lease(2, [], [], 1), Ready(2, "s", "d"), Where()):
         with pytest.raises(RequestFailed, match=r"^this node has no members yet: it must be joined again$") as caught:
             handlers[type(message)](message, None)
         assert caught.value.code == "fenced"
@@ -114,7 +114,7 @@ async def test_the_replicas_of_a_node_are_told_its_pace_and_never_one_that_makes
     federation, there = joining(), SimpleNamespace(beaten=None)
     federation._link = federation._member = there  # type: ignore[assignment]
     federation._map = MAP
-    federation._landing = Landing(np.zeros((2, *WORDS), np.int64))
+    federation._mailbox = Mailbox(np.zeros((2, *WORDS), np.int64))
     for pace, seen in ((1.0, 1.0), (0.25, 0.25), (float("nan"), 0.25), (0.0, 0.25), (-1.0, 0.25), (7.0, 0.25)):
-        federation._heard(Beaten("run", "", 1, False, 2, 0, pace))
-        assert [federation._landing.pace(replica) for replica in range(2)] == [seen, seen]
+        federation._heard(HeartbeatReply("run", "", 1, False, 2, 0, pace))
+        assert [federation._mailbox.pace(replica) for replica in range(2)] == [seen, seen]

@@ -13,20 +13,20 @@ import numpy as np
 import pytest
 
 import hogpour as hp
-from hogpour.algos.lbfgs.commands import Iteration, Start
+from hogpour.algos.lbfgs.commands import Iteration, ResumePoint
 from hogpour.core.errors import ClusterFailed, LayoutError, PeerLost, RequestFailed
 from hogpour.core.job import ClusterConfig
 from hogpour.core.progress import Notice
 from hogpour.machine.prepare import Prepared, prepare
 from hogpour.model import snapshot
-from hogpour.net.local import Local
+from hogpour.net.loopback import Loopback
 from hogpour.net.requests import Handler
 from hogpour.net.wire.base import Message
-from hogpour.net.wire.beat import Beat
+from hogpour.net.wire.heartbeat import Heartbeat
 from hogpour.net.wire.push import Push
 from hogpour.node import first_node as founding_file
-from hogpour.node.first_node import Founding
-from hogpour.server.server import Server
+from hogpour.node.first_node import FirstNode
+from hogpour.server.server import ParameterServer
 from hogpour.shm.segment import anonymous_file
 
 N = 20
@@ -57,16 +57,16 @@ class First:
     """A first node that trains when the test pushes."""
 
     def __init__(self, job: hp.Job, ready: Prepared, *, resume: bool = False) -> None:
-        self.server, self.pushed = Server(job.algorithm.server_rule), 0
+        self.server, self.pushed = ParameterServer(job.algorithm.server_rule), 0
         self.told: list[Notice] = []
         self.handlers: dict[type[Message], Handler] = dict(self.server.handlers())
-        origin = Founding.origin(job, ready, resume)
-        self.founding = Founding(job, ready, origin, self.server, self.reach, self.told.append,
+        origin = FirstNode.origin(job, ready, resume)
+        self.founding = FirstNode(job, ready, origin, self.server, self.reach, self.told.append,
                                  iterated=lambda iteration: None)  # fmt: skip
         self.folder = snapshot.folder_beside(job.save)
 
-    def reach(self, address: str) -> Local:
-        return Local(self.handlers)
+    def reach(self, address: str) -> Loopback:
+        return Loopback(self.handlers)
 
     def push(self, value: float = 1.0) -> None:
         self.pushed += 1
@@ -76,8 +76,8 @@ class First:
 
     def beat(self, pushes: int) -> None:
         coordinator = self.founding.coordinator
-        beat = Beat(coordinator.home, 1, examples=4 * pushes, right=0, loss=0.0, pushes=pushes, staleness=0.0)
-        coordinator.handlers(local=True)[Beat](beat, None)
+        beat = Heartbeat(coordinator.home, 1, examples=4 * pushes, right=0, loss=0.0, pushes=pushes, staleness=0.0)
+        coordinator.handlers(local=True)[Heartbeat](beat, None)
 
     async def snapshot(self) -> list[int]:
         """Take one, and return which there are."""
@@ -199,7 +199,7 @@ class Moving:
                 placement = self.first.founding.coordinator._placement
                 placement.map = placement.map.moved(0, 1, "b:1")
             raise error
-        return await Local(self.first.handlers).request(message, **options)
+        return await Loopback(self.first.handlers).request(message, **options)
 
 
 @pytest.mark.parametrize("error", [RequestFailed("moved", "not here"), PeerLost("a:1: gone")], ids=["moved", "gone"])
@@ -253,13 +253,13 @@ async def test_a_batch_method_does_not_go_on_with_another_history(job: hp.Job) -
     one.founding.coordinator.ledger.examples_done += 1
     await one.snapshot()
     with pytest.raises(LayoutError) as caught:
-        Founding.origin(replace(job, algorithm=hp.Sandblaster(memory=5, blocks=2)), ready, True)
+        FirstNode.origin(replace(job, algorithm=hp.Sandblaster(memory=5, blocks=2)), ready, True)
     assert str(caught.value) == (
         f"snapshot {one.folder / '1'}: of algorithm.memory = 10 and l1 = 0; memory = 5 and l1 = 0 need other vectors: "
         "set them back, or begin anew without --resume"
     )
     with pytest.raises(LayoutError) as caught:
-        Founding.origin(replace(job, algorithm=hp.Downpour()), ready, True)
+        FirstNode.origin(replace(job, algorithm=hp.Downpour()), ready, True)
     assert str(caught.value) == (
         f"snapshot {one.folder / '1'}: holds optimiser rows direction, gradient, point, s0 and 20 others; the job's "
         "optimiser needs none"
@@ -283,7 +283,7 @@ async def test_of_another_objective_a_batch_method_begins_anew(job: hp.Job, chan
     ready = prepare(job, 1, False, (anonymous_file(), anonymous_file()))
     one = First(job, ready)
     assert one.founding._batches is not None
-    one.founding._batches.newest = Iteration(3, 0.5, 0.1, 1.0, 0, Start(3, 0.5, (), 4, 1.0))
+    one.founding._batches.newest = Iteration(3, 0.5, 0.1, 1.0, 0, ResumePoint(3, 0.5, (), 4, 1.0))
     one.founding.coordinator.ledger.examples_done += 1
     await one.snapshot()
     other = First(replace(job, algorithm=replace(job.algorithm, **changes)), ready, resume=True)

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from support import user_parts as own
+from support import user_parts
 
 import hogpour as hp
 from hogpour.core.errors import ConfigError, HogpourError, InputError, LayoutError, ReplicaDied, ResourceError, Stopped
 from hogpour.core.job import DataConfig
 from hogpour.core.progress import Notice, Progress, Summary
 from hogpour.data.blocks import Blocks
-from hogpour.model import model_file as checkpoint
+from hogpour.model import model_file
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -127,8 +127,8 @@ async def test_a_killed_replica_is_restarted_and_no_example_is_left_out() -> Non
 @pytest.mark.parametrize(
     ("layer", "cause"),
     [
-        (own.Raises(), "ended with exit status 1: RuntimeError: a layer of the user's own is broken"),
-        (own.Exits(), "ended with exit status 7"),
+        (user_parts.Raises(), "ended with exit status 1: RuntimeError: a layer of the user's own is broken"),
+        (user_parts.Exits(), "ended with exit status 7"),
     ],
     ids=["raises", "exits"],
 )
@@ -147,7 +147,7 @@ async def test_three_deaths_end_the_run_with_the_cause(layer: Any, cause: str) -
 
 
 async def test_a_users_own_layer_trains_in_every_replica() -> None:
-    summary, model, _ = await run(job_of(model=[hp.Linear(32), own.Scale(2.0), hp.Relu(), hp.Linear(10)], epochs=20))
+    summary, model, _ = await run(job_of(model=[hp.Linear(32), user_parts.Scale(2.0), hp.Relu(), hp.Linear(10)], epochs=20))
     assert summary.accuracy is not None
     assert summary.accuracy > 0.9
     assert model.network.stages[2].name == "1.support.user_parts:Scale"
@@ -168,14 +168,14 @@ async def test_a_run_that_diverges_at_once_leaves_the_model_file_as_it_was(tmp_p
 async def test_a_loss_that_is_not_finite_keeps_the_last_good_model_with_its_state(tmp_path: Path) -> None:
     """The rate explodes once a model was found good; that model is kept, and can be resumed with a calmer rate."""
     path, mark = str(tmp_path / "m.safetensors"), tmp_path / "explode"
-    explodes = hp.Hogwild(optimiser=hp.Sgd(0.1), schedule=own.ExplodesWhen(str(mark)))
+    explodes = hp.Hogwild(optimiser=hp.Sgd(0.1), schedule=user_parts.ExplodesWhen(str(mark)))
     async with hp.Node(job_of(algorithm=explodes, save=path, epochs=100_000), every_s=0.01) as node:
         async for progress in node:
             if progress.evaluation:
                 mark.touch()
         summary, model = await node.wait(), await node.model()
     assert summary.outcome == "diverged"
-    stored, state = checkpoint.load(path)
+    stored, state = model_file.load(path)
     assert stored.params.tobytes() == model.params.tobytes()
     assert np.isfinite(stored.params).all()
     assert state is not None
@@ -223,7 +223,7 @@ async def test_the_model_file_is_written_while_training_goes_on(tmp_path: Path) 
         async for _ in node:
             if path.exists():
                 break
-        model, state = checkpoint.load(str(path))
+        model, state = model_file.load(str(path))
     assert state is not None
     assert np.isfinite(model.params).all()
 
@@ -238,7 +238,7 @@ async def test_leaving_the_block_early_stops_cleanly() -> None:
 
 async def test_a_failed_snapshot_is_a_warning_and_not_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, failed = tmp_path / "m.safetensors", []
-    save = checkpoint.save
+    save = model_file.save
 
     def full_disk(*arguments: Any) -> None:
         if not failed:
@@ -264,7 +264,7 @@ async def test_a_replica_that_dies_for_good_leaves_the_model_that_was_trained(tm
     path = tmp_path / "m.safetensors"
     with pytest.raises(ReplicaDied):
         await kill_three_times(job_of(save=str(path), epochs=100_000))
-    model, state = checkpoint.load(str(path))
+    model, state = model_file.load(str(path))
     assert np.isfinite(model.params).all()
     assert state is not None
 
@@ -281,7 +281,7 @@ async def kill_three_times(job: hp.Job) -> None:
 
 async def test_an_error_that_nobody_heard_is_raised_at_the_end() -> None:
     with pytest.raises(ReplicaDied):
-        async with hp.Node(job_of(model=[own.Exits(), hp.Linear(10)], replicas=1)) as node:
+        async with hp.Node(job_of(model=[user_parts.Exits(), hp.Linear(10)], replicas=1)) as node:
             await asyncio.wait([node._task])
 
 
@@ -341,7 +341,7 @@ async def test_a_stop_while_kernels_compile_does_not_wait_for_them(tmp_path: Pat
 
 async def test_a_layer_that_fails_in_the_first_step_is_told_in_one_line() -> None:
     with pytest.raises(ConfigError, match=r"^the first step fails in own\.py:\d+: ZeroDivisionError: .*by zero$"):
-        await run(job_of(model=[own.Divides(), hp.Linear(10)]))
+        await run(job_of(model=[user_parts.Divides(), hp.Linear(10)]))
 
 
 async def test_a_replica_that_stands_still_is_spoken_of(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.processes import Node, nodes
 
-from hogpour.model import model_file as checkpoint
+from hogpour.model import model_file
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -49,7 +49,7 @@ def test_any_nodes_replicas_and_shards_make_the_same_model_and_so_does_a_kill(
         return f"{name}.toml"
 
     def params(name: str) -> bytes:
-        model, _ = checkpoint.load(str(tmp_path / f"{name}.safetensors"))
+        model, _ = model_file.load(str(tmp_path / f"{name}.safetensors"))
         return model.params.tobytes()
 
     alone = start(job("alone", 1, 1 << 22)).end()

@@ -21,8 +21,8 @@ from hogpour.net.peer import Peer
 from hogpour.net.staging import Staging
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Push, Pushed
-from hogpour.server import dedup as windows
-from hogpour.server.server import Server
+from hogpour.server import dedup
+from hogpour.server.server import ParameterServer
 
 TOKEN = b"of tests, and of nobody else"
 SIZES = (16, 1000, 12_000)
@@ -139,7 +139,7 @@ class Cluster:
     def __init__(self, seed: int, clients: int = 3, cuts: int = CUTS) -> None:
         self.rng, self.clients, self.most = np.random.default_rng(seed), clients, cuts
         self.optimiser = Recorded(1.0)
-        self.server = Server(self.optimiser, inline_elements=10_000)  # the largest shard is served by threads
+        self.server = ParameterServer(self.optimiser, inline_elements=10_000)  # the largest shard is served by threads
         self.acknowledged = [np.zeros(size) for size in SIZES]
         self.relays: list[Relay] = []
         self.fetched = 0
@@ -253,7 +253,7 @@ def test_a_thousand_cuts_lose_no_acknowledged_push_and_apply_none_twice(run: Any
 @pytest.mark.real
 def test_without_windows_a_hundred_cuts_apply_pushes_twice(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above fails when what it is about is switched off."""
-    monkeypatch.setattr(windows.Windows, "repeats", lambda self, node, replica, sequence: False)
+    monkeypatch.setattr(dedup.PushDedup, "repeats", lambda self, node, replica, sequence: False)
     cluster = Cluster(seed=1, cuts=100)
     run(cluster.run())
     assert differences(cluster) > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hogpour.server.fetch_history import HELD, Origins
+from hogpour.server.fetch_history import HELD, FetchHistory
 
 
 def vector(value: float) -> np.ndarray:
@@ -16,7 +16,7 @@ def value(array: np.ndarray | None) -> float | None:
 
 
 def test_a_nodes_newest_fetches_are_remembered() -> None:
-    origins = Origins(4, 0, 8)
+    origins = FetchHistory(4, 0, 8)
     for clock in range(HELD + 2):
         origins.fetched(1, clock, vector(clock))
     kept = [value(origins.params_of(1, clock)) for clock in range(HELD + 2)]
@@ -24,7 +24,7 @@ def test_a_nodes_newest_fetches_are_remembered() -> None:
 
 
 def test_nodes_that_fetch_at_one_clock_share_a_copy_until_the_last_lets_go() -> None:
-    origins = Origins(4, 0, 8)
+    origins = FetchHistory(4, 0, 8)
     for node in (1, 2, 3):
         origins.fetched(node, 7, vector(7))
     assert origins.arrays == 1
@@ -36,14 +36,14 @@ def test_nodes_that_fetch_at_one_clock_share_a_copy_until_the_last_lets_go() -> 
 
 
 def test_a_copy_is_not_the_live_vector() -> None:
-    origins, live = Origins(4, 0, 8), vector(1)
+    origins, live = FetchHistory(4, 0, 8), vector(1)
     origins.fetched(1, 0, live)
     live += 1
     assert value(origins.params_of(1, 0)) == 1
 
 
 def test_what_is_kept_is_bounded_by_the_members_however_often_they_fetch() -> None:
-    origins = Origins(4, 1, 8)
+    origins = FetchHistory(4, 1, 8)
     for clock in range(100):
         origins.fetched(clock % 5, clock, vector(clock))
         origins.rows_of(clock % 5)
@@ -51,7 +51,7 @@ def test_what_is_kept_is_bounded_by_the_members_however_often_they_fetch() -> No
 
 
 def test_of_more_nodes_than_the_limit_nothing_is_kept() -> None:
-    origins = Origins(4, 1, 2)
+    origins = FetchHistory(4, 1, 2)
     for node in range(3):
         origins.fetched(node, node, vector(node))
     assert [value(origins.params_of(node, node)) for node in range(3)] == [0, 1, None]
@@ -62,7 +62,7 @@ def test_of_more_nodes_than_the_limit_nothing_is_kept() -> None:
 
 
 def test_a_node_that_left_leaves_nothing_and_begins_anew_when_it_is_back() -> None:
-    origins = Origins(4, 2, 8)
+    origins = FetchHistory(4, 2, 8)
     origins.fetched(1, 0, vector(5))
     rows = origins.rows_of(1)
     assert rows is not None

@@ -14,7 +14,7 @@ import hogpour as hp
 from hogpour.algos.optim.base import Optimiser
 from hogpour.core import registry
 from hogpour.net.wire.push import Push
-from hogpour.server.gated_step import HeldPushes, Step
+from hogpour.server.gated_step import GatedStep, PendingPushes
 from hogpour.server.shard import Vector
 
 Floats = npt.NDArray[np.float32]
@@ -31,8 +31,8 @@ class Shard:
         self.clock = 0
 
     def step(self, *held: tuple[Push, Floats], staleness: Sequence[int] = (),
-             scale: Callable[[int], float] = lambda late: 1.0) -> Step:  # fmt: skip
-        step = Step(held, list(staleness) or [0] * len(held), scale, self.optimiser, self.params, self.rows, [],
+             scale: Callable[[int], float] = lambda late: 1.0) -> GatedStep:  # fmt: skip
+        step = GatedStep(held, list(staleness) or [0] * len(held), scale, self.optimiser, self.params, self.rows, [],
                     np.full(SIZE, np.nan, np.float32), self.clock + 1)  # fmt: skip
         step.run()
         self.clock += 1
@@ -143,7 +143,7 @@ def test_to_a_rule_that_divides_by_its_history_the_mean_rate_is_a_rate() -> None
 @pytest.mark.parametrize("share", [1.0, 0.25])
 def test_a_share_is_one_of_the_rate(share: float) -> None:
     old = filled(1)
-    step = Step([(push(), filled(2)), (push(), filled(4))], [0, 1], lambda late: 1.0 / (1 + late), hp.Sgd(0.5), old, (),
+    step = GatedStep([(push(), filled(2)), (push(), filled(4))], [0, 1], lambda late: 1.0 / (1 + late), hp.Sgd(0.5), old, (),
                 [], filled(0), 1, share)  # fmt: skip
     step.run()
     assert old.tolist() == filled(1 - 0.5 * share * (2 + 4 / 2) / 2).tolist()
@@ -157,7 +157,7 @@ def test_a_rate_of_nothing_moves_nothing() -> None:
 
 def test_what_somebody_reads_is_copied_before_it_is_applied() -> None:
     old, new = Vector(filled(5)), Vector(filled(np.nan))
-    step = Step([(push(), filled(1))], [0], lambda _: 1.0, hp.Sgd(1.0), new.array, (), [(old, new)], filled(0), 1)
+    step = GatedStep([(push(), filled(1))], [0], lambda _: 1.0, hp.Sgd(1.0), new.array, (), [(old, new)], filled(0), 1)
     assert step.left == [old]
     step.run()
     assert (set(old.array.tolist()), set(new.array.tolist())) == ({5.0}, {4.0})
@@ -172,12 +172,12 @@ def test_the_gradients_that_wait_are_not_written() -> None:
 # -- what waits
 
 
-def held_of(held: HeldPushes) -> list[tuple[int, int, int]]:
+def held_of(held: PendingPushes) -> list[tuple[int, int, int]]:
     return [(one.node, one.replica, one.sequence) for one, _ in held]
 
 
-def holding(*pushes: Push) -> HeldPushes:
-    held = HeldPushes()
+def holding(*pushes: Push) -> PendingPushes:
+    held = PendingPushes()
     for one in pushes:
         held.hold(one, filled(one.node))
     return held
@@ -226,7 +226,7 @@ def test_memory_is_taken_again() -> None:
 
 def test_what_waits_is_a_copy() -> None:
     grad = filled(1)
-    held = HeldPushes()
+    held = PendingPushes()
     held.hold(push(), grad)
     grad[:] = 9
     assert [float(array[0]) for _, array in held] == [1.0]

@@ -11,10 +11,10 @@ from support.server import SIZE, Sum, now, ones, push, refused
 import hogpour as hp
 from hogpour.core.errors import PeerLost, RequestFailed
 from hogpour.core.shard_map import ShardMap
-from hogpour.net.local import Local
+from hogpour.net.loopback import Loopback
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.dump import Adopt, Dump
-from hogpour.server.handover import Serving
+from hogpour.server.handover import ShardHost
 
 HERE, THERE = 1, 2
 MAP = ShardMap(1, (0, SIZE), (THERE,), ("there:1",))
@@ -24,22 +24,22 @@ def nobody(address: str) -> Any:
     raise AssertionError(f"{address} was asked")
 
 
-def source() -> Serving:
+def source() -> ShardHost:
     """A node that serves shard 0."""
-    serving = Serving(hp.Downpour(optimiser=Sum()), nobody)
+    serving = ShardHost(hp.Downpour(optimiser=Sum()), nobody)
     serving.begin(THERE)
     serving.address, serving.map = "there:1", MAP
     serving.server.open(0, np.zeros(SIZE, np.float32))
     return serving
 
 
-async def adopt(serving: Serving, of: str = "there:1") -> Message:
-    return await Local(serving.handlers()).request(Adopt(0, of), deadline_s=1.0)
+async def adopt(serving: ShardHost, of: str = "there:1") -> Message:
+    return await Loopback(serving.handlers()).request(Adopt(0, of), deadline_s=1.0)
 
 
 async def test_a_shard_is_taken_over_and_freed_where_it_was_when_the_map_says_so() -> None:
     there = source()
-    here = Serving(hp.Downpour(optimiser=Sum()), {"there:1": Local(there.handlers())}.__getitem__)
+    here = ShardHost(hp.Downpour(optimiser=Sum()), {"there:1": Loopback(there.handlers())}.__getitem__)
     here.begin(HERE)
     here.address, here.map = "here:1", MAP
     now(there.server, push(1), ones())
@@ -71,7 +71,7 @@ async def test_a_source_that_does_not_answer_is_waited_for_less_than_the_others_
             deadlines.append(deadline_s)
             raise PeerLost("there:1: no answer")
 
-    here = Serving(hp.Downpour(optimiser=Sum()), lambda address: Silent())
+    here = ShardHost(hp.Downpour(optimiser=Sum()), lambda address: Silent())
     here.begin(HERE)
     here.address, here.map = "here:1", MAP
     with pytest.raises(RequestFailed, match=r"^shard 0: there:1: no answer$") as caught:
@@ -84,7 +84,7 @@ async def test_a_node_that_joins_again_serves_nothing_of_before() -> None:
     """Seed 11239 of the sweep: cut off while it took a shard over, a node got it after it was declared dead and the
     source had gone on; asked to take it over once more, it said that it had it, and what was pushed meanwhile was lost."""
     there = source()
-    here = Serving(hp.Downpour(optimiser=Sum()), {"there:1": Local(there.handlers())}.__getitem__)
+    here = ShardHost(hp.Downpour(optimiser=Sum()), {"there:1": Loopback(there.handlers())}.__getitem__)
     here.begin(HERE)
     here.address, here.map = "here:1", MAP
     await adopt(here)
@@ -101,11 +101,11 @@ async def test_a_shard_that_comes_for_an_incarnation_that_is_dead_is_not_taken()
 
     class Late:
         async def request(self, message: Message, **options: Any) -> Message:
-            answer = await Local(there.handlers()).request(message, **options)
+            answer = await Loopback(there.handlers()).request(message, **options)
             here.begin(3)
             return answer
 
-    here = Serving(hp.Downpour(optimiser=Sum()), lambda address: Late())
+    here = ShardHost(hp.Downpour(optimiser=Sum()), lambda address: Late())
     here.begin(HERE)
     here.address, here.map = "here:1", MAP
     with pytest.raises(RequestFailed, match=r"^shard 0: it came for node 1, which was declared dead$") as caught:

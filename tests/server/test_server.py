@@ -30,16 +30,16 @@ from support.server import (
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.core.cluster_state import ShardState
 from hogpour.core.errors import RequestFailed
-from hogpour.net.local import Local
+from hogpour.net.loopback import Loopback
 from hogpour.net.requests import Reply
 from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Push, Pushed
 from hogpour.net.wire.status import Fence, Report, Reported
-from hogpour.net.wire.window import Window
+from hogpour.net.wire.window import PushWindow
 from hogpour.server import server as server_file
-from hogpour.server.server import MAX_ORIGINS, MAX_TURNS, Server
+from hogpour.server.server import MAX_ORIGINS, MAX_TURNS, ParameterServer
 
 
 @pytest.fixture
@@ -78,12 +78,12 @@ def test_each_shard_counts_the_pushes_of_an_origin_by_itself() -> None:
 
 
 async def test_a_shard_goes_to_another_server_with_all_that_it_remembers() -> None:
-    here, there = served(), Server(Sum())
+    here, there = served(), ParameterServer(Sum())
     for sequence in (1, 3):
         now(here, push(sequence), ones(2.0))
     into = bytearray(here.dump_bytes(SIZE))
-    dumped = await Local(here.handlers()).request(Dump(0, True), into=memoryview(into), deadline_s=1.0)
-    assert dumped == Dumped(0, 2, [Window(1, 0, 3, 0b101)])
+    dumped = await Loopback(here.handlers()).request(Dump(0, True), into=memoryview(into), deadline_s=1.0)
+    assert dumped == Dumped(0, 2, [PushWindow(1, 0, 3, 0b101)])
     assert isinstance(dumped, Dumped)
     there.install(dumped, memoryview(into), start=7)
     into[:] = bytes(len(into))  # the memory is the caller's again
@@ -108,7 +108,7 @@ async def test_what_was_queued_is_applied_before_a_shard_is_given_up_and_what_co
     assert (first.done(), second.done(), dump.done()) == (True, False, False)
     await kernels.finish()
     assert second.result().message == Pushed(0, 2, 1)
-    assert dump.result().message == Dumped(0, 2, [Window(1, 0, 2, 0b11)])
+    assert dump.result().message == Dumped(0, 2, [PushWindow(1, 0, 2, 0b11)])
     assert values(dump.result()) == [2.0]
     for refusal in (late, fetch):
         with pytest.raises(RequestFailed, match=r"^shard 0 is not served here$"):
@@ -178,7 +178,7 @@ async def test_requests_for_a_shard_take_turns_while_other_shards_go_on(kernels:
 
 
 async def test_a_small_shard_is_served_before_the_handler_returns_and_a_large_one_in_a_thread(kernels: Kernels) -> None:
-    server = Server(Sum(), inline_elements=SIZE)
+    server = ParameterServer(Sum(), inline_elements=SIZE)
     server.open(0, np.zeros(SIZE, np.float32))
     server.open(1, np.zeros(SIZE + 16, np.float32))
     assert isinstance(call(server, push(1), ones()), Reply)
@@ -196,7 +196,7 @@ async def test_a_request_that_was_queued_earlier_is_not_overtaken_by_one_that_co
     sent(slow)
     assert isinstance(first, Awaitable)
     assert isinstance(second, Awaitable)
-    assert (await second).message == Dumped(0, 1, [Window(1, 0, 1, 1)])
+    assert (await second).message == Dumped(0, 1, [PushWindow(1, 0, 1, 1)])
     assert (await first).message == Pushed(0, 1, 0)
 
 
@@ -379,7 +379,7 @@ async def test_a_push_is_refused_whose_node_was_fenced_while_it_waited(kernels: 
 def test_the_windows_of_a_node_that_is_gone_do_not_come_back_with_a_shard() -> None:
     server = served()
     server.forget(2)
-    server.open(1, ones(), windows=[Window(1, 0, 5, 1), Window(2, 0, 5, 1)])
+    server.open(1, ones(), windows=[PushWindow(1, 0, 5, 1), PushWindow(2, 0, 5, 1)])
     assert server.states()[1].origins == 1
 
 
@@ -405,7 +405,7 @@ def test_no_more_than_so_many_replicas_are_remembered() -> None:
 def test_all_that_a_shard_remembers_fits_into_the_answer() -> None:
     server = served()
     largest = (1 << 64) - 1
-    windows = [Window(largest - k, largest, largest, largest) for k in range(MAX_ORIGINS)]
+    windows = [PushWindow(largest - k, largest, largest, largest) for k in range(MAX_ORIGINS)]
     server.open(1, ones(), windows=windows)
     assert len(msgspec.msgpack.encode(now(server, Dump(1, False)).message)) < Dumped.BODY_LIMIT
 
@@ -468,7 +468,7 @@ def test_a_report_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 async def test_a_node_asks_itself_without_a_socket() -> None:
     server = served(Sgd(0.5))
-    local = Local(server.handlers())
+    local = Loopback(server.handlers())
     grad, params = ones(), np.zeros(SIZE, np.float32)
     assert await local.request(push(1), [memoryview(grad)], deadline_s=1.0) == Pushed(0, 1, 0)
     assert await local.request(Fetch(0, 1), into=memoryview(params), deadline_s=1.0) == Fetched(0, 1)
@@ -478,7 +478,7 @@ async def test_a_node_asks_itself_without_a_socket() -> None:
 
 def test_a_fenced_node_cannot_take_a_shard_over() -> None:
     """A taker that was declared dead and still reaches the source took a shard that the source was to go on serving."""
-    server = Server(Sgd(1.0))
+    server = ParameterServer(Sgd(1.0))
     server.open(0, np.zeros(16, np.float32))
     now(server, Fence(7))
     assert refused(server, Dump(0, True, 7)) == ("fenced", "node 7 is no member any more: it must join again")
@@ -504,7 +504,7 @@ async def test_a_taker_that_is_fenced_while_it_waits_its_turn_does_not_get_the_s
 def test_nothing_of_another_run_is_applied_or_given_away() -> None:
     """A first node that was started anew is called by members of its former life: seeds 430 and 1528 of the sweep."""
     run = 1 << 20
-    server = Server(Sum())
+    server = ParameterServer(Sum())
     server.open(0, np.zeros(SIZE, np.float32))
     server.node = run + 1
     text = "node 7 is no member any more: it must join again"

@@ -13,16 +13,16 @@ from hogpour.core.node_id import first_node
 from hogpour.net.wire.fetch import Fetch
 from hogpour.net.wire.status import Fence
 from hogpour.server import shard as shard_file
-from hogpour.server.server import Server
+from hogpour.server.server import ParameterServer
 
 RATE = hp.Sgd(0.5)
 
 
-def compensated(**options: object) -> Server:
+def compensated(**options: object) -> ParameterServer:
     return served(RATE, correction=hp.DelayCompensation(0.25), **options)
 
 
-def fetch(server: Server, node: int, shard: int = 0) -> None:
+def fetch(server: ParameterServer, node: int, shard: int = 0) -> None:
     sent(now(server, Fetch(shard, node)))
 
 
@@ -122,7 +122,7 @@ def test_a_vector_is_trained_to_the_same_bits_however_it_is_cut(shards: int, rng
     n = 6 * 16
     start, *grads = rng.standard_normal((9, n)).astype(np.float32)
     bounds = [n // shards * k for k in range(shards + 1)]
-    server = Server(RATE, hp.AdaptiveCompensation())
+    server = ParameterServer(RATE, hp.AdaptiveCompensation())
     for shard in range(shards):
         server.open(shard, start[bounds[shard] : bounds[shard + 1]].copy(), start=bounds[shard])
         for node in range(4):

@@ -22,10 +22,10 @@ from hogpour.net.wire.held import Held, HeldPush
 from hogpour.net.wire.push import DROPPED, HELD, REPEATED, Push, Pushed
 from hogpour.net.wire.status import Fence
 from hogpour.server import server as module
-from hogpour.server.server import Server
+from hogpour.server.server import ParameterServer
 
 
-def gated(shards: int = 1, gate: Any = None, optimiser: Any = None, **more: Any) -> Server:
+def gated(shards: int = 1, gate: Any = None, optimiser: Any = None, **more: Any) -> ParameterServer:
     return served(optimiser, shards, gate=gate or Barrier(), **more)
 
 
@@ -34,20 +34,20 @@ def commit(step: int, *nodes: int, shards: tuple[int, ...] = (0,), sequence: int
     return Commit(step, list(shards), [Counted(node, 0, sequence, staleness) for node in nodes], 1.0)
 
 
-async def committed(server: Server, message: Commit) -> list[int]:
+async def committed(server: ParameterServer, message: Commit) -> list[int]:
     """The shards that have the step; said before anything waits, where nothing keeps it."""
     reply = (await soon(server, message)).message
     assert isinstance(reply, Committed)
     return reply.shards
 
 
-def outcome(server: Server, message: Push, value: float = 1.0) -> int:
+def outcome(server: ParameterServer, message: Push, value: float = 1.0) -> int:
     reply = now(server, message, ones(value)).message
     assert isinstance(reply, Pushed)
     return reply.staleness
 
 
-async def refused_commit(server: Server, message: Commit) -> tuple[str, str]:
+async def refused_commit(server: ParameterServer, message: Commit) -> tuple[str, str]:
     with pytest.raises(RequestFailed) as caught:
         await soon(server, message)
     return caught.value.code, str(caught.value)
@@ -296,7 +296,7 @@ async def test_a_large_step_is_applied_on_a_thread_and_what_comes_meanwhile_take
     assert fetched_all(server) == [(1, 3.0), (1, 3.0)]
 
 
-def fetched_all(server: Server) -> list[tuple[int, float]]:
+def fetched_all(server: ParameterServer) -> list[tuple[int, float]]:
     return [(shard.clock, float(shard.params[0])) for shard in server._shards.values()]
 
 
@@ -343,7 +343,7 @@ async def test_a_step_whose_kernel_fails_is_told_and_the_next_request_has_its_tu
 # -- a shard that moves
 
 
-def hand_over(source: Server, taker: Server, shard: int = 0, *, node: int = 7) -> None:
+def hand_over(source: ParameterServer, taker: ParameterServer, shard: int = 0, *, node: int = 7) -> None:
     """What ``serving`` does."""
     reply = sent(now(source, Dump(shard, True, node)))
     dumped = reply.message
@@ -369,7 +369,7 @@ async def test_a_shard_takes_along_what_waits_and_goes_on_to_the_same_bits(
             for node, grad in enumerate(of_nodes, 1):
                 now(server, push(step + 1, node=node, clock=step), grad)
                 if 10 * step + node in moves:
-                    taker = Server(optimiser, gate=Barrier(), inline_elements=SIZE)
+                    taker = ParameterServer(optimiser, gate=Barrier(), inline_elements=SIZE)
                     hand_over(server, taker)
                     server = taker
             assert await committed(server, commit(step, 1, 2, 3, sequence=step + 1)) == [0]
@@ -379,7 +379,7 @@ async def test_a_shard_takes_along_what_waits_and_goes_on_to_the_same_bits(
 
 
 async def test_what_moves_with_a_shard_is_told_with_it() -> None:
-    source, taker = gated(), Server(Sum(), gate=Barrier())
+    source, taker = gated(), ParameterServer(Sum(), gate=Barrier())
     outcome(source, push(node=1), 2)
     outcome(source, push(node=2, steps=3, scale=0.5), 4)
     hand_over(source, taker)
@@ -392,7 +392,7 @@ async def test_what_moves_with_a_shard_is_told_with_it() -> None:
 
 
 async def test_a_shard_whose_step_was_applied_before_it_moved_has_it_where_it_is_now() -> None:
-    source, taker = gated(), Server(Sum(), gate=Barrier())
+    source, taker = gated(), ParameterServer(Sum(), gate=Barrier())
     outcome(source, push(node=1), 2)
     await committed(source, commit(0, 1))  # and the answer is lost
     hand_over(source, taker)

@@ -26,21 +26,21 @@ ROUNDS = 6
 SERVER = """
 import asyncio, os, sys
 import numpy as np
-from hogpour.core import host as cpu
-cpu.set_kernel_cache()
+from hogpour.core import host
+host.set_kernel_cache()
 from hogpour.algos.optim.adagrad import Adagrad
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.net.listener import Listener
 from hogpour.net.staging import Staging
-from hogpour.server import Server
-from hogpour.shards import LARGEST_SHARD_BYTES, cut
+from hogpour.server.server import ParameterServer
+from hogpour.core.shard_map import LARGEST_SHARD_BYTES, cut
 
 def resident():
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 async def main(token, elements, shard_bytes, rule):
-    server = Server({"sgd": Sgd, "adagrad": Adagrad}[rule](0.1))
+    server = ParameterServer({"sgd": Sgd, "adagrad": Adagrad}[rule](0.1))
     listener = Listener(server.handlers(), token, staging=Staging(32 << 20), payload_limit=LARGEST_SHARD_BYTES, log=print)
     await listener.start("127.0.0.1", 0)
     before = most = resident()

@@ -23,7 +23,7 @@ from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Pushed
 from hogpour.net.wire.status import Fence, Report
-from hogpour.server.server import Server
+from hogpour.server.server import ParameterServer
 
 TOKEN = b"of tests, and of nobody else"
 
@@ -40,7 +40,7 @@ def test_nodes_push_and_fetch_over_the_wire(loop: str, inline: bool) -> None:
 
 async def over_the_wire(inline: bool) -> None:
     size, pushes = 1 << 16, 20
-    server = Server(Sum(), inline_elements=size if inline else 0)
+    server = ParameterServer(Sum(), inline_elements=size if inline else 0)
     for shard in (0, 1):
         server.open(shard, np.zeros(size, np.float32), start=size * shard)
     lines: list[str] = []
@@ -75,7 +75,7 @@ async def over_the_wire(inline: bool) -> None:
         memory = memoryview(bytearray(server.dump_bytes(size)))
         dumped = await peers[1].request(Dump(0, True), into=memory, deadline_s=10.0)
         assert isinstance(dumped, Dumped)
-        taker = Server(Sum())
+        taker = ParameterServer(Sum())
         taker.install(dumped, memory, 0)
         assert fetched(taker) == (2 * pushes, [3.0 * pushes])
         assert now(taker, push(pushes, node=2), np.ones(size, np.float32)).message == Pushed(0, 2 * pushes, -1)
@@ -103,7 +103,7 @@ def test_a_peer_that_does_not_read_freezes_what_it_fetched_and_delays_nobody(loo
 
 async def not_read() -> None:
     size = 4 << 20  # more than the kernel takes for one that does not read
-    server = Server(Sum(), inline_elements=0)
+    server = ParameterServer(Sum(), inline_elements=0)
     server.open(0, np.zeros(size, np.float32))
     listener = Listener(server.handlers(), TOKEN, staging=Staging(64 << 20), payload_limit=1 << 30, log=lambda line: None)
     await listener.start("127.0.0.1", 0)

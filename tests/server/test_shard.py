@@ -32,7 +32,7 @@ from hogpour.net.wire.base import Message
 from hogpour.net.wire.dump import Dump
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Pushed
-from hogpour.server.server import Server
+from hogpour.server.server import ParameterServer
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ async def test_a_vector_is_trained_to_the_same_bits_however_it_is_cut(name: str,
         optimiser.apply(expected, grad, rows, lr_scale=float(scale), t=t)
 
     bounds = cut(n, largest_of(n, shards))
-    server = Server(optimiser, inline_elements=n if inline else 0)
+    server = ParameterServer(optimiser, inline_elements=n if inline else 0)
     for k in range(shards):
         server.open(k, start[bounds[k] : bounds[k + 1]], start=bounds[k])
     for t, (grad, scale) in enumerate(zip(grads, scales), 1):
@@ -95,7 +95,7 @@ def test_a_push_is_scaled_by_its_schedule_and_counted_by_the_clock() -> None:
 
 def test_the_optimiser_is_compiled_before_the_first_push() -> None:
     optimiser = Sum()
-    Server(optimiser)
+    ParameterServer(optimiser)
     assert optimiser.calls == [1]
 
 
@@ -104,7 +104,7 @@ def test_the_optimiser_is_compiled_before_the_first_push() -> None:
 
 def test_a_fetch_is_answered_with_the_live_memory_itself() -> None:
     params = ones(3.0)
-    server = Server(Sum())
+    server = ParameterServer(Sum())
     server.open(0, params)
     reply = now(server, Fetch(0, 1))
     assert reply.payload[0].readonly
@@ -151,7 +151,7 @@ def test_two_readers_of_one_clock_cost_one_copy_which_is_freed_with_the_last() -
 
 def test_an_array_that_nobody_reads_is_updated_where_it_is() -> None:
     params = ones()
-    server = Server(Sum())
+    server = ParameterServer(Sum())
     server.open(0, params)
     sent(now(server, Fetch(0, 1)))
     now(server, push(1), ones())
@@ -241,7 +241,7 @@ async def test_memory_that_a_copy_frees_when_it_is_done_is_there_for_another_sha
 
 def test_a_view_of_something_larger_is_copied_and_an_array_is_taken_over() -> None:
     whole, alone = np.zeros(2 * SIZE, np.float32), ones()
-    server = Server(Sum())
+    server = ParameterServer(Sum())
     server.open(0, whole[:SIZE])
     server.open(1, alone)
     for shard in (0, 1):
@@ -254,7 +254,7 @@ def test_a_view_of_something_larger_is_copied_and_an_array_is_taken_over() -> No
 async def test_kernels_in_threads_and_slow_readers_never_mix_two_clocks(optimiser: Optimiser) -> None:
     """Every element of a payload belongs to the same number of updates, while threads update what was fetched."""
     size, rng = 1 << 16, np.random.default_rng(3)
-    server = Server(optimiser, inline_elements=0, copies_bytes=32 * size)
+    server = ParameterServer(optimiser, inline_elements=0, copies_bytes=32 * size)
     server.open(0, np.zeros(size, np.float32))
     held: list[tuple[bytes, Reply]] = []
 

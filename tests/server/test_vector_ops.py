@@ -31,8 +31,8 @@ from hogpour.net.wire.operate import (
 )  # fmt: skip
 from hogpour.net.wire.push import REPEATED
 from hogpour.net.wire.status import Fence
-from hogpour.server.server import Server
-from hogpour.server.vector_ops import Vectors
+from hogpour.server.server import ParameterServer
+from hogpour.server.vector_ops import VectorOps
 
 N, MEMORY = 64, 2
 ROWS = 4 + 2 * MEMORY
@@ -44,8 +44,8 @@ class Served:
 
     def __init__(self, cuts: tuple[int, ...] = ()) -> None:
         self.bounds = (0, *cuts, N)
-        self.server = Server(Rule(MEMORY))
-        self.vectors = Vectors(self.server, 1 + ROWS)
+        self.server = ParameterServer(Rule(MEMORY))
+        self.vectors = VectorOps(self.server, 1 + ROWS)
         values = np.random.default_rng(0).standard_normal((1 + ROWS, N)).astype(np.float32)
         for shard, (start, stop) in enumerate(zip(self.bounds, self.bounds[1:])):
             arrays = [row[start:stop].copy() for row in values]

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hogpour.shm import accrual, landing, queue
+from hogpour.shm import accrual, mailbox, queue
 from hogpour.shm.accrual import Accrual, released, sealed
-from hogpour.shm.landing import Landing
+from hogpour.shm.mailbox import Mailbox
 from hogpour.shm.queue import TicketQueue
 
 
@@ -167,7 +167,7 @@ def test_a_kill_at_any_store_of_sealing_neither_loses_nor_doubles_a_push(
 
 
 def test_a_wish_is_served_by_a_landing_that_began_after_it() -> None:
-    words = Landing(np.zeros((2, *landing.WORDS), np.int64))
+    words = Mailbox(np.zeros((2, *mailbox.WORDS), np.int64))
     words.want(1)
     assert words.wanted() == [0, 1]
     words.land([0, 1], 3)

@@ -22,19 +22,19 @@ import pytest
 import hogpour as hp
 from hogpour.core.shard_map import cut
 from hogpour.data.blocks import Blocks, example_order
-from hogpour.server.gated_step import Step
+from hogpour.server.gated_step import GatedStep
 from hogpour.server.shard import Shard
 from hogpour.sim.checks.witness import Witness
-from hogpour.sim.scenario import Death, Disk, Link, Scenario, Slow
+from hogpour.sim.scenario import Death, DiskConditions, LinkConditions, Scenario, Slow
 from hogpour.sim.simulation import Simulation
 from hogpour.sim.world.loop import BEGIN_S, Stuck
-from hogpour.sim.world.workload import Material, material_of
+from hogpour.sim.world.workload import Workload, material_of
 
 Floats = npt.NDArray[np.float32]
 NODES, TICKETS = 4, 2
 """Of a run whose blocks are dealt out once: TICKETS for each node."""
 
-QUIET: dict[str, Any] = {"join_spread_s": 0.0, "disk": Disk(delay_s=0.0), "link": Link(delay_s=0.0, bandwidth=0.0)}
+QUIET: dict[str, Any] = {"join_spread_s": 0.0, "disk": DiskConditions(delay_s=0.0), "link": LinkConditions(delay_s=0.0, bandwidth=0.0)}
 
 
 def dealt(scheme: Any, *, batches: int = 6, shards: int = 1, **changes: Any) -> hp.Job:
@@ -48,7 +48,7 @@ def dealt(scheme: Any, *, batches: int = 6, shards: int = 1, **changes: Any) -> 
     return hp.Job(**wanted | {"cluster": cluster} | changes)
 
 
-def run(job: hp.Job, material: Material | None = None, **scenario: Any) -> tuple[Simulation, bytes]:
+def run(job: hp.Job, material: Workload | None = None, **scenario: Any) -> tuple[Simulation, bytes]:
     """A run that keeps every promise, and the bytes of the parameters at its end."""
     wanted = {"nodes": NODES, "compute": hp.Compute(mean_s=1.0), "look_every_s": 1e6}
     simulation = Simulation(job, Scenario(**QUIET | wanted | scenario), material=material)
@@ -100,7 +100,7 @@ def serial(job: hp.Job) -> bytes:
     return w.tobytes()
 
 
-def gradient(material: Material, network: Any, w: Floats, chosen: npt.NDArray[np.int64]) -> Floats:
+def gradient(material: Workload, network: Any, w: Floats, chosen: npt.NDArray[np.int64]) -> Floats:
     workspace = network.workspace(len(chosen), w)
     workspace.x[...] = np.moveaxis(material.x[chosen].reshape(-1, *network.input_shape), 0, -1)
     workspace.forward()
@@ -111,8 +111,8 @@ def gradient(material: Material, network: Any, w: Floats, chosen: npt.NDArray[np
 
 NETWORKS = {
     "quiet": {},
-    "delayed": {"link": Link(delay_s=0.02)},
-    "serving": {"link": Link(delay_s=0.001), "serving": 2},
+    "delayed": {"link": LinkConditions(delay_s=0.02)},
+    "serving": {"link": LinkConditions(delay_s=0.001), "serving": 2},
 }
 
 
@@ -397,14 +397,14 @@ def test_nodes_with_more_blocks_than_others_wait_for_nobody_at_the_end(scheme: A
 def test_at_the_end_of_the_data_a_step_moves_by_as_much_as_took_part_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same blocks: after two of each of the four nodes one node has a third."""
     shares: list[float] = []
-    ran = Step.run
+    ran = GatedStep.run
 
-    def run_step(step: Step) -> None:
+    def run_step(step: GatedStep) -> None:
         if step.pushes[0].node:  # else it is of a rehearsal
             shares.append(step.share)
         ran(step)
 
-    monkeypatch.setattr(Step, "run", run_step)
+    monkeypatch.setattr(GatedStep, "run", run_step)
     n = 9 * 6 * 4
     rng = np.random.default_rng(1)
     data = hp.arrays(rng.random((n, 8), np.float32), rng.integers(0, 3, n), validation=0.0)
@@ -425,7 +425,7 @@ def dropped(simulation: Simulation) -> int:
 def test_every_gradient_is_in_every_shard_or_counted_as_dropped(delay_s: float, shards: int) -> None:
     job = dealt(hp.BackupSync(backups=1), shards=shards)
     compute = hp.Compute(distribution="exponential", mean_s=0.1)
-    simulation, _ = run(job, compute=compute, link=Link(delay_s=delay_s))
+    simulation, _ = run(job, compute=compute, link=LinkConditions(delay_s=delay_s))
     late = dropped(simulation)
     assert late > 0
     for number in range(shards):

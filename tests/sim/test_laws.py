@@ -29,8 +29,8 @@ import hogpour as hp
 from hogpour.core.cluster_state import STALENESS_COUNTS
 from hogpour.net.wire.fetch import Fetch
 from hogpour.net.wire.push import Push
-from hogpour.server.server import Server
-from hogpour.sim.scenario import Disk, Link, Scenario
+from hogpour.server.server import ParameterServer
+from hogpour.sim.scenario import DiskConditions, LinkConditions, Scenario
 from hogpour.sim.simulation import Simulation
 from hogpour.sim.world.loop import BEGIN_S, Loop, Stuck
 
@@ -83,8 +83,8 @@ def watch(
     scenario = Scenario(
         nodes=nodes,
         join_spread_s=0.0,
-        link=Link(delay_s=0.0, bandwidth=0.0),
-        disk=Disk(delay_s=0.0),
+        link=LinkConditions(delay_s=0.0, bandwidth=0.0),
+        disk=DiskConditions(delay_s=0.0),
         compute=compute,
         model_only=hollow,
         look_every_s=1e6,
@@ -215,7 +215,7 @@ def ensemble(nodes: int, runs: int) -> npt.NDArray[np.float64]:
 
 def run_together(nodes: int, runs: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Return w_t of runs that are the shards of one server."""
-    loop, server = Loop(rng), Server(hp.Sgd(LR))
+    loop, server = Loop(rng), ParameterServer(hp.Sgd(LR))
     push, fetch = server.handlers()[Push], server.handlers()[Fetch]
     seen = np.ones((runs, LAST + 2))
     drawn: list[float] = []

@@ -18,10 +18,10 @@ from hogpour.algos.schemes.base import Choices
 from hogpour.algos.schemes.sandblaster import penalty, rules
 from hogpour.core.errors import ConfigError
 from hogpour.core.shard_map import cut
-from hogpour.node.first_node import Founding
+from hogpour.node.first_node import FirstNode
 from hogpour.sim.checks.witness import Witness
-from hogpour.sim.report import Report
-from hogpour.sim.scenario import Death, Join, Link, ReplicaDeath, Scenario, Slow
+from hogpour.sim.report import SimulationReport
+from hogpour.sim.scenario import Death, LinkConditions, NodeJoin, ReplicaDeath, Scenario, Slow
 from hogpour.sim.simulation import Simulation
 from hogpour.sim.world.workload import material_of
 
@@ -43,7 +43,7 @@ def job_of(shards: int = 1, **changes: Any) -> hp.Job:
 _FIELDS = ("subset", "blocks", "l1", "l2", "l2_tensors", "memory", "iterations", "gradient", "decrease", "copies", "seconds")
 
 
-def run(job: hp.Job, **scenario: Any) -> tuple[Report, bytes]:
+def run(job: hp.Job, **scenario: Any) -> tuple[SimulationReport, bytes]:
     """A run, and the bytes of the parameters at its end."""
     wanted = {"nodes": 1, "look_every_s": 1e6, "compute": hp.Compute(mean_s=0.01)}
     simulation = Simulation(job, Scenario(**wanted | scenario))
@@ -57,7 +57,7 @@ def run(job: hp.Job, **scenario: Any) -> tuple[Report, bytes]:
     return report, b"".join(shard.params.tobytes() for shard in shards if shard is not None)
 
 
-def iterations(report: Report) -> list[tuple[float, str]]:
+def iterations(report: SimulationReport) -> list[tuple[float, str]]:
     """When the first node spoke of an iteration, and what it said."""
     said = ((happening.seconds, happening.text) for happening in report.happenings)
     return [(at_s, text) for at_s, text in said if text.startswith("iteration")]
@@ -162,12 +162,12 @@ def test_dropout_draws_the_same_whoever_computes() -> None:
 EXPONENTIAL = hp.Compute(distribution="exponential", mean_s=0.02)
 
 
-def deadly(seed: int) -> tuple[Report, bytes]:
+def deadly(seed: int) -> tuple[SimulationReport, bytes]:
     """Four nodes, of which more than a third is killed again and again, on a network that breaks; a replica, too."""
     death = Death(every_s=0.3, fraction=0.4, back_s=0.3)
     return run(
         job_of((1, 2, 3, 5, 9)[seed % 5]), nodes=4, replicas=1 + seed % 4, seed=seed, death=(death,), compute=EXPONENTIAL,
-        replica_death=(ReplicaDeath(every_s=0.7, node=0),), link=Link(jitter_s=0.005, reset_every_s=0.5),
+        replica_death=(ReplicaDeath(every_s=0.7, node=0),), link=LinkConditions(jitter_s=0.005, reset_every_s=0.5),
     )  # fmt: skip
 
 
@@ -183,7 +183,7 @@ def test_nodes_that_die_in_the_middle_of_a_batch_change_nothing(seed: int) -> No
 def test_servers_that_come_and_go_change_nothing() -> None:
     leave = Death(at_s=1.4, nodes=(1,), kind="leave")
     report, found = run(
-        job_of(9), nodes=2, serving=1, join=(Join(at_s=0.9, serving=True),), death=(leave,), replicas=2
+        job_of(9), nodes=2, serving=1, join=(NodeJoin(at_s=0.9, serving=True),), death=(leave,), replicas=2
     )
     said = [happening.text for happening in report.happenings]
     assert "node 2 (10.0.0.1:7000) left" in said
@@ -217,13 +217,13 @@ def test_a_first_node_that_is_killed_goes_on_from_its_last_iteration(at_s: float
 def test_a_run_that_fails_keeps_the_point_of_its_last_iteration(at_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a node holds is the point that is tried, which may be far off."""
     points: list[bytes] = []
-    told = Founding._told_iteration
+    told = FirstNode._told_iteration
 
-    def seen(self: Founding, iteration: Iteration) -> None:
+    def seen(self: FirstNode, iteration: Iteration) -> None:
         told(self, iteration)
         points.append(b"".join(shard.params.tobytes() for k in range(9) if (shard := simulation.shard(k)) is not None))
 
-    monkeypatch.setattr(Founding, "_told_iteration", seen)
+    monkeypatch.setattr(FirstNode, "_told_iteration", seen)
     death = Death(at_s=at_s, nodes=(1,))
     simulation = Simulation(job_of(9), Scenario(nodes=2, serving=1, look_every_s=1e6, death=(death,),
                                                 compute=hp.Compute(mean_s=0.01)))  # fmt: skip
@@ -249,7 +249,7 @@ def test_a_first_node_that_is_stopped_in_the_middle_of_an_evaluation_goes_on_fro
 def test_a_stop_ends_the_run_whatever_is_under_way(at_s: float) -> None:
     """Programs take a while here, on a shard that another node serves."""
     scenario = {"nodes": 2, "serving": 1, "join_spread_s": 0.0, "stop_s": at_s, "until_s": 40.0}
-    report, _ = run(job_of(3, epochs=200, gradient=0.0, decrease=0.0), link=Link(delay_s=0.1), **scenario)
+    report, _ = run(job_of(3, epochs=200, gradient=0.0, decrease=0.0), link=LinkConditions(delay_s=0.1), **scenario)
     assert report.outcome == "stopped"
     assert report.seconds < at_s + 4
 

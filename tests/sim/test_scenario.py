@@ -12,9 +12,9 @@ import pytest
 from hogpour.core.errors import ConfigError
 from hogpour.sim.scenario import (
     Death,
-    Disk,
-    Join,
-    Link,
+    DiskConditions,
+    LinkConditions,
+    NodeJoin,
     Partition,
     Pause,
     ReplicaDeath,
@@ -103,15 +103,15 @@ def test_a_scenario_file_says_what_the_api_says(tmp_path: Path) -> None:
         look_every_s=10.0,
         shuffle=True,
         compute=Compute(distribution="pareto", mean_s=0.2, speeds=(1.0, 2.0)),
-        link=Link(delay_s=0.01, window_bytes=4096),
-        disk=Disk(bandwidth=1e6),
+        link=LinkConditions(delay_s=0.01, window_bytes=4096),
+        disk=DiskConditions(bandwidth=1e6),
         slow_link=(SlowLink(nodes=(2, 3), delay_s=0.1),),
         death=(Death(at_s=5, nodes=(1,), kind="power"), Death(every_s=60, fraction=0.1, back_s=20)),
         replica_death=(ReplicaDeath(at_s=4, node=7, replica=1),),
         partition=(Partition(at_s=9, for_s=2, nodes=(1, 2)),),
         pause=(Pause(at_s=9, for_s=3, nodes=(4,)),),
         slow=(Slow(at_s=1, for_s=4, every_s=10, until_s=30, nodes=(5,), times=8),),
-        join=(Join(at_s=50, nodes=2, serving=True),),
+        join=(NodeJoin(at_s=50, nodes=2, serving=True),),
     )
 
 
@@ -238,7 +238,7 @@ def test_two_tables_of_a_kind_keep_their_own_numbers() -> None:
         partition=(Partition(at_s=3, for_s=1, nodes=(1,)), Partition(at_s=5, for_s=2, nodes=(2, 3))),
         pause=(Pause(at_s=10, for_s=1, nodes=(1,)), Pause(at_s=12, for_s=2, nodes=(2, 3))),
         slow=(Slow(at_s=20, for_s=1, nodes=(1,), times=2), Slow(at_s=22, for_s=2, nodes=(2, 3), times=9)),
-        join=(Join(at_s=30), Join(at_s=31, nodes=7, serving=True)),
+        join=(NodeJoin(at_s=30), NodeJoin(at_s=31, nodes=7, serving=True)),
     )
     assert list(actions(scenario)) == [
         Action(1, "kill_replica", (1,)),

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import reference_sgd as ruler
+from support import reference_sgd
 
 import hogpour as hp
-from hogpour.client.client import Link as NodeLink
+from hogpour.client.client import ParameterClient as NodeLink
 from hogpour.core import registry
 from hogpour.core.node_id import spoken
 from hogpour.server.shard import Shard
 from hogpour.sim.checks.witness import Witness
-from hogpour.sim.scenario import Death, Link, Partition, Pause, ReplicaDeath, Scenario, Slow
+from hogpour.sim.scenario import Death, LinkConditions, Partition, Pause, ReplicaDeath, Scenario, Slow
 from hogpour.sim.simulation import Simulation
-from hogpour.sim.world.workload import Material, material_of
+from hogpour.sim.world.workload import Workload, material_of
 
 SERIAL: dict[str, dict[str, Any]] = {
     "local": {"optimiser": hp.Sgd(1.0)},
@@ -98,7 +98,7 @@ def job_of(name: str, serial: bool, **changes: Any) -> hp.Job:
 
 
 @cache
-def material(name: str, epochs: int, serial: bool) -> Material:
+def material(name: str, epochs: int, serial: bool) -> Workload:
     return material_of(job_of(name, serial, epochs=epochs))
 
 
@@ -117,8 +117,8 @@ def simulated(name: str, epochs: int, serial: bool = False, **scenario: Any) -> 
 @pytest.mark.parametrize("name", [name for name in SCHEMES if name.partition("+")[0] not in PULLED | BATCH])
 def test_one_replica_without_delay_is_plain_sgd_bit_for_bit(name: str) -> None:
     of_job = material(name, 2, True)
-    _, params = simulated(name, 2, True, nodes=1, link=Link(delay_s=0.0, bandwidth=0.0))
-    expected = ruler.train(of_job.job, of_job.network, of_job.params.copy(), of_job.x, of_job.y)
+    _, params = simulated(name, 2, True, nodes=1, link=LinkConditions(delay_s=0.0, bandwidth=0.0))
+    expected = reference_sgd.train(of_job.job, of_job.network, of_job.params.copy(), of_job.x, of_job.y)
     assert params.tobytes() == expected.tobytes()
 
 
@@ -131,7 +131,7 @@ def test_one_replica_that_is_pulled_without_delay_is_the_papers_algorithm_bit_fo
                  algorithm=hp.Custom(exchange=hp.Elastic(0.25, 1), optimiser=rule),
                  cluster=hp.ClusterConfig(shard_bytes=1024 if shards > 1 else 1 << 20))  # fmt: skip
     of_job = material_of(job)
-    simulation = Simulation(of_job.job, Scenario(nodes=1, link=Link(delay_s=0.0, bandwidth=0.0)), material=of_job)
+    simulation = Simulation(of_job.job, Scenario(nodes=1, link=LinkConditions(delay_s=0.0, bandwidth=0.0)), material=of_job)
     report = simulation.run()
     centre = np.concatenate([simulation.shard(k).params for k in range(shards)])
     expected = of_job.params.copy()
@@ -143,7 +143,7 @@ def test_one_replica_that_is_pulled_without_delay_is_the_papers_algorithm_bit_fo
         w -= d
         expected[:] += d
 
-    ruler.train(of_job.job, of_job.network, of_job.params.copy(), of_job.x, of_job.y, pull)
+    reference_sgd.train(of_job.job, of_job.network, of_job.params.copy(), of_job.x, of_job.y, pull)
     assert (report.outcome, len(report.trace) > 0) == ("finished", True)
     assert centre.tobytes() == expected.tobytes()
 
@@ -152,7 +152,7 @@ TROUBLE: dict[str, Any] = {
     "nodes": 4,
     "seed": 3,
     "compute": hp.Compute(distribution="exponential", mean_s=0.05),
-    "link": Link(delay_s=0.01, jitter_s=0.005, reset_every_s=2.0),
+    "link": LinkConditions(delay_s=0.01, jitter_s=0.005, reset_every_s=2.0),
     "slow": (Slow(nodes=(2,), at_s=1.0, for_s=1e6, times=5.0),),
 }
 
@@ -190,7 +190,7 @@ def test_what_makes_no_sense_together_is_refused_with_the_reason() -> None:
 
 
 @cache
-def pulled_material() -> Material:
+def pulled_material() -> Workload:
     algorithm = hp.Custom(exchange=hp.Elastic(0.25, 2), optimiser=hp.Nesterov(0.02, momentum=0.9))
     cluster = hp.ClusterConfig(shard_bytes=2048, lease_s=1.0, give_up_s=3.0)
     return material_of(hp.Job(data=hp.load("digits"), model=[hp.Linear(16), hp.Relu(), hp.Linear(10)], epochs=6,
@@ -210,7 +210,7 @@ def test_pulls_keep_what_there_is_through_deaths_resets_and_fences(seed: int) ->
     """The witness holds each pull against x + x~ before it, and each acknowledged push against what was applied."""
     of_job = pulled_material()
     scenario = Scenario(nodes=4, replicas=2, seed=seed, compute=hp.Compute(distribution="exponential", mean_s=0.05),
-                        link=Link(delay_s=0.01, jitter_s=0.005, reset_every_s=1.5), until_s=200.0, **MISFORTUNES)  # fmt: skip
+                        link=LinkConditions(delay_s=0.01, jitter_s=0.005, reset_every_s=1.5), until_s=200.0, **MISFORTUNES)  # fmt: skip
     simulation = Simulation(of_job.job, scenario, material=of_job)
     with Witness(simulation.loop) as witness:
         simulation.loop.after = witness.look
@@ -262,7 +262,7 @@ def test_a_node_a_quarter_as_fast_takes_a_quarter_of_the_steps_in_a_round(monkey
     job = hp.Job(data=hp.load("digits"), model=[hp.Linear(10)], epochs=10, batch=32,
                  algorithm=hp.AsyncDiLoCo(steps=8, inner=hp.Sgd(0.05)))  # fmt: skip
     compute = hp.Compute(distribution="constant", mean_s=0.02, speeds=(1.0, 0.25))
-    hp.Simulation(job, Scenario(nodes=2, compute=compute, link=Link(delay_s=0.001))).run()
+    hp.Simulation(job, Scenario(nodes=2, compute=compute, link=LinkConditions(delay_s=0.001))).run()
     fast, slow = steps.values()
     assert set(fast[:-1]) == {8}
     assert slow[0] == 8, "it was slow before anybody could know"

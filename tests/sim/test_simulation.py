@@ -9,17 +9,27 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import reference_sgd as ruler
+from support import reference_sgd
 
 import hogpour as hp
 from hogpour.core.errors import ConfigError
 from hogpour.data.load import Data
 from hogpour.layers.relu import Relu
 from hogpour.sim.checks.witness import Witness
-from hogpour.sim.scenario import Death, Disk, Join, Link, Partition, Pause, ReplicaDeath, Scenario, Slow
+from hogpour.sim.scenario import (
+    Death,
+    DiskConditions,
+    LinkConditions,
+    NodeJoin,
+    Partition,
+    Pause,
+    ReplicaDeath,
+    Scenario,
+    Slow,
+)
 from hogpour.sim.simulation import Simulation
 from hogpour.sim.world.sandbox import LeftSimulation
-from hogpour.sim.world.workload import Material, material_of
+from hogpour.sim.world.workload import Workload, material_of
 
 
 @cache
@@ -34,7 +44,7 @@ def job_of(**changes: Any) -> hp.Job:
 
 
 @cache
-def material() -> Material:
+def material() -> Workload:
     return material_of(job_of())
 
 
@@ -63,7 +73,7 @@ def test_one_node_with_one_replica_is_plain_sgd_bit_for_bit(optimiser: Any, shar
     simulation = Simulation(job, Scenario(nodes=1), material=fresh)
     report = simulation.run()
     assert (report.outcome, report.examples) == ("finished", 2 * len(fresh.x))
-    expected = ruler.train(fresh.job, fresh.network, fresh.params.copy(), fresh.x, fresh.y)
+    expected = reference_sgd.train(fresh.job, fresh.network, fresh.params.copy(), fresh.x, fresh.y)
     found = np.concatenate([simulation.shard(k).params for k in range(len(bounds_of(simulation)) - 1)])
     assert expected.tobytes() == found.tobytes()
 
@@ -134,7 +144,7 @@ def test_partitions_pauses_stragglers_joins_and_replica_deaths_happen_when_they_
         partition=(Partition(at_s=1.0, for_s=1.0, nodes=(1,)),),
         pause=(Pause(at_s=2.0, for_s=0.5, nodes=(2,)),),
         slow=(Slow(at_s=1.0, for_s=3.0, nodes=(3,), times=4.0),),
-        join=(Join(at_s=2.5, nodes=2),),
+        join=(NodeJoin(at_s=2.5, nodes=2),),
         replica_death=(ReplicaDeath(at_s=1.5, node=0),),
     )
     told = {(h.seconds, h.node, h.text) for h in report.happenings}
@@ -163,7 +173,7 @@ def test_a_run_that_is_stopped_ends_in_order_on_every_node() -> None:
 
 
 def test_connections_that_break_all_the_time_lose_nothing() -> None:
-    link = Link(reset_every_s=0.1, split_reads=True, window_bytes=4096, jitter_s=0.002)
+    link = LinkConditions(reset_every_s=0.1, split_reads=True, window_bytes=4096, jitter_s=0.002)
     _, report = simulate(nodes=4, link=link, compute=hp.Compute(mean_s=0.1))
     assert report.resets > 20
     assert (report.outcome, report.repeated, report.examples) == ("finished", 0, 2 * len(material().x))
@@ -172,7 +182,7 @@ def test_connections_that_break_all_the_time_lose_nothing() -> None:
 def test_a_slow_disk_delays_snapshots_and_not_the_training() -> None:
     job, compute = job_of(save_every_s=1.0), hp.Compute(mean_s=0.1)
     fast_disk, slow_disk = (
-        simulate(job, nodes=2, compute=compute, look_every_s=0.1, disk=Disk(delay_s=delay_s))[1] for delay_s in (0.0, 0.2)
+        simulate(job, nodes=2, compute=compute, look_every_s=0.1, disk=DiskConditions(delay_s=delay_s))[1] for delay_s in (0.0, 0.2)
     )
     reached = [next(p.seconds for p in report.points if p.epoch == 2) for report in (fast_disk, slow_disk)]
     assert reached[1] - reached[0] < 0.5

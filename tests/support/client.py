@@ -13,7 +13,7 @@ from hogpour.algos.exchange.accrue import Accrue
 from hogpour.algos.exchange.base import Exchange
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.open import Open
-from hogpour.client.client import Link
+from hogpour.client.client import ParameterClient
 from hogpour.core.errors import PeerLost, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.machine.replica_link import outlet_arrays
@@ -23,8 +23,8 @@ from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.gate import Arrive, Arrived
 from hogpour.net.wire.push import Push, Pushed
 from hogpour.shm.accrual import Accrual
-from hogpour.shm.landing import Landing
 from hogpour.shm.layout import Layout
+from hogpour.shm.mailbox import Mailbox
 
 __all__ = ["SIZE", "Asked", "At", "Node"]
 
@@ -75,7 +75,7 @@ class Node:
         layout = Layout.pack([("params", (n,), np.float32), *outlet_arrays(n, replicas)])
         self.live = layout.views(bytearray(layout.size))
         self.accruals = [Accrual(*(self.live[k][r] for k in ("accrual", "accrual_tickets", "accrued"))) for r in range(replicas)]
-        self.landing = Landing(self.live["landing"])
+        self.landing = Mailbox(self.live["mailbox"])
         self.asked: list[Asked] = []
         self.woken: list[int] = []
         self.done: list[tuple[int, ...]] = []
@@ -85,7 +85,7 @@ class Node:
         self.staging = Staging(staging)
         self.attended: list[tuple[int, int, bool]] = []
         self.arrivals: list[tuple[Arrive, asyncio.Future[Arrived]]] = []
-        self.link = Link(
+        self.link = ParameterClient(
             self.live, exchange or Accrue(1, 1), gate or Open(), self.map, node=7, reach=lambda address: At(self, address),
             own=own or {}, own_address=own_address, attend=self.attend, arrive=self.arrive, relocate=self.relocate,
             wake=self.woken.append, staging=self.staging,

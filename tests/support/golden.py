@@ -1,7 +1,7 @@
 """The golden master: what the traces of the simulator and the command line were, to compare a changed tree with.
 
-    python tests/support/golden.py traces CHECKOUT > traces.txt      # hashes of a sweep and of simulations
-    python tests/support/golden.py commands CHECKOUT > commands.txt  # exit codes and words of some forty commands
+    python tests/support/golden.py traces CHECKOUT [0-199] > traces.txt    # hashes of a sweep and of simulations
+    python tests/support/golden.py commands CHECKOUT > commands.txt        # exit codes and words of some forty commands
 
 Run it on the old checkout and on the new one and compare with ``diff``. Nothing is stored in the repository: the bits
 of a trace belong to processors of one kind. Of commands, numbers and repeated lines are left out.
@@ -68,15 +68,15 @@ def main() -> None:
         for name, text in JOBS.items():
             Path(folder, f"{name}.toml").write_text(text)
         if kind == "traces":
-            _traces(checkout, folder)
+            _traces(checkout, folder, sys.argv[3] if len(sys.argv) > 3 else "0-199")
         else:
             for command in COMMANDS:
                 code, out, err = _run(checkout, folder, command)
                 print(f"$ {command}\n[{code}]\n{_words(out, folder)}--\n{_words(err, folder)}")
 
 
-def _traces(checkout: Path, folder: str) -> None:
-    code, out, err = _run(checkout, folder, "sweep --seeds 0-199 --json")
+def _traces(checkout: Path, folder: str, seeds: str) -> None:
+    code, out, err = _run(checkout, folder, f"sweep --seeds {seeds} --json")
     assert code == 0, err
     for line in out.splitlines():
         event = json.loads(line)

@@ -16,7 +16,7 @@ from hogpour.algos.lbfgs.commands import Penalty
 from hogpour.algos.lbfgs.line_search import search
 from hogpour.algos.schemes.sandblaster import Sandblaster, penalty, rules
 from hogpour.data.blocks import Blocks
-from hogpour.sim.world.workload import Material
+from hogpour.sim.world.workload import Workload
 
 Floats = npt.NDArray[np.float32]
 
@@ -32,7 +32,7 @@ def dot(a: Floats, b: Floats) -> float:
 class Objective:
     """The objective of a job, evaluated as Sandblaster does."""
 
-    def __init__(self, material: Material) -> None:
+    def __init__(self, material: Workload) -> None:
         job = material.job
         assert isinstance(job.algorithm, Sandblaster)
         self.job, self.material, self.n = job, material, len(material.x)
@@ -91,7 +91,7 @@ class Objective:
         return total, loss
 
 
-def minimise(material: Material) -> tuple[Floats, list[float]]:
+def minimise(material: Workload) -> tuple[Floats, list[float]]:
     """Return the parameters at the end, and the objective after each iteration."""
     objective = Objective(material)
     if objective.l1.factor:

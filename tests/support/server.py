@@ -17,7 +17,7 @@ from hogpour.net.requests import Reply
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Push
-from hogpour.server.server import Server
+from hogpour.server.server import ParameterServer
 
 SIZE = 32
 Floats = npt.NDArray[np.float32]
@@ -72,27 +72,27 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def served(optimiser: Optimiser | None = None, shards: int = 1, *, inline: bool = True, **options: Any) -> Server:
+def served(optimiser: Optimiser | None = None, shards: int = 1, *, inline: bool = True, **options: Any) -> ParameterServer:
     """A server of shards of zeros, 0 up to ``shards``."""
-    server = Server(optimiser or Sum(), inline_elements=SIZE if inline else 0, **options)
+    server = ParameterServer(optimiser or Sum(), inline_elements=SIZE if inline else 0, **options)
     for shard in range(shards):
         server.open(shard, np.zeros(SIZE, np.float32), start=SIZE * shard)
     return server
 
 
-def call(server: Server, message: Message, payload: Floats | None = None) -> Reply | Awaitable[Reply]:
+def call(server: ParameterServer, message: Message, payload: Floats | None = None) -> Reply | Awaitable[Reply]:
     data = None if payload is None else memoryview(payload).cast("B")
     return server.handlers()[type(message)](message, data)
 
 
-def now(server: Server, message: Message, payload: Floats | None = None) -> Reply:
+def now(server: ParameterServer, message: Message, payload: Floats | None = None) -> Reply:
     """The reply of a handler that does not wait."""
     reply = call(server, message, payload)
     assert isinstance(reply, Reply)
     return reply
 
 
-async def soon(server: Server, message: Message, payload: Floats | None = None) -> Reply:
+async def soon(server: ParameterServer, message: Message, payload: Floats | None = None) -> Reply:
     """What a task of the listener does with a request."""
     reply = call(server, message, payload)
     return reply if isinstance(reply, Reply) else await reply
@@ -118,14 +118,14 @@ def sent(reply: Reply) -> Reply:
     return reply
 
 
-def fetched(server: Server, shard: int = 0) -> tuple[int, list[float]]:
+def fetched(server: ParameterServer, shard: int = 0) -> tuple[int, list[float]]:
     """Clock and elements of a shard now."""
     reply = sent(now(server, Fetch(shard, 1)))
     assert isinstance(reply.message, Fetched)
     return reply.message.clock, values(reply)
 
 
-def refused(server: Server, message: Message, payload: Floats | None = None) -> tuple[str, str]:
+def refused(server: ParameterServer, message: Message, payload: Floats | None = None) -> tuple[str, str]:
     with pytest.raises(RequestFailed) as caught:
         call(server, message, payload)
     return caught.value.code, str(caught.value)

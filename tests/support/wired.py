@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hogpour.sim.world.loop import BEGIN_S, Host, Loop
-from hogpour.sim.world.network import Conditions, Network, Server
+from hogpour.sim.world.network import Conditions, SimulatedNetwork, SimulatedServer
 
 __all__ = ["FAR", "RESET", "TOKEN", "End", "Wired", "error_of", "system_error"]
 
@@ -65,12 +65,12 @@ class Wired:
 
     def __init__(self, conditions: dict[str, Conditions] | None = None, seed: int = 0, **settings: Any) -> None:
         self.loop = Loop(np.random.default_rng(0))
-        self.network = Network(self.loop, np.random.default_rng(seed), **settings)
+        self.network = SimulatedNetwork(self.loop, np.random.default_rng(seed), **settings)
         given = {"a": FAR, "b": FAR, "c": FAR} | (conditions or {})
         self.machines = {name: self.network.add(k + 1, name, given[name]) for k, name in enumerate(given)}
         self.hosts: dict[str, Host] = {}
         self.accepted: list[End] = []
-        self.servers: dict[str, Server] = {}
+        self.servers: dict[str, SimulatedServer] = {}
         for name in self.machines:
             self.start(name)
         for name in ("b", "c"):

@@ -13,7 +13,7 @@ from hogpour.algos.optim.base import Optimiser, Row
 
 __all__ = ["DIRECTION", "GRADIENT", "MOVED", "POINT", "PSEUDO", "TRIAL", "TRIAL_GRADIENT", "Align", "Combine", "Dot",
            "Evaluate", "Evaluated", "Iteration", "Largest", "Magnitude", "Operation", "Orthant", "Penalty", "Pseudo",
-           "Ranges", "Start", "Vectors", "first_of_history", "vector_names"]  # fmt: skip
+           "Ranges", "ResumePoint", "Vectors", "first_of_history", "vector_names"]  # fmt: skip
 
 TRIAL, POINT, GRADIENT, TRIAL_GRADIENT, DIRECTION, PSEUDO, MOVED = range(7)
 """Vectors of a shard by number: where the objective is evaluated (what nodes fetch), the point of the last iteration,
@@ -124,7 +124,7 @@ class Iteration:
     step: float
     pairs: int
     """In the history."""
-    state: Start
+    state: ResumePoint
     """What a resumed run begins with, beside the vectors."""
 
 
@@ -138,7 +138,7 @@ class Penalty:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class ResumePoint:
     """Where a resumed run begins: behind which iteration."""
 
     iteration: int

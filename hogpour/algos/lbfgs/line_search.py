@@ -15,7 +15,7 @@ import math
 from collections.abc import Generator
 from dataclasses import dataclass
 
-__all__ = ["Trial", "backtrack", "search"]
+__all__ = ["TrialPoint", "backtrack", "search"]
 
 _TRIALS = 25
 _GROWTH = 4.0
@@ -24,11 +24,11 @@ _GROWTH = 4.0
 _NOISE = 1e-9
 """Of the objective, relative: means of float32 losses over a batch agree to about so much."""
 
-Searching = Generator[float, "tuple[float, float]", "Trial | None"]
+Searching = Generator[float, "tuple[float, float]", "TrialPoint | None"]
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class TrialPoint:
     """A point on the line."""
 
     step: float
@@ -51,12 +51,12 @@ def search(value: float, slope: float, step: float, c1: float, c2: float) -> Sea
     Returns:
         The step found; None where there is none.
     """
-    start = Trial(0.0, value, slope)
+    start = TrialPoint(0.0, value, slope)
     noise = _NOISE * abs(value)
     low, high = start, None
     for _ in range(_TRIALS):
         f, g = yield step
-        trial = Trial(step, f if math.isfinite(f) else math.inf, g)
+        trial = TrialPoint(step, f if math.isfinite(f) else math.inf, g)
         finite = trial.value < math.inf and math.isfinite(g)
         decrease = trial.value <= value + c1 * step * slope
         near = finite and abs(trial.value - value) <= noise
@@ -95,12 +95,12 @@ def backtrack(value: float, step: float, c1: float) -> Searching:
     for _ in range(_TRIALS):
         f, promised = yield step
         if f <= value + c1 * promised and promised < 0:
-            return Trial(step, f, promised)
+            return TrialPoint(step, f, promised)
         step *= 0.5
     return None
 
 
-def _wanted(a: Trial, b: Trial, noise: float) -> float:
+def _wanted(a: TrialPoint, b: TrialPoint, noise: float) -> float:
     """Return where the slope is expected to be 0, by values that differ by more than noise or by slopes alone."""
     if abs(a.value - b.value) > noise:
         return _cubic(a, b)
@@ -108,7 +108,7 @@ def _wanted(a: Trial, b: Trial, noise: float) -> float:
     return b.step - b.slope / bend if bend > 0 else math.nan
 
 
-def _cubic(a: Trial, b: Trial) -> float:
+def _cubic(a: TrialPoint, b: TrialPoint) -> float:
     """Return the minimiser of the cubic through two points; NaN where it has none."""
     if b.value == math.inf or a.step == b.step:
         return math.nan
@@ -121,7 +121,7 @@ def _cubic(a: Trial, b: Trial) -> float:
     return b.step - (b.step - a.step) * (b.slope + d2 - d1) / below if below else math.nan
 
 
-def _between(low: Trial, high: Trial, noise: float) -> float:
+def _between(low: TrialPoint, high: TrialPoint, noise: float) -> float:
     """Return a step inside of an interval, not too near to its ends."""
     if high.value == math.inf:  # nothing is known of that end
         return low.step + 0.1 * (high.step - low.step)

@@ -35,16 +35,16 @@ from hogpour.algos.lbfgs.commands import (
     Orthant,
     Penalty,
     Pseudo,
-    Start,
+    ResumePoint,
     first_of_history,
 )
-from hogpour.algos.lbfgs.line_search import Trial, backtrack, search
+from hogpour.algos.lbfgs.line_search import TrialPoint, backtrack, search
 
-__all__ = ["History", "Rules", "minimise"]
+__all__ = ["History", "LbfgsOptions", "minimise"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class LbfgsOptions:
     """What a user may set."""
 
     memory: int = 10
@@ -158,7 +158,7 @@ class History:
 class _Run:
     """What changes from iteration to iteration."""
 
-    rules: Rules
+    rules: LbfgsOptions
     history: History
     number: int = 0
     value: float = math.inf
@@ -168,11 +168,11 @@ class _Run:
     """Along ``DIRECTION``, once that is there."""
 
     def said(self) -> Iteration:
-        state = Start(self.number, self.value, tuple(self.history.slots))
+        state = ResumePoint(self.number, self.value, tuple(self.history.slots))
         return Iteration(self.number, self.value, self.largest, self.step, len(self.history.slots), state)
 
 
-def minimise(rules: Rules, start: Start | None = None) -> Minimising:
+def minimise(rules: LbfgsOptions, start: ResumePoint | None = None) -> Minimising:
     """Minimise; a generator of commands that ends with why.
 
     It yields an ``Evaluate`` (sent: ``Evaluated``), a program (sent: its results) or an ``Iteration`` (sent: whether to
@@ -217,7 +217,7 @@ def _begin(run: _Run) -> Generator[Evaluate | list[Operation], Evaluated | list[
     return True
 
 
-def _go_on(run: _Run, start: Start) -> Generator[list[Operation], list[float], None]:
+def _go_on(run: _Run, start: ResumePoint) -> Generator[list[Operation], list[float], None]:
     """Begin where another run ended: all inner products are asked for anew, and come out as they were."""
     run.number, run.value, run.history.slots = start.iteration, start.value, list(start.slots)
     (run.largest,) = yield [Largest(run.history.gradient)]
@@ -230,12 +230,12 @@ def _pseudo(run: _Run) -> Generator[list[Operation], list[float], None]:
     (run.largest,) = yield [Pseudo(PSEUDO, TRIAL, TRIAL_GRADIENT, l1.factor, l1.ranges), Largest(PSEUDO)]
 
 
-def _magnitude(rules: Rules) -> tuple[Operation, ...]:
+def _magnitude(rules: LbfgsOptions) -> tuple[Operation, ...]:
     """Return what the last result of an evaluation is with L1; ``_value`` takes it in."""
     return (Magnitude(TRIAL, rules.l1.ranges),) if rules.orthants else ()
 
 
-def _value(rules: Rules, evaluated: Evaluated) -> float:
+def _value(rules: LbfgsOptions, evaluated: Evaluated) -> float:
     return evaluated.value + (rules.l1.factor * evaluated.results[-1] if rules.orthants else 0.0)
 
 
@@ -302,8 +302,8 @@ def _propose(run: _Run, step: float) -> Generator[Evaluate, Evaluated, float]:
 
 
 def _along(
-    rules: Rules, value: float, slope: float, step: float, subset: int | None = None
-) -> Generator[Evaluate, Evaluated, tuple[Trial | None, float]]:
+    rules: LbfgsOptions, value: float, slope: float, step: float, subset: int | None = None
+) -> Generator[Evaluate, Evaluated, tuple[TrialPoint | None, float]]:
     """Search along the direction, where the objective has this value and slope; return the trial that was found, which
     is the last one that was evaluated, and the largest magnitude in its gradient."""
     gradient = math.inf
@@ -327,7 +327,7 @@ def _along(
         return end.value, gradient
 
 
-def _accept(run: _Run, found: Trial, gradient: float) -> Generator[list[Operation], list[float], None]:
+def _accept(run: _Run, found: TrialPoint, gradient: float) -> Generator[list[Operation], list[float], None]:
     """Make a trial the point of this iteration, and a pair of what changed."""
     history = run.history
     slot = history.next_slot()

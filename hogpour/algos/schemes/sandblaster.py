@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from hogpour.algos.exchange.portion import Portion
 from hogpour.algos.lbfgs.commands import Penalty, Vectors
-from hogpour.algos.lbfgs.minimise import Rules
+from hogpour.algos.lbfgs.minimise import LbfgsOptions
 from hogpour.algos.optim.base import Optimiser, check_range
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.algos.schedule.constant import Constant
@@ -87,10 +87,12 @@ class Sandblaster(Scheme):
         return Vectors(self.memory, self.l1 > 0)
 
 
-def rules(scheme: Sandblaster, spec: Spec) -> Rules:
+def rules(scheme: Sandblaster, spec: Spec) -> LbfgsOptions:
     """Return what the state machine needs; raises as ``penalty``."""
     l1 = _penalty(spec, "l1", scheme.l1, scheme.l1_tensors)
-    return Rules(scheme.memory, scheme.iterations, scheme.gradient, scheme.decrease, subsets=scheme.subset < 1, l1=l1)
+    return LbfgsOptions(
+        scheme.memory, scheme.iterations, scheme.gradient, scheme.decrease, subsets=scheme.subset < 1, l1=l1
+    )
 
 
 def penalty(scheme: Sandblaster, spec: Spec) -> Penalty:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hogpour.net.wire.base import Message
-from hogpour.net.wire.window import Window
+from hogpour.net.wire.window import PushWindow
 
 __all__ = ["Adopt", "Dump", "Dumped"]
 
@@ -30,7 +30,7 @@ class Dumped(Message, frozen=True):
 
     shard: int
     clock: int
-    windows: list[Window]
+    windows: list[PushWindow]
     held: int = 0
     """Gradients that wait there for their step; ask for each of them with ``Held``."""
 

@@ -1,12 +1,12 @@
-"""Window: what a shard remembers of an origin. Part of ``Dumped``, no message of its own."""
+"""PushWindow: what a shard remembers of an origin. Part of ``Dumped``, no message of its own."""
 
 from __future__ import annotations
 
 from hogpour.net.wire.base import Message
 
-__all__ = ["Window"]
+__all__ = ["PushWindow"]
 
-class Window(Message, frozen=True):
+class PushWindow(Message, frozen=True):
     """What a shard remembers of one origin, so that no push is applied twice. Travels inside ``Dumped`` only."""
 
     KIND = 26

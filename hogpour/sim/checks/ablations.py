@@ -10,26 +10,26 @@ from typing import Any
 import msgspec
 
 from hogpour.algos.exchange.elastic import Elastic
-from hogpour.client import coordinator_client as member
-from hogpour.client.block_sums import BatchLink
-from hogpour.client.client import Link
+from hogpour.client import coordinator_client
+from hogpour.client.block_sums import BlockSums
+from hogpour.client.client import ParameterClient
 from hogpour.client.fetches import Fetches
 from hogpour.cluster.coordinator import Coordinator
-from hogpour.cluster.evaluation_ledger import Batch
+from hogpour.cluster.evaluation_ledger import EvaluationLedger
 from hogpour.cluster.gatekeeper import Gatekeeper
-from hogpour.cluster.leases import Ledger
+from hogpour.cluster.leases import EpochLedger
 from hogpour.cluster.membership import Membership
 from hogpour.cluster.placement import Placement
-from hogpour.machine.replica_link import Outlet
+from hogpour.machine.replica_link import ReplicaLink
 from hogpour.net.peer import Peer
 from hogpour.net.wire.join import Join
-from hogpour.node import cluster_run as federation
-from hogpour.server.dedup import Windows
-from hogpour.server.fetch_history import Origins
-from hogpour.server.handover import Serving
-from hogpour.server.server import Server
+from hogpour.node import cluster_run
+from hogpour.server.dedup import PushDedup
+from hogpour.server.fetch_history import FetchHistory
+from hogpour.server.handover import ShardHost
+from hogpour.server.server import ParameterServer
 from hogpour.server.shard import Shard
-from hogpour.server.vector_ops import Vectors
+from hogpour.server.vector_ops import VectorOps
 from hogpour.shm.accrual import Accrual, Sealed, released
 from hogpour.sim.checks.witness import replaced
 
@@ -79,7 +79,7 @@ def _no_second_grant(grant: Any) -> Any:
 
 
 def _no_order(_: Any) -> Any:
-    def release(self: Link, push: Any, tickets: tuple[int, ...]) -> None:
+    def release(self: ParameterClient, push: Any, tickets: tuple[int, ...]) -> None:
         released(self._words, push)
         self._rouse(push.replica, 1)
         self._open[push.replica].pop(push.sequence, None)
@@ -107,14 +107,14 @@ def _no_way_back(_: Any) -> Any:
 
 
 def _newest_fetch(params_of: Any) -> Any:
-    def newest(self: Origins, node: int, clock: int) -> Any:
+    def newest(self: FetchHistory, node: int, clock: int) -> Any:
         return params_of(self, node, max(self._held.get(node, ()), default=clock))
 
     return newest
 
 
 def _held_by_nobody(bring: Any) -> Any:
-    async def bring_nothing(self: Serving, shard: int, source: str) -> None:
+    async def bring_nothing(self: ShardHost, shard: int, source: str) -> None:
         await bring(self, shard, source)
         self.server._shards[shard].held.free(0, {push.node for push, _ in self.server._shards[shard].held}, late=False)
 
@@ -152,7 +152,7 @@ def _keeps_what_it_gives(pull: Any) -> Any:
 
 
 def _begins_again(complete: Any) -> Any:
-    def begun_again(self: Link, ticks: list[int]) -> None:
+    def begun_again(self: ParameterClient, ticks: list[int]) -> None:
         complete(self, ticks)
         self._fetching = False
 
@@ -160,7 +160,7 @@ def _begins_again(complete: Any) -> Any:
 
 
 def _told_at_once(_: Any) -> Any:
-    def ride(self: Link, due: list[Sealed]) -> None:
+    def ride(self: ParameterClient, due: list[Sealed]) -> None:
         for push in due:
             self._acknowledge(push, [])
 
@@ -168,7 +168,7 @@ def _told_at_once(_: Any) -> Any:
 
 
 def _not_waited_for(_: Any) -> Any:
-    async def drain(self: Link) -> None:
+    async def drain(self: ParameterClient) -> None:
         del self
 
     return drain
@@ -187,7 +187,7 @@ def _took_what_came(_: Any) -> Any:
 
 
 def _adds_again(begin_sum: Any) -> Any:
-    def again(self: Vectors, shard: Shard, message: Any, payload: Any) -> Any:
+    def again(self: VectorOps, shard: Shard, message: Any, payload: Any) -> Any:
         if shard.sums is not None:
             shard.sums.blocks.discard(message.block)
         return begin_sum(self, shard, message, payload)
@@ -196,7 +196,7 @@ def _adds_again(begin_sum: Any) -> Any:
 
 
 def _adds_what_is_old(begin_sum: Any) -> Any:
-    def old(self: Vectors, shard: Shard, message: Any, payload: Any) -> Any:
+    def old(self: VectorOps, shard: Shard, message: Any, payload: Any) -> Any:
         now = max(message.evaluation, shard.sums.number if shard.sums is not None else 0)
         return begin_sum(self, shard, msgspec.structs.replace(message, evaluation=now), payload)
 
@@ -212,17 +212,17 @@ def _moves_at_once(move_shards: Any) -> Any:
 
 
 def _any_point(_: Any) -> Any:
-    async def prepare(self: BatchLink, tickets: list[int]) -> None:
+    async def prepare(self: BlockSums, tickets: list[int]) -> None:
         if not self.evaluation:
             await self.land()
-        self._landing.set_evaluation(self._blocks.place(tickets[-1])[0])
+        self._mailbox.set_evaluation(self._blocks.place(tickets[-1])[0])
 
     return prepare
 
 
 ABLATIONS: Mapping[str, Ablation] = {
     "window": Ablation(
-        "a push that comes again is applied once", Windows, "repeats", lambda _: lambda *_: False, 13, "once: ",
+        "a push that comes again is applied once", PushDedup, "repeats", lambda _: lambda *_: False, 13, "once: ",
     ),
     "lease": Ablation(
         "a silent member is declared dead, and others get its portions", Membership, "expire",
@@ -232,14 +232,16 @@ ABLATIONS: Mapping[str, Ablation] = {
         "a member that is heard from is not declared dead", Membership, "beat", _no_renewal, 17, "calm: ",
     ),
     "fence": Ablation(
-        "nothing of a member that was declared dead is applied any more", Server, "forget", lambda _: lambda *_: None,
+        "nothing of a member that was declared dead is applied any more",
+        ParameterServer, "forget", lambda _: lambda *_: None,
         14, "fenced: ",
     ),
     "run": Ablation(
-        "nothing of a run before this one is applied", Server, "check_member", lambda _: lambda *_: None, 54, "kept: ",
+        "nothing of a run before this one is applied",
+        ParameterServer, "check_member", lambda _: lambda *_: None, 54, "kept: ",
     ),
     "attempt": Ablation(
-        "a block is done when it was done under the lease that holds it", member, "leased",
+        "a block is done when it was done under the lease that holds it", coordinator_client, "leased",
         lambda _: lambda ticket, lease: ticket, 1087, "leases: ",
     ),
     "frozen push": Ablation(
@@ -256,10 +258,12 @@ ABLATIONS: Mapping[str, Ablation] = {
         "what was asked on a connection that broke is asked again", Peer, "request", _no_retry, 165, "ends: ",
     ),
     "second grant": Ablation(
-        "tickets whose grant was lost on the way are granted again", Ledger, "grant", _no_second_grant, 75, "ends: ",
+        "tickets whose grant was lost on the way are granted again",
+        EpochLedger, "grant", _no_second_grant, 75, "ends: ",
     ),
     "order": Ablation(
-        "a block is reported when every push with gradients of it is acknowledged", Link, "_release", _no_order, 9,
+        "a block is reported when every push with gradients of it is acknowledged",
+        ParameterClient, "_release", _no_order, 9,
         "leases: ",
     ),
     "way back": Ablation(
@@ -267,19 +271,21 @@ ABLATIONS: Mapping[str, Ablation] = {
         "ends: ",
     ),
     "stale": Ablation(
-        "a node that was declared dead serves none of what it had before", Server, "abandon", lambda _: lambda *_: None,
+        "a node that was declared dead serves none of what it had before",
+        ParameterServer, "abandon", lambda _: lambda *_: None,
         13710, "once: ",
     ),
     "before": Ablation(
-        "a node that comes back where it served says that it serves nothing yet", federation, "_BEFORE",
+        "a node that comes back where it served says that it serves nothing yet", cluster_run, "_BEFORE",
         lambda before: {Join: before[Join]}, 449, "ends: ",
     ),
     "origins": Ablation(
-        "what a shard remembers of a node goes with the node", Origins, "forget", lambda _: lambda *_: None, 7,
+        "what a shard remembers of a node goes with the node", FetchHistory, "forget", lambda _: lambda *_: None, 7,
         "origins: ",
     ),
     "own fetch": Ablation(
-        "a late gradient is amended by the parameters that it was computed on", Origins, "params_of", _newest_fetch, 15,
+        "a late gradient is amended by the parameters that it was computed on",
+        FetchHistory, "params_of", _newest_fetch, 15,
         "origins: ",
     ),
     "presence": Ablation(
@@ -291,10 +297,11 @@ ABLATIONS: Mapping[str, Ablation] = {
         "gates: ",
     ),
     "retire": Ablation(
-        "no gate waits for replicas that have ended", Link, "retire", lambda _: lambda *_: None, 460, "ends: ",
+        "no gate waits for replicas that have ended",
+        ParameterClient, "retire", lambda _: lambda *_: None, 460, "ends: ",
     ),
     "held": Ablation(
-        "gradients that wait for their step move with their shard", Serving, "_bring", _held_by_nobody, 52, "ends: ",
+        "gradients that wait for their step move with their shard", ShardHost, "_bring", _held_by_nobody, 52, "ends: ",
     ),
     "told again": Ablation(
         "a step is told again until every shard has it", Gatekeeper, "_commit", _told_once, 868, "kept: ",
@@ -318,18 +325,21 @@ ABLATIONS: Mapping[str, Ablation] = {
         lambda _: lambda self, optimiser: optimiser, 41, "kept: ",
     ),
     "frozen pull": Ablation(
-        "no pull begins before all shards have answered what the one before it gave them", Link, "_complete",
+        "no pull begins before all shards have answered what the one before it gave them", ParameterClient, "_complete",
         _begins_again, 11, "whole: ",
     ),
     "riding": Ablation(
-        "a block is reported when every shard has what the pull after its steps took", Link, "_ride", _told_at_once,
+        "a block is reported when every shard has what the pull after its steps took",
+        ParameterClient, "_ride", _told_at_once,
         18, "leases: ",
     ),
     "rounds": Ablation(
-        "a replica steps on when its node has been pulled", Outlet, "_pulled", lambda _: lambda _: 0, 11, "rounds: ",
+        "a replica steps on when its node has been pulled",
+        ReplicaLink, "_pulled", lambda _: lambda _: 0, 11, "rounds: ",
     ),
     "drain": Ablation(
-        "a node that ends waits until what was taken from it is in the shards", Link, "drain", _not_waited_for, 3561,
+        "a node that ends waits until what was taken from it is in the shards",
+        ParameterClient, "drain", _not_waited_for, 3561,
         "kept: ",
     ),
     "landed whole": Ablation(
@@ -337,16 +347,17 @@ ABLATIONS: Mapping[str, Ablation] = {
         "kept: ",
     ),
     "sum once": Ablation(
-        "a shard adds the gradient of a block once", Vectors, "_begin_sum", _adds_again, 43, "once: ",
+        "a shard adds the gradient of a block once", VectorOps, "_begin_sum", _adds_again, 43, "once: ",
     ),
     "sum of now": Ablation(
-        "a shard adds no gradient of an earlier evaluation", Vectors, "_begin_sum", _adds_what_is_old, 103, "bits: ",
+        "a shard adds no gradient of an earlier evaluation", VectorOps, "_begin_sum", _adds_what_is_old, 103, "bits: ",
     ),
     "given again": Ablation(
-        "blocks of a dead member are given to others", Batch, "take_back", lambda _: lambda *_: 0, 3, "ends: ",
+        "blocks of a dead member are given to others",
+        EvaluationLedger, "take_back", lambda _: lambda *_: 0, 3, "ends: ",
     ),
     "its point": Ablation(
-        "a block is computed at the point of its evaluation", BatchLink, "prepare", _any_point, 3, "bits: ",
+        "a block is computed at the point of its evaluation", BlockSums, "prepare", _any_point, 3, "bits: ",
     ),
     "still": Ablation(
         "shards move between two iterations only", Placement, "_move_shards", _moves_at_once, 103, "kept: ",

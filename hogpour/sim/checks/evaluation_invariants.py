@@ -12,16 +12,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hogpour.algos.lbfgs.minimise import TRIAL
-from hogpour.cluster.evaluation_ledger import Batch
+from hogpour.cluster.evaluation_ledger import EvaluationLedger
 from hogpour.net.wire.operate import COMBINE, Sum
 from hogpour.net.wire.push import REPEATED
 from hogpour.server.shard import Shard
 from hogpour.server.vector_ops import Program
 
-__all__ = ["BatchBooks"]
+__all__ = ["EvaluationInvariants"]
 
 
-class BatchBooks:
+class EvaluationInvariants:
     """Books of one simulation.
 
     Args:
@@ -37,14 +37,14 @@ class BatchBooks:
         self._over: set[int] = set()  # shards whose trial point was replaced when the last evaluation had ended
         self._blocks = 0
         self._ended = False
-        self._batch: Batch | None = None
+        self._batch: EvaluationLedger | None = None
 
     @property
     def used(self) -> bool:
         """Whether an evaluation was begun."""
         return self._blocks > 0
 
-    def on_open(self, batch: Batch, subset: int | None) -> None:
+    def on_open(self, batch: EvaluationLedger, subset: int | None) -> None:
         """Before an evaluation begins: what is known of those before is of no use."""
         del subset
         self._blocks, self._batch, self._ended = batch._blocks.n_blocks, batch, False
@@ -86,7 +86,7 @@ class BatchBooks:
         del batches, failed
         self._ended = True
 
-    def on_finish(self, batch: Batch, node: int, losses: Mapping[int, float]) -> None:
+    def on_finish(self, batch: EvaluationLedger, node: int, losses: Mapping[int, float]) -> None:
         """Before a member's report is taken in."""
         for ticket in losses:
             if ticket not in batch.held(node):

@@ -16,19 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from hogpour.client.client import Link
+from hogpour.client.client import ParameterClient
 from hogpour.cluster.gatekeeper import Gatekeeper
 from hogpour.core.node_id import spoken
 from hogpour.net.wire.gate import Arrive
-from hogpour.server.gated_step import Step
+from hogpour.server.gated_step import GatedStep
 from hogpour.server.shard import Shard
 
-__all__ = ["GateBooks"]
+__all__ = ["GateInvariants"]
 
 Origin = tuple[int, int]
 
 
-class GateBooks:
+class GateInvariants:
     """The books of one simulation.
 
     Args:
@@ -62,7 +62,7 @@ class GateBooks:
         wanted = list(elements)
         return [total[element] for element in wanted], [self._dropped[element] for element in wanted]
 
-    def stepped(self, shard: Shard, step: Step) -> None:
+    def stepped(self, shard: Shard, step: GatedStep) -> None:
         """A shard has applied a step."""
         counted: Counter[int] = Counter()
         for grad in step.arrays:
@@ -122,14 +122,14 @@ class GateBooks:
         if len({(one.node, one.replica) for one in arrivals}) < len(arrivals):
             self._say(f"{what}, two of one origin")
 
-    def on_landing(self, link: Link, ticks: list[int]) -> None:
+    def on_landing(self, link: ParameterClient, ticks: list[int]) -> None:
         """Replicas are about to go on: those whose wish this landing serves."""
         limit = link._gate.ahead()
         if limit is None:
             return
         for replica, tick in enumerate(ticks):
             clock = self._clocks.get((link.node, replica))
-            if clock is None or tick <= link._landing.landed(replica):
+            if clock is None or tick <= link._mailbox.landed(replica):
                 continue
             if clock - min(self._clocks.values()) > limit:
                 self._say(f"gates: replica {replica} of node {spoken(link.node)} goes on at clock {clock}, the slowest "

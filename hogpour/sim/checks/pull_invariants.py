@@ -22,12 +22,12 @@ import numpy.typing as npt
 
 from hogpour.algos.exchange.base import ReplicaView
 from hogpour.algos.exchange.elastic import Elastic
-from hogpour.client.client import Link
+from hogpour.client.client import ParameterClient
 from hogpour.core.node_id import spoken
 from hogpour.machine.replica import Replica
 from hogpour.server.shard import Shard, Update
 
-__all__ = ["PullBooks"]
+__all__ = ["PullInvariants"]
 
 Key = tuple[int, int, int, int]
 """Of a push: shard, node, replica, sequence."""
@@ -36,7 +36,7 @@ Key = tuple[int, int, int, int]
 class _Node:
     """The books of one life of a node."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: ParameterClient) -> None:
         self.link, self.begin = link, _address(link._params)
         self.end = self.begin + link._params.nbytes
         self.holds = link._params.astype(np.float64)
@@ -51,7 +51,7 @@ class _Node:
         return slice(start, start + params.size)
 
 
-class PullBooks:
+class PullInvariants:
     """The books of one simulation.
 
     Args:
@@ -89,7 +89,7 @@ class PullBooks:
 
     # -- nodes
 
-    def on_link(self, link: Link, *_: Any, **__: Any) -> Callable[[Any], None]:
+    def on_link(self, link: ParameterClient, *_: Any, **__: Any) -> Callable[[Any], None]:
         """A node begins."""
 
         def after(_: None) -> None:
@@ -98,7 +98,7 @@ class PullBooks:
 
         return after
 
-    def on_land(self, link: Link) -> None:
+    def on_land(self, link: ParameterClient) -> None:
         """A node takes all parameters over: when it begins, and when it ends."""
         for node in self._nodes:
             if node.link is link and node.landed:
@@ -106,13 +106,13 @@ class PullBooks:
                 if left:
                     self._say(f"kept: node {spoken(link.node)} ends, and what {left} pulls took from it is nowhere")
 
-    def on_complete(self, link: Link, ticks: list[int]) -> None:
+    def on_complete(self, link: ParameterClient, ticks: list[int]) -> None:
         """A landing is complete, for the replicas whose wish it serves."""
         for node in self._nodes:
             if node.link is link:
                 node.landed = True
                 for replica, tick in enumerate(ticks):
-                    if tick > link._landing.landed(replica):
+                    if tick > link._mailbox.landed(replica):
                         node.steps[replica] = 0
 
     def on_params(self, exchange: Elastic, params: Any, fetched: Any) -> None:
@@ -171,7 +171,7 @@ class PullBooks:
 
         return after
 
-    def on_push_back(self, link: Link, shard: int, node: int, sequence: int, steps: int) -> None:
+    def on_push_back(self, link: ParameterClient, shard: int, node: int, sequence: int, steps: int) -> None:
         """What a pull took is about to be pushed."""
         del steps
         start = link._routes.map.range(shard).start

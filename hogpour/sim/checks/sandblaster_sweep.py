@@ -15,12 +15,12 @@ from hogpour.algos.schemes.sandblaster import Sandblaster
 from hogpour.core.job import ClusterConfig
 from hogpour.core.shard_map import LARGEST_SHARD_BYTES
 from hogpour.data.blocks import generator
-from hogpour.node.first_node import Founding
+from hogpour.node.first_node import FirstNode
 from hogpour.sim.checks.witness import Witness, replaced
 from hogpour.sim.scenario import Scenario
 from hogpour.sim.simulation import Simulation
 from hogpour.sim.world.compute import Compute
-from hogpour.sim.world.workload import Material
+from hogpour.sim.world.workload import Workload
 
 __all__ = ["EVALUATIONS", "Points", "Serial", "is_batch", "scheme_of", "serial_of"]
 
@@ -80,14 +80,14 @@ class Points:
         self.found: dict[int, bytes] = {}
         self.violations: list[str] = []
         self._simulation, self._witness, self._serial = simulation, witness, serial
-        told = Founding._told_iteration
+        told = FirstNode._told_iteration
 
-        def seen(founding: Founding, iteration: Iteration) -> None:
+        def seen(founding: FirstNode, iteration: Iteration) -> None:
             told(founding, iteration)
             if simulation.loop.host.alive:
                 self._look(iteration.number)
 
-        self._replaced = replaced(Founding, "_told_iteration", seen)
+        self._replaced = replaced(FirstNode, "_told_iteration", seen)
 
     def __enter__(self) -> Points:
         self._replaced.__enter__()
@@ -125,7 +125,7 @@ class Points:
             self.violations.append(f"bits: the first node ends as {outcome}, and keeps the point of no iteration")
 
 
-def serial_of(material: Material) -> Serial:
+def serial_of(material: Workload) -> Serial:
     """Return what the job of a material comes to on one node, with one shard."""
     one = replace(material.job, cluster=ClusterConfig(shard_bytes=LARGEST_SHARD_BYTES), save="model.safetensors")
     key: Any = len(one.model), replace(one.algorithm, copies=True), one.epochs

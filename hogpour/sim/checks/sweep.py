@@ -43,12 +43,23 @@ from hogpour.machine.replica import Replica
 from hogpour.sim.checks.ablations import ABLATIONS
 from hogpour.sim.checks.sandblaster_sweep import EVALUATIONS, Points, is_batch, scheme_of, serial_of
 from hogpour.sim.checks.witness import Witness
-from hogpour.sim.report import Report
-from hogpour.sim.scenario import Death, Disk, Join, Link, Partition, Pause, ReplicaDeath, Scenario, Slow, SlowLink
+from hogpour.sim.report import SimulationReport
+from hogpour.sim.scenario import (
+    Death,
+    DiskConditions,
+    LinkConditions,
+    NodeJoin,
+    Partition,
+    Pause,
+    ReplicaDeath,
+    Scenario,
+    Slow,
+    SlowLink,
+)
 from hogpour.sim.simulation import Simulation
 from hogpour.sim.world.compute import Compute
 from hogpour.sim.world.loop import Stuck
-from hogpour.sim.world.workload import Material, material_of
+from hogpour.sim.world.workload import Workload, material_of
 
 __all__ = ["Counting", "Finding", "run_seed", "scenario_of", "sweep"]
 
@@ -112,7 +123,7 @@ class Finding:
     seed: int
     violations: tuple[str, ...]
     """Empty: all that must hold held."""
-    report: Report | None
+    report: SimulationReport | None
     """None where it did not come to an end."""
 
     def replay(self, without: str = "") -> str:
@@ -152,7 +163,7 @@ def run_seed(seed: int, without: str = "") -> Finding:
         witness = stack.enter_context(Witness(simulation.loop, counted, calm=_is_calm(scenario)))
         points = stack.enter_context(Points(simulation, witness, serial)) if serial is not None else None
         simulation.loop.after = witness.look
-        report: Report | None = None
+        report: SimulationReport | None = None
         violations: list[str] = []
         try:
             report = simulation.run()
@@ -188,7 +199,7 @@ def scenario_of(seed: int) -> tuple[Scenario, Job]:
         speeds=tuple(rng.choice([0.25, 1.0, 1.0, 2.0], nodes).tolist()),
     )
     length_s = _EXAMPLES * epochs / _BATCH * mean_s / (nodes * replicas)  # about
-    link = Link(
+    link = LinkConditions(
         delay_s=float(rng.choice([0.0, 0.0002, 0.02])),
         jitter_s=float(rng.choice([0.0, 0.001])),
         bandwidth=float(rng.choice([0.0, 125e6, _NARROW * (20 if wide else 1)])),
@@ -208,7 +219,7 @@ def scenario_of(seed: int) -> tuple[Scenario, Job]:
         shuffle=bool(rng.random() < 0.5),
         compute=compute,
         link=link,
-        disk=Disk(delay_s=float(rng.choice([0.0, 0.005, 0.1]))),
+        disk=DiskConditions(delay_s=float(rng.choice([0.0, 0.005, 0.1]))),
         **_misfortunes(rng, nodes, replicas, length_s),
     )
     job = Job(
@@ -284,7 +295,7 @@ def _misfortunes(rng: np.random.Generator, nodes: int, replicas: int, length_s: 
         elif kind == "slow":
             found["slow"].append(Slow(at_s=when(), for_s=2.0, nodes=some(), times=10.0))
         elif kind == "join":
-            found["join"].append(Join(at_s=when(), serving=bool(rng.random() < 0.5)))
+            found["join"].append(NodeJoin(at_s=when(), serving=bool(rng.random() < 0.5)))
         else:
             found["slow_link"].append(SlowLink(nodes=some(), delay_s=0.05, bandwidth=2e5))
     return {name: tuple(entries) for name, entries in found.items()}
@@ -296,7 +307,7 @@ def _is_calm(scenario: Scenario) -> bool:
     return not disturbed and not 0 < scenario.link.bandwidth < 1e7
 
 
-def _unexpected(scenario: Scenario, report: Report) -> Iterator[str]:
+def _unexpected(scenario: Scenario, report: SimulationReport) -> Iterator[str]:
     """Tell what should not have come out: a run ends in order, unless something happened that a cluster does not
     forgive; and then it says what that was."""
     for node in report.nodes:
@@ -322,10 +333,10 @@ def _data() -> Any:
     return arrays(rng.random((_EXAMPLES, 7)).astype(np.float32), rng.integers(0, 8, _EXAMPLES), validation=0.0)
 
 
-_materials: dict[tuple[int, Scheme], Material] = {}
+_materials: dict[tuple[int, Scheme], Workload] = {}
 
 
-def _material(job: Job) -> Material:
+def _material(job: Job) -> Workload:
     """Return what nodes train; made once for each model and scheme, which runs their kernels: compiled in virtual time
     they would read the clock."""
     key = len(job.model), job.algorithm

@@ -35,24 +35,24 @@ from typing import Any
 import numpy as np
 
 from hogpour.algos.exchange.elastic import Elastic
-from hogpour.client.block_sums import BatchLink
-from hogpour.client.client import Link
-from hogpour.cluster.evaluation_ledger import Batch
-from hogpour.cluster.evaluations import Batches
+from hogpour.client.block_sums import BlockSums
+from hogpour.client.client import ParameterClient
+from hogpour.cluster.evaluation_ledger import EvaluationLedger
+from hogpour.cluster.evaluations import LbfgsDriver
 from hogpour.cluster.gatekeeper import Gatekeeper
-from hogpour.cluster.leases import Ledger
+from hogpour.cluster.leases import EpochLedger
 from hogpour.cluster.membership import Membership
 from hogpour.cluster.placement import Placement
 from hogpour.core.node_id import same_run, spoken
 from hogpour.machine.replica import Replica
-from hogpour.server.gated_step import Step
-from hogpour.server.handover import Serving
-from hogpour.server.server import Server
+from hogpour.server.gated_step import GatedStep
+from hogpour.server.handover import ShardHost
+from hogpour.server.server import ParameterServer
 from hogpour.server.shard import Shard, Update
-from hogpour.server.vector_ops import Program, Vectors
-from hogpour.sim.checks.evaluation_invariants import BatchBooks
-from hogpour.sim.checks.gate_invariants import GateBooks
-from hogpour.sim.checks.pull_invariants import PullBooks
+from hogpour.server.vector_ops import Program, VectorOps
+from hogpour.sim.checks.evaluation_invariants import EvaluationInvariants
+from hogpour.sim.checks.gate_invariants import GateInvariants
+from hogpour.sim.checks.pull_invariants import PullInvariants
 from hogpour.sim.world.loop import Loop
 
 __all__ = ["Witness", "replaced"]
@@ -86,16 +86,16 @@ class Witness:
         self._begun: dict[int, int] = {}  # shard → its clock when the run began
         self._ticks: dict[int, int] = {}  # shard → updates since then
         self._sums: dict[int, float] = {}  # shard → sum of its elements, as the updates of the newest run make it
-        self._held: dict[tuple[int, Server], Shard] = {}  # by number and server, since it was opened there
+        self._held: dict[tuple[int, ParameterServer], Shard] = {}  # by number and server, since it was opened there
         self._sealed: dict[tuple[int, int, int, int], int] = {}  # as _pushes → checksum
-        self._nodes: dict[tuple[Link, int, int], int] = {}  # replica, sequence → incarnation that sent it
-        self._fenced: dict[Server, set[int]] = {}
+        self._nodes: dict[tuple[ParameterClient, int, int], int] = {}  # replica, sequence → incarnation that sent it
+        self._fenced: dict[ParameterServer, set[int]] = {}
         self._fetched: dict[tuple[Shard, int], int] = {}  # shard, clock → checksum of its parameters, where remembered
         self._handed: dict[Any, int] = {}  # vector → checksum when its first reader came
         self._holders: dict[int, int] = {}
         self._done: set[int] = set()
-        self._batch = BatchBooks(self._say, lambda: self._placement.map.n_shards if self._placement else 0)
-        self._gates, self._pulls = GateBooks(self._say), PullBooks(self._say)
+        self._batch = EvaluationInvariants(self._say, lambda: self._placement.map.n_shards if self._placement else 0)
+        self._gates, self._pulls = GateInvariants(self._say), PullInvariants(self._say)
         self._maps: dict[int, Any] = {}  # epoch → map, of the newest run
         self._placement: Placement | None = None  # of the newest run
         self._newest: Any = None  # map that was seen
@@ -105,13 +105,13 @@ class Witness:
         for cls, name, look in (
             (Update, "run", self._on_update),
             (Shard, "count_applied", self._on_applied),
-            (Step, "run", self._on_step),
+            (GatedStep, "run", self._on_step),
             (Shard, "count_step", self._on_stepped),
-            (Link, "_drop", self._on_drop),
-            (Link, "_complete", self._gates.on_landing),
-            (Link, "__init__", self._pulls.on_link),
-            (Link, "land", self._pulls.on_land),
-            (Link, "_complete", self._pulls.on_complete),
+            (ParameterClient, "_drop", self._on_drop),
+            (ParameterClient, "_complete", self._gates.on_landing),
+            (ParameterClient, "__init__", self._pulls.on_link),
+            (ParameterClient, "land", self._pulls.on_land),
+            (ParameterClient, "_complete", self._pulls.on_complete),
             (Replica, "use", self._pulls.on_use),
             (Elastic, "on_params", self._pulls.on_params),
             (Elastic, "on_gradient", self._pulls.on_gradient),
@@ -120,27 +120,27 @@ class Witness:
             (Gatekeeper, "arrive", self._gates.on_arrive),
             (Gatekeeper, "forget", self._gates.on_forget),
             (Gatekeeper, "_commit", self._gates.on_commit),
-            (Server, "open", self._on_open),
-            (Server, "forget", self._on_forget),
-            (Server, "_begin_fetch", self._on_begin_fetch),
-            (Server, "_begin_push", self._on_begin_push),
-            (Server, "_frozen", self._on_frozen),
-            (Server, "_let_go", self._on_let_go),
-            (Link, "_begin_push", self._on_sealed),
-            (Link, "_acknowledge", self._on_acknowledged),
-            (Link, "_push_back", self._on_push_back),
-            (Link, "_acknowledge_pull", self._on_acknowledged_pull),
-            (Link, "follow", self._on_follow),
-            (Serving, "follow", self._on_follow),
+            (ParameterServer, "open", self._on_open),
+            (ParameterServer, "forget", self._on_forget),
+            (ParameterServer, "_begin_fetch", self._on_begin_fetch),
+            (ParameterServer, "_begin_push", self._on_begin_push),
+            (ParameterServer, "_frozen", self._on_frozen),
+            (ParameterServer, "_let_go", self._on_let_go),
+            (ParameterClient, "_begin_push", self._on_sealed),
+            (ParameterClient, "_acknowledge", self._on_acknowledged),
+            (ParameterClient, "_push_back", self._on_push_back),
+            (ParameterClient, "_acknowledge_pull", self._on_acknowledged_pull),
+            (ParameterClient, "follow", self._on_follow),
+            (ShardHost, "follow", self._on_follow),
             (Placement, "__init__", self._on_run),
-            (Ledger, "grant", self._on_grant),
-            (Ledger, "finish", self._on_finish),
-            (Ledger, "take_back", self._on_take_back),
+            (EpochLedger, "grant", self._on_grant),
+            (EpochLedger, "finish", self._on_finish),
+            (EpochLedger, "take_back", self._on_take_back),
             (Membership, "expire", self._on_expire),
-            (Batch, "open", self._batch.on_open),
-            (Batch, "finish", self._batch.on_finish),
-            (Batches, "end", self._batch.on_end),
-            (Vectors, "_begin_sum", self._batch.on_begin_sum),
+            (EvaluationLedger, "open", self._batch.on_open),
+            (EvaluationLedger, "finish", self._batch.on_finish),
+            (LbfgsDriver, "end", self._batch.on_end),
+            (VectorOps, "_begin_sum", self._batch.on_begin_sum),
             (Program, "run", self._batch.on_program),
             (Program, "settle", self._batch.on_settle),
         ):
@@ -252,7 +252,7 @@ class Witness:
 
     # -- steps of several pushes
 
-    def _on_step(self, step: Step) -> None:
+    def _on_step(self, step: GatedStep) -> None:
         for push, grad in zip(step.pushes, step.arrays, strict=True):
             self._look_at_content((push.shard, push.node, push.replica, push.sequence), grad)
         number = step.pushes[0].shard
@@ -260,7 +260,7 @@ class Witness:
             total = sum(float(grad.sum(dtype=np.float64)) for grad in step.arrays)
             self._sums[number] = self._sums.get(number, 0.0) - step.share * total / len(step.arrays)
 
-    def _on_stepped(self, shard: Shard, step: Step) -> Callable[[Any], None]:
+    def _on_stepped(self, shard: Shard, step: GatedStep) -> Callable[[Any], None]:
         def after(_: Any) -> None:
             for push in step.pushes:
                 self._count((shard.number, push.node, push.replica, push.sequence))
@@ -269,19 +269,19 @@ class Witness:
 
         return after
 
-    def _on_drop(self, link: Link, push: Any) -> None:
+    def _on_drop(self, link: ParameterClient, push: Any) -> None:
         self._nodes.pop((link, push.replica, push.sequence), None)
         self._gates.dropped(np.frombuffer(link._bytes[push.replica][push.buffer], np.float32))
 
-    def _on_sealed(self, link: Link, push: Any, shard: int) -> None:
-        if isinstance(link, BatchLink):
+    def _on_sealed(self, link: ParameterClient, push: Any, shard: int) -> None:
+        if isinstance(link, BlockSums):
             return  # a sum counts by its block
         part = link._routes.map.range(shard)
         payload = link._bytes[push.replica][push.buffer][4 * part.start : 4 * part.stop]
         self._sealed.setdefault((shard, link.node, push.replica, push.sequence), zlib.crc32(payload))
         self._nodes.setdefault((link, push.replica, push.sequence), link.node)
 
-    def _on_acknowledged(self, link: Link, push: Any, staleness: list[Any]) -> None:
+    def _on_acknowledged(self, link: ParameterClient, push: Any, staleness: list[Any]) -> None:
         node = self._nodes.pop((link, push.replica, push.sequence), None)
         if not staleness or node is None:
             return
@@ -290,19 +290,21 @@ class Witness:
                 self._say(f"kept: push {_named((shard, node, push.replica, push.sequence))} is acknowledged and was "
                           "not applied")  # fmt: skip
 
-    def _on_push_back(self, link: Link, shard: int, node: int, sequence: int, steps: int) -> None:
+    def _on_push_back(self, link: ParameterClient, shard: int, node: int, sequence: int, steps: int) -> None:
         self._pulls.on_push_back(link, shard, node, sequence, steps)
         payload = link._back[link._routes.map.range(shard)]
         self._sealed.setdefault((shard, node, len(link._words), sequence), zlib.crc32(payload))
 
-    def _on_acknowledged_pull(self, link: Link, riding: Any, sequence: int, node: int, staleness: Any) -> None:
+    def _on_acknowledged_pull(
+        self, link: ParameterClient, riding: Any, sequence: int, node: int, staleness: Any
+    ) -> None:
         del riding, staleness
         for shard in range(link._routes.map.n_shards):
             if (shard, node, len(link._words), sequence) not in self._pushes:
                 self._say(f"kept: push {_named((shard, node, len(link._words), sequence))} of a pull is acknowledged "
                           "and was not applied")  # fmt: skip
 
-    def _on_begin_push(self, server: Server, shard: Shard, push: Any, payload: Any) -> Callable[[Any], None]:
+    def _on_begin_push(self, server: ParameterServer, shard: Shard, push: Any, payload: Any) -> Callable[[Any], None]:
         key = (shard.number, push.node, push.replica, push.sequence)
         fenced = push.node in self._fenced.get(server, ()) and key not in self._pushes
         known = shard.origins.params_of(push.node, push.clock) if shard.origins is not None else None
@@ -315,21 +317,23 @@ class Witness:
 
         return after
 
-    def _on_begin_fetch(self, server: Server, shard: Shard, node: int) -> Callable[[Any], None]:
+    def _on_begin_fetch(self, server: ParameterServer, shard: Shard, node: int) -> Callable[[Any], None]:
         if shard.origins is not None:
             self._fetched[shard, shard.clock] = zlib.crc32(shard.params)
         return lambda _: self._look_at_origins(server)
 
-    def _on_forget(self, server: Server, node: int) -> Callable[[Any], None]:
+    def _on_forget(self, server: ParameterServer, node: int) -> Callable[[Any], None]:
         self._fenced.setdefault(server, set()).add(node)
         return lambda _: self._look_at_origins(server)
 
-    def _look_at_origins(self, server: Server) -> None:
+    def _look_at_origins(self, server: ParameterServer) -> None:
         for shard in server._shards.values():
             if shard.origins is not None and (gone := shard.origins.nodes & self._fenced.get(server, set())):
                 self._say(f"origins: shard {shard.number} remembers nodes that were fenced: {sorted(gone)}")
 
-    def _on_open(self, server: Server, shard: int, *_: Any, clock: int = 0, **__: Any) -> Callable[[Any], None]:
+    def _on_open(
+        self, server: ParameterServer, shard: int, *_: Any, clock: int = 0, **__: Any
+    ) -> Callable[[Any], None]:
         def after(_: Any) -> None:
             self._held[shard, server] = server._shards[shard]
             self._begun.setdefault(shard, clock)
@@ -339,12 +343,12 @@ class Witness:
 
     # -- vectors that are handed out
 
-    def _on_frozen(self, server: Server, message: Any, vectors: list[Any]) -> None:
+    def _on_frozen(self, server: ParameterServer, message: Any, vectors: list[Any]) -> None:
         del server, message
         for vector in vectors:
             self._handed.setdefault(vector, zlib.crc32(vector.payload))
 
-    def _on_let_go(self, server: Server, vectors: list[Any]) -> None:
+    def _on_let_go(self, server: ParameterServer, vectors: list[Any]) -> None:
         del server
         for vector in vectors:
             handed = self._handed.get(vector)
@@ -369,7 +373,7 @@ class Witness:
         if not any(self._begun.values()):
             self.granted.clear()  # nothing of the runs before is in the shards
 
-    def _on_follow(self, who: Link | Serving, shard_map: Any) -> None:
+    def _on_follow(self, who: ParameterClient | ShardHost, shard_map: Any) -> None:
         del who
         known = self._maps.get(shard_map.epoch)
         if known is not None and same_run(known.owners[0], shard_map.owners[0]) and known != shard_map:
@@ -377,7 +381,7 @@ class Witness:
 
     # -- portions
 
-    def _on_grant(self, ledger: Ledger, node: int, holds: Any, want: int) -> Callable[[Any], None]:
+    def _on_grant(self, ledger: EpochLedger, node: int, holds: Any, want: int) -> Callable[[Any], None]:
         del ledger, holds
 
         def after(granted: list[int]) -> None:
@@ -396,7 +400,7 @@ class Witness:
 
         return after
 
-    def _on_finish(self, ledger: Ledger, node: int, tickets: Any) -> Callable[[Any], None]:
+    def _on_finish(self, ledger: EpochLedger, node: int, tickets: Any) -> Callable[[Any], None]:
         mine = [ticket for ticket in dict.fromkeys(tickets) if self._holders.get(ticket) == node]
         before = ledger.done
 
@@ -412,7 +416,7 @@ class Witness:
 
         return after
 
-    def _on_take_back(self, ledger: Ledger, node: int) -> None:
+    def _on_take_back(self, ledger: EpochLedger, node: int) -> None:
         del ledger
         for ticket in [ticket for ticket, holder in self._holders.items() if holder == node]:
             del self._holders[ticket]

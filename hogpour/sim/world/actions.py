@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from hogpour.sim.scenario import Death, Join, Partition, Pause, ReplicaDeath, Scenario, Scheduled, Slow
+from hogpour.sim.scenario import Death, NodeJoin, Partition, Pause, ReplicaDeath, Scenario, Scheduled, Slow
 
 __all__ = ["Action", "actions"]
 
@@ -58,7 +58,7 @@ def _of(entry: Scheduled, number: int) -> Iterator[Action]:
             case Slow():
                 yield Action(at_s, "slow", entry.nodes, number=entry.times)
                 yield Action(at_s + entry.for_s, "slow", entry.nodes, number=1.0)
-            case Join():
+            case NodeJoin():
                 yield Action(at_s, "join", number=entry.nodes, serving=entry.serving)
 
 

@@ -28,7 +28,7 @@ from hogpour.sim.world.sandbox import LeftSimulation, breaches, sealed
 from hogpour.sim.world.trace import Trace
 
 if TYPE_CHECKING:
-    from hogpour.sim.world.network import Network
+    from hogpour.sim.world.network import SimulatedNetwork
 
 __all__ = ["Handle", "Host", "Loop", "Stuck"]
 
@@ -118,7 +118,7 @@ class Loop(asyncio.AbstractEventLoop):
         self.trace = Trace()
         self.outside = Host(0, "outside")
         self.host = self.outside
-        self.network: Network | None = None
+        self.network: SimulatedNetwork | None = None
         self.events = 0
         self.errors: list[dict[str, Any]] = []
         self.after: Callable[[], None] | None = None

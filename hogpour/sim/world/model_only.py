@@ -20,11 +20,11 @@ from hogpour.core.spec import ALIGNMENT
 from hogpour.machine.replica import Replica
 from hogpour.net.frame import HEADER_BYTES, MAGIC
 
-__all__ = ["HollowNetwork", "HollowReplica", "hollow_shards", "weigh"]
+__all__ = ["ModelOnlyNetwork", "ModelOnlyReplica", "hollow_shards", "weigh"]
 
 
 @dataclass(frozen=True, slots=True)
-class HollowNetwork:
+class ModelOnlyNetwork:
     """What stands for the bound layers."""
 
     n: int
@@ -39,7 +39,7 @@ class HollowNetwork:
         return SimpleNamespace(n=self.n, fingerprint=self.fingerprint, n_parameters=self.n, tensors=())
 
 
-class HollowReplica(Replica):
+class ModelOnlyReplica(Replica):
     """A replica without layers."""
 
     def _allocate(self) -> None:

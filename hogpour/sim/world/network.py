@@ -28,7 +28,7 @@ import numpy as np
 from hogpour.sim.world.loop import Host, Loop
 from hogpour.sim.world.stream import Stream
 
-__all__ = ["Conditions", "Machine", "Network", "Server"]
+__all__ = ["Conditions", "Machine", "SimulatedNetwork", "SimulatedServer"]
 
 _FIRST_PORT = 49152
 
@@ -72,12 +72,12 @@ class Machine:
         self.side = 0  # of the partition that is in force
         self.up_free = self.down_free = 0.0
         self.bytes_in = self.bytes_out = 0
-        self.servers: dict[int, Server] = {}
+        self.servers: dict[int, SimulatedServer] = {}
         self.streams: dict[Stream, None] = {}
         self.next_port = _FIRST_PORT
 
 
-class Server:
+class SimulatedServer:
     """What ``create_server`` returns.
 
     Attributes:
@@ -106,7 +106,7 @@ class Server:
         """Return at once: connections are their owners'."""
 
 
-class Network:
+class SimulatedNetwork:
     """All machines and connections.
 
     Args:
@@ -187,7 +187,7 @@ class Network:
 
     # -- what the loop asks
 
-    def listen(self, host: Host, factory: Callable[[], Any], name: str | None, port: int | None) -> Server:
+    def listen(self, host: Host, factory: Callable[[], Any], name: str | None, port: int | None) -> SimulatedServer:
         """Open a port on the machine of a host."""
         machine = self._machines[host.name]
         if name not in (machine.name, "0.0.0.0", "127.0.0.1", "", None):
@@ -196,7 +196,7 @@ class Network:
             port = self._port(machine)
         if port in machine.servers:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        server = machine.servers[port] = Server(machine, host, port, factory)
+        server = machine.servers[port] = SimulatedServer(machine, host, port, factory)
         return server
 
     async def connect(self, host: Host, factory: Callable[[], Any], name: str, port: int) -> tuple[Any, Any]:

@@ -19,14 +19,14 @@ from hogpour.machine.replica import Replica
 from hogpour.model.disk import Disk
 from hogpour.model.model import Model
 from hogpour.model.training_state import TrainingState
-from hogpour.node.cluster_run import Federation
+from hogpour.node.cluster_run import ClusterRun
 from hogpour.node.node import unless_stopped
 from hogpour.node.training import Training
 from hogpour.sim.world.loop import Host, Loop
 from hogpour.sim.world.replicas import Bell, Replicas
-from hogpour.sim.world.workload import Material
+from hogpour.sim.world.workload import Workload
 
-__all__ = ["PORT", "Life"]
+__all__ = ["PORT", "NodeLife"]
 
 PORT = 7000
 
@@ -37,13 +37,13 @@ _TOKEN = b"of this simulation"
 """Nobody else is there to know it."""
 
 
-class Life:
+class NodeLife:
     """One life of a node, from its start to its end.
 
     Args:
         loop, host: on which it lives.
         material: what it trains.
-        listen, join: see ``Federation``.
+        listen, join: see ``ClusterRun``.
         replicas: that it runs.
         entropy: source of random bytes.
         disk: of the machine, as this life sees it.
@@ -64,7 +64,7 @@ class Life:
         self,
         loop: Loop,
         host: Host,
-        material: Material,
+        material: Workload,
         *,
         listen: str,
         join: str,
@@ -78,7 +78,7 @@ class Life:
         self.host, self.outcome, self.error = host, "running", ""
         self.outcome: Outcome
         self.summary: Summary | None = None
-        self.federation: Federation | None = None
+        self.federation: ClusterRun | None = None
         self.replicas: Replicas | None = None
         self.training: Training | None = None
         self._loop, self._material, self._listen, self._join = loop, material, listen, join
@@ -111,7 +111,7 @@ class Life:
 
     async def _train(self) -> None:
         assert self._stop is not None
-        federation = self.federation = Federation(
+        federation = self.federation = ClusterRun(
             listen=self._listen,
             join=self._join,
             token=_TOKEN,

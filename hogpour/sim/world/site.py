@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from hogpour.sim.world.disk import Platter, SimulatedDisk
 from hogpour.sim.world.network import Machine
-from hogpour.sim.world.node_life import Life
+from hogpour.sim.world.node_life import NodeLife
 
-__all__ = ["Station"]
+__all__ = ["Site"]
 
 
-class Station:
+class Site:
     """A station.
 
     Attributes:
@@ -27,7 +27,7 @@ class Station:
 
     def __init__(self, machine: Machine, platter: Platter, serving: bool) -> None:
         self.machine, self.platter, self.serving = machine, platter, serving
-        self.lives: list[Life] = []
+        self.lives: list[NodeLife] = []
         self.disk: SimulatedDisk | None = None
         self.times = 1.0
         self.samplers: list[Callable[[], float]] = []
@@ -39,6 +39,6 @@ class Station:
         return self.machine.number - 1
 
     @property
-    def life(self) -> Life | None:
+    def life(self) -> NodeLife | None:
         """The node that lives there now."""
         return self.lives[-1] if self.lives and self.lives[-1].host.alive else None

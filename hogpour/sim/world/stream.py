@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hogpour.sim.world.loop import Host
 
 if TYPE_CHECKING:
-    from hogpour.sim.world.network import Machine, Network
+    from hogpour.sim.world.network import Machine, SimulatedNetwork
 
 __all__ = ["Stream"]
 
@@ -42,7 +42,7 @@ class Stream:
     other: Stream
 
     def __init__(
-        self, network: Network, number: int, machine: Machine, host: Host, names: tuple[tuple[str, int], ...]
+        self, network: SimulatedNetwork, number: int, machine: Machine, host: Host, names: tuple[tuple[str, int], ...]
     ) -> None:
         self.number = number
         self._network, self._machine, self._host, self._names = network, machine, host, names

@@ -15,12 +15,12 @@ from hogpour.data.load import Encoding
 from hogpour.machine.precompile import rehearse
 from hogpour.machine.prepare import Prepared, examine, initialise
 from hogpour.machine.replica import Replica, live_layout
-from hogpour.server.handover import Serving
+from hogpour.server.handover import ShardHost
 from hogpour.shm.layout import Layout
 from hogpour.sim.scenario import Scenario
-from hogpour.sim.world.model_only import HollowNetwork, HollowReplica, hollow_shards
+from hogpour.sim.world.model_only import ModelOnlyNetwork, ModelOnlyReplica, hollow_shards
 
-__all__ = ["Material", "Memory", "hollow_material", "material_of"]
+__all__ = ["Memory", "Workload", "hollow_material", "material_of"]
 
 
 class Memory:
@@ -36,12 +36,12 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Material:
+class Workload:
     """What the nodes of a cluster train: the job, its data and its network, read once for all of them."""
 
     job: Job
     network: Any
-    """A ``layers.sequential.Network``, or a ``hollow.HollowNetwork``."""
+    """A ``layers.sequential.Network``, or a ``model_only.ModelOnlyNetwork``."""
     x: npt.NDArray[np.float32]
     """(n, *shape), read only, shared by all nodes."""
     y: npt.NDArray[Any]
@@ -63,7 +63,7 @@ class Material:
         )  # type: ignore[arg-type]  # fmt: skip
 
 
-def material_of(job: Job) -> Material:
+def material_of(job: Job) -> Workload:
     """Read a job's data, bind its model, draw its first parameters, and run every kernel once, in real time.
 
     Raises:
@@ -72,7 +72,7 @@ def material_of(job: Job) -> Material:
     data, network = examine(job)
     params = network.spec.zeros()
     initialise(job, network, params)
-    material = Material(
+    material = Workload(
         job=replace(job, data=data, base="/", save=job.save or "model.safetensors"),
         network=network,
         x=data.train.x,
@@ -85,7 +85,7 @@ def material_of(job: Job) -> Material:
     return material
 
 
-def hollow_material(job: Job, scenario: Scenario) -> Material:
+def hollow_material(job: Job, scenario: Scenario) -> Workload:
     """Return what stands for a job in model-only mode; its data are read for their number."""
     full = material_of(job)
     n = scenario.parameters or full.network.spec.n
@@ -95,18 +95,18 @@ def hollow_material(job: Job, scenario: Scenario) -> Material:
         full,
         # A line for each shard: as many of them as the model is cut into.
         job=replace(full.job, cluster=replace(job.cluster, shard_bytes=4 * ALIGNMENT)),
-        network=HollowNetwork(ALIGNMENT * shards, n, full.network.spec.fingerprint),
+        network=ModelOnlyNetwork(ALIGNMENT * shards, n, full.network.spec.fingerprint),
         x=np.broadcast_to(np.zeros((1, 1), np.float32), (n_examples, 1)),
         y=np.broadcast_to(np.zeros(1, np.int64), (n_examples,)),
         test=None,
         params=np.zeros(ALIGNMENT * shards, np.float32),
-        replica=HollowReplica,
+        replica=ModelOnlyReplica,
     )
 
 
-def _warm(material: Material) -> None:
+def _warm(material: Workload) -> None:
     """Run every kernel once, before virtual time begins: compiling reads the clock."""
-    Serving(material.job.algorithm, _nobody)
+    ShardHost(material.job.algorithm, _nobody)
     rehearse(material.job, material.prepare(material.job, 1, 0), 1)
 
 

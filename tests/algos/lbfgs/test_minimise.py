@@ -29,7 +29,7 @@ from hogpour.algos.lbfgs.commands import (
     vector_names,
 )
 from hogpour.algos.lbfgs.line_search import backtrack, search
-from hogpour.algos.lbfgs.minimise import History, Rules, minimise
+from hogpour.algos.lbfgs.minimise import History, LbfgsOptions, minimise
 
 Function = Callable[[Any], tuple[float, Any]]
 
@@ -37,7 +37,7 @@ Function = Callable[[Any], tuple[float, Any]]
 class Machine:
     """Drives the state machine on float64 vectors; each program is carried out twice, as after a lost answer."""
 
-    def __init__(self, function: Function, x: Any, rules: Rules, most: int = 10**6, before: Machine | None = None,
+    def __init__(self, function: Function, x: Any, rules: LbfgsOptions, most: int = 10**6, before: Machine | None = None,
                  part: float = 0.5) -> None:  # fmt: skip
         self.vectors = np.zeros((len(vector_names(rules.memory, rules.orthants)), len(x)))
         self.vectors[TRIAL] = x
@@ -121,7 +121,7 @@ def test_rosenbrock_is_solved_as_fast_as_scipy_does() -> None:
     from scipy.optimize import minimize
 
     x = np.full(20, -1.2)
-    found = Machine(rosenbrock, x, Rules(gradient=1e-6, decrease=0))
+    found = Machine(rosenbrock, x, LbfgsOptions(gradient=1e-6, decrease=0))
     peer = minimize(rosenbrock, x, jac=True, method="L-BFGS-B", options={"gtol": 1e-6, "ftol": 0})
     assert "no element of the gradient is above" in found.why
     assert found.vectors[POINT] == pytest.approx(1, abs=1e-5)
@@ -130,7 +130,7 @@ def test_rosenbrock_is_solved_as_fast_as_scipy_does() -> None:
 
 def test_a_run_that_goes_on_comes_to_the_same_by_programs_that_are_no_longer() -> None:
     """All inner products of a long history at once would take a server longer than it is waited for."""
-    rules = Rules(memory=20, decrease=0, iterations=40)
+    rules = LbfgsOptions(memory=20, decrease=0, iterations=40)
     whole = Machine(rosenbrock, np.full(30, -1.2), rules)
     part = Machine(rosenbrock, np.full(30, -1.2), rules, most=26)
     rest = Machine(rosenbrock, np.zeros(30), rules, before=part)
@@ -141,7 +141,7 @@ def test_a_run_that_goes_on_comes_to_the_same_by_programs_that_are_no_longer() -
 
 def test_a_step_that_is_found_on_a_subset_is_evaluated_once_on_the_whole() -> None:
     """Where the subset is like the whole, as here, every iteration takes one evaluation of it."""
-    rules = Rules(gradient=1e-6, decrease=0)
+    rules = LbfgsOptions(gradient=1e-6, decrease=0)
     whole = Machine(rosenbrock, np.full(20, -1.2), rules)
     found = Machine(rosenbrock, np.full(20, -1.2), replace(rules, subsets=True))
     assert found.vectors[POINT].tobytes() == whole.vectors[POINT].tobytes()
@@ -150,7 +150,7 @@ def test_a_step_that_is_found_on_a_subset_is_evaluated_once_on_the_whole() -> No
 
 
 def test_where_a_subset_misleads_the_whole_batch_finds_its_step() -> None:
-    rules = Rules(gradient=1e-6, decrease=0)
+    rules = LbfgsOptions(gradient=1e-6, decrease=0)
     whole = Machine(rosenbrock, np.full(20, -1.2), rules)
     for part in (math.nan, -1.0):
         found = Machine(rosenbrock, np.full(20, -1.2), replace(rules, subsets=True), part=part)
@@ -172,7 +172,7 @@ def test_a_step_of_a_subset_that_leads_nowhere_is_not_the_end() -> None:
     def half(x: Any) -> tuple[float, Any]:
         return 0.5 * float(x @ x) + 1, x.copy()
 
-    found = Content(half, np.array([1.0, 2.0, 3.0]), Rules(gradient=1e-6, subsets=True))
+    found = Content(half, np.array([1.0, 2.0, 3.0]), LbfgsOptions(gradient=1e-6, subsets=True))
     assert found.why == "no element of the gradient is above 1e-06"
 
 
@@ -182,7 +182,7 @@ def test_the_direction_is_that_of_the_two_loop_recursion_on_vectors() -> None:
     matrix = rng.standard_normal((30, 30))
     matrix = matrix @ matrix.T + np.eye(30)
     machine = Machine(lambda x: (0.5 * float(x @ matrix @ x), matrix @ x), rng.standard_normal(30),
-                      Rules(memory=4, gradient=1e-9, iterations=7))  # fmt: skip
+                      LbfgsOptions(memory=4, gradient=1e-9, iterations=7))  # fmt: skip
     history = History(4)
     history.slots = list(machine.iterations[-1].state.slots)
     dots = history.wanted([*history.vectors, GRADIENT])
@@ -205,16 +205,16 @@ def test_a_quadratic_ends_where_it_should_for_each_reason() -> None:
     def half(x: Any) -> tuple[float, Any]:
         return 0.5 * float(x @ x) + 1, x.copy()
 
-    assert "1 iterations were made" in Machine(half, np.ones(3), Rules(iterations=1, gradient=0)).why
-    assert "lowered the objective by no more" in Machine(half, np.ones(3), Rules(gradient=0, decrease=1e-3)).why
-    assert Machine(half, np.ones(3), Rules(gradient=0), most=2).why == "stopped"
-    assert Machine(half, np.zeros(3), Rules()).why == "no element of the gradient is above 1e-06"
-    assert Machine(lambda x: (math.nan, x), np.ones(3), Rules()).why == "the objective is not finite at the first point"
+    assert "1 iterations were made" in Machine(half, np.ones(3), LbfgsOptions(iterations=1, gradient=0)).why
+    assert "lowered the objective by no more" in Machine(half, np.ones(3), LbfgsOptions(gradient=0, decrease=1e-3)).why
+    assert Machine(half, np.ones(3), LbfgsOptions(gradient=0), most=2).why == "stopped"
+    assert Machine(half, np.zeros(3), LbfgsOptions()).why == "no element of the gradient is above 1e-06"
+    assert Machine(lambda x: (math.nan, x), np.ones(3), LbfgsOptions()).why == "the objective is not finite at the first point"
 
 
 def test_where_no_step_helps_the_point_stays() -> None:
     """A gradient that points uphill."""
-    machine = Machine(lambda x: (float(x @ x), -2 * x), np.ones(3), Rules())
+    machine = Machine(lambda x: (float(x @ x), -2 * x), np.ones(3), LbfgsOptions())
     assert machine.why == "no step along the negative gradient lowers the objective"
     assert machine.vectors[TRIAL].tolist() == machine.vectors[POINT].tolist() == [1, 1, 1]
 
@@ -224,7 +224,7 @@ def test_the_curvature_that_is_enough_does_not_depend_on_the_scale() -> None:
         curvature = np.array([1e12, 2e12, 5e12])
         return 0.5 * float(curvature @ x**2) + 1, curvature * x
 
-    machine = Machine(steep, np.ones(3), Rules(gradient=1e-3))
+    machine = Machine(steep, np.ones(3), LbfgsOptions(gradient=1e-3))
     assert max(iteration.pairs for iteration in machine.iterations) > 1
     assert np.abs(machine.vectors[POINT]).max() < 1e-6
 
@@ -242,7 +242,7 @@ class Flat(Machine):
 
 
 def test_a_history_whose_newest_pair_has_no_curvature_is_forgotten() -> None:
-    machine = Flat(rosenbrock, np.full(4, -1.2), Rules(memory=3, gradient=1e-6))
+    machine = Flat(rosenbrock, np.full(4, -1.2), LbfgsOptions(memory=3, gradient=1e-6))
     assert [iteration.pairs for iteration in machine.iterations[:7]] == [0, 1, 2, 3, 0, 1, 2]
     assert machine.vectors[POINT] == pytest.approx(1, abs=1e-5)
 
@@ -343,7 +343,7 @@ def proximal(function: Function, w: Any, c: float, chosen: Any) -> Any:
 def test_owl_qn_finds_the_optimum_that_proximal_steps_find_and_the_same_zeros(c: float) -> None:
     function, n = logistic()
     chosen = np.arange(n) < n - 1
-    found = Machine(function, np.zeros(n), Rules(gradient=1e-9, decrease=0, l1=Penalty(c, ((0, n - 1),))))
+    found = Machine(function, np.zeros(n), LbfgsOptions(gradient=1e-9, decrease=0, l1=Penalty(c, ((0, n - 1),))))
     ruler = proximal(function, np.zeros(n), c, chosen)
 
     def whole(w: Any) -> float:
@@ -360,7 +360,7 @@ def test_owl_qn_finds_the_optimum_that_proximal_steps_find_and_the_same_zeros(c:
 
 def test_a_cost_that_no_weight_is_worth_leaves_the_offset_alone() -> None:
     function, n = logistic()
-    found = Machine(function, np.full(n, 0.3), Rules(gradient=1e-6, decrease=0, l1=Penalty(5.0, ((0, n - 1),))))
+    found = Machine(function, np.full(n, 0.3), LbfgsOptions(gradient=1e-6, decrease=0, l1=Penalty(5.0, ((0, n - 1),))))
     assert not found.vectors[POINT][:-1].any()
     assert found.vectors[POINT][-1] != 0
     assert "no element of the gradient is above" in found.why
@@ -368,7 +368,7 @@ def test_a_cost_that_no_weight_is_worth_leaves_the_offset_alone() -> None:
 
 def test_a_run_with_magnitudes_that_goes_on_comes_to_the_same() -> None:
     function, n = logistic()
-    rules = Rules(memory=3, gradient=0, decrease=0, iterations=12, l1=Penalty(0.01, ((0, n - 1),)))
+    rules = LbfgsOptions(memory=3, gradient=0, decrease=0, iterations=12, l1=Penalty(0.01, ((0, n - 1),)))
     whole, part = Machine(function, np.zeros(n), rules), Machine(function, np.zeros(n), rules, most=6)
     rest = Machine(function, np.zeros(n), rules, before=part)
     assert rest.vectors[POINT].tobytes() == whole.vectors[POINT].tobytes()

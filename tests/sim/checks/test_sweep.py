@@ -19,7 +19,7 @@ from hogpour.sim.checks.sweep import run_seed, scenario_of
 from hogpour.sim.simulation import Simulation
 from hogpour.sim.world import workload as sim_material
 from hogpour.sim.world.loop import Stuck
-from hogpour.sim.world.workload import Material
+from hogpour.sim.world.workload import Workload
 
 SEEDS, AT_ONCE = 200, 20
 
@@ -132,7 +132,7 @@ def test_every_scheme_is_run_once_before_virtual_time_begins(monkeypatch: pytest
     that was broken: they took the kernels of the first seed for their own."""
     made: list[Job] = []
 
-    def material_of(job: Job) -> Material:
+    def material_of(job: Job) -> Workload:
         made.append(job)
         return sim_material.material_of(job)
 

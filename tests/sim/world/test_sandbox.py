@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from support.virtual_time import loop_of
 
-from hogpour.sim.world import sandbox as walls
+from hogpour.sim.world import sandbox
 from hogpour.sim.world.loop import Loop
 from hogpour.sim.world.sandbox import LeftSimulation, sealed
 
@@ -74,7 +74,7 @@ def test_what_is_real_works_again_outside(leave: Callable[[], object], text: str
     with sealed():
         pass
     leave()
-    assert walls.breaches == []
+    assert sandbox.breaches == []
 
 
 @names
@@ -135,9 +135,9 @@ def test_what_left_is_remembered_as_long_as_the_walls_stand() -> None:
         with pytest.raises(LeftSimulation):
             time.time()
         with sealed():
-            assert [str(breach) for breach in walls.breaches] == [CLOCK.format("time.time")]
+            assert [str(breach) for breach in sandbox.breaches] == [CLOCK.format("time.time")]
     with sealed():
-        assert walls.breaches == []
+        assert sandbox.breaches == []
 
 
 def test_files_and_seeded_chance_stay_inside(tmp_path: object) -> None:
@@ -145,7 +145,7 @@ def test_files_and_seeded_chance_stay_inside(tmp_path: object) -> None:
         np.random.default_rng(0).random()
         with open(f"{tmp_path}/a", "w") as file:
             file.write("a")
-    assert walls.breaches == []
+    assert sandbox.breaches == []
 
 
 # -- what the loop does not have -----------------------------------------------------------------------------------------
@@ -197,6 +197,6 @@ def test_another_thread_of_the_process_goes_on_as_it_is() -> None:
     with sealed():
         begin.set()
         assert end.wait(10)
-        assert walls.breaches == []
+        assert sandbox.breaches == []
     thread.join(10)
     assert heard

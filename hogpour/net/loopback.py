@@ -9,10 +9,10 @@ from hogpour.core.errors import LocalProtocolError, PeerLost, RequestFailed
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.wire.base import Failed, Message
 
-__all__ = ["Local"]
+__all__ = ["Loopback"]
 
 
-class Local:
+class Loopback:
     """Answers requests with the handlers that the node's listener has.
 
     Args:

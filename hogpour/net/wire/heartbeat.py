@@ -1,17 +1,17 @@
-"""Beat: the heartbeat of a member. It carries what the member has done, and the answer what it is to do."""
+"""Heartbeat of a member. It carries what the member has done, and the answer what it is to do."""
 
 from __future__ import annotations
 
 from hogpour.net.wire.base import Message
 
-__all__ = ["Beat", "Beaten"]
+__all__ = ["Heartbeat", "HeartbeatReply"]
 
 
-class Beat(Message, frozen=True):
+class Heartbeat(Message, frozen=True):
     """Renew the lease and tell the totals of this incarnation."""
 
     KIND = 34
-    ANSWER = "Beaten"
+    ANSWER = "HeartbeatReply"
 
     node: int
     replicas: int
@@ -33,7 +33,7 @@ class Beat(Message, frozen=True):
     """Of parameters and gradients, sent to other nodes and fetched from them."""
 
 
-class Beaten(Message, frozen=True):
+class HeartbeatReply(Message, frozen=True):
     """What the cluster is doing."""
 
     KIND = 35

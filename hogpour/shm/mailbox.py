@@ -13,7 +13,7 @@ from numba import njit
 from hogpour.shm.atomics import atomic_store, fetch_add
 from hogpour.shm.layout import LINE_BYTES
 
-__all__ = ["BLOCKS", "BUFFER", "LANDING", "WORDS", "Landing"]
+__all__ = ["BLOCKS", "BUFFER", "LANDING", "WORDS", "Mailbox"]
 
 BUFFER, LANDING, BLOCKS = 1, 2, 4
 """What a replica may wait for: its accrual buffer back, a landing, blocks to do or leave to compute."""
@@ -25,7 +25,7 @@ _WANTED, _REASON, _ATTENDS = range(3)  # of the replica's line
 _LANDED, _NUMBER, _HELD, _PACE, _EVALUATION = range(5)  # of the link's line
 
 
-class Landing:
+class Mailbox:
     """The words of all replicas of a node.
 
     Args:

@@ -9,7 +9,7 @@ import pytest
 from support.ends import octets
 
 from hogpour.core.errors import LocalProtocolError, PeerLost, RequestFailed
-from hogpour.net.local import Local
+from hogpour.net.loopback import Loopback
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.wire.base import Failed, Message
 from hogpour.net.wire.fetch import Fetch, Fetched
@@ -19,7 +19,7 @@ PUSH = Push(0, 1, 0, 1, 0, 1, 1.0)
 
 
 def asked(handler: Handler, message: Message, *payload: memoryview, into: memoryview | None = None) -> Message:
-    local: Requests = Local({type(message): handler})
+    local: Requests = Loopback({type(message): handler})
     return asyncio.run(local.request(message, payload, into=into, deadline_s=0.05))
 
 
@@ -58,7 +58,7 @@ def test_it_fails_as_others_do() -> None:
         asked(lambda request, payload: failed, Fetch(0, 1))
     assert (raised.value.code, let_go) == ("busy", [1])
     with pytest.raises(RequestFailed, match="this node does not answer Push"):
-        asyncio.run(Local({}).request(PUSH, deadline_s=1))
+        asyncio.run(Loopback({}).request(PUSH, deadline_s=1))
 
 
 def test_an_answer_of_another_length_is_a_mistake_of_ours() -> None:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from hogpour.net.peer import Peer
 from hogpour.net.requests import Requests
 
-__all__ = ["Neighbours"]
+__all__ = ["PeerPool"]
 
 
-class Neighbours:
+class PeerPool:
     """The other nodes as one node reaches them, and itself.
 
     Args:

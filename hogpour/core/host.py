@@ -18,7 +18,7 @@ __all__ = ["available_memory", "cores", "replica_environment", "set_kernel_cache
            "threads_in_force"]  # fmt: skip
 
 KERNEL_FOLDERS = (
-    "layers", "layers/kernels", "layers/losses", "shm",
+    "core/kernels", "layers", "layers/kernels", "layers/losses", "shm",
     "algos/lbfgs", "algos/optim", "algos/exchange", "algos/gate", "algos/correction",
 )  # fmt: skip
 """Where kernels, and what they inline, are written."""

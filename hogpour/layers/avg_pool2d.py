@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from numba import prange
-
+from hogpour.core.kernels.jit import prange
 from hogpour.layers.base import Cell
 from hogpour.layers.kernels.threaded import Threaded
 from hogpour.layers.pooling import Pool
@@ -28,7 +27,7 @@ class AvgPool2D(Pool):
             avg_pool_backward.on(cell.threads)(cell.d_y, cell.d_x, self.size, self.step, self.tiles(cell))
 
 
-def _forward(x, y, size, stride):  # type: ignore[no-untyped-def]
+def _forward(x, y, size, stride):
     """An iteration of the prange owns one channel."""
     channels, out_r, out_c, batch = y.shape
     share = y.dtype.type(1 / (size * size))
@@ -47,7 +46,7 @@ def _forward(x, y, size, stride):  # type: ignore[no-untyped-def]
                                 y_[k] += x_[k] * share
 
 
-def _backward(d_y, d_x, size, stride, tiles):  # type: ignore[no-untyped-def]
+def _backward(d_y, d_x, size, stride, tiles):
     """An iteration of the prange owns one channel; overlapping windows add in the order of their places."""
     channels, out_r, out_c, batch = d_y.shape
     share = d_x.dtype.type(1 / (size * size))

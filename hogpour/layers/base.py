@@ -19,10 +19,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Cell", "Layer", "Loss", "Reads", "Shape", "Window", "uniform_fan_in"]
+__all__ = ["Cell", "Layer", "Loss", "Reads", "Scratch", "Shape", "Window", "uniform_fan_in"]
 
 Shape = tuple[int, ...]
 """Shape of one example's activation; the batch axis is not counted."""
+
+Scratch = dict[str, tuple[Shape, npt.DTypeLike | None]]
+"""Name, shape without batch, and dtype of buffers; None is the dtype of the activations."""
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -96,11 +99,8 @@ class Layer(ABC):
         """Write the initial value of every parameter; called once, on private memory."""
         assert not params, f"{type(self).__name__} has parameters and must say how they begin"
 
-    def scratch(self, shape: Shape) -> dict[str, tuple[Shape, npt.DTypeLike | None]]:
-        """Return name, shape without batch, and dtype of what must be kept from forward to backward.
-
-        A dtype of None means the dtype of the activations.
-        """
+    def scratch(self, shape: Shape) -> Scratch:
+        """Return what must be kept from forward to backward."""
         return {}
 
     @abstractmethod

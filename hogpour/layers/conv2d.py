@@ -11,12 +11,14 @@ batch that is no multiple of a vector leaves lanes empty at the end of a row onl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from numba import njit, prange
+import numpy as np
 
-from hogpour.layers.base import Cell, Layer, Reads, Shape, Window, uniform_fan_in
+from hogpour.core.kernels.jit import Array, njit, prange
+from hogpour.layers.base import Cell, Layer, Reads, Scratch, Shape, Window, uniform_fan_in
 from hogpour.layers.kernels.threaded import Threaded, own_code
 from hogpour.layers.kernels.tile import LANES, tile_dots, tile_outer, tile_rows, tile_store, tile_sum, tile_zeros
 from hogpour.layers.linear import sum_over_batch
@@ -48,11 +50,11 @@ class Conv2D(Layer):
     def tensors(self, shape: Shape) -> dict[str, Shape]:
         return {"weight": (self.channels, shape[0], self.kernel, self.kernel), "bias": (self.channels,)}
 
-    def init(self, params, shape, rng):  # type: ignore[no-untyped-def]
+    def init(self, params: Sequence[Array], shape: Shape, rng: np.random.Generator) -> None:
         for array in params:
             uniform_fan_in(array, shape[0] * self.kernel**2, rng)
 
-    def scratch(self, shape: Shape):  # type: ignore[no-untyped-def]
+    def scratch(self, shape: Shape) -> Scratch:
         if not self.padding:
             return {}
         framed = [d + 2 * self.padding for d in shape[1:]]
@@ -94,7 +96,7 @@ def window_shape(shape: Shape, kernel: int, stride: int, padding: int) -> tuple[
 
 
 @njit(cache=True, nogil=True)
-def copy_into_frame(x, framed, padding):  # type: ignore[no-untyped-def]
+def copy_into_frame(x, framed, padding):
     channels, rows, columns, batch = x.shape
     for i in range(channels):
         for r in range(rows):
@@ -104,7 +106,7 @@ def copy_into_frame(x, framed, padding):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _forward_tile(x, w, bias, y, shapes, stride, place, live, rows, cols, masked):  # type: ignore[no-untyped-def]
+def _forward_tile(x, w, bias, y, shapes, stride, place, live, rows, cols, masked):
     """y[o : o+rows, r, c, k : k + cols*LANES] for one place (o, r, c, k)."""
     n_in, height, width, batch, kernel, out_r, out_c = shapes
     o, r, c, k = place
@@ -121,7 +123,7 @@ def _forward_tile(x, w, bias, y, shapes, stride, place, live, rows, cols, masked
 
 
 @njit(inline="always")
-def _forward_channels(x, w, bias, y, shapes, stride, o, r, rows):  # type: ignore[no-untyped-def]
+def _forward_channels(x, w, bias, y, shapes, stride, o, r, rows):
     """One row r of ``rows`` output channels, all columns and examples."""
     batch, out_c = shapes[3], shapes[6]
     run = out_c * batch if stride == 1 else batch
@@ -135,14 +137,14 @@ def _forward_channels(x, w, bias, y, shapes, stride, o, r, rows):  # type: ignor
             k += LANES
 
 
-def _forward(x, w, bias, y, stride):  # type: ignore[no-untyped-def]
+def _forward(x, w, bias, y, stride):
     """An iteration of the prange owns one row of all output channels."""
     for r in prange(y.shape[1]):
         _forward_row(x, w, bias, y, stride, r)
 
 
 @njit(cache=True, nogil=True)
-def _forward_row(x, w, bias, y, stride, r):  # type: ignore[no-untyped-def]
+def _forward_row(x, w, bias, y, stride, r):
     own_code()
     n_in, height, width, batch = x.shape
     n_out, out_r, out_c = y.shape[:3]
@@ -162,7 +164,7 @@ def _forward_row(x, w, bias, y, stride, r):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _d_weight_tile(x, d_y, d_w, shapes, stride, o, i, p, q, rows, cols):  # type: ignore[no-untyped-def]
+def _d_weight_tile(x, d_y, d_w, shapes, stride, o, i, p, q, rows, cols):
     """d_w[o : o+rows, i, p, q : q+cols]: dot products over rows, columns and examples."""
     n_in, height, width, batch, kernel, out_r, out_c = shapes
     run = out_c * batch if stride == 1 else batch
@@ -178,7 +180,7 @@ def _d_weight_tile(x, d_y, d_w, shapes, stride, o, i, p, q, rows, cols):  # type
 
 
 @njit(inline="always")
-def _d_weight_channels(x, d_y, d_w, shapes, stride, o, i, rows):  # type: ignore[no-untyped-def]
+def _d_weight_channels(x, d_y, d_w, shapes, stride, o, i, rows):
     kernel = shapes[4]
     for p in range(kernel):
         q = 0
@@ -193,7 +195,7 @@ def _d_weight_channels(x, d_y, d_w, shapes, stride, o, i, rows):  # type: ignore
             q += 1
 
 
-def _d_weight(x, d_y, d_w, stride):  # type: ignore[no-untyped-def]
+def _d_weight(x, d_y, d_w, stride):
     """An iteration of the prange owns the weights of one input channel and one block of output channels."""
     blocks = d_y.shape[0] // (5 if d_y.shape[0] % 5 == 0 else 4) + 1  # the last one: what is left, maybe nothing
     for unit in prange(x.shape[0] * blocks):
@@ -201,7 +203,7 @@ def _d_weight(x, d_y, d_w, stride):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _d_weight_block(x, d_y, d_w, stride, i, n):  # type: ignore[no-untyped-def]
+def _d_weight_block(x, d_y, d_w, stride, i, n):
     own_code()
     n_in, height, width, batch = x.shape
     n_out, out_r, out_c = d_y.shape[:3]
@@ -218,7 +220,7 @@ def _d_weight_block(x, d_y, d_w, stride, i, n):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _d_x_tile(w, d_y, d_x, shapes, stride, padding, place, live, rows, cols, masked):  # type: ignore[no-untyped-def]
+def _d_x_tile(w, d_y, d_x, shapes, stride, padding, place, live, rows, cols, masked):
     """d_x[i : i+rows, r, c, k : k + cols*LANES]: sums over the windows (o, r_y, c_y) that read this place.
 
     No division in the inner loops: it costs as much as a whole tile of one column.
@@ -239,7 +241,7 @@ def _d_x_tile(w, d_y, d_x, shapes, stride, padding, place, live, rows, cols, mas
 
 
 @njit(inline="always")
-def _d_x_channels(w, d_y, d_x, shapes, stride, padding, i, r, rows):  # type: ignore[no-untyped-def]
+def _d_x_channels(w, d_y, d_x, shapes, stride, padding, i, r, rows):
     """One row r of ``rows`` input channels, all columns and examples."""
     out_c, batch, kernel, width = shapes[2], shapes[3], shapes[4], shapes[7]
     c = 0
@@ -257,14 +259,14 @@ def _d_x_channels(w, d_y, d_x, shapes, stride, padding, i, r, rows):  # type: ig
         c += columns
 
 
-def _d_x(w, d_y, d_x, stride, padding):  # type: ignore[no-untyped-def]
+def _d_x(w, d_y, d_x, stride, padding):
     """An iteration of the prange owns one row of all input channels."""
     for r in prange(d_x.shape[1]):
         _d_x_row(w, d_y, d_x, stride, padding, r)
 
 
 @njit(cache=True, nogil=True)
-def _d_x_row(w, d_y, d_x, stride, padding, r):  # type: ignore[no-untyped-def]
+def _d_x_row(w, d_y, d_x, stride, padding, r):
     own_code()
     n_out, out_r, out_c, batch = d_y.shape
     n_in, height, width = d_x.shape[:3]

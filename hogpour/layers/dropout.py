@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
-from hogpour.layers.base import Cell, Layer, Reads, Shape
+from hogpour.core.kernels.jit import Array, njit
+from hogpour.layers.base import Cell, Layer, Reads, Scratch, Shape
 
 __all__ = ["Dropout"]
 
@@ -36,7 +36,7 @@ class Dropout(Layer):
     def output_shape(self, shape: Shape) -> Shape:
         return shape
 
-    def scratch(self, shape: Shape):  # type: ignore[no-untyped-def]
+    def scratch(self, shape: Shape) -> Scratch:
         return {"keep": (shape[:1] if self.whole_channels else shape, None)}
 
     def reads(self, shape: Shape) -> Reads:
@@ -59,14 +59,14 @@ class Dropout(Layer):
             multiply(cell.d_y, cell.scratch[0], cell.d_x)
 
 
-def multiply(x, keep, y):  # type: ignore[no-untyped-def]
+def multiply(x: Array, keep: Array, y: Array) -> None:
     """y = x · keep, where a channel's keep serves all its rows and columns."""
     batch = x.shape[-1]
     scale_rows(x.reshape(-1, batch), keep.reshape(-1, batch), y.reshape(-1, batch))
 
 
 @njit(inline="always")
-def _mix(x):  # type: ignore[no-untyped-def]
+def _mix(x: np.uint32) -> np.uint32:
     """A permutation of the 32-bit numbers in which every bit of the result depends on every bit of x.
 
     Two rounds of shift and multiply, with the constants that Wellons found by search ("lowbias32", 2018).
@@ -77,7 +77,7 @@ def _mix(x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def draw_keep(keep, rate, first, second):  # type: ignore[no-untyped-def]
+def draw_keep(keep: Array, rate: float, first: np.uint32, second: np.uint32) -> None:
     """keep becomes 0 with probability rate, else 1 / (1 - rate): a function of its index and the two seeds, uint32.
 
     Drawn here and not by the generator, whose loop is serial: a fifth of the time.
@@ -89,7 +89,7 @@ def draw_keep(keep, rate, first, second):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def scale_rows(x, keep, y):  # type: ignore[no-untyped-def]
+def scale_rows(x: Array, keep: Array, y: Array) -> None:
     """x, y: (n, batch); keep: (m, batch), each row of it serves n / m rows of x."""
     per_keep = x.shape[0] // keep.shape[0]
     for channel in range(keep.shape[0]):

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import prange
 
-from hogpour.layers.base import Cell, Shape
+from hogpour.core.kernels.jit import prange
+from hogpour.layers.base import Cell, Scratch, Shape
 from hogpour.layers.kernels.threaded import Threaded
 from hogpour.layers.pooling import Pool
 
@@ -24,7 +24,7 @@ __all__ = ["L2Pool2D"]
 class L2Pool2D(Pool):
     """L2 pooling over (channels, rows, columns)."""
 
-    def scratch(self, shape: Shape):  # type: ignore[no-untyped-def]
+    def scratch(self, shape: Shape) -> Scratch:
         return {"ratio": (self.output_shape(shape), None)}  # d_y / y: one division per window, not one per tap
 
     def forward(self, cell: Cell) -> None:
@@ -36,7 +36,7 @@ class L2Pool2D(Pool):
             kernel(cell.x, cell.y, cell.d_y, cell.scratch[0], cell.d_x, self.size, self.step, self.tiles(cell))
 
 
-def _forward(x, y, size, stride):  # type: ignore[no-untyped-def]
+def _forward(x, y, size, stride):
     """An iteration of the prange owns one channel."""
     channels, out_r, out_c, batch = y.shape
     for i in prange(channels):
@@ -56,7 +56,7 @@ def _forward(x, y, size, stride):  # type: ignore[no-untyped-def]
                     y_[k] = np.sqrt(y_[k])
 
 
-def _backward(x, y, d_y, ratio, d_x, size, stride, tiles):  # type: ignore[no-untyped-def]
+def _backward(x, y, d_y, ratio, d_x, size, stride, tiles):
     """An iteration of the prange owns one channel; overlapping windows add in the order of their places."""
     channels, out_r, out_c, batch = d_y.shape
     one, zero = d_x.dtype.type(1), d_x.dtype.type(0)

@@ -12,13 +12,14 @@ Small batches run on register tiles over the rows that are not 0: at batch 32, 7
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numba import njit, prange
 
-from hogpour.layers.base import Cell, Layer, Reads, Shape, uniform_fan_in
+from hogpour.core.kernels.jit import Array, njit, prange
+from hogpour.layers.base import Cell, Layer, Reads, Scratch, Shape, uniform_fan_in
 from hogpour.layers.kernels.threaded import Threaded, own_code
 from hogpour.layers.kernels.tile import (
     LANES,
@@ -62,11 +63,11 @@ class Linear(Layer):
         weight = {"weight": (shape[0], self.units)}
         return weight | {"bias": (self.units,)} if self.bias else weight
 
-    def init(self, params, shape, rng):  # type: ignore[no-untyped-def]
+    def init(self, params: Sequence[Array], shape: Shape, rng: np.random.Generator) -> None:
         for array in params:
             uniform_fan_in(array, shape[0], rng)
 
-    def scratch(self, shape: Shape):  # type: ignore[no-untyped-def]
+    def scratch(self, shape: Shape) -> Scratch:
         # Numbers of the rows that are not 0 and how many there are; these rows of x; y or d_y with the batch first.
         numbers = {"rows": (shape, np.int64), "count": ((), np.int64)}
         return numbers | {"packed": (shape, None), "turned": ((self.units,), None)}
@@ -103,20 +104,20 @@ def _threads(cell: Cell) -> int:
 
 
 @njit(cache=True, nogil=True)
-def product(a, b, out):  # type: ignore[no-untyped-def]
+def product(a, b, out):
     """out = a b, by BLAS; transposed views of C-contiguous arrays are passed as they are."""
     np.dot(a, b, out)
 
 
 @njit(cache=True, nogil=True)
-def add_bias(y, bias):  # type: ignore[no-untyped-def]
+def add_bias(y, bias):
     for u in range(y.shape[0]):
         for k in range(y.shape[1]):
             y[u, k] += bias[u]
 
 
 @njit(cache=True, nogil=True)
-def linear_pack(x, rows, count, packed):  # type: ignore[no-untyped-def]
+def linear_pack(x, rows, count, packed):
     """Find the rows of x that are not 0, write their numbers and copy them, one behind the other."""
     rows_, found = rows.reshape(rows.size), 0
     for i in range(x.shape[0]):
@@ -132,7 +133,7 @@ def linear_pack(x, rows, count, packed):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _forward_tile(w, x, out, rows, found, units, batch, u, k, n_k, cols, masked):  # type: ignore[no-untyped-def]
+def _forward_tile(w, x, out, rows, found, units, batch, u, k, n_k, cols, masked):
     """out[k : k+n_k, u : u + cols*LANES] = Σ over the rows found."""
     acc = tile_zeros(w, n_k, cols, masked)
     for r in range(found):
@@ -141,7 +142,7 @@ def _forward_tile(w, x, out, rows, found, units, batch, u, k, n_k, cols, masked)
 
 
 @njit(cache=True, nogil=True)
-def _forward_strip(w, y, rows, count, packed, turned, u):  # type: ignore[no-untyped-def]
+def _forward_strip(w, y, rows, count, packed, turned, u):
     """Output units u to u + _STRIP, for all examples."""
     own_code()
     (units, batch), found, k = y.shape, count[0], 0
@@ -171,14 +172,14 @@ def _forward_strip(w, y, rows, count, packed, turned, u):  # type: ignore[no-unt
             y[unit, k] = out[k * units + unit]
 
 
-def _forward(w, y, rows, count, packed, turned):  # type: ignore[no-untyped-def]
+def _forward(w, y, rows, count, packed, turned):
     """An iteration of the prange owns one strip of output units."""
     for strip in prange((y.shape[0] + _STRIP - 1) // _STRIP):
         _forward_strip(w, y, rows, count, packed, turned, strip * _STRIP)
 
 
 @njit(inline="always")
-def _d_weight_tile(d_y, x, d_w, rows, units, batch, u, r, n_r, cols, masked):  # type: ignore[no-untyped-def]
+def _d_weight_tile(d_y, x, d_w, rows, units, batch, u, r, n_r, cols, masked):
     """d_w[rows[r : r+n_r], u : u + cols*LANES] = Σ over the batch."""
     acc = tile_zeros(d_y, n_r, cols, masked)
     for k in range(batch):
@@ -187,7 +188,7 @@ def _d_weight_tile(d_y, x, d_w, rows, units, batch, u, r, n_r, cols, masked):  #
 
 
 @njit(cache=True, nogil=True)
-def _d_weight_rows(d_w, rows, count, packed, turned, units, r, stop):  # type: ignore[no-untyped-def]
+def _d_weight_rows(d_w, rows, count, packed, turned, units, r, stop):
     """The weights of the packed rows r to stop."""
     own_code()
     batch = packed.shape[1]
@@ -206,7 +207,7 @@ def _d_weight_rows(d_w, rows, count, packed, turned, units, r, stop):  # type: i
         r += 1
 
 
-def _d_weight(d_w, rows, count, packed, turned, units):  # type: ignore[no-untyped-def]
+def _d_weight(d_w, rows, count, packed, turned, units):
     """An iteration of the prange owns the weights of a block of packed rows."""
     found = count[0]
     for block in prange((found + 63) // 64):
@@ -214,7 +215,7 @@ def _d_weight(d_w, rows, count, packed, turned, units):  # type: ignore[no-untyp
 
 
 @njit(cache=True, nogil=True)
-def linear_clear(d_y, d_w, rows, count, turned):  # type: ignore[no-untyped-def]
+def linear_clear(d_y, d_w, rows, count, turned):
     """Write 0 as the gradient of the rows that were not packed, and d_y with the batch first."""
     units, batch = d_y.shape
     rows_, turned_, at = rows.reshape(rows.size), turned.reshape(turned.size), 0
@@ -233,7 +234,7 @@ linear_d_weight = Threaded(_d_weight)
 
 
 @njit(cache=True, nogil=True)
-def sum_over_batch(d_y, d_bias):  # type: ignore[no-untyped-def]
+def sum_over_batch(d_y, d_bias):
     """d_bias[u] = Σ_k d_y[u, k], ``LANES`` partial sums at a time: 12 times a plain loop, which may not reorder."""
     units, batch = d_y.shape
     y_, u = d_y.reshape(d_y.size), 0

@@ -30,9 +30,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from hogpour.layers.base import Cell, Layer, Reads, Shape, Window
+from hogpour.core.kernels.jit import njit
+from hogpour.layers.base import Cell, Layer, Reads, Scratch, Shape, Window
 
 __all__ = ["LocalContrastNorm"]
 
@@ -62,7 +62,7 @@ class LocalContrastNorm(Layer):
     def output_shape(self, shape: Shape) -> Shape:
         return shape
 
-    def scratch(self, shape: Shape):  # type: ignore[no-untyped-def]
+    def scratch(self, shape: Shape) -> Scratch:
         return {"deviation": (shape[1:], None), "plane": (shape[1:], None), "between": (shape[1:], None)}
 
     def reads(self, shape: Shape) -> Reads:
@@ -118,7 +118,7 @@ def mean_matrix(length: int, size: int, window: str, dtype: str, transposed: boo
 
 
 @njit(cache=True, nogil=True)
-def smooth_rows(plane, weights, reach, out):  # type: ignore[no-untyped-def]
+def smooth_rows(plane, weights, reach, out):
     """out[r] = Σ_p weights[r, p] plane[p] over |p - r| <= reach."""
     rows, columns, batch = plane.shape
     plane_, out_ = plane.reshape(rows, columns * batch), out.reshape(rows, columns * batch)
@@ -131,7 +131,7 @@ def smooth_rows(plane, weights, reach, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def smooth_columns(plane, weights, reach, out):  # type: ignore[no-untyped-def]
+def smooth_columns(plane, weights, reach, out):
     """out[r, c] = Σ_q weights[c, q] plane[r, q] over |q - c| <= reach."""
     rows, columns, batch = plane.shape
     for r in range(rows):
@@ -144,7 +144,7 @@ def smooth_columns(plane, weights, reach, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def average_channels(x, plane):  # type: ignore[no-untyped-def]
+def average_channels(x, plane):
     """plane = Σ_i x[i] / channels."""
     channels, n = x.shape
     share = x.dtype.type(1 / channels)
@@ -156,7 +156,7 @@ def average_channels(x, plane):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def average_products(a, b, plane):  # type: ignore[no-untyped-def]
+def average_products(a, b, plane):
     """plane = Σ_i a[i] b[i] / channels."""
     channels, n = a.shape
     share = a.dtype.type(1 / channels)
@@ -168,7 +168,7 @@ def average_products(a, b, plane):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def subtract_plane(x, plane, y):  # type: ignore[no-untyped-def]
+def subtract_plane(x, plane, y):
     """y = x - plane; y may be x."""
     for i in range(x.shape[0]):
         for k in range(x.shape[1]):
@@ -176,7 +176,7 @@ def subtract_plane(x, plane, y):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def divide_by_deviation(y, variance, floor, deviation):  # type: ignore[no-untyped-def]
+def divide_by_deviation(y, variance, floor, deviation):
     square = y.dtype.type(floor * floor)
     for k in range(variance.size):
         deviation[k] = np.sqrt(square + variance[k])
@@ -186,14 +186,14 @@ def divide_by_deviation(y, variance, floor, deviation):  # type: ignore[no-untyp
 
 
 @njit(cache=True, nogil=True)
-def divide_by_square(plane, deviation):  # type: ignore[no-untyped-def]
+def divide_by_square(plane, deviation):
     """plane = -plane / deviation²: with v = y · deviation this is -Σ_i d_y v / (channels · t³)."""
     for k in range(plane.size):
         plane[k] = -plane[k] / (deviation[k] * deviation[k])
 
 
 @njit(cache=True, nogil=True)
-def differentiate_quotient(d_y, y, plane, deviation, d_v):  # type: ignore[no-untyped-def]
+def differentiate_quotient(d_y, y, plane, deviation, d_v):
     """d_v = d_y / t + v · plane, where v = y · t."""
     for i in range(y.shape[0]):
         for k in range(y.shape[1]):

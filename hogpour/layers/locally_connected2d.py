@@ -11,12 +11,14 @@ weights lie in the order in which the kernels pass over them: all that one place
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from numba import njit, prange
+import numpy as np
 
-from hogpour.layers.base import Cell, Layer, Reads, Shape, Window, uniform_fan_in
+from hogpour.core.kernels.jit import Array, njit, prange
+from hogpour.layers.base import Cell, Layer, Reads, Scratch, Shape, Window, uniform_fan_in
 from hogpour.layers.conv2d import check_window, copy_into_frame, window_shape
 from hogpour.layers.kernels.threaded import Threaded, own_code
 from hogpour.layers.kernels.tile import (
@@ -62,11 +64,11 @@ class LocallyConnected2D(Layer):
             "bias": (self.channels, rows, columns),
         }
 
-    def init(self, params, shape, rng):  # type: ignore[no-untyped-def]
+    def init(self, params: Sequence[Array], shape: Shape, rng: np.random.Generator) -> None:
         for array in params:
             uniform_fan_in(array, shape[0] * self.kernel**2, rng)
 
-    def scratch(self, shape: Shape):  # type: ignore[no-untyped-def]
+    def scratch(self, shape: Shape) -> Scratch:
         if not self.padding:
             return {}
         return {"framed": ((shape[0], *[d + 2 * self.padding for d in shape[1:]]), None)}
@@ -91,7 +93,7 @@ class LocallyConnected2D(Layer):
 
 
 @njit(inline="always")
-def _forward_tile(x, w, bias, y, shapes, stride, place, live, rows, cols, masked):  # type: ignore[no-untyped-def]
+def _forward_tile(x, w, bias, y, shapes, stride, place, live, rows, cols, masked):
     """y[o : o+rows, r, c, k : k + cols*LANES] for one place (o, r, c, k)."""
     n_in, height, width, batch, kernel, n_out, out_r, out_c = shapes
     o, r, c, k = place
@@ -108,7 +110,7 @@ def _forward_tile(x, w, bias, y, shapes, stride, place, live, rows, cols, masked
 
 
 @njit(inline="always")
-def _forward_channels(x, w, bias, y, shapes, stride, o, r, c, rows):  # type: ignore[no-untyped-def]
+def _forward_channels(x, w, bias, y, shapes, stride, o, r, c, rows):
     """``rows`` output channels of one place, all examples."""
     batch, k = shapes[3], 0
     while k + 4 * LANES <= batch:
@@ -119,14 +121,14 @@ def _forward_channels(x, w, bias, y, shapes, stride, o, r, c, rows):  # type: ig
         k += LANES
 
 
-def _forward(x, w, bias, y, stride):  # type: ignore[no-untyped-def]
+def _forward(x, w, bias, y, stride):
     """An iteration of the prange owns one row of places."""
     for r in prange(y.shape[1]):
         _forward_row(x, w, bias, y, stride, r)
 
 
 @njit(cache=True, nogil=True)
-def _forward_row(x, w, bias, y, stride, r):  # type: ignore[no-untyped-def]
+def _forward_row(x, w, bias, y, stride, r):
     own_code()
     n_in, height, width, batch = x.shape
     n_out, out_r, out_c = y.shape[:3]
@@ -145,7 +147,7 @@ def _forward_row(x, w, bias, y, stride, r):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _d_weight_tile(x, d_y, d_w, shapes, at_x, at_y, at_w, rows, cols):  # type: ignore[no-untyped-def]
+def _d_weight_tile(x, d_y, d_w, shapes, at_x, at_y, at_w, rows, cols):
     """The weights of ``rows`` output channels and ``cols`` neighbouring taps of one place."""
     n_in, batch, kernel, out_r, out_c = shapes
     acc = tile_zeros(x, rows, cols, 1)
@@ -155,7 +157,7 @@ def _d_weight_tile(x, d_y, d_w, shapes, at_x, at_y, at_w, rows, cols):  # type: 
 
 
 @njit(inline="always")
-def _d_weight_channels(x, d_y, d_w, shapes, at_x, at_y, at_w, rows):  # type: ignore[no-untyped-def]
+def _d_weight_channels(x, d_y, d_w, shapes, at_x, at_y, at_w, rows):
     """One row of taps of ``rows`` output channels."""
     batch, kernel, q = shapes[1], shapes[2], 0
     while q + 5 <= kernel:
@@ -169,14 +171,14 @@ def _d_weight_channels(x, d_y, d_w, shapes, at_x, at_y, at_w, rows):  # type: ig
         q += 1
 
 
-def _d_weight(x, d_y, d_w, stride):  # type: ignore[no-untyped-def]
+def _d_weight(x, d_y, d_w, stride):
     """An iteration of the prange owns the weights of one row of places."""
     for r in prange(d_y.shape[1]):
         _d_weight_row(x, d_y, d_w, stride, r)
 
 
 @njit(cache=True, nogil=True)
-def _d_weight_row(x, d_y, d_w, stride, r):  # type: ignore[no-untyped-def]
+def _d_weight_row(x, d_y, d_w, stride, r):
     own_code()
     n_in, height, width, batch = x.shape
     n_out, out_r, out_c = d_y.shape[:3]
@@ -201,7 +203,7 @@ def _d_weight_row(x, d_y, d_w, stride, r):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _d_x_tile(w, d_y, d_x, shapes, at_x, at_y, at_w, live, rows, cols, masked):  # type: ignore[no-untyped-def]
+def _d_x_tile(w, d_y, d_x, shapes, at_x, at_y, at_w, live, rows, cols, masked):
     """What one place adds to ``rows`` neighbouring columns of d_x."""
     n_out, out_r, out_c, batch, taps = shapes
     acc = tile_load(d_x, at_x, batch, live, rows, cols, masked)
@@ -211,7 +213,7 @@ def _d_x_tile(w, d_y, d_x, shapes, at_x, at_y, at_w, live, rows, cols, masked): 
 
 
 @njit(inline="always")
-def _d_x_columns(w, d_y, d_x, shapes, at_x, at_y, at_w, rows):  # type: ignore[no-untyped-def]
+def _d_x_columns(w, d_y, d_x, shapes, at_x, at_y, at_w, rows):
     """``rows`` neighbouring columns, all examples."""
     batch, k = shapes[3], 0
     while k + 4 * LANES <= batch:
@@ -222,14 +224,14 @@ def _d_x_columns(w, d_y, d_x, shapes, at_x, at_y, at_w, rows):  # type: ignore[n
         k += LANES
 
 
-def _d_x(w, d_y, d_x, stride, padding):  # type: ignore[no-untyped-def]
+def _d_x(w, d_y, d_x, stride, padding):
     """An iteration of the prange owns one input channel; places add to it in their order."""
     for i in prange(d_x.shape[0]):
         _d_x_channel(w, d_y, d_x, stride, padding, i)
 
 
 @njit(cache=True, nogil=True)
-def _d_x_channel(w, d_y, d_x, stride, padding, i):  # type: ignore[no-untyped-def]
+def _d_x_channel(w, d_y, d_x, stride, padding, i):
     own_code()
     d_x[i] = 0
     n_out, out_r, out_c, batch = d_y.shape

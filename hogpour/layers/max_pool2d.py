@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import prange
 
-from hogpour.layers.base import Cell, Shape
+from hogpour.core.kernels.jit import prange
+from hogpour.layers.base import Cell, Scratch, Shape
 from hogpour.layers.kernels.threaded import Threaded
 from hogpour.layers.pooling import Pool
 
@@ -23,7 +23,7 @@ __all__ = ["MaxPool2D"]
 class MaxPool2D(Pool):
     """Max pooling over (channels, rows, columns)."""
 
-    def scratch(self, shape: Shape):  # type: ignore[no-untyped-def]
+    def scratch(self, shape: Shape) -> Scratch:
         # Number of the tap that won. One byte, as the kernels move memory and compute next to nothing.
         return {"winner": (self.output_shape(shape), np.uint8 if self.size <= 16 else np.uint32)}
 
@@ -36,7 +36,7 @@ class MaxPool2D(Pool):
             kernel(cell.d_y, cell.scratch[0], cell.d_x, self.size, self.step, self.tiles(cell))
 
 
-def _forward(x, y, winner, size, stride):  # type: ignore[no-untyped-def]
+def _forward(x, y, winner, size, stride):
     """An iteration of the prange owns one channel."""
     channels, out_r, out_c, batch = y.shape
     for i in prange(channels):
@@ -58,7 +58,7 @@ def _forward(x, y, winner, size, stride):  # type: ignore[no-untyped-def]
                                 won[k] = won[k] if stays else tap
 
 
-def _backward(d_y, winner, d_x, size, stride, tiles):  # type: ignore[no-untyped-def]
+def _backward(d_y, winner, d_x, size, stride, tiles):
     """An iteration of the prange owns one channel; overlapping windows add in the order of their places."""
     channels, out_r, out_c, batch = d_y.shape
     zero = d_x.dtype.type(0)

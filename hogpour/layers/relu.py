@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from numba import njit
-
+from hogpour.core.kernels.jit import Array, njit
 from hogpour.layers.base import Cell, Layer, Reads, Shape
 
 __all__ = ["Relu"]
@@ -30,12 +29,12 @@ class Relu(Layer):
 
 
 @njit(cache=True, nogil=True)
-def relu_forward(x, y):  # type: ignore[no-untyped-def]
+def relu_forward(x: Array, y: Array) -> None:
     for k in range(x.size):
         y[k] = x[k] if x[k] > 0 else x[k] * 0  # keeps NaN, so that a diverged model is seen in its loss
 
 
 @njit(cache=True, nogil=True)
-def relu_backward(y, d_y, d_x):  # type: ignore[no-untyped-def]
+def relu_backward(y: Array, d_y: Array, d_x: Array) -> None:
     for k in range(y.size):
         d_x[k] = d_y[k] if y[k] > 0 else d_y[k] * 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from hogpour.core.kernels.jit import Array, njit
 from hogpour.layers.base import Cell, Layer, Reads, Shape
 
 __all__ = ["Sigmoid"]
@@ -35,13 +35,13 @@ class Sigmoid(Layer):
 
 
 @njit(cache=True, nogil=True)
-def minus_abs(x, y):  # type: ignore[no-untyped-def]
+def minus_abs(x: Array, y: Array) -> None:
     for k in range(x.size):
         y[k] = -abs(x[k])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")  # x / 0 is a number: without branches it vectorises
-def sigmoid_from_exp(x, y):  # type: ignore[no-untyped-def]
+def sigmoid_from_exp(x: Array, y: Array) -> None:
     """y holds e = exp(-|x|) and becomes 1 / (1 + e) where x >= 0, else e / (1 + e)."""
     one = y.dtype.type(1)
     for k in range(x.size):
@@ -49,7 +49,7 @@ def sigmoid_from_exp(x, y):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def sigmoid_backward(y, d_y, d_x):  # type: ignore[no-untyped-def]
+def sigmoid_backward(y: Array, d_y: Array, d_x: Array) -> None:
     one = y.dtype.type(1)
     for k in range(y.size):
         d_x[k] = d_y[k] * y[k] * (one - y[k])

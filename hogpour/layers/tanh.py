@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from hogpour.core.kernels.jit import Array, njit
 from hogpour.layers.base import Cell, Layer, Reads, Shape
 
 __all__ = ["Tanh"]
@@ -31,7 +31,7 @@ class Tanh(Layer):
 
 
 @njit(cache=True, nogil=True)
-def tanh_backward(y, d_y, d_x):  # type: ignore[no-untyped-def]
+def tanh_backward(y: Array, d_y: Array, d_x: Array) -> None:
     one = y.dtype.type(1)
     for k in range(y.size):
         d_x[k] = d_y[k] * (one - y[k] * y[k])

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from hogpour.core.kernels.jit import Array, njit
 from hogpour.shm.atomics import atomic_load, atomic_store
 from hogpour.shm.layout import LINE_BYTES
 
@@ -204,10 +204,10 @@ def released(words: npt.NDArray[np.int64], push: Sealed) -> None:
 
 
 @njit(cache=True, nogil=True)
-def accrual_load(words, word):  # type: ignore[no-untyped-def]
+def accrual_load(words: Array, word: int) -> int:
     return atomic_load(words, word)
 
 
 @njit(cache=True, nogil=True)
-def accrual_store(words, word, value):  # type: ignore[no-untyped-def]
+def accrual_store(words: Array, word: int, value: int) -> None:
     atomic_store(words, word, np.int64(value))

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
 from numba.core import types
-from numba.extending import intrinsic
+
+from hogpour.core.kernels.jit import Array, intrinsic, njit
 
 __all__ = ["atomic_add", "atomic_exchange_if", "atomic_load", "atomic_store", "fetch_add"]
 
@@ -21,11 +21,11 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any
 
 
 @intrinsic
-def atomic_add(typing, array, index, value):  # type: ignore[no-untyped-def]
+def atomic_add(typing, array, index, value):
     """array[index] += value, indivisibly, and return what was there before. Integers and floats."""
     operation = "fadd" if isinstance(array.dtype, types.Float) else "add"
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         pointer = _pointer(context, builder, array, args[0], args[1])
         return builder.atomic_rmw(operation, pointer, args[2], "seq_cst")
 
@@ -33,10 +33,10 @@ def atomic_add(typing, array, index, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def atomic_load(typing, array, index):  # type: ignore[no-untyped-def]
+def atomic_load(typing, array, index):
     """Return array[index]; nothing that the program does later is done before it."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         pointer = _pointer(context, builder, array, args[0], args[1])
         return builder.load_atomic(pointer, "seq_cst", array.dtype.bitwidth // 8)
 
@@ -44,10 +44,10 @@ def atomic_load(typing, array, index):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def atomic_store(typing, array, index, value):  # type: ignore[no-untyped-def]
+def atomic_store(typing, array, index, value):
     """array[index] = value; everything that the program did before is visible to whoever loads it."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         pointer = _pointer(context, builder, array, args[0], args[1])
         builder.store_atomic(args[2], pointer, "seq_cst", array.dtype.bitwidth // 8)
         return context.get_dummy_value()
@@ -56,10 +56,10 @@ def atomic_store(typing, array, index, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def atomic_exchange_if(typing, array, index, expected, value):  # type: ignore[no-untyped-def]
+def atomic_exchange_if(typing, array, index, expected, value):
     """Where array[index] is ``expected``, store ``value``, indivisibly; return whether it was. Integers."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         pointer = _pointer(context, builder, array, args[0], args[1])
         return builder.extract_value(builder.cmpxchg(pointer, args[2], args[3], "seq_cst", "seq_cst"), 1)
 
@@ -67,6 +67,6 @@ def atomic_exchange_if(typing, array, index, expected, value):  # type: ignore[n
 
 
 @njit(cache=True, nogil=True)
-def fetch_add(array, index, value):  # type: ignore[no-untyped-def]
+def fetch_add(array: Array, index: int, value: int) -> int:
     """``atomic_add`` for callers in Python; array is one-dimensional."""
     return atomic_add(array, index, array.dtype.type(value))

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from hogpour.core.kernels.jit import Array, njit
 from hogpour.shm.layout import LINE_BYTES
 
 __all__ = ["COUNTERS", "SUMS", "Clocks"]
@@ -100,7 +100,7 @@ class Clocks:
 
 
 @njit(cache=True, nogil=True)
-def clocks_record(counters, sums, replica, examples, loss, right):  # type: ignore[no-untyped-def]
+def clocks_record(counters: Array, sums: Array, replica: int, examples: int, loss: float, right: int) -> int:
     row = counters[replica]
     row[_EXAMPLES] += examples
     row[_RIGHT] += right

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from hogpour.core.kernels.jit import Array, njit
 from hogpour.shm.atomics import atomic_exchange_if, atomic_load, atomic_store
 from hogpour.shm.layout import LINE_BYTES
 
@@ -84,15 +84,15 @@ _STRIDE: Any = LINE_BYTES // 8
 
 
 @njit(cache=True, nogil=True)
-def control_load(words, word):  # type: ignore[no-untyped-def]
+def control_load(words: Array, word: int) -> int:
     return atomic_load(words, word * _STRIDE)
 
 
 @njit(cache=True, nogil=True)
-def control_store(words, word, value):  # type: ignore[no-untyped-def]
+def control_store(words: Array, word: int, value: int) -> None:
     atomic_store(words, word * _STRIDE, np.int64(value))
 
 
 @njit(cache=True, nogil=True)
-def control_exchange_if(words, word, expected, value):  # type: ignore[no-untyped-def]
+def control_exchange_if(words: Array, word: int, expected: int, value: int) -> bool:
     return atomic_exchange_if(words, word * _STRIDE, np.int64(expected), np.int64(value))

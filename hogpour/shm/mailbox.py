@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from hogpour.core.kernels.jit import Array, njit
 from hogpour.shm.atomics import atomic_store, fetch_add
 from hogpour.shm.layout import LINE_BYTES
 
@@ -107,5 +107,5 @@ class Mailbox:
 
 
 @njit(cache=True, nogil=True)
-def landing_store(words, word, value):  # type: ignore[no-untyped-def]
+def landing_store(words: Array, word: int, value: int) -> None:
     atomic_store(words, word, np.int64(value))

@@ -21,13 +21,13 @@ replica (memory, and no longer Hogwild!).
 
 from __future__ import annotations
 
-from numba import njit
+from hogpour.core.kernels.jit import Array, njit
 
 __all__ = ["params_copy", "params_finite"]
 
 
 @njit(cache=True, nogil=True)
-def params_copy(source, target):  # type: ignore[no-untyped-def]
+def params_copy(source: Array, target: Array) -> None:
     """target[i] = source[i] by aligned element stores; either may be live.
 
     Args:
@@ -38,7 +38,7 @@ def params_copy(source, target):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def params_finite(params):  # type: ignore[no-untyped-def]
+def params_finite(params: Array) -> bool:
     """Return whether every element of (n,) ``params`` is finite; 262,144 took 20 µs (225 µs as a sum of floats)."""
     bad = 0
     for i in range(params.size):

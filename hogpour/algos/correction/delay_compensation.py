@@ -24,11 +24,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from numba import njit
-
 from hogpour.algos.correction.base import Correction, Late
 from hogpour.algos.optim.base import Optimiser, check_range
 from hogpour.algos.optim.sgd import Sgd
+from hogpour.core.kernels.jit import Array, njit
 
 __all__ = ["DelayCompensation"]
 
@@ -60,7 +59,7 @@ class DelayCompensation(Correction):
 
 
 @njit(cache=True, nogil=True)
-def compensate(params, grad, fetched, strength, amended):  # type: ignore[no-untyped-def]
+def compensate(params: Array, grad: Array, fetched: Array, strength: float, amended: Array) -> None:
     """amended = g + λ g² (w - w_bak)."""
     for k in range(params.size):
         g = grad[k]
@@ -68,7 +67,7 @@ def compensate(params, grad, fetched, strength, amended):  # type: ignore[no-unt
 
 
 @njit(cache=True, nogil=True)
-def compensated_sgd(params, grad, fetched, strength, lr):  # type: ignore[no-untyped-def]
+def compensated_sgd(params: Array, grad: Array, fetched: Array, strength: float, lr: float) -> None:
     """``compensate`` and ``sgd_apply``, to the same bits."""
     for k in range(params.size):
         w, g = params[k], grad[k]

@@ -27,10 +27,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy.typing as npt
-from numba import njit
 
 from hogpour.algos.exchange.base import Exchange, ReplicaView
 from hogpour.algos.optim.sgd import Sgd
+from hogpour.core.kernels.jit import Array, njit
 from hogpour.layers.kernels.tile import LANES, lanes_nonzero, lanes_subtract
 
 __all__ = ["Accrue"]
@@ -68,7 +68,7 @@ class Accrue(Exchange):
 
 
 @njit(cache=True, nogil=True)
-def accrue_add(accrued, grad):  # type: ignore[no-untyped-def]
+def accrue_add(accrued: Array, grad: Array) -> None:
     """accrued += grad. Lines of gradient that are all 0 are left alone, as ``sgd_apply`` does."""
     whole = accrued.size - accrued.size % LANES
     minus_one = accrued.dtype.type(-1)
@@ -80,7 +80,7 @@ def accrue_add(accrued, grad):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def accrue_step(params, accrued, grad, lr):  # type: ignore[no-untyped-def]
+def accrue_step(params: Array, accrued: Array, grad: Array, lr: float) -> None:
     """``sgd_apply`` on params, which may be live, and ``accrue_add``."""
     whole = grad.size - grad.size % LANES
     minus_one = accrued.dtype.type(-1)
@@ -94,7 +94,7 @@ def accrue_step(params, accrued, grad, lr):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def accrue_take(params, fetched):  # type: ignore[no-untyped-def]
+def accrue_take(params: Array, fetched: Array) -> None:
     """params[k] = fetched[k] by aligned element stores: params is live, replicas read and write it meanwhile."""
     for k in range(params.size):
         params[k] = fetched[k]

@@ -28,13 +28,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy.typing as npt
-from numba import njit
 
 from hogpour.algos.correction.base import Correction
 from hogpour.algos.exchange.accrue import accrue_take
 from hogpour.algos.exchange.base import Exchange, ReplicaView
 from hogpour.algos.optim.base import Optimiser, check_range
 from hogpour.algos.optim.sgd import Sgd
+from hogpour.core.kernels.jit import Array, njit
 
 __all__ = ["Elastic"]
 
@@ -97,21 +97,21 @@ class Elastic(Exchange):
 
 
 @njit(cache=True, nogil=True)
-def elastic_behind(params, place):  # type: ignore[no-untyped-def]
+def elastic_behind(params: Array, place: Array) -> None:
     """Copy params, which are live, each element loaded once."""
     for k in range(params.size):
         place[k] = params[k]
 
 
 @njit(cache=True, nogil=True)
-def elastic_add(place, velocity, ahead):  # type: ignore[no-untyped-def]
+def elastic_add(place: Array, velocity: Array, ahead: float) -> None:
     """Go back by what a velocity, which is live, has params ahead."""
     for k in range(place.size):
         place[k] += ahead * velocity[k]
 
 
 @njit(cache=True, nogil=True)
-def elastic_pull(params, fetched, push, alpha):  # type: ignore[no-untyped-def]
+def elastic_pull(params: Array, fetched: Array, push: Array, alpha: float) -> None:
     """Move params, by aligned element stores, and say what servers subtract: what one side loses the other is given.
 
     Args:

@@ -23,13 +23,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy.typing as npt
-from numba import njit
 
 from hogpour.algos.correction.base import Correction
 from hogpour.algos.exchange.accrue import accrue_take
 from hogpour.algos.exchange.base import Exchange, ReplicaView
 from hogpour.algos.optim.base import Optimiser
 from hogpour.algos.optim.sgd import Sgd
+from hogpour.core.kernels.jit import Array, njit
 from hogpour.layers.kernels.tile import LANES, lanes_nonzero, lanes_subtract
 
 __all__ = ["Local"]
@@ -97,7 +97,7 @@ class Local(Exchange):
 
 
 @njit(cache=True, nogil=True)
-def local_step(params, accrued, grad, lr):  # type: ignore[no-untyped-def]
+def local_step(params: Array, accrued: Array, grad: Array, lr: float) -> None:
     """``sgd_apply`` on params, which may be live, and accrued += lr · grad, rounded alike in both.
 
     Never contracted to a fused multiply-add: the product must be rounded as it is where it is pushed.
@@ -114,7 +114,7 @@ def local_step(params, accrued, grad, lr):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def local_copy(params, before, after):  # type: ignore[no-untyped-def]
+def local_copy(params: Array, before: Array, after: Array) -> None:
     """Copy params, which may be live, to two places that agree: each element is loaded once."""
     for k in range(params.size):
         w = params[k]
@@ -123,7 +123,7 @@ def local_copy(params, before, after):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def local_displace(params, accrued, before, after):  # type: ignore[no-untyped-def]
+def local_displace(params: Array, accrued: Array, before: Array, after: Array) -> None:
     """Make the same step on params, which others may have moved meanwhile, by aligned element stores; accrue it."""
     for k in range(params.size):
         step = before[k] - after[k]

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from hogpour.algos.exchange.accrue import accrue_take
 from hogpour.algos.exchange.base import Exchange, ReplicaView
+from hogpour.core.kernels.jit import Array, njit
 
 __all__ = ["Portion"]
 
@@ -42,12 +42,12 @@ class Portion(Exchange):
 
 
 @njit(cache=True, nogil=True)
-def portion_begin(accrued, grad, share):  # type: ignore[no-untyped-def]
+def portion_begin(accrued: Array, grad: Array, share: np.float32) -> None:
     for k in range(accrued.size):
         accrued[k] = share * grad[k]
 
 
 @njit(cache=True, nogil=True)
-def portion_add(accrued, grad, share):  # type: ignore[no-untyped-def]
+def portion_add(accrued: Array, grad: Array, share: np.float32) -> None:
     for k in range(accrued.size):
         accrued[k] = accrued[k] + share * grad[k]

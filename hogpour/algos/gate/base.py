@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC
 from typing import ClassVar
 
-from numba import njit
+from hogpour.core.kernels.jit import Array, njit
 
 __all__ = ["Gate", "gate_add", "gate_begin", "gate_end"]
 
@@ -49,21 +49,21 @@ class Gate(ABC):  # noqa: B024 (what it does not say, it does not ask for)
 
 
 @njit(cache=True, nogil=True)
-def gate_begin(total, grad, weight):  # type: ignore[no-untyped-def]
+def gate_begin(total: Array, grad: Array, weight: float) -> None:
     """total = weight · grad, the first gradient of a step."""
     for k in range(total.size):
         total[k] = weight * grad[k]
 
 
 @njit(cache=True, nogil=True)
-def gate_add(total, grad, weight):  # type: ignore[no-untyped-def]
+def gate_add(total: Array, grad: Array, weight: float) -> None:
     """total += weight · grad, the next one."""
     for k in range(total.size):
         total[k] += weight * grad[k]
 
 
 @njit(cache=True, nogil=True)
-def gate_end(total, count):  # type: ignore[no-untyped-def]
+def gate_end(total: Array, count: int) -> None:
     """total /= count: the mean of a step. Divided, not multiplied by a reciprocal, which would round twice."""
     for k in range(total.size):
         total[k] /= count

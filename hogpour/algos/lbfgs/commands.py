@@ -8,8 +8,12 @@ otherwise. So a lost answer costs a repetition, and shards need not remember wha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hogpour.algos.optim.base import Optimiser, Row
+
+if TYPE_CHECKING:
+    from hogpour.core.kernels.jit import Array
 
 __all__ = ["DIRECTION", "GRADIENT", "MOVED", "POINT", "PSEUDO", "TRIAL", "TRIAL_GRADIENT", "Align", "Combine", "Dot",
            "Evaluate", "Evaluated", "Iteration", "Largest", "Magnitude", "Operation", "Orthant", "Penalty", "Pseudo",
@@ -165,7 +169,7 @@ class Vectors(Optimiser):
         """As many rows as the history has vectors, and a few more."""
         return tuple(Row(name, "node") for name in vector_names(self.memory, self.orthants)[1:])
 
-    def apply(self, params, grad, state, *, lr_scale, t):  # type: ignore[no-untyped-def]
+    def apply(self, params: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float, t: int) -> None:
         """Do nothing, which the server's constructor rehearses."""
 
 

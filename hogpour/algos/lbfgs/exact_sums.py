@@ -21,8 +21,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from hogpour.core.kernels.jit import Array, njit
 from hogpour.core.spec import ALIGNMENT
 
 __all__ = ["WORDS", "add_rounded", "combine", "exact_dot", "exact_magnitude", "largest", "settle_sums", "value_of"]
@@ -75,25 +75,25 @@ def combine(out: Floats, terms: Sequence[tuple[float, Floats]], scratch: npt.NDA
 
 
 @njit(cache=True, nogil=True)
-def combine_set(total, vector, factor):  # type: ignore[no-untyped-def]
+def combine_set(total: Array, vector: Array, factor: float) -> None:
     for k in range(total.size):
         total[k] = factor * np.float64(vector[k])
 
 
 @njit(cache=True, nogil=True)
-def combine_add(total, vector, factor):  # type: ignore[no-untyped-def]
+def combine_add(total: Array, vector: Array, factor: float) -> None:
     for k in range(total.size):
         total[k] += factor * np.float64(vector[k])
 
 
 @njit(cache=True, nogil=True)
-def combine_store(out, total):  # type: ignore[no-untyped-def]
+def combine_store(out: Array, total: Array) -> None:
     for k in range(total.size):
         out[k] = np.float32(total[k])
 
 
 @njit(cache=True, nogil=True)
-def exact_dot(a, b, words):  # type: ignore[no-untyped-def]
+def exact_dot(a: Array, b: Array, words: Array) -> None:
     """words += a · b, for (n,) float32 that begin at a line; ``WORDS`` int64. A product of float32 is exact in float64,
     so that whether the compiler fuses it with an addition makes no difference."""
     whole = a.size - a.size % ALIGNMENT
@@ -115,14 +115,14 @@ def exact_dot(a, b, words):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def exact_magnitude(a, words):  # type: ignore[no-untyped-def]
+def exact_magnitude(a: Array, words: Array) -> None:
     """words += the sum of magnitudes of (n,) float32; ``WORDS`` int64. Every element for itself, without rounding."""
     for k in range(a.size):
         _accumulate(words, np.float64(abs(a[k])))
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _accumulate(words, value):  # type: ignore[no-untyped-def]
+def _accumulate(words: Array, value: float) -> None:
     """Add one float64 to an accumulator without rounding."""
     if value == 0.0:
         return
@@ -144,7 +144,7 @@ def _accumulate(words, value):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def largest(vector):  # type: ignore[no-untyped-def]
+def largest(vector: Array) -> np.float64:
     """Return the largest magnitude in (n,) float32, 0 for none; infinity where something is not finite."""
     most = np.float32(0)
     strange = False
@@ -156,7 +156,7 @@ def largest(vector):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def add_rounded(total, addend, per_grid):  # type: ignore[no-untyped-def]
+def add_rounded(total: Array, addend: Array, per_grid: float) -> None:
     """total += addend in grids: (n,) int64, (n,) float32, and 1 / grid, a power of two. The caller knows that no sum
     leaves int64."""
     for k in range(total.size):
@@ -164,7 +164,7 @@ def add_rounded(total, addend, per_grid):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def settle_sums(out, total, grid, decay, params):  # type: ignore[no-untyped-def]
+def settle_sums(out: Array, total: Array, grid: float, decay: float, params: Array) -> None:
     """out = total grid + decay params: the sum of what was added, and L2's part of the gradient, rounded once."""
     if decay == 0.0:
         for k in range(total.size):

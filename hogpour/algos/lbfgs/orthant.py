@@ -10,13 +10,14 @@ All are element-wise, and so the same however vectors are cut.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from hogpour.core.kernels.jit import Array, njit
 
 __all__ = ["align", "keep_orthant", "pseudo_gradient"]
 
 
 @njit(cache=True, nogil=True)
-def pseudo_gradient(out, point, gradient, factor):  # type: ignore[no-untyped-def]
+def pseudo_gradient(out: Array, point: Array, gradient: Array, factor: float) -> None:
     """out = the pseudo-gradient of f + factor sum |w| at w = ``point`` (eq. 4), (n,) float32, rounded once.
 
     Args:
@@ -33,12 +34,12 @@ def pseudo_gradient(out, point, gradient, factor):  # type: ignore[no-untyped-de
         elif g - factor > 0:
             g -= factor
         elif g == g:
-            g = 0.0
+            g = np.float64(0)
         out[k] = np.float32(g)
 
 
 @njit(cache=True, nogil=True)
-def align(direction, pseudo):  # type: ignore[no-untyped-def]
+def align(direction: Array, pseudo: Array) -> None:
     """Set to 0 what does not lead down: where the direction has not the sign of the negative pseudo-gradient."""
     for k in range(direction.size):
         if not ((direction[k] > 0 and pseudo[k] < 0) or (direction[k] < 0 and pseudo[k] > 0)):
@@ -46,7 +47,7 @@ def align(direction, pseudo):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def keep_orthant(trial, point, pseudo):  # type: ignore[no-untyped-def]
+def keep_orthant(trial: Array, point: Array, pseudo: Array) -> None:
     """Set to 0 what has left the orthant of ``point``; there, of an element that is 0, that of the negative
     pseudo-gradient."""
     for k in range(trial.size):

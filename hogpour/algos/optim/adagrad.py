@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
 from hogpour.algos.optim.base import Optimiser, Row, check_range
+from hogpour.core.kernels.jit import Array, njit
 
 __all__ = ["Adagrad"]
 
@@ -36,13 +36,13 @@ class Adagrad(Optimiser):
     def __post_init__(self) -> None:
         check_range(self, lr=(1e-30, 1e30), weight_decay=(0, 1e30))
 
-    def apply(self, params, grad, state, *, lr_scale, t):  # type: ignore[no-untyped-def]
+    def apply(self, params: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float, t: int) -> None:
         real = params.dtype.type
-        adagrad_apply(params, grad, *state, real(self.lr * lr_scale), real(self.weight_decay))
+        adagrad_apply(params, grad, state[0], real(self.lr * lr_scale), real(self.weight_decay))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")  # x / 0 is a number, no exception
-def adagrad_apply(params, grad, history, lr, weight_decay):  # type: ignore[no-untyped-def]
+def adagrad_apply(params: Array, grad: Array, history: Array, lr: float, weight_decay: float) -> None:
     """params and history may be live shared memory: each element is loaded once and stored once.
 
     g / √g² is exactly ±1, so it is divided before lr is multiplied. The square of NaN is not 0 and reaches w. Without

@@ -14,9 +14,9 @@ from math import sqrt
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
 from hogpour.algos.optim.base import Optimiser, Row, check_range
+from hogpour.core.kernels.jit import Array, njit
 
 __all__ = ["Adam"]
 
@@ -43,17 +43,21 @@ class Adam(Optimiser):
         below_1 = (0, 1 - 1e-9)
         check_range(self, lr=(1e-30, 1e30), beta1=below_1, beta2=below_1, epsilon=(1e-30, 1e30), weight_decay=(0, 1e30))
 
-    def apply(self, params, grad, state, *, lr_scale, t):  # type: ignore[no-untyped-def]
+    def apply(self, params: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float, t: int) -> None:
         real = params.dtype.type
         lr = self.lr * lr_scale / (1 - self.beta1**t)
         root_scale = 1 / sqrt(1 - self.beta2**t)
         decays = real(self.beta1), real(1 - self.beta1), real(self.beta2), real(1 - self.beta2)
-        adam_apply(params, grad, *state, real(lr), *decays, real(root_scale), real(self.epsilon),
+        adam_apply(params, grad, state[0], state[1], real(lr), *decays, real(root_scale), real(self.epsilon),
                    real(self.weight_decay))  # fmt: skip
 
 
 @njit(cache=True, nogil=True, error_model="numpy")  # x / 0 is a number, no exception
-def adam_apply(params, grad, mean, mean_square, lr, beta1, fresh1, beta2, fresh2, root_scale, epsilon, weight_decay):  # type: ignore[no-untyped-def]
+def adam_apply(
+    params: Array, grad: Array, mean: Array, mean_square: Array,
+    lr: float, beta1: float, fresh1: float, beta2: float, fresh2: float,
+    root_scale: float, epsilon: float, weight_decay: float,
+) -> None:
     """params, mean and mean_square may be live shared memory: each element is loaded once and stored once."""
     for k in range(params.size):
         w = params[k]

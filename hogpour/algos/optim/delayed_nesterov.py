@@ -13,9 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from numba import njit
-
 from hogpour.algos.optim.base import Optimiser, Row, check_range
+from hogpour.core.kernels.jit import Array, njit
 
 __all__ = ["DelayedNesterov"]
 
@@ -38,16 +37,19 @@ class DelayedNesterov(Optimiser):
     def __post_init__(self) -> None:
         check_range(self, lr=(1e-30, 1e30), momentum=(0, 1), every=(1, 1e9), weight_decay=(0, 1e30))
 
-    def apply(self, params, grad, state, *, lr_scale, t):  # type: ignore[no-untyped-def]
+    def apply(self, params: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float, t: int) -> None:
         real = params.dtype.type
         place = (t - 1) % self.every
-        delayed_nesterov_apply(params, grad, *state, real(self.lr * lr_scale), real(self.momentum),
+        delayed_nesterov_apply(params, grad, state[0], state[1], real(self.lr * lr_scale), real(self.momentum),
                                real(self.weight_decay), real(self.every), place == 0,
                                place == self.every - 1)  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
-def delayed_nesterov_apply(params, grad, velocity, sums, lr, momentum, weight_decay, every, first, last):  # type: ignore[no-untyped-def]
+def delayed_nesterov_apply(
+    params: Array, grad: Array, velocity: Array, sums: Array,
+    lr: float, momentum: float, weight_decay: float, every: int, first: int, last: int,
+) -> None:
     """params and the rows may be live shared memory: each element is loaded once and stored once.
 
     The sum is begun anew by the first gradient of a mean and not zeroed by the last one of the mean before.

@@ -13,9 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from numba import njit
-
 from hogpour.algos.optim.base import Optimiser, Row, check_range
+from hogpour.core.kernels.jit import Array, njit
 
 __all__ = ["Nesterov"]
 
@@ -36,16 +35,18 @@ class Nesterov(Optimiser):
     def __post_init__(self) -> None:
         check_range(self, lr=(1e-30, 1e30), momentum=(0, 1), weight_decay=(0, 1e30))
 
-    def apply(self, params, grad, state, *, lr_scale, t):  # type: ignore[no-untyped-def]
+    def apply(self, params: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float, t: int) -> None:
         real = params.dtype.type
-        nesterov_apply(params, grad, *state, real(self.lr * lr_scale), real(self.momentum), real(self.weight_decay))
+        nesterov_apply(params, grad, state[0], real(self.lr * lr_scale), real(self.momentum), real(self.weight_decay))
 
     def ahead(self, lr_scale: float) -> tuple[str, float]:
         return "velocity", self.lr * lr_scale * self.momentum
 
 
 @njit(cache=True, nogil=True)
-def nesterov_apply(params, grad, velocity, lr, momentum, weight_decay):  # type: ignore[no-untyped-def]
+def nesterov_apply(
+    params: Array, grad: Array, velocity: Array, lr: float, momentum: float, weight_decay: float
+) -> None:
     """params may be live shared memory: each element is loaded once and stored once."""
     for k in range(params.size):
         w = params[k]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
 from hogpour.algos.optim.base import Optimiser, Row, check_range
+from hogpour.core.kernels.jit import Array, njit
 
 __all__ = ["RmsProp"]
 
@@ -37,14 +37,17 @@ class RmsProp(Optimiser):
     def __post_init__(self) -> None:
         check_range(self, lr=(1e-30, 1e30), decay=(0, 1), epsilon=(1e-30, 1e30), weight_decay=(0, 1e30))
 
-    def apply(self, params, grad, state, *, lr_scale, t):  # type: ignore[no-untyped-def]
+    def apply(self, params: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float, t: int) -> None:
         real = params.dtype.type
-        rmsprop_apply(params, grad, *state, real(self.lr * lr_scale), real(self.decay), real(1 - self.decay),
+        rmsprop_apply(params, grad, state[0], real(self.lr * lr_scale), real(self.decay), real(1 - self.decay),
                       real(self.epsilon), real(self.weight_decay))  # fmt: skip
 
 
 @njit(cache=True, nogil=True, error_model="numpy")  # x / 0 is a number, no exception
-def rmsprop_apply(params, grad, mean_square, lr, decay, fresh, epsilon, weight_decay):  # type: ignore[no-untyped-def]
+def rmsprop_apply(
+    params: Array, grad: Array, mean_square: Array,
+    lr: float, decay: float, fresh: float, epsilon: float, weight_decay: float,
+) -> None:
     """params and mean_square may be live shared memory: each element is loaded once and stored once."""
     for k in range(params.size):
         w = params[k]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from numba import njit
-
 from hogpour.algos.optim.base import Optimiser, check_range
+from hogpour.core.kernels.jit import Array, njit
 from hogpour.layers.kernels.tile import LANES, lanes_nonzero, lanes_subtract
 
 __all__ = ["Sgd"]
@@ -24,7 +23,7 @@ class Sgd(Optimiser):
     def __post_init__(self) -> None:
         check_range(self, lr=(1e-30, 1e30), weight_decay=(0, 1e30))
 
-    def apply(self, params, grad, state, *, lr_scale, t):  # type: ignore[no-untyped-def]
+    def apply(self, params: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float, t: int) -> None:
         real = params.dtype.type  # a float64 scalar would make the kernel compute in float64
         if self.weight_decay:
             sgd_decay_apply(params, grad, real(self.lr * lr_scale), real(self.weight_decay))
@@ -33,7 +32,7 @@ class Sgd(Optimiser):
 
 
 @njit(cache=True, nogil=True)
-def sgd_apply(params, grad, lr):  # type: ignore[no-untyped-def]
+def sgd_apply(params: Array, grad: Array, lr: float) -> None:
     """params may be live shared memory: each element is loaded once and stored once, or left alone.
 
     A line of gradient that is all 0 would store what it loaded. It is left alone: that line of params then stays in the
@@ -48,7 +47,7 @@ def sgd_apply(params, grad, lr):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def sgd_decay_apply(params, grad, lr, weight_decay):  # type: ignore[no-untyped-def]
+def sgd_decay_apply(params: Array, grad: Array, lr: float, weight_decay: float) -> None:
     """As ``sgd_apply``, but decay moves every element."""
     for k in range(params.size):
         w = params[k]

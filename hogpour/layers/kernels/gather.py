@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from numba import njit
-
+from hogpour.core.kernels.jit import njit
 from hogpour.layers.kernels.tile import LANES, tile_transpose
 
 __all__ = ["gather_labels", "gather_rows"]
 
 @njit(cache=True, nogil=True)
-def gather_rows(rows, order, start, out):  # type: ignore[no-untyped-def]
+def gather_rows(rows, order, start, out):
     """out[i, k] = rows[order[start + k], i].
 
     Args:
@@ -34,7 +33,7 @@ def gather_rows(rows, order, start, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def gather_labels(labels, order, start, out):  # type: ignore[no-untyped-def]
+def gather_labels(labels, order, start, out):
     """out[k] = labels[order[start + k]]; out is (batch,) int64."""
     for k in range(out.size):
         out[k] = labels[order[start + k]]

@@ -13,20 +13,21 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import types
+
+from hogpour.core.kernels.jit import intrinsic, njit
 
 __all__ = ["Threaded", "own_code"]
 
 
 @intrinsic
-def own_code(typing):  # type: ignore[no-untyped-def]
+def own_code(typing):
     """Keep the function that calls this out of its callers: LLVM may not inline it.
 
     For the body of a prange: numba's parallel kernel would otherwise hold, and compile, several copies of it.
     """
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         builder.function.attributes.add("noinline")
         return context.get_dummy_value()
 
@@ -38,7 +39,8 @@ class Threaded:
 
     __slots__ = ("_parallel", "_serial")
 
-    def __init__(self, function: FunctionType) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
+        assert isinstance(function, FunctionType)
         # numba's cache tells kernels apart by qualified name, not by options; without a name of its own the parallel
         # kernel would be loaded in place of the serial one.
         twin = FunctionType(function.__code__, function.__globals__, function.__name__, None, function.__closure__)

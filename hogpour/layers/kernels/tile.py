@@ -27,8 +27,8 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
 
+from hogpour.core.kernels.jit import intrinsic
 from hogpour.layers.kernels.registers import INT32, LANES, Emit, Tile
 
 __all__ = ["LANES", "lanes_nonzero", "lanes_subtract", "prefetch", "tile_add", "tile_dots", "tile_load", "tile_outer",
@@ -44,26 +44,26 @@ def _tile_of(like: Any, rows: Any, cols: Any, masked: Any) -> Tile | None:
 
 
 @intrinsic(prefer_literal=True)
-def tile_zeros(typing, like, rows, cols, masked):  # type: ignore[no-untyped-def]
+def tile_zeros(typing, like, rows, cols, masked):
     """Return a tile of zeros of the element type of array ``like``; the numbers are integer literals."""
     tile = _tile_of(like, rows, cols, masked)
     if tile is None:
         return None
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         return ir.Constant(context.get_value_type(tile), None)
 
     return tile(like, rows, cols, masked), generate
 
 
 @intrinsic(prefer_literal=True)
-def tile_rows(typing, w, j, w_step, rows, cols, masked):  # type: ignore[no-untyped-def]
+def tile_rows(typing, w, j, w_step, rows, cols, masked):
     """Return the tile acc[r, c] = w[j + r*w_step] in every lane: sums that begin with a bias."""
     tile = _tile_of(w, rows, cols, masked)
     if tile is None:
         return None
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         emit = Emit(context, builder, tile, None)
         for r in range(tile.rows):
             emit.values += [emit.load_splat(emit.pointer(w, args[0], args[1], args[2], r))] * tile.cols
@@ -74,13 +74,13 @@ def tile_rows(typing, w, j, w_step, rows, cols, masked):  # type: ignore[no-unty
 
 
 @intrinsic(prefer_literal=True)
-def tile_load(typing, x, i, x_step, live, rows, cols, masked):  # type: ignore[no-untyped-def]
+def tile_load(typing, x, i, x_step, live, rows, cols, masked):
     """Return the tile acc[r, c] = x[i + r*x_step + c*LANES + lane]: sums that go on."""
     tile = _tile_of(x, rows, cols, masked)
     if tile is None:
         return None
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         x_, i_, x_step_, live_ = args[:4]
         emit = Emit(context, builder, tile, None)
         emit.set_mask(live_)
@@ -93,10 +93,10 @@ def tile_load(typing, x, i, x_step, live, rows, cols, masked):  # type: ignore[n
 
 
 @intrinsic
-def tile_add(typing, acc, x, i, x_step, live):  # type: ignore[no-untyped-def]
+def tile_add(typing, acc, x, i, x_step, live):
     """acc[r, c] += x[i + r*x_step + c*LANES + lane]."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         value, x_, i_, x_step_, live_ = args
         emit = Emit(context, builder, acc, value, live_)
         for r in range(acc.rows):
@@ -109,10 +109,10 @@ def tile_add(typing, acc, x, i, x_step, live):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def tile_outer(typing, acc, x, i, w, j, w_step, live):  # type: ignore[no-untyped-def]
+def tile_outer(typing, acc, x, i, w, j, w_step, live):
     """acc[r, c] += w[j + r*w_step] * x[i + c*LANES + lane]: one term of every sum of the tile."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         value, x_, i_, w_, j_, w_step_, live_ = args
         emit = Emit(context, builder, acc, value, live_)
         lanes = ir.Constant(i_.type, LANES)
@@ -128,10 +128,10 @@ def tile_outer(typing, acc, x, i, w, j, w_step, live):  # type: ignore[no-untype
 
 
 @intrinsic
-def tile_dots(typing, acc, a, i, a_step, b, j, b_step, live):  # type: ignore[no-untyped-def]
+def tile_dots(typing, acc, a, i, a_step, b, j, b_step, live):
     """acc[r, c] += a[i + r*a_step + lane] * b[j + c*b_step + lane]: ``LANES`` terms of rows x cols dot products."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         value, a_, i_, a_step_, b_, j_, b_step_, live_ = args
         emit = Emit(context, builder, acc, value, live_)
         columns = [emit.load(emit.pointer(b, b_, j_, b_step_, c)) for c in range(acc.cols)]
@@ -146,10 +146,10 @@ def tile_dots(typing, acc, a, i, a_step, b, j, b_step, live):  # type: ignore[no
 
 
 @intrinsic
-def tile_store(typing, acc, y, i, y_step, live):  # type: ignore[no-untyped-def]
+def tile_store(typing, acc, y, i, y_step, live):
     """y[i + r*y_step + c*LANES + lane] = acc[r, c]."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         value, y_, i_, y_step_, live_ = args
         emit = Emit(context, builder, acc, value, live_)
         lanes = ir.Constant(i_.type, LANES)
@@ -164,10 +164,10 @@ def tile_store(typing, acc, y, i, y_step, live):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def tile_scatter(typing, acc, y, rows, i, y_step, j, live):  # type: ignore[no-untyped-def]
+def tile_scatter(typing, acc, y, rows, i, y_step, j, live):
     """y[rows[i + r]*y_step + j + c*LANES + lane] = acc[r, c]: each row of the tile to a place of its own."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         value, y_, rows_, i_, y_step_, j_, live_ = args
         emit = Emit(context, builder, acc, value, live_)
         one, lanes = ir.Constant(i_.type, 1), ir.Constant(i_.type, LANES)
@@ -183,14 +183,14 @@ def tile_scatter(typing, acc, y, rows, i, y_step, j, live):  # type: ignore[no-u
 
 
 @intrinsic
-def tile_transpose(typing, x, rows, r, x_step, i, y, j, y_step):  # type: ignore[no-untyped-def]
+def tile_transpose(typing, x, rows, r, x_step, i, y, j, y_step):
     """y[j + a*y_step + b] = x[rows[r + b]*x_step + i + a] for a, b < LANES: a square turned within registers.
 
     Four stages of shuffles, each exchanging blocks of half the size, instead of LANES² loads and stores of one element:
     32 rows of 784 in 9 µs instead of 31 to 56.
     """
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         x_, rows_, r_, x_step_, i_, y_, j_, y_step_ = args
         emit = Emit(context, builder, Tile(x.dtype, LANES, 1, False), None)
         one, vectors = ir.Constant(r_.type, 1), []
@@ -217,13 +217,13 @@ def tile_transpose(typing, x, rows, r, x_step, i, y, j, y_step):  # type: ignore
 
 
 @intrinsic
-def lanes_subtract(typing, y, x, i, factor):  # type: ignore[no-untyped-def]
+def lanes_subtract(typing, y, x, i, factor):
     """y[i + lane] -= factor * x[i + lane], rounded after the product and after the difference, as plain code is.
 
     A plain loop over so few elements is not vectorised: y and x might overlap, and asking costs more than the loop.
     """
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         y_, x_, i_, factor_ = args
         emit = Emit(context, builder, Tile(y.dtype, 1, 1, False), None)
         one = ir.Constant(i_.type, 1)
@@ -236,10 +236,10 @@ def lanes_subtract(typing, y, x, i, factor):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def prefetch(typing, x, i):  # type: ignore[no-untyped-def]
+def prefetch(typing, x, i):
     """Ask for the cache line of x[i], which will be read soon; waits for nothing."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         data = context.make_array(x)(context, builder, args[0]).data
         pointer = builder.bitcast(builder.gep(data, [args[1]]), ir.PointerType(ir.IntType(8)))
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, INT32, INT32, INT32])
@@ -253,10 +253,10 @@ def prefetch(typing, x, i):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def lanes_nonzero(typing, x, i):  # type: ignore[no-untyped-def]
+def lanes_nonzero(typing, x, i):
     """Return whether any of x[i], ... x[i + LANES - 1] is not zero; NaN is not zero."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         vector = ir.VectorType(context.get_value_type(x.dtype), LANES)
         data = context.make_array(x)(context, builder, args[0]).data
         value = builder.load(builder.bitcast(builder.gep(data, [args[1]]), ir.PointerType(vector)))
@@ -269,10 +269,10 @@ def lanes_nonzero(typing, x, i):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def tile_sum(typing, acc, y, i, y_step):  # type: ignore[no-untyped-def]
+def tile_sum(typing, acc, y, i, y_step):
     """y[i + r*y_step + c] = the sum over the lanes of acc[r, c], lanes added by halves."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):
         value, y_, i_, y_step_ = args
         emit = Emit(context, builder, acc, value)
         sums = emit.sums()

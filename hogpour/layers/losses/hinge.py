@@ -13,8 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from numba import njit
-
+from hogpour.core.kernels.jit import Array, njit
 from hogpour.layers.base import Loss
 from hogpour.layers.losses.logistic import one_vs_all_outputs, one_vs_all_predict
 
@@ -30,15 +29,15 @@ class Hinge(Loss):
     def n_outputs(self, n_targets: int) -> tuple[int, ...]:
         return one_vs_all_outputs(n_targets)
 
-    def apply(self, scores, target, d_scores):  # type: ignore[no-untyped-def]
+    def apply(self, scores: Array, target: Array, d_scores: Array) -> tuple[float, int]:
         return hinge(scores, target, d_scores)
 
-    def predict(self, scores):  # type: ignore[no-untyped-def]
+    def predict(self, scores: Array) -> Array:
         return one_vs_all_predict(scores)
 
 
 @njit(cache=True, nogil=True)
-def hinge(scores, target, d_scores):  # type: ignore[no-untyped-def]
+def hinge(scores: Array, target: Array, d_scores: Array) -> tuple[float, int]:
     n_out, batch = scores.shape
     one, share = scores.dtype.type(1), scores.dtype.type(1 / batch)
     loss, right = 0.0, 0

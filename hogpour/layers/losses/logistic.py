@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
+from hogpour.core.kernels.jit import Array, njit
 from hogpour.layers.base import Loss
 
 __all__ = ["Logistic", "one_vs_all_outputs", "one_vs_all_predict"]
@@ -29,10 +29,10 @@ class Logistic(Loss):
     def n_outputs(self, n_targets: int) -> tuple[int, ...]:
         return one_vs_all_outputs(n_targets)
 
-    def apply(self, scores, target, d_scores):  # type: ignore[no-untyped-def]
+    def apply(self, scores: Array, target: Array, d_scores: Array) -> tuple[float, int]:
         return logistic(scores, target, d_scores)
 
-    def predict(self, scores):  # type: ignore[no-untyped-def]
+    def predict(self, scores: Array) -> Array:
         return one_vs_all_predict(scores)
 
 
@@ -41,13 +41,13 @@ def one_vs_all_outputs(n_targets: int) -> tuple[int, ...]:
     return (1, 2) if n_targets == 2 else (n_targets,)
 
 
-def one_vs_all_predict(scores):  # type: ignore[no-untyped-def]
+def one_vs_all_predict(scores: Array) -> Array:
     """Return the label of the largest score; of a single unit, label 1 where its score is positive."""
     return (scores[0] > 0).astype(np.int64) if scores.shape[0] == 1 else scores.argmax(axis=0)
 
 
 @njit(cache=True, nogil=True)
-def logistic(scores, target, d_scores):  # type: ignore[no-untyped-def]
+def logistic(scores: Array, target: Array, d_scores: Array) -> tuple[float, int]:
     """exp is taken of -|s| only, so that no finite score overflows."""
     n_out, batch = scores.shape
     one, share = scores.dtype.type(1), scores.dtype.type(1 / batch)

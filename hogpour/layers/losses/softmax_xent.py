@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numba import njit
 
+from hogpour.core.kernels.jit import Array, njit
 from hogpour.layers.base import Loss
 
 __all__ = ["SoftmaxXent"]
@@ -22,15 +22,15 @@ class SoftmaxXent(Loss):
     def n_outputs(self, n_targets: int) -> tuple[int, ...]:
         return (n_targets,)
 
-    def apply(self, scores, target, d_scores):  # type: ignore[no-untyped-def]
+    def apply(self, scores: Array, target: Array, d_scores: Array) -> tuple[float, int]:
         return softmax_xent(scores, target, d_scores)
 
-    def predict(self, scores):  # type: ignore[no-untyped-def]
+    def predict(self, scores: Array) -> Array:
         return scores.argmax(axis=0)
 
 
 @njit(cache=True, nogil=True)
-def softmax_xent(scores, target, d_scores):  # type: ignore[no-untyped-def]
+def softmax_xent(scores: Array, target: Array, d_scores: Array) -> tuple[float, int]:
     """The largest score is subtracted before exp, so that no finite score overflows."""
     n_out, batch = scores.shape
     loss, right = 0.0, 0

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from numba import njit
-
+from hogpour.core.kernels.jit import Array, njit
 from hogpour.layers.base import Loss
 
 __all__ = ["SquaredError"]
@@ -21,15 +20,15 @@ class SquaredError(Loss):
     def n_outputs(self, n_targets: int) -> tuple[int, ...]:
         return (n_targets,)
 
-    def apply(self, scores, target, d_scores):  # type: ignore[no-untyped-def]
+    def apply(self, scores: Array, target: Array, d_scores: Array) -> tuple[float, int]:
         return squared_error(scores, target, d_scores), 0
 
-    def predict(self, scores):  # type: ignore[no-untyped-def]
+    def predict(self, scores: Array) -> Array:
         return scores
 
 
 @njit(cache=True, nogil=True)
-def squared_error(scores, target, d_scores):  # type: ignore[no-untyped-def]
+def squared_error(scores: Array, target: Array, d_scores: Array) -> float:
     n_out, batch = scores.shape
     share = scores.dtype.type(1 / batch)
     loss = 0.0

@@ -25,7 +25,7 @@ from rich.text import Text
 
 from hogpour.cli.status_view import Silent, View, drawn, printable, quantile
 from hogpour.core.cluster_state import ClusterState, ShardState
-from hogpour.core.errors import InputError, PeerLost, ProtocolError, RemoteProtocolError, RequestFailed
+from hogpour.core.errors import InputError, PeerLost, ProtocolError, Refusal, RemoteProtocolError, RequestFailed
 from hogpour.net.peer import Peer
 from hogpour.net.wire.status import Described, Report, Reported, Status
 
@@ -136,7 +136,7 @@ class _Observer:
         try:
             answer = await self._first.request(Status(), deadline_s=ANSWER_S, retry=False)
         except RequestFailed as error:
-            if error.code == "refused":
+            if error.code == Refusal.REFUSED:
                 raise InputError(str(error)) from error
             raise RequestFailed(error.code, f"{self._address}: {error}; it is not the first node of a cluster, or "
                                             "still reads its data") from error  # fmt: skip

@@ -28,7 +28,7 @@ from hogpour.algos.gate.base import Gate
 from hogpour.algos.optim.base import Optimiser
 from hogpour.client.fetches import Fetches
 from hogpour.client.routes import Routes
-from hogpour.core.errors import PeerLost, RequestFailed
+from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.staging import Staging
@@ -275,7 +275,7 @@ class ParameterClient:
                 assert isinstance(answer, Pushed)
                 return answer.staleness
             except RequestFailed as error:
-                if error.code != "moved":
+                if error.code != Refusal.MOVED:
                     raise
             except PeerLost:
                 if not self._routes.moved(message.shard, known):
@@ -293,7 +293,7 @@ class ParameterClient:
             else:
                 self._acknowledge(push, answers)
         except RequestFailed as error:
-            if error.code != "fenced":
+            if error.code != Refusal.FENCED:
                 raise
             self._free(push)
             self._report(push, ())
@@ -360,7 +360,7 @@ class ParameterClient:
             if node == self.node:
                 self._attending[replica] = present
         except RequestFailed as error:
-            if error.code != "fenced":
+            if error.code != Refusal.FENCED:
                 raise
             self._fenced(node)
             if node == self.node:
@@ -441,7 +441,7 @@ class ParameterClient:
         try:
             staleness = await _all([self._start(pull(shard)) for shard in range(self._routes.map.n_shards)])
         except RequestFailed as error:
-            if error.code != "fenced":
+            if error.code != Refusal.FENCED:
                 raise
             for push in riding:
                 self._release(push, ())

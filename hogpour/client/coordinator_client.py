@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from hogpour.core.errors import ClusterFailed, PeerLost, RequestFailed
+from hogpour.core.errors import ClusterFailed, PeerLost, Refusal, RequestFailed
 from hogpour.core.node_id import same_run
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Requests
@@ -95,7 +95,7 @@ class CoordinatorClient:
             try:
                 answer = await self._coordinator.request(Join(self._name, self._address), deadline_s=left)
             except RequestFailed as error:
-                if error.code != "busy" or deadline - loop.time() < 2 * _BUSY_S:
+                if error.code != Refusal.BUSY or deadline - loop.time() < 2 * _BUSY_S:
                     raise
                 await asyncio.sleep(_BUSY_S)
                 left = deadline - loop.time()
@@ -111,7 +111,7 @@ class CoordinatorClient:
         try:
             await self._ask(Ready(node, spec, data))
         except RequestFailed as error:
-            if error.code != "fenced":
+            if error.code != Refusal.FENCED:
                 raise
             self.fence(node)  # whoever joins again says this again
 
@@ -153,7 +153,7 @@ class CoordinatorClient:
                 await self._ask(Leave(self.node, reason), _LEAVE_S)
                 return
             except RequestFailed as error:
-                if error.code != "busy" or not again:
+                if error.code != Refusal.BUSY or not again:
                     raise
 
     # -- the gate
@@ -271,7 +271,7 @@ class CoordinatorClient:
             patience_s = 1.25 * self.joined.give_up_s if replicas and self.joined is not None else 0.0
             answer = await self._ask(Lease(node, sorted(self._held), done, want, losses, replicas), patience_s)
         except RequestFailed as error:
-            if error.code != "fenced":
+            if error.code != Refusal.FENCED:
                 raise
             self.fence(node)
             return None
@@ -311,7 +311,7 @@ class CoordinatorClient:
         try:
             answer = await self._ask(Heartbeat(node, **totals()))
         except RequestFailed as error:
-            if error.code != "fenced":
+            if error.code != Refusal.FENCED:
                 raise
             self.fence(node)
         else:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hogpour.client.routes import Routes
-from hogpour.core.errors import PeerLost, RequestFailed
+from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.staging import Staging
 from hogpour.net.wire.base import Message
@@ -103,7 +103,7 @@ class Fetches:
                         answer = await self._fetch_other(message, target, requests, take)
                 break
             except RequestFailed as error:
-                if error.code != "moved":
+                if error.code != Refusal.MOVED:
                     raise
             except PeerLost:
                 if not self._routes.moved(shard, known):

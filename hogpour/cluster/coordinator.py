@@ -31,7 +31,7 @@ from hogpour.cluster.member_stats import MemberStats
 from hogpour.cluster.membership import MemberRecord, Membership
 from hogpour.cluster.placement import Placement
 from hogpour.core.cluster_state import ClusterState, MemberState, Totals
-from hogpour.core.errors import ConfigError, RequestFailed
+from hogpour.core.errors import ConfigError, Refusal, RequestFailed
 from hogpour.core.node_id import spoken
 from hogpour.core.shard_map import ShardMap, listed
 from hogpour.net import address as addresses
@@ -255,20 +255,20 @@ class Coordinator:
 
     def _join(self, message: Join, _: memoryview | None) -> Reply:
         if self.command != "run":
-            raise RequestFailed("ended", f"the run has ended: {self.reason or self.command}")
+            raise RequestFailed(Refusal.ENDED, f"the run has ended: {self.reason or self.command}")
         if message.address:
             try:
                 addresses.split(message.address)
             except ConfigError as error:
-                raise RequestFailed("wrong", str(error)) from error
+                raise RequestFailed(Refusal.WRONG, str(error)) from error
         now, there = self._clock(), self._members.at(message.address)
         if there is not None and (there.ready or there.node == self.home):
-            raise RequestFailed("busy", f"node {spoken(there.node)} ({there.name}) serves at {message.address} "
+            raise RequestFailed(Refusal.BUSY, f"node {spoken(there.node)} ({there.name}) serves at {message.address} "
                                         f"and was heard {now - there.heard:.1f} s ago")  # fmt: skip
         if there is not None:  # its answer was lost, and it asks again; or it was started anew before it was ready
             self._remove(there)
         if self._members.full:
-            raise RequestFailed("busy", f"the cluster has {self.nodes} nodes already")
+            raise RequestFailed(Refusal.BUSY, f"the cluster has {self.nodes} nodes already")
         member = self._members.join(message.name, message.address, now)
         self._accounts.open(member.node)
         self._log(f"{_named(member)} joined")
@@ -284,7 +284,7 @@ class Coordinator:
             if got != expected:
                 text = f"{_named(member)} has another {what} than the cluster: got {got!r}, expected {expected!r}"
                 self._log(text)
-                raise RequestFailed("wrong", text)
+                raise RequestFailed(Refusal.WRONG, text)
         member.ready = True
         if self._warmer is None:
             self._warmer = member.node
@@ -304,9 +304,9 @@ class Coordinator:
     def _lease(self, message: Lease, _: memoryview | None) -> Reply:
         member = self._known(message.node)
         if not member.ready:
-            raise RequestFailed("wrong", f"{_named(member)} asks for portions and is not ready")
+            raise RequestFailed(Refusal.WRONG, f"{_named(member)} asks for portions and is not ready")
         if message.want < 0:
-            raise RequestFailed("wrong", f"{_named(member)} asks for {message.want} portions")
+            raise RequestFailed(Refusal.WRONG, f"{_named(member)} asks for {message.want} portions")
         if self.batches is not None:
             return self._lease_batch(self.batches, member, message)
         assert isinstance(self.ledger, EpochLedger)
@@ -320,7 +320,7 @@ class Coordinator:
 
     def _lease_batch(self, batches: LbfgsDriver, member: MemberRecord, message: Lease) -> Reply | Awaitable[Reply]:
         if len(message.losses) != len(message.done) or message.replicas < 0:
-            raise RequestFailed("wrong", f"{_named(member)} reports {len(message.done)} portions with "
+            raise RequestFailed(Refusal.WRONG, f"{_named(member)} reports {len(message.done)} portions with "
                                 f"{len(message.losses)} losses, and has {message.replicas} replicas")  # fmt: skip
         losses = dict(zip(message.done, message.losses, strict=True))
         self._accounts.finish(member.node, batches.finish(member.node, losses))
@@ -337,7 +337,7 @@ class Coordinator:
         )
         self._look_for_end()
         if self._members.get(member.node) is not member:
-            raise RequestFailed("fenced", f"{_named(member)} was declared dead while it waited for portions")
+            raise RequestFailed(Refusal.FENCED, f"{_named(member)} was declared dead while it waited for portions")
         return Reply(Leased(tickets, not self._leases(member)))
 
     def _look_for_end(self) -> None:
@@ -363,14 +363,14 @@ class Coordinator:
     def _check_origin(self, member: MemberRecord, replica: int) -> None:
         """Raise RequestFailed for what no replica says: others would wait for it."""
         if not member.ready or not 0 <= replica < _MOST_REPLICAS or not self._gated:
-            raise RequestFailed("wrong", f"{_named(member)} takes part in no gate as replica {replica}: expected a "
-                                f"member that is ready, 0 to {_MOST_REPLICAS - 1}, and a scheme with a gate")
+            raise RequestFailed(Refusal.WRONG, f"{_named(member)} takes part in no gate as replica {replica}: expected "
+                                f"a member that is ready, 0 to {_MOST_REPLICAS - 1}, and a scheme with a gate")
 
     def _arrive(self, message: Arrive, _: memoryview | None) -> Reply | Awaitable[Reply]:
         self._check_origin(self._known(message.node), message.replica)
         if message.sequence < 1 or not self.gatekeeper.possible(message.step):
-            raise RequestFailed("wrong", f"gradient {message.sequence} of step {message.step} cannot have arrived: the "
-                                f"newest step is {self.gatekeeper.step}")  # fmt: skip
+            raise RequestFailed(Refusal.WRONG, f"gradient {message.sequence} of step {message.step} cannot have arrived"
+                                f": the newest step is {self.gatekeeper.step}")  # fmt: skip
         answer = self.gatekeeper.arrive(message)
         return Reply(answer) if isinstance(answer, Arrived) else self._decided(answer)
 
@@ -378,7 +378,7 @@ class Coordinator:
         """Wait for the gate, as long as others compute; not so long that whoever asks takes this node for dead."""
         await asyncio.wait([answer], timeout=self.terms.give_up_s / 4)
         if answer.cancelled():
-            raise RequestFailed("fenced", "this node was declared dead while it waited at the gate")
+            raise RequestFailed(Refusal.FENCED, "this node was declared dead while it waited at the gate")
         return Reply(answer.result() if answer.done() else Arrived(UNDECIDED, 0))
 
     def _leave(self, message: Leave, _: memoryview | None) -> Reply | Awaitable[Reply]:
@@ -405,11 +405,11 @@ class Coordinator:
                     await self._placement.changed()
         except TimeoutError:
             shards = listed(self._placement.shards_of(member.node))
-            raise RequestFailed("busy", f"{_named(member)} still serves {shards}") from None
+            raise RequestFailed(Refusal.BUSY, f"{_named(member)} still serves {shards}") from None
         if self._members.get(member.node) is member:
             return self._left(member)
         if self.command == "fail":  # because of this one
-            raise RequestFailed("fenced", f"{_named(member)} fell silent while it was leaving")
+            raise RequestFailed(Refusal.FENCED, f"{_named(member)} fell silent while it was leaving")
         return _OK  # it had asked twice
 
     def _where(self, message: Where, _: memoryview | None) -> Reply:
@@ -425,8 +425,8 @@ class Coordinator:
         """Return a member, which is alive since it was heard from."""
         member = self._members.beat(node, self._clock())
         if member is None:
-            raise RequestFailed("fenced", f"node {spoken(node)} is no member of the cluster: it was silent for too "
-                                          "long, left, or never joined")  # fmt: skip
+            raise RequestFailed(Refusal.FENCED, f"node {spoken(node)} is no member of the cluster: it was silent for "
+                                                "too long, left, or never joined")  # fmt: skip
         return member
 
     def _take_back(self, node: int) -> int:

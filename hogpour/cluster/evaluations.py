@@ -45,7 +45,7 @@ from hogpour.algos.lbfgs.commands import (
 from hogpour.algos.lbfgs.exact_sums import value_of
 from hogpour.algos.lbfgs.minimise import LbfgsOptions, minimise
 from hogpour.cluster.evaluation_ledger import EvaluationLedger
-from hogpour.core.errors import PeerLost, RequestFailed
+from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.data.blocks import Blocks
 from hogpour.net.requests import Requests
@@ -345,7 +345,7 @@ class LbfgsDriver:
             self._log(f"program {operate.sequence} is asked for again: {error}")
             return None
         except RequestFailed as error:
-            if error.code == "moved":  # a node that was started anew serves nothing yet: its old life is missed soon
+            if error.code == Refusal.MOVED:  # started anew, it serves nothing yet: its old life is missed soon
                 return None
             raise self._give_up(f"cannot be carried out: {error}") from error
         assert isinstance(answer, Operated)

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hogpour.algos.gate.base import Gate
-from hogpour.core.errors import PeerLost, RequestFailed
+from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Requests
 from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED, Arrive, Arrived, Commit, Committed, Counted
@@ -244,7 +244,7 @@ class Gatekeeper:
             self._log(f"step {commit.step} is told again: {error}")
             return []
         except RequestFailed as error:
-            if error.code == "wrong":
+            if error.code == Refusal.WRONG:
                 self._failed = True
                 self._fail(f"step {commit.step} cannot be applied: {error}")
             return []

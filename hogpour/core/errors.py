@@ -21,6 +21,8 @@ became NaN) is a value in the summary of a run, not an exception.
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 __all__ = [
     "ClusterFailed",
     "ConfigError",
@@ -31,6 +33,7 @@ __all__ = [
     "LocalProtocolError",
     "PeerLost",
     "ProtocolError",
+    "Refusal",
     "RemoteProtocolError",
     "ReplicaDied",
     "RequestFailed",
@@ -101,17 +104,43 @@ class RemoteProtocolError(ProtocolError):
 
 
 class PeerLost(HogpourError):
-    """No connection to a node, or no answer from it within the deadline."""
+    """No connection to a node, or no answer from it within the deadline.
+
+    Attributes:
+        address: host:port that was asked.
+    """
+
+    def __init__(self, address: str, text: str) -> None:
+        super().__init__(f"{address}: {text}")
+        self.address = address
+
+
+class Refusal(StrEnum):
+    """Why a node did not do what it was asked. Travels as its text."""
+
+    REFUSED = "refused"
+    """The asker has another token or another version."""
+    MOVED = "moved"
+    """The shard is served elsewhere."""
+    FENCED = "fenced"
+    """The asker was declared dead and must join again."""
+    BUSY = "busy"
+    """Not now: too many others ask, or what it needs is not there yet."""
+    WRONG = "wrong"
+    """It makes no sense."""
+    ENDED = "ended"
+    """The run is over."""
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same request, sent later to whoever serves it then, may be done."""
+        return self in (Refusal.MOVED, Refusal.BUSY)
 
 
 class RequestFailed(HogpourError):
-    """Another node answered that it did not do what it was asked.
+    """Another node answered that it did not do what it was asked."""
 
-    Attributes:
-        code: for programs; see ``net.wire.base.Failed``.
-    """
-
-    def __init__(self, code: str, text: str) -> None:
+    def __init__(self, code: Refusal, text: str) -> None:
         super().__init__(text)
         self.code = code
 

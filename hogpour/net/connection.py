@@ -18,7 +18,7 @@ import hmac
 from collections.abc import Callable
 from typing import Literal, NoReturn
 
-from hogpour.core.errors import LocalProtocolError, RemoteProtocolError, RequestFailed
+from hogpour.core.errors import LocalProtocolError, Refusal, RemoteProtocolError, RequestFailed
 from hogpour.net.frame import HEADER_BYTES, VERSION, check_beginning, decode, encode, read_header
 from hogpour.net.wire import answers
 from hogpour.net.wire.base import Failed, Message
@@ -366,7 +366,7 @@ class Connection:
             self.ready = True
 
     def _refuse(self, text: str) -> NoReturn:
-        self._outgoing.append(encode(Failed("refused", text), 0))
+        self._outgoing.append(encode(Failed(Refusal.REFUSED, text), 0))
         raise RemoteProtocolError(text)
 
     def _checked_nonce(self, nonce: bytes) -> bytes:

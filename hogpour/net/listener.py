@@ -12,7 +12,14 @@ import errno
 import os
 from collections.abc import Awaitable, Callable, Mapping
 
-from hogpour.core.errors import HogpourError, LocalProtocolError, RemoteProtocolError, RequestFailed, ResourceError
+from hogpour.core.errors import (
+    HogpourError,
+    LocalProtocolError,
+    Refusal,
+    RemoteProtocolError,
+    RequestFailed,
+    ResourceError,
+)
 from hogpour.net.address import join
 from hogpour.net.connection import NONCE_BYTES, Connection
 from hogpour.net.requests import Handler, Reply
@@ -264,7 +271,8 @@ class _Session:
             self.transport.hold(True)
         handler = self._handlers.get(type(message))
         if handler is None:
-            self._answer(id, Reply(Failed("wrong", f"this node does not answer {type(message).__name__}")), payload)
+            failed = Failed(Refusal.WRONG, f"this node does not answer {type(message).__name__}")
+            self._answer(id, Reply(failed), payload)
             return
         try:
             reply = handler(message, payload)
@@ -345,7 +353,7 @@ class _Session:
 
     def _failed(self, id: int, error: Exception, payload: memoryview | None) -> None:
         if isinstance(error, RequestFailed):
-            self._answer(id, Reply(Failed(error.code[:TEXT], str(error)[:TEXT])), payload)
+            self._answer(id, Reply(Failed(error.code, str(error)[:TEXT])), payload)
         elif isinstance(error, RemoteProtocolError):
             if payload is not None:
                 self._staging.give(payload)
@@ -353,7 +361,7 @@ class _Session:
         else:
             text = f"{type(error).__name__}: {error}"
             self._listener._lines.say(f"{self.name}: a handler failed: {text}", asyncio.get_running_loop().time())
-            self._answer(id, Reply(Failed("wrong", text[:TEXT])), payload)
+            self._answer(id, Reply(Failed(Refusal.WRONG, text[:TEXT])), payload)
 
 
 class _Lines:

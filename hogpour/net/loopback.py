@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from hogpour.core.errors import LocalProtocolError, PeerLost, RequestFailed
+from hogpour.core.errors import LocalProtocolError, PeerLost, Refusal, RequestFailed
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.wire.base import Failed, Message
 
@@ -39,7 +39,7 @@ class Loopback:
         name = type(message).__name__
         handler = self._handlers.get(type(message))
         if handler is None:
-            raise RequestFailed("wrong", f"this node does not answer {name}")
+            raise RequestFailed(Refusal.WRONG, f"this node does not answer {name}")
         views = [view.cast("B") for view in payload if view.nbytes]
         joined = memoryview(bytearray().join(views)) if len(views) > 1 else views[0] if views else None
         reply = handler(message, joined)
@@ -48,7 +48,7 @@ class Loopback:
                 async with asyncio.timeout(deadline_s):
                     reply = await reply
             except TimeoutError:
-                raise PeerLost(f"this node: no answer to {name} within {deadline_s:g} s") from None
+                raise PeerLost("this node", f"no answer to {name} within {deadline_s:g} s") from None
         try:
             if isinstance(reply.message, Failed):
                 raise RequestFailed(reply.message.code, reply.message.text)

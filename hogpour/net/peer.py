@@ -159,7 +159,7 @@ class Peer:
             RemoteProtocolError: who listens there is no node of this cluster, or the answer does not fit ``into``.
         """
         if self._closed:
-            raise PeerLost(f"{self.address}: closed by this node")
+            raise PeerLost(self.address, "closed by this node")
         id = self._last_id + 1 if self._last_id < LAST_ID else 1
         while id in self._asked:
             id = id + 1 if id < LAST_ID else 1
@@ -192,7 +192,7 @@ class Peer:
             with suppress(asyncio.CancelledError):
                 await self._task  # no deadline: it ends where it is cancelled
         self._break(ConnectionAbortedError("closed by this node"))
-        self._fail_all(PeerLost, f"{self.address}: closed by this node")
+        self._fail_all(partial(PeerLost, self.address), "closed by this node")
         if self._ending:
             # No deadline: what is aborted is gone in the next turn of the event loop.
             await asyncio.wait(list(self._ending))
@@ -344,8 +344,8 @@ class Peer:
             if not asked.retry:
                 del self._asked[id]
                 if not asked.future.done():
-                    text = f"{self.address}: no answer to {type(asked.message).__name__}: {self._cause}"
-                    asked.future.set_exception(PeerLost(text))
+                    text = f"no answer to {type(asked.message).__name__}: {self._cause}"
+                    asked.future.set_exception(PeerLost(self.address, text))
 
     def _watch(self, at: float) -> None:
         if self._timer is not None:
@@ -364,9 +364,9 @@ class Peer:
                 del self._asked[id]
                 self._withdraw(id, asked)
                 if not asked.future.done():
-                    text = f"{self.address}: no answer to {type(asked.message).__name__} within {asked.deadline_s:g} s"
+                    text = f"no answer to {type(asked.message).__name__} within {asked.deadline_s:g} s"
                     why = f": {self._cause}" if self._link is None and self._cause else ""
-                    asked.future.set_exception(PeerLost(text + why))
+                    asked.future.set_exception(PeerLost(self.address, text + why))
         if self._asked and self._timer is None and not self._closed:
             self._watch(min(now + self._sweep_s, min([asked.deadline for asked in self._asked.values()])))
 

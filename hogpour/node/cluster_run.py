@@ -26,7 +26,7 @@ from hogpour.client.block_sums import BlockSums
 from hogpour.client.client import ParameterClient
 from hogpour.client.coordinator_client import CoordinatorClient
 from hogpour.core.cluster_state import ShardState
-from hogpour.core.errors import ClusterFailed, ConfigError, HogpourError, PeerLost, RequestFailed
+from hogpour.core.errors import ClusterFailed, ConfigError, HogpourError, PeerLost, Refusal, RequestFailed
 from hogpour.core.job import Job, job_from
 from hogpour.core.node_id import MOST_MEMBERS, spoken
 from hogpour.core.progress import Notice
@@ -528,7 +528,7 @@ class ClusterRun:
     def _failure(self, error: HogpourError) -> ClusterFailed:
         """Say who it is that does not answer at an address."""
         for shard, address in enumerate(self._map.addresses if self._link is not None else ()):
-            if isinstance(error, PeerLost) and str(error).startswith(f"{address or self._join}: "):
+            if isinstance(error, PeerLost) and error.address == (address or self._join):
                 who = f"node {spoken(self._map.owners[shard])}, which serves shards," if address else "the first node"
                 return ClusterFailed(f"{who} does not answer: {error}")
         return ClusterFailed(str(error))
@@ -539,7 +539,7 @@ class ClusterRun:
 
 def _not_yet(message: Message, payload: memoryview | None) -> Reply:
     del message, payload
-    raise RequestFailed("busy", "the first node still reads its data")
+    raise RequestFailed(Refusal.BUSY, "the first node still reads its data")
 
 
 def _nothing_here(message: Message, payload: memoryview | None) -> Reply:
@@ -548,13 +548,13 @@ def _nothing_here(message: Message, payload: memoryview | None) -> Reply:
     As for a message that nobody here knows, the asker would have ended its run.
     """
     del payload
-    raise RequestFailed("moved", f"{type(message).__name__}: this node serves nothing yet")
+    raise RequestFailed(Refusal.MOVED, f"{type(message).__name__}: this node serves nothing yet")
 
 
 def _nobody_known(message: Message, payload: memoryview | None) -> Reply:
     """Answer for a first node that was started anew, to members of its former life: they join again, and hear so."""
     del message, payload
-    raise RequestFailed("fenced", "this node has no members yet: it must be joined again")
+    raise RequestFailed(Refusal.FENCED, "this node has no members yet: it must be joined again")
 
 
 def _agreed(message: Message, payload: memoryview | None) -> Reply:

@@ -23,7 +23,7 @@ from hogpour.cluster.coordinator import Coordinator, Terms
 from hogpour.cluster.evaluation_ledger import EvaluationLedger
 from hogpour.cluster.evaluations import LbfgsDriver
 from hogpour.cluster.leases import EpochLedger, LedgerState
-from hogpour.core.errors import ClusterFailed, LayoutError, PeerLost, RequestFailed, ResourceError
+from hogpour.core.errors import ClusterFailed, LayoutError, PeerLost, Refusal, RequestFailed, ResourceError
 from hogpour.core.job import Job, job_to_dict
 from hogpour.core.node_id import first_node
 from hogpour.core.progress import Notice
@@ -366,7 +366,7 @@ class FirstNode:
                 )
                 break
             except RequestFailed as error:
-                if error.code != "moved":
+                if error.code != Refusal.MOVED:
                     raise
                 if self._loop.time() > deadline:
                     text = f"shard {shard} was not to be found for a snapshot within {_MOVE_S:g} s"

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from hogpour.algos.schemes.base import Scheme
-from hogpour.core.errors import PeerLost, RequestFailed
+from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.core.node_id import spoken
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Handler, Reply, Requests
@@ -97,7 +97,7 @@ class ShardHost:
     async def _bring(self, shard: int, source: str) -> None:
         """Have another server give up a shard, and serve it here."""
         if self.map is None or not 0 <= shard < self.map.n_shards:
-            raise RequestFailed("busy", f"shard {shard}: this node does not know the shard map yet")
+            raise RequestFailed(Refusal.BUSY, f"shard {shard}: this node does not know the shard map yet")
         part = self.map.range(shard)
         memory = memoryview(bytearray(self.server.dump_bytes(part.stop - part.start)))
         node = self.node
@@ -107,9 +107,10 @@ class ShardHost:
             assert isinstance(answer, Dumped)
             held = [await self._held(shard, k, part.stop - part.start, source) for k in range(answer.held)]
         except PeerLost as error:
-            raise RequestFailed("busy", f"shard {shard}: {error}") from error
+            raise RequestFailed(Refusal.BUSY, f"shard {shard}: {error}") from error
         if node != self.node:
-            raise RequestFailed("fenced", f"shard {shard}: it came for node {spoken(node)}, which was declared dead")
+            raise RequestFailed(Refusal.FENCED, f"shard {shard}: it came for node {spoken(node)}, which was declared "
+                                                "dead")  # fmt: skip
         self.server.install(answer, memory, part.start, held)
 
     async def _held(self, shard: int, number: int, size: int, source: str) -> tuple[Push, memoryview]:

@@ -31,7 +31,7 @@ from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.open import Open
 from hogpour.algos.optim.base import Optimiser
 from hogpour.core.cluster_state import ShardState
-from hogpour.core.errors import RequestFailed
+from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.core.node_id import same_run, spoken
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.wire.base import Message, Ok
@@ -225,10 +225,10 @@ class ParameterServer:
         shard = self._find(push.shard)
         n_bytes = 0 if payload is None else payload.nbytes
         if n_bytes != 4 * shard.size:
-            raise RequestFailed("wrong", f"shard {shard.number}: got {n_bytes} bytes, expected {4 * shard.size}")
+            raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: got {n_bytes} bytes, expected {4 * shard.size}")
         if push.sequence < 1 or push.clock < 0 or push.steps < 1 or not 0 <= push.scale <= _MOST_SCALE:
             raise RequestFailed(
-                "wrong",
+                Refusal.WRONG,
                 f"shard {shard.number}: got sequence {push.sequence}, clock {push.clock}, steps {push.steps}, "
                 f"scale {push.scale}; expected at least 1, 0 and 1, and a scale of 0 to {_MOST_SCALE:g}",
             )
@@ -260,8 +260,8 @@ class ParameterServer:
         shard = self._find(held.shard)
         self.check_member(held.node)
         if not shard.given_up or not 0 <= held.number < len(shard.held):
-            raise RequestFailed("wrong", f"shard {shard.number}: asked for gradient {held.number} of those that wait "
-                                f"here, and there are {len(shard.held) if shard.given_up else 0}")  # fmt: skip
+            raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: asked for gradient {held.number} of those that "
+                                f"wait here, and there are {len(shard.held) if shard.given_up else 0}")  # fmt: skip
         push, grad = next(islice(shard.held, held.number, None))
         return Reply(HeldPush(push), [memoryview(grad).cast("B").toreadonly()])
 
@@ -269,7 +269,7 @@ class ParameterServer:
         """Apply a step to the shards that are here; answers when all of them have it."""
         del payload
         if not commit.counted:
-            raise RequestFailed("wrong", f"step {commit.step}: has no gradients")
+            raise RequestFailed(Refusal.WRONG, f"step {commit.step}: has no gradients")
         parts = []
         for number in commit.shards:
             shard = self._shards.get(number)
@@ -278,7 +278,7 @@ class ParameterServer:
         done = []
         # No deadline: this process works on it. All are waited for, or nobody would look at the error of a second one.
         for outcome in await asyncio.gather(*parts, return_exceptions=True):
-            if isinstance(outcome, RequestFailed) and outcome.code == "moved":
+            if isinstance(outcome, RequestFailed) and outcome.code == Refusal.MOVED:
                 continue
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -295,7 +295,7 @@ class ParameterServer:
         del report, payload
         text = msgspec.json.encode(self.states())
         if len(text) > Reported.BODY_LIMIT - 16:
-            raise RequestFailed("busy", f"{len(self._shards)} shards take {len(text)} bytes to describe, at most "
+            raise RequestFailed(Refusal.BUSY, f"{len(self._shards)} shards take {len(text)} bytes to describe, at most "
                                         f"{Reported.BODY_LIMIT} can be sent")  # fmt: skip
         return Reply(Reported(text))
 
@@ -305,7 +305,7 @@ class ParameterServer:
     def check_member(self, node: int) -> None:
         """Raise RequestFailed for what a node asks that is no member of this run, or not any more."""
         if not self._is_member(node):
-            raise RequestFailed("fenced", f"node {spoken(node)} is no member any more: it must join again")
+            raise RequestFailed(Refusal.FENCED, f"node {spoken(node)} is no member any more: it must join again")
 
     def shard(self, number: int) -> Shard | None:
         """Return a shard that is here, perhaps given up."""
@@ -336,7 +336,8 @@ class ParameterServer:
         if self._gate.holds:
             return self._hold(shard, push, payload)
         if len(windows) >= MAX_ORIGINS and not windows.knows(node, replica):
-            raise RequestFailed("busy", f"shard {shard.number}: remembers {MAX_ORIGINS} replicas, no room for another")
+            raise RequestFailed(Refusal.BUSY, f"shard {shard.number}: remembers {MAX_ORIGINS} replicas, no room for "
+                                              "another")  # fmt: skip
         moved = self.thaw(shard)
         if moved is None:
             return None
@@ -353,7 +354,7 @@ class ParameterServer:
             shard.count_dropped(1)
         elif not shard.held.has(push):
             if len(shard.held) >= MAX_ORIGINS:
-                raise RequestFailed("busy", f"shard {shard.number}: {MAX_ORIGINS} gradients wait for their step")
+                raise RequestFailed(Refusal.BUSY, f"shard {shard.number}: {MAX_ORIGINS} gradients wait for their step")
             shard.held.hold(push, np.frombuffer(payload, np.float32))
         return Reply(Pushed(shard.number, shard.clock, outcome))
 
@@ -364,14 +365,15 @@ class ParameterServer:
         if shard.clock > commit.step:  # it has it: the answer was lost
             return Reply(Committed([shard.number]))
         if shard.clock < commit.step:
-            raise RequestFailed("wrong", f"shard {shard.number}: at clock {shard.clock}, told of step {commit.step}")
+            raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: at clock {shard.clock}, told of step "
+                                               f"{commit.step}")  # fmt: skip
         counted = commit.counted
         keys = [(one.node, one.replica, one.sequence) for one in counted]
         if not 0 < commit.share <= 1:
-            raise RequestFailed("wrong", f"step {commit.step} has a share of {commit.share} of the rate, expected more "
-                                "than 0, at most 1")  # fmt: skip
+            raise RequestFailed(Refusal.WRONG, f"step {commit.step} has a share of {commit.share} of the rate, "
+                                "expected more than 0, at most 1")  # fmt: skip
         if not shard.held.has_all(keys):  # looked at first: what replaces a frozen array is filled by the step alone
-            raise RequestFailed("wrong", f"shard {shard.number}: lacks a gradient of step {commit.step}")
+            raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: lacks a gradient of step {commit.step}")
         moved = self.thaw(shard)
         if moved is None:
             return None
@@ -435,7 +437,7 @@ class ParameterServer:
             begin: answers it, or returns what a thread must do before; None: it waits for memory, and is asked again.
         """
         if len(shard.turns) >= MAX_TURNS:
-            raise RequestFailed("busy", f"shard {shard.number}: {MAX_TURNS} requests wait for it")
+            raise RequestFailed(Refusal.BUSY, f"shard {shard.number}: {MAX_TURNS} requests wait for it")
         turn = _Turn(begin, partial(self._advance, shard))
         shard.turns.append(turn)
         self._advance(shard)
@@ -555,7 +557,7 @@ def _pushed(shard: Shard, update: Update) -> Reply:
 
 
 def _moved(shard: int) -> RequestFailed:
-    return RequestFailed("moved", f"shard {shard} is not served here")
+    return RequestFailed(Refusal.MOVED, f"shard {shard} is not served here")
 
 
 def _owned(array: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hogpour.algos.lbfgs.exact_sums import WORDS, add_rounded, combine, exact_dot, exact_magnitude, largest, settle_sums
 from hogpour.algos.lbfgs.orthant import align, keep_orthant, pseudo_gradient
-from hogpour.core.errors import RequestFailed
+from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.operate import (
@@ -84,7 +84,7 @@ class VectorOps:
         answers: list[Operated] = []
         # No deadline: this process works on it. All are waited for, or nobody would look at the error of a second one.
         for outcome in await asyncio.gather(*parts, return_exceptions=True):
-            if isinstance(outcome, RequestFailed) and outcome.code == "moved":
+            if isinstance(outcome, RequestFailed) and outcome.code == Refusal.MOVED:
                 continue
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -97,16 +97,17 @@ class VectorOps:
         factors = n - 1 if work.kind == COMBINE else _FACTORS.get(work.kind, 0)
         if (wanted is None or not wanted[0] <= n <= wanted[1] or len(work.factors) != factors
                 or min(work.vectors, default=0) < 0 or max(work.vectors, default=0) >= self._count):  # fmt: skip
-            raise RequestFailed("wrong", f"operation {work.kind} on vectors {work.vectors} with {len(work.factors)} "
-                                f"factors: this shard has vectors 0 to {self._count - 1}")  # fmt: skip
+            raise RequestFailed(Refusal.WRONG, f"operation {work.kind} on vectors {work.vectors} with "
+                                f"{len(work.factors)} factors: this shard has vectors 0 to "
+                                f"{self._count - 1}")  # fmt: skip
 
     def _begin(self, shard: Shard, operate: Operate) -> Reply | Running | None:
         """Carry out a program on a shard, or prepare it for a thread; None where memory must be waited for."""
         if shard.given_up:
-            raise RequestFailed("moved", f"shard {shard.number} is not served here")
+            raise RequestFailed(Refusal.MOVED, f"shard {shard.number} is not served here")
         newest = self._sequence.get(shard.number, 0)
         if operate.sequence < newest:  # its sender has been answered since, and gone on
-            raise RequestFailed("wrong", f"program {operate.sequence} comes after program {newest}")
+            raise RequestFailed(Refusal.WRONG, f"program {operate.sequence} comes after program {newest}")
         moved = self._server.thaw(shard)
         if moved is None:
             return None
@@ -120,19 +121,19 @@ class VectorOps:
     def _sum(self, message: Sum, payload: memoryview | None) -> Reply | Awaitable[Reply]:
         shard = self._server.shard(message.shard)
         if shard is None:
-            raise RequestFailed("moved", f"shard {message.shard} is not served here")
+            raise RequestFailed(Refusal.MOVED, f"shard {message.shard} is not served here")
         n_bytes = 0 if payload is None else payload.nbytes
         if n_bytes != 4 * shard.size or message.block < 0:
-            raise RequestFailed("wrong", f"shard {shard.number}: got {n_bytes} bytes of block {message.block}, "
+            raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: got {n_bytes} bytes of block {message.block}, "
                                 f"expected {4 * shard.size} of block 0 or a later one")  # fmt: skip
         return self._server.at_once(shard, partial(self._begin_sum, shard, message, payload))
 
     def _begin_sum(self, shard: Shard, message: Sum, payload: memoryview) -> Reply | Running:
         if shard.given_up:
-            raise RequestFailed("moved", f"shard {shard.number} is not served here")
+            raise RequestFailed(Refusal.MOVED, f"shard {shard.number} is not served here")
         self._server.check_member(message.node)
         if message.evaluation > shard.clock:
-            raise RequestFailed("wrong", f"shard {shard.number}: at evaluation {shard.clock}, got a block of "
+            raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: at evaluation {shard.clock}, got a block of "
                                 f"{message.evaluation}")  # fmt: skip
         sums: _Sums | None = shard.sums
         if sums is None or sums.number != message.evaluation or message.block in sums.blocks:
@@ -265,7 +266,7 @@ class Program:
         """Put the sums of an evaluation into a vector."""
         sums: _Sums | None = self._shard.sums
         if sums is None or sums.number != work.number:
-            raise RequestFailed("wrong", f"shard {self._shard.number}: has no sums of evaluation {work.number}")
+            raise RequestFailed(Refusal.WRONG, f"shard {self._shard.number}: has no sums of evaluation {work.number}")
         out, params = (self._vectors[k] for k in work.vectors)
         settle_sums(out, sums.total, sums.grid, 0.0, params)
         for part in self._parts(work):

@@ -23,7 +23,7 @@ from hogpour.cli import main as cli
 from hogpour.cli import status
 from hogpour.cli.status_view import View, drawn
 from hogpour.core.cluster_state import ClusterState, ShardState
-from hogpour.core.errors import HogpourError, InputError, PeerLost, RemoteProtocolError, RequestFailed
+from hogpour.core.errors import HogpourError, InputError, PeerLost, Refusal, RemoteProtocolError, RequestFailed
 from hogpour.core.job import DataConfig
 from hogpour.net.listener import Listener
 from hogpour.net.peer import Peer
@@ -349,7 +349,7 @@ def ctrl_c() -> asyncio.Future[None]:
 
 
 def busy() -> None:
-    raise RequestFailed("busy", "not now")
+    raise RequestFailed(Refusal.BUSY, "not now")
 
 
 @pytest.fixture
@@ -400,7 +400,7 @@ def test_that_a_name_with_several_addresses_is_refused_is_known_too(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
     """asyncio says then what every address said, and no number of its own."""
-    answers = [VIEW, PeerLost("localhost:1: no answer to Status: Multiple exceptions: [Errno 111] Connect call failed"
+    answers = [VIEW, PeerLost("localhost:1", "no answer to Status: Multiple exceptions: [Errno 111] Connect call failed"
                               " ('::1', 1, 0, 0), [Errno 111] Connect call failed ('127.0.0.1', 1)")]  # fmt: skip
 
     async def look(self: Any) -> View:

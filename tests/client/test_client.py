@@ -17,7 +17,7 @@ from support.server import Kernels
 from hogpour.algos.exchange.elastic import Elastic
 from hogpour.client import client as module
 from hogpour.client import fetches
-from hogpour.core.errors import PeerLost
+from hogpour.core.errors import PeerLost, Refusal
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Reply
 from hogpour.net.staging import PAGE_BYTES
@@ -446,7 +446,7 @@ async def test_what_moved_follows_the_newer_map_with_the_same_sequence() -> None
     node.step(value=5.0)
     await settle()
     for asked in node.asked[2:]:
-        asked.failed("moved")
+        asked.failed(Refusal.MOVED)
     await settle()
     assert [epoch for epoch, _ in node.relocations] == [1, 1]
     newer = node.map.moved(1, 2, "z")
@@ -475,7 +475,7 @@ async def test_a_map_of_an_earlier_epoch_replaces_none() -> None:
     node.link.moved()
     await settle()
     for asked in list(node.asked):
-        asked.failed("moved")
+        asked.failed(Refusal.MOVED)
     await settle()
     newest = node.map.moved(0, 2, "y").moved(1, 2, "z")
     (_, first), (_, second) = node.relocations
@@ -497,7 +497,7 @@ async def test_a_shard_that_moved_here_and_away_again_is_followed_every_time() -
     for address in ("y", "z", "home"):
         newer = newer.moved(0, 2, address)
         for asked in node.open(Push) + node.open(Fetch):
-            asked.failed("moved")
+            asked.failed(Refusal.MOVED)
         await settle()
         for _, future in node.relocations:
             future.set_result(newer)
@@ -556,7 +556,7 @@ def test_a_fenced_push_is_dropped_and_told(run: Any) -> None:
         node.link.moved()
         await settle()
         for asked in node.open(Push):  # several servers know of it
-            asked.failed("fenced")
+            asked.failed(Refusal.FENCED)
         await settle()
         assert (node.fenced, node.done, node.link.pushes, node.woken) == ([7], [], 0, [0])
         assert node.accruals[0].free
@@ -573,7 +573,7 @@ async def test_a_fence_is_heard_while_another_shard_does_not_answer() -> None:
     node.seal()
     node.link.moved()
     await settle()
-    node.asked[2].failed("fenced")
+    node.asked[2].failed(Refusal.FENCED)
     await settle()
     assert node.fenced == [7]
     assert node.asked[0].future.cancelled()
@@ -591,7 +591,7 @@ async def test_a_fenced_push_tells_of_the_incarnation_that_made_it() -> None:
     node.link.moved()
     await settle()
     assert [a.message.node for a in node.open(Push)] == [7, 9]
-    node.asked[0].failed("fenced")
+    node.asked[0].failed(Refusal.FENCED)
     await settle()
     assert node.fenced == [7]
     node.asked[1].pushed()
@@ -636,7 +636,7 @@ def test_what_cannot_go_on_is_told_once_and_ends_the_other_parts(kind: type[Mess
         assert not broken.done()
         parts = node.open(kind)
         parts[1].lost()
-        parts[2].failed("wrong")
+        parts[2].failed(Refusal.WRONG)
         await settle()
         with pytest.raises(PeerLost, match=r"^b: as the test says$"):
             await broken
@@ -848,7 +848,7 @@ async def test_a_pull_that_is_refused_is_made_again_when_the_node_has_joined_aga
 
     if joined_first:
         join_again()
-    node.open(Push)[0].failed("fenced")
+    node.open(Push)[0].failed(Refusal.FENCED)
     await settle()
     assert node.fenced == [7]
     if not joined_first:

@@ -13,7 +13,7 @@ from hogpour.algos.gate.barrier import Barrier
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.quorum import Quorum
 from hogpour.algos.gate.slack import Slack
-from hogpour.core.errors import RequestFailed
+from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.net.wire.fetch import Fetch
 from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED, Arrive, Arrived
 from hogpour.net.wire.push import DROPPED, HELD, Push
@@ -356,7 +356,7 @@ async def test_whoever_was_told_too_late_of_its_old_incarnation_is_told_of_the_n
     node.link.drop_pushes()
     node.link.moved()
     await settle()
-    answer.set_exception(RequestFailed("fenced", "as the test says"))
+    answer.set_exception(RequestFailed(Refusal.FENCED, "as the test says"))
     await settle()
     assert told == [(7, 0, True), (8, 0, True)]
     await node.end()
@@ -400,7 +400,7 @@ async def test_one_that_is_fenced_while_it_waits_reports_nothing_and_waits_for_n
     await settle()
     await node.push(HELD)
     for _, answer in node.arrivals:
-        answer.set_exception(RequestFailed("fenced", "as the test says"))
+        answer.set_exception(RequestFailed(Refusal.FENCED, "as the test says"))
     await settle()
     assert node.fenced == [7, 7]
     assert node.done == ([] if gate.holds else [(1,), (2,)])  # with slack they were in the shards before
@@ -426,7 +426,7 @@ async def test_the_next_incarnation_is_counted_in_anew() -> None:
 async def test_one_that_is_fenced_while_it_is_counted_in_says_it_again_as_the_next() -> None:
     node = Gated(Barrier())
     await node.land()
-    refusal: list[RequestFailed] = [RequestFailed("fenced", "as the test says")]
+    refusal: list[RequestFailed] = [RequestFailed(Refusal.FENCED, "as the test says")]
 
     async def attend(*what: Any) -> None:
         node.attended.append(what)
@@ -454,7 +454,7 @@ async def test_what_is_no_fence_breaks_the_link() -> None:
     node.step()
     await settle()
     await node.push(HELD)
-    node.arrivals[0][1].set_exception(RequestFailed("wrong", "as the test says"))
+    node.arrivals[0][1].set_exception(RequestFailed(Refusal.WRONG, "as the test says"))
     await settle()
     with pytest.raises(RequestFailed, match="as the test says"):
         await node.link.broken()

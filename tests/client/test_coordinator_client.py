@@ -15,7 +15,7 @@ from support.cluster import World
 from hogpour.client.coordinator_client import CoordinatorClient
 from hogpour.cluster.coordinator import Coordinator, Terms
 from hogpour.cluster.leases import EpochLedger
-from hogpour.core.errors import ClusterFailed, PeerLost, RequestFailed
+from hogpour.core.errors import ClusterFailed, PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.data.blocks import Blocks
 from hogpour.net.loopback import Loopback
@@ -103,7 +103,7 @@ class Wire:
                         break
                     self.lost[type(message)] -= 1
         except TimeoutError:
-            raise PeerLost(f"no answer to {kind} within {deadline_s:g} s") from None
+            raise PeerLost("first:7000", f"no answer to {kind} within {deadline_s:g} s") from None
         if isinstance(answer, RequestFailed):
             raise answer
         return answer
@@ -192,7 +192,7 @@ def totals() -> dict[str, Any]:
 def test_a_first_node_that_reads_its_data_is_asked_again(run: Any) -> None:
     async def main() -> None:
         async with Node() as node:
-            node.wire.instead = [RequestFailed("busy", "reads")] * 3
+            node.wire.instead = [RequestFailed(Refusal.BUSY, "reads")] * 3
             began = node.loop.time()
             joined = await node.member.join(5.0)
             assert (joined.node, node.member.node, len(node.wire.of(Join))) == (2, 2, 4)
@@ -204,7 +204,7 @@ def test_a_first_node_that_reads_its_data_is_asked_again(run: Any) -> None:
 def test_a_first_node_that_stays_busy_is_told_of_within_the_patience(run: Any) -> None:
     async def main() -> None:
         async with Node() as node:
-            node.wire.instead = [RequestFailed("busy", "reads")] * 100
+            node.wire.instead = [RequestFailed(Refusal.BUSY, "reads")] * 100
             began = node.loop.time()
             with pytest.raises(RequestFailed, match=r"^reads$"):
                 await node.member.join(5.0)
@@ -216,12 +216,12 @@ def test_a_first_node_that_stays_busy_is_told_of_within_the_patience(run: Any) -
 def test_another_refusal_is_told_at_once_and_silence_after_the_patience(run: Any) -> None:
     async def main() -> None:
         async with Node() as node:
-            node.wire.instead = [RequestFailed("ended", "the run has ended")]
+            node.wire.instead = [RequestFailed(Refusal.ENDED, "the run has ended")]
             with pytest.raises(RequestFailed, match=r"^the run has ended$"):
                 await node.member.join(5.0)
             node.wire.up.clear()
             began = node.loop.time()
-            with pytest.raises(PeerLost, match=r"^no answer to Join within 5 s$"):
+            with pytest.raises(PeerLost, match=r"^first:7000: no answer to Join within 5 s$"):
                 await node.member.join(5.0)
             assert node.loop.time() - began == pytest.approx(5.0)
 
@@ -674,7 +674,7 @@ def test_a_coordinator_that_does_not_answer_is_given_up_after_the_stated_time(ru
             await asyncio.sleep(0.1)
             node.wire.up.clear()
             began = node.loop.time()
-            text = r"^the first node, first:7000, does not answer: no answer to Heartbeat within 10 s$"
+            text = r"^the first node, first:7000, does not answer: first:7000: no answer to Heartbeat within 10 s$"
             with pytest.raises(ClusterFailed, match=text):
                 await beating
             assert node.loop.time() - began < GIVE_UP_S + LEASE_S / 6

@@ -15,7 +15,7 @@ from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.quorum import Quorum
 from hogpour.algos.gate.slack import Slack
 from hogpour.cluster.gatekeeper import _REMEMBERED, Gatekeeper
-from hogpour.core.errors import PeerLost, RequestFailed
+from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED, Arrive, Arrived, Commit, Committed
@@ -72,7 +72,7 @@ class At:
         if shards.refusal is not None:
             raise shards.refusal
         if self.address in shards.dead:
-            raise PeerLost(f"{self.address}: nobody answers")
+            raise PeerLost(self.address, "nobody answers")
         done = []
         for shard in message.shards:
             if shards.places[shard] != self.address:
@@ -84,7 +84,7 @@ class At:
                 shards.history[shard].append(what)
             done.append(shard)
         if self.address in shards.deaf:
-            raise PeerLost(f"{self.address}: no answer")
+            raise PeerLost(self.address, "no answer")
         return Committed(done)
 
 
@@ -420,7 +420,7 @@ async def test_where_others_have_answered_a_step_is_told_again_without_a_pause()
 async def test_a_step_that_no_shard_can_apply_ends_the_run() -> None:
     async with gated(Barrier()) as g:
         g.attend((1, 0))
-        g.shards.refusal = RequestFailed("wrong", "shard 0: lacks a gradient of step 0")
+        g.shards.refusal = RequestFailed(Refusal.WRONG, "shard 0: lacks a gradient of step 0")
         assert await g.round(1) == [None]
         assert g.failed == ["step 0 cannot be applied: shard 0: lacks a gradient of step 0"] * 2  # one for each server
 
@@ -429,7 +429,7 @@ async def test_a_server_that_is_busy_is_told_again(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("hogpour.cluster.gatekeeper._AGAIN_S", 0.0)
     async with gated(Barrier()) as g:
         g.attend((1, 0))
-        g.shards.refusal = RequestFailed("busy", "as the test says")
+        g.shards.refusal = RequestFailed(Refusal.BUSY, "as the test says")
         assert await g.round(1) == [None]
         g.shards.refusal = None
         await settle()

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from support.cluster import World, settle
 
 from hogpour.cluster.placement import Placement
-from hogpour.core.errors import RequestFailed
+from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap, listed
 from hogpour.net.wire.dump import Adopt
 from hogpour.net.wire.status import Fence
@@ -274,7 +274,7 @@ async def test_a_shard_is_brought_back_when_its_server_has_heard_that_the_taker_
     await cluster.tick()
     cluster.world["n2:1"].dead = True
     home = cluster.world[""]
-    home.fence_error = RequestFailed("busy", "later")
+    home.fence_error = RequestFailed(Refusal.BUSY, "later")
     cluster.placement.gone(2)
     await cluster.tick(4)
     assert set(home.asked) == {Fence(2)}
@@ -387,7 +387,7 @@ async def test_a_fence_is_tried_again_until_it_is_answered_or_the_server_is_gone
 
 async def test_a_server_that_does_not_fence_is_told_of_once_and_asked_again() -> None:
     cluster = Cluster(1)
-    cluster.world[""].fence_error = RequestFailed("wrong", "what is that")
+    cluster.world[""].fence_error = RequestFailed(Refusal.WRONG, "what is that")
     cluster.placement.gone(2)
     await cluster.tick(3)
     assert cluster.lines == ["node 1 does not fence node 2: what is that"]

@@ -7,7 +7,7 @@ import struct
 import pytest
 from support.linked import TOKEN, End, linked
 
-from hogpour.core.errors import LocalProtocolError, RemoteProtocolError, RequestFailed
+from hogpour.core.errors import LocalProtocolError, Refusal, RemoteProtocolError, RequestFailed
 from hogpour.net import frame
 from hogpour.net.connection import SCRATCH_BYTES, SKIP, Connection
 from hogpour.net.wire import answers, kinds
@@ -56,9 +56,9 @@ def test_many_requests_are_in_flight_and_answered_in_any_order() -> None:
     acceptor.receive(send(Fetch(0, 1), 1) + send(PUSH, 2, 4) + b"abcd" + send(Leave(1), 3))
     assert acceptor.arrived == [(1, Fetch(0, 1), None), (2, PUSH, b"abcd"), (3, Leave(1), None)]
     send = acceptor.connection.send
-    answers = send(Ok(), 3) + send(Fetched(0, 5), 1, 3) + b"xyz" + send(Failed("busy", "later"), 2)
+    answers = send(Ok(), 3) + send(Fetched(0, 5), 1, 3) + b"xyz" + send(Failed(Refusal.BUSY, "later"), 2)
     connector.receive(answers)
-    assert connector.arrived == [(3, Ok(), None), (1, Fetched(0, 5), b"xyz"), (2, Failed("busy", "later"), None)]
+    assert connector.arrived == [(3, Ok(), None), (1, Fetched(0, 5), b"xyz"), (2, Failed(Refusal.BUSY, "later"), None)]
     acceptor.receive(connector.connection.send(Fetch(0, 1), 1))  # an answered id is free again
     assert len(acceptor.arrived) == 4
 
@@ -72,7 +72,7 @@ def conversation(cut: int | None) -> tuple[End, End]:
     data = send(Fetch(0, 1), 1) + send(PUSH, 2, 40) + b"p" * 40 + send(lease, 3) + send(PUSH, 4, 20_000) + b"q" * 20_000
     acceptor.receive(data, () if cut is None else (cut,))
     send = acceptor.connection.send
-    data = send(Pushed(3, 18, 1), 2) + send(Fetched(0, 5), 1, 50) + b"f" * 50 + send(Failed("wrong", "é"), 3)
+    data = send(Pushed(3, 18, 1), 2) + send(Fetched(0, 5), 1, 50) + b"f" * 50 + send(Failed(Refusal.WRONG, "é"), 3)
     connector.receive(data, () if cut is None else (cut,))
     return connector, acceptor
 
@@ -212,7 +212,7 @@ def test_a_connector_with_another_token_is_refused_and_told_so() -> None:
     assert refused(acceptor, connector.sends()) == "wrong token"
     with pytest.raises(RequestFailed, match="wrong token") as raised:
         connector.receive(acceptor.sends())
-    assert raised.value.code == "refused"
+    assert raised.value.code == Refusal.REFUSED
     assert not connector.connection.ready
     assert not acceptor.connection.ready
 
@@ -246,7 +246,7 @@ def test_a_nonce_has_32_bytes(n: int) -> None:
     [
         ("acceptor", Fetch(0, 1), "sent Fetch where Hello was expected"),
         ("acceptor", Proof(b"m" * 32), "sent Proof where Hello was expected"),
-        ("acceptor", Failed("wrong", ""), "sent Failed where Hello was expected"),
+        ("acceptor", Failed(Refusal.WRONG, ""), "sent Failed where Hello was expected"),
         ("connector", Welcome(b"m" * 32), "sent Welcome where Challenge was expected"),
         ("connector", Fetch(0, 1), "sent Fetch where Challenge was expected"),
     ],
@@ -339,7 +339,7 @@ def test_we_do_not_break_the_rules_ourselves() -> None:
     with pytest.raises(LocalProtocolError, match="Fetch with 4 bytes of payload; it has none"):
         connector.connection.send(Fetch(0, 1), 5, 4)
     with pytest.raises(LocalProtocolError, match="Failed of 9010 bytes; at most 8192"):
-        frame.encode(Failed("wrong", "x" * 9000), 1)
+        frame.encode(Failed(Refusal.WRONG, "x" * 9000), 1)
 
 
 def test_a_place_of_another_size_is_our_own_mistake() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.linked import End, linked
 
-from hogpour.core.errors import RemoteProtocolError, RequestFailed
+from hogpour.core.errors import Refusal, RemoteProtocolError, RequestFailed
 from hogpour.net import frame
 from hogpour.net.wire import answers
 from hogpour.net.wire.base import Failed, Message
@@ -25,7 +25,7 @@ PLAIN: list[tuple[Message, int, bytes]] = [
     (Lease(1, [1, 2, 300], [70_000], 4), 3, b""),
     (Hello(frame.VERSION, b"c" * 32), 0, b""),
     (Proof(b"m" * 32), 0, b""),
-    (Failed("busy", "later"), 4, b""),
+    (Failed(Refusal.BUSY, "later"), 4, b""),
     (Fetched(0, 1), 1, b"f" * 32),
 ]
 CONVERSATION = [frame.encode(message, id, len(payload)) + payload for message, id, payload in PLAIN]

@@ -13,7 +13,7 @@ from support.ends import TOKEN, Run, listening, octets, talking, until
 from support.linked import NONCES
 from support.strangers import Stranger
 
-from hogpour.core.errors import RemoteProtocolError, RequestFailed, ResourceError
+from hogpour.core.errors import Refusal, RemoteProtocolError, RequestFailed, ResourceError
 from hogpour.net import frame
 from hogpour.net.listener import IN_FLIGHT, Listener
 from hogpour.net.peer import Peer
@@ -231,7 +231,7 @@ def test_who_stops_inside_a_frame_is_dropped(run: Run) -> None:
 
 def test_handlers_fail_in_words(run: Run) -> None:
     def moved(request: Fetch, payload: memoryview | None) -> Reply:
-        raise RequestFailed("moved", f"shard {request.shard} is served elsewhere")
+        raise RequestFailed(Refusal.MOVED, f"shard {request.shard} is served elsewhere")
 
     async def broken(request: Push, payload: memoryview | None) -> Reply:
         raise ValueError("x" * 9000)

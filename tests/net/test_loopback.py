@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.ends import octets
 
-from hogpour.core.errors import LocalProtocolError, PeerLost, RequestFailed
+from hogpour.core.errors import LocalProtocolError, PeerLost, Refusal, RequestFailed
 from hogpour.net.loopback import Loopback
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.wire.base import Failed, Message
@@ -53,7 +53,7 @@ def test_a_gradient_is_handed_over_as_it_is() -> None:
 
 def test_it_fails_as_others_do() -> None:
     let_go = []
-    failed = Reply(Failed("busy", "later"), (), lambda: let_go.append(1))
+    failed = Reply(Failed(Refusal.BUSY, "later"), (), lambda: let_go.append(1))
     with pytest.raises(RequestFailed, match="later") as raised:
         asked(lambda request, payload: failed, Fetch(0, 1))
     assert (raised.value.code, let_go) == ("busy", [1])

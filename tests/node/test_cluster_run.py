@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import hogpour as hp
-from hogpour.core.errors import ConfigError, RequestFailed
+from hogpour.core.errors import ConfigError, Refusal, RequestFailed
 from hogpour.core.job import job_to_dict
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.wire.base import Ok
@@ -78,7 +78,7 @@ async def test_a_node_that_came_back_says_that_it_serves_nothing_yet() -> None:
     for message in (Push(0, 2, 0, 1, 0, 1, 1.0), Fetch(0, 2), Dump(0, True, 2)):
         with pytest.raises(RequestFailed, match=f"^{type(message).__name__}: this node serves nothing yet$") as caught:
             handlers[type(message)](message, None)
-        assert caught.value.code == "moved"
+        assert caught.value.code == Refusal.MOVED
     assert handlers[Fence](Fence(2), None).message == Ok()
 
 
@@ -88,7 +88,7 @@ async def test_a_first_node_that_was_started_anew_sends_its_old_members_to_join_
     for message in (Heartbeat(2, 1, 0, 0, 0.0, 0, 0.0), Lease(2, [], [], 1), Ready(2, "s", "d"), Where()):
         with pytest.raises(RequestFailed, match=r"^this node has no members yet: it must be joined again$") as caught:
             handlers[type(message)](message, None)
-        assert caught.value.code == "fenced"
+        assert caught.value.code == Refusal.FENCED
     assert handlers[Leave](Leave(2), None).message == Ok()
 
 

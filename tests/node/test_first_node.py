@@ -14,7 +14,7 @@ import pytest
 
 import hogpour as hp
 from hogpour.algos.lbfgs.commands import Iteration, ResumePoint
-from hogpour.core.errors import ClusterFailed, LayoutError, PeerLost, RequestFailed
+from hogpour.core.errors import ClusterFailed, LayoutError, PeerLost, Refusal, RequestFailed
 from hogpour.core.job import ClusterConfig
 from hogpour.core.progress import Notice
 from hogpour.machine.prepare import Prepared, prepare
@@ -202,7 +202,7 @@ class Moving:
         return await Loopback(self.first.handlers).request(message, **options)
 
 
-@pytest.mark.parametrize("error", [RequestFailed("moved", "not here"), PeerLost("a:1: gone")], ids=["moved", "gone"])
+@pytest.mark.parametrize("error", [RequestFailed(Refusal.MOVED, "not here"), PeerLost("a:1", "gone")], ids=["moved", "gone"])
 async def test_a_shard_that_moves_slowly_is_waited_for(
     job: hp.Job, ready: Prepared, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

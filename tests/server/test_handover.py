@@ -9,7 +9,7 @@ import pytest
 from support.server import SIZE, Sum, now, ones, push, refused
 
 import hogpour as hp
-from hogpour.core.errors import PeerLost, RequestFailed
+from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.loopback import Loopback
 from hogpour.net.wire.base import Message
@@ -69,14 +69,14 @@ async def test_a_source_that_does_not_answer_is_waited_for_less_than_the_others_
         async def request(self, message: Message, *, deadline_s: float, **options: Any) -> Message:
             assert message == Dump(0, True, HERE)
             deadlines.append(deadline_s)
-            raise PeerLost("there:1: no answer")
+            raise PeerLost("there:1", "no answer")
 
     here = ShardHost(hp.Downpour(optimiser=Sum()), lambda address: Silent())
     here.begin(HERE)
     here.address, here.map = "here:1", MAP
     with pytest.raises(RequestFailed, match=r"^shard 0: there:1: no answer$") as caught:
         await adopt(here)
-    assert caught.value.code == "busy"
+    assert caught.value.code == Refusal.BUSY
     assert deadlines == [30.0]
 
 
@@ -110,5 +110,5 @@ async def test_a_shard_that_comes_for_an_incarnation_that_is_dead_is_not_taken()
     here.address, here.map = "here:1", MAP
     with pytest.raises(RequestFailed, match=r"^shard 0: it came for node 1, which was declared dead$") as caught:
         await adopt(here)
-    assert caught.value.code == "fenced"
+    assert caught.value.code == Refusal.FENCED
     assert not here.server.serves(0)

@@ -14,7 +14,7 @@ from hogpour.algos.exchange.base import Exchange
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.open import Open
 from hogpour.client.client import ParameterClient
-from hogpour.core.errors import PeerLost, RequestFailed
+from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.machine.replica_link import outlet_arrays
 from hogpour.net.staging import Staging
@@ -58,11 +58,11 @@ class Asked:
         np.frombuffer(self.into, np.float32)[:] = value
         self.future.set_result(Fetched(self.message.shard, clock))
 
-    def failed(self, code: str) -> None:
+    def failed(self, code: Refusal) -> None:
         self.future.set_exception(RequestFailed(code, "as the test says"))
 
     def lost(self) -> None:
-        self.future.set_exception(PeerLost(f"{self.at}: as the test says"))
+        self.future.set_exception(PeerLost(self.at, "as the test says"))
 
 
 class Node:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from hogpour.core.errors import PeerLost, RequestFailed
+from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.dump import Adopt
 from hogpour.net.wire.status import Fence
@@ -56,7 +56,7 @@ class FakeServer:
         assert retry
         self.asked.append(message)
         if self.dead:
-            raise PeerLost(f"{self.address}: nobody answers")
+            raise PeerLost(self.address, "nobody answers")
         if isinstance(message, Adopt):
             await self._adopt(message)
         else:
@@ -65,7 +65,7 @@ class FakeServer:
                 raise self.fence_error
             self.fenced.append(message.node)
         if self.deaf or self.dead:
-            raise PeerLost(f"{self.address}: no answer")
+            raise PeerLost(self.address, "no answer")
         return Ok()
 
     async def _adopt(self, adopt: Adopt) -> None:
@@ -73,19 +73,19 @@ class FakeServer:
             return
         if adopt.source == self.address:
             if adopt.shard not in self.kept:
-                raise RequestFailed("wrong", f"shard {adopt.shard} is not here")
+                raise RequestFailed(Refusal.WRONG, f"shard {adopt.shard} is not here")
             self.kept.remove(adopt.shard)
             self.serves.add(adopt.shard)
             return
         if self.gate is not None and self.gate_before:
             await self.gate.wait()
         if self.refuses:
-            raise RequestFailed("busy", "no memory")
+            raise RequestFailed(Refusal.BUSY, "no memory")
         source = self.world[adopt.source]
         if source.dead:
-            raise RequestFailed("busy", f"{adopt.source} does not answer")
+            raise RequestFailed(Refusal.BUSY, f"{adopt.source} does not answer")
         if adopt.shard not in source.serves | source.kept:
-            raise RequestFailed("moved", f"{adopt.source} has no shard {adopt.shard}")
+            raise RequestFailed(Refusal.MOVED, f"{adopt.source} has no shard {adopt.shard}")
         source.serves.discard(adopt.shard)
         source.kept.add(adopt.shard)
         if self.gate is not None:

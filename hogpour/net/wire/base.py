@@ -11,6 +11,8 @@ from typing import ClassVar
 
 import msgspec
 
+from hogpour.core.errors import Refusal
+
 __all__ = ["Failed", "Message", "Ok"]
 
 
@@ -39,8 +41,7 @@ class Failed(Message, frozen=True):
     KIND = 2
     BODY_LIMIT = 8192
 
-    code: str
-    """For programs: ``refused`` (token, version), ``moved`` (the shard is served elsewhere), ``fenced`` (the sender
-    was declared dead and must join again), ``ended`` (the run is over), ``wrong`` (it makes no sense), ``busy``."""
+    code: Refusal
+    """For programs."""
     text: str
     """For people: one line."""

@@ -24,6 +24,7 @@ from hogpour.net.address import join
 from hogpour.net.connection import NONCE_BYTES, Connection
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.staging import Staging
+from hogpour.net.tasks import TaskSet
 from hogpour.net.transport import Transport
 from hogpour.net.wire.base import Failed, Message
 
@@ -90,7 +91,7 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._sessions: dict[_Session, None] = {}  # in the order of their coming
         self._unproven: dict[_Session, None] = {}
-        self._tasks: dict[asyncio.Task[None], None] = {}  # in the order of their beginning
+        self._tasks = TaskSet()  # handlers that wait
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
         self._empty: asyncio.Future[None] | None = None
@@ -127,10 +128,7 @@ class Listener:
             self._server.close()
         for session in list(self._sessions):
             session.transport.abort(None)
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)  # no deadline: a handler that does not end when cancelled uses its payload
+        await self._tasks.cancel()  # no deadline: a handler that does not end when cancelled uses its payload
         if self._sessions:
             self._empty = asyncio.get_running_loop().create_future()
             await self._empty  # no deadline: what is aborted is gone in the next turn of the event loop
@@ -184,9 +182,7 @@ class Listener:
 
     def _run(self, session: _Session, id: int, reply: Awaitable[Reply], payload: memoryview | None) -> None:
         """Run a handler that must wait."""
-        task = asyncio.get_running_loop().create_task(session.answer_later(id, reply, payload))
-        self._tasks[task] = None
-        task.add_done_callback(self._tasks.pop)
+        self._tasks.start(session.answer_later(id, reply, payload))
 
     def _sweep(self) -> None:
         """Find those that are silent, stuck or do not read."""

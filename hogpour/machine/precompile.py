@@ -16,13 +16,14 @@ import numpy.typing as npt
 from hogpour.algos.exchange.base import ReplicaView
 from hogpour.core.errors import ConfigError, HogpourError, ResourceError
 from hogpour.core.job import Job
+from hogpour.core.kernels.vector import vector_copy
 from hogpour.machine.prepare import Prepared
 from hogpour.machine.replica import Replica, live_layout, optimiser_rows
 from hogpour.model.model import Model
 from hogpour.shm.accrual import Accrual, released, sealed
 from hogpour.shm.control import Control
 from hogpour.shm.mailbox import Mailbox
-from hogpour.shm.params import params_copy, params_finite
+from hogpour.shm.params import params_finite
 from hogpour.shm.queue import TicketQueue
 
 __all__ = ["rehearse"]
@@ -38,7 +39,7 @@ def rehearse(job: Job, ready: Prepared, threads: int) -> None:
     try:
         layout = live_layout(ready.network, job.algorithm.replica_rule, 1, 0, job.algorithm.federated)
         live = layout.views(bytearray(layout.size))
-        params_copy(ready.live.arrays["params"], live["params"])
+        vector_copy(live["params"], ready.live.arrays["params"])
         x, y = ready.examples.arrays["x"], ready.examples.arrays["y"]
         # The last batch of an epoch is smaller, and layers have other kernels for few examples than for many.
         for few in {len(x) % job.batch, min(len(x), job.batch)} - {0}:

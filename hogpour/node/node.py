@@ -24,6 +24,7 @@ from hogpour.core import host, registry
 from hogpour.core.cluster_state import ShardState
 from hogpour.core.errors import ConfigError, HogpourError, Stopped
 from hogpour.core.job import Job
+from hogpour.core.kernels.vector import vector_copy
 from hogpour.core.progress import Notice, Progress, Summary
 from hogpour.machine.prepare import Prepared, count_replicas, prepare
 from hogpour.machine.supervisor import Supervisor
@@ -32,7 +33,6 @@ from hogpour.model.model import Model
 from hogpour.node.cluster_run import ClusterRun
 from hogpour.node.training import Training
 from hogpour.shm.doorbell import Doorbell, ring
-from hogpour.shm.params import params_copy
 from hogpour.shm.segment import anonymous_file
 
 __all__ = ["Node", "unless_stopped"]
@@ -272,7 +272,7 @@ class Node:
             return self._training.final.params.copy()
         live = self._ready.live.arrays["params"]
         copy = np.empty_like(live)
-        params_copy(live, copy)
+        vector_copy(copy, live)
         return copy
 
     @property

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from hogpour.core.cluster_state import Totals
 from hogpour.core.errors import ClusterFailed, HogpourError, ReplicaDied, ResourceError
 from hogpour.core.job import Job, job_to_dict
+from hogpour.core.kernels.vector import vector_copy
 from hogpour.core.progress import Evaluation, Meter, Notice, Summary
 from hogpour.data.blocks import Blocks
 from hogpour.machine.precompile import rehearse
@@ -36,7 +37,7 @@ from hogpour.node.cluster_run import ClusterRun
 from hogpour.shm.clocks import Clocks
 from hogpour.shm.control import DIVERGED, Control
 from hogpour.shm.doorbell import Doorbell
-from hogpour.shm.params import params_copy, params_finite
+from hogpour.shm.params import params_finite
 
 __all__ = ["Training"]
 
@@ -279,7 +280,7 @@ class Training:
         """Evaluate a snapshot on a thread; remember it as good where it is."""
         began = self._loop.time()
         state = self._state()
-        params_copy(self._reached, self._snapshot.params)
+        vector_copy(self._snapshot.params, self._reached)
         if not params_finite(self._snapshot.params):
             return
         if self._ready.test is not None:
@@ -299,7 +300,7 @@ class Training:
 
     def _save_live(self) -> None:
         state = self._state()
-        params_copy(self._ready.live.arrays["params"], self._snapshot.params)
+        vector_copy(self._snapshot.params, self._ready.live.arrays["params"])
         if state is not None and state.steps > self._steps_before and params_finite(self._snapshot.params):
             self._save(self._job.save, self._snapshot, state)
 
@@ -404,7 +405,7 @@ class Training:
     def _take_final(self, outcome: Outcome) -> Outcome:
         """Copy and judge the live vector, on a thread; what is not good makes the run a diverged one."""
         source = self._reached if outcome == "failed" else self._ready.live.arrays["params"]
-        params_copy(source, self._snapshot.params)
+        vector_copy(self._snapshot.params, source)
         if not params_finite(self._snapshot.params):
             return "diverged"
         if self._ready.test is not None:

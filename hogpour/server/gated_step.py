@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.algos.gate.base import gate_add, gate_begin, gate_end
+from hogpour.algos.gate.base import gate_end
 from hogpour.algos.optim.base import Optimiser
+from hogpour.core.kernels.vector import vector_add, vector_scale
 from hogpour.net.wire.push import Push
 
 __all__ = ["GatedStep", "PendingPushes"]
@@ -137,9 +138,9 @@ class GatedStep:
         for old, new in self._moved:
             new.array[...] = old.array
         total, real = self._total, np.float32
-        gate_begin(total, self.arrays[0], real(self._weights[0]))
+        vector_scale(total, self.arrays[0], real(self._weights[0]))
         for array, weight in zip(self.arrays[1:], self._weights[1:], strict=True):
-            gate_add(total, array, real(weight))
+            vector_add(total, array, real(weight))
         gate_end(total, real(len(self.arrays)))
         self._optimiser.apply(self._params, total, self._rows, lr_scale=self.lr_scale, t=self._t)
 

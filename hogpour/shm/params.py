@@ -12,7 +12,7 @@ measures how often an update is lost.
 
 What cannot happen. A float32 at an address that is a multiple of 4 is loaded and stored whole by every processor we
 run on, alone or as a lane of a vector, so nobody ever sees half an element. Therefore: no byte stream (socket, file)
-is received into this vector; it lands in staging and is copied by aligned element stores (``params_copy``). Counters
+is received into this vector; it lands in staging and is copied by aligned element stores (``vector_copy``). Counters
 are not left to the race: they are atomic (``atomics.py``) or have one writer (``clocks.py``).
 
 Rejected: locks (a killed process keeps them), atomic adds (20 times a plain add, and reads still disagree), a copy per
@@ -23,18 +23,7 @@ from __future__ import annotations
 
 from hogpour.core.kernels.jit import Array, njit
 
-__all__ = ["params_copy", "params_finite"]
-
-
-@njit(cache=True, nogil=True)
-def params_copy(source: Array, target: Array) -> None:
-    """target[i] = source[i] by aligned element stores; either may be live.
-
-    Args:
-        source, target: (n,) of one dtype, C-contiguous, not overlapping.
-    """
-    for i in range(source.size):
-        target[i] = source[i]
+__all__ = ["params_finite"]
 
 
 @njit(cache=True, nogil=True)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from numba import njit
 
+from hogpour.core.kernels.vector import vector_copy
 from hogpour.shm.clocks import COUNTERS, SUMS, Clocks
 from hogpour.shm.control import DIVERGED, RUN, STOP, WORDS, Control
 from hogpour.shm.doorbell import Doorbell, ring
-from hogpour.shm.params import params_copy, params_finite
+from hogpour.shm.params import params_finite
 
 
 def clocks(replicas: int) -> Clocks:
@@ -119,7 +120,7 @@ def test_a_bell_that_nobody_listens_to_any_more_is_no_error() -> None:
 
 def test_copy_and_finite() -> None:
     source, target = np.arange(100, dtype=np.float32), np.zeros(100, np.float32)
-    params_copy(source, target)
+    vector_copy(target, source)
     assert target.tolist() == source.tolist()
     assert params_finite(target)
     for bad in (np.nan, np.inf, -np.inf):

@@ -31,6 +31,7 @@ import numpy.typing as npt
 from hogpour.algos.exchange.base import Exchange, ReplicaView
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.core.kernels.jit import Array, njit
+from hogpour.core.kernels.vector import vector_copy
 from hogpour.layers.kernels.tile import LANES, lanes_nonzero, lanes_subtract
 
 __all__ = ["Accrue"]
@@ -64,7 +65,7 @@ class Accrue(Exchange):
             view.accrued[...] = grad
 
     def on_params(self, params: npt.NDArray[Any], fetched: npt.NDArray[Any]) -> None:
-        accrue_take(params, fetched)
+        vector_copy(params, fetched)
 
 
 @njit(cache=True, nogil=True)
@@ -91,10 +92,3 @@ def accrue_step(params: Array, accrued: Array, grad: Array, lr: float) -> None:
     for k in range(whole, grad.size):
         params[k] = params[k] - lr * grad[k]
         accrued[k] += grad[k]
-
-
-@njit(cache=True, nogil=True)
-def accrue_take(params: Array, fetched: Array) -> None:
-    """params[k] = fetched[k] by aligned element stores: params is live, replicas read and write it meanwhile."""
-    for k in range(params.size):
-        params[k] = fetched[k]

@@ -30,11 +30,11 @@ from typing import Any, ClassVar
 import numpy.typing as npt
 
 from hogpour.algos.correction.base import Correction
-from hogpour.algos.exchange.accrue import accrue_take
 from hogpour.algos.exchange.base import Exchange, ReplicaView
 from hogpour.algos.optim.base import Optimiser, check_range
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.core.kernels.jit import Array, njit
+from hogpour.core.kernels.vector import vector_add, vector_copy
 
 __all__ = ["Elastic"]
 
@@ -79,7 +79,7 @@ class Elastic(Exchange):
         view.optimiser.apply(view.params, grad, view.state, lr_scale=view.lr_scale, t=view.t)
 
     def on_params(self, params: npt.NDArray[Any], fetched: npt.NDArray[Any]) -> None:
-        accrue_take(params, fetched)
+        vector_copy(params, fetched)
 
     def pull(
         self,
@@ -90,24 +90,10 @@ class Elastic(Exchange):
         ahead: float,
     ) -> None:
         alpha = params.dtype.type(self.alpha)
-        elastic_behind(params, push)
+        vector_copy(push, params)
         for velocity in velocities:
-            elastic_add(push, velocity, params.dtype.type(ahead))
+            vector_add(push, velocity, params.dtype.type(ahead))
         elastic_pull(params, fetched, push, alpha)
-
-
-@njit(cache=True, nogil=True)
-def elastic_behind(params: Array, place: Array) -> None:
-    """Copy params, which are live, each element loaded once."""
-    for k in range(params.size):
-        place[k] = params[k]
-
-
-@njit(cache=True, nogil=True)
-def elastic_add(place: Array, velocity: Array, ahead: float) -> None:
-    """Go back by what a velocity, which is live, has params ahead."""
-    for k in range(place.size):
-        place[k] += ahead * velocity[k]
 
 
 @njit(cache=True, nogil=True)

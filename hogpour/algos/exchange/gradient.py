@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 import numpy.typing as npt
 
-from hogpour.algos.exchange.accrue import accrue_add, accrue_take
+from hogpour.algos.exchange.accrue import accrue_add
 from hogpour.algos.exchange.base import Exchange, ReplicaView
+from hogpour.core.kernels.vector import vector_copy
 
 __all__ = ["Gradient"]
 
@@ -34,4 +35,4 @@ class Gradient(Exchange):
             view.accrued[...] = grad
 
     def on_params(self, params: npt.NDArray[Any], fetched: npt.NDArray[Any]) -> None:
-        accrue_take(params, fetched)
+        vector_copy(params, fetched)

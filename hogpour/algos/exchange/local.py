@@ -25,11 +25,11 @@ from typing import Any, ClassVar
 import numpy.typing as npt
 
 from hogpour.algos.correction.base import Correction
-from hogpour.algos.exchange.accrue import accrue_take
 from hogpour.algos.exchange.base import Exchange, ReplicaView
 from hogpour.algos.optim.base import Optimiser
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.core.kernels.jit import Array, njit
+from hogpour.core.kernels.vector import vector_copy
 from hogpour.layers.kernels.tile import LANES, lanes_nonzero, lanes_subtract
 
 __all__ = ["Local"]
@@ -93,7 +93,7 @@ class Local(Exchange):
         local_displace(view.params, view.accrued, before, after)
 
     def on_params(self, params: npt.NDArray[Any], fetched: npt.NDArray[Any]) -> None:
-        accrue_take(params, fetched)
+        vector_copy(params, fetched)
 
 
 @njit(cache=True, nogil=True)

@@ -12,9 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.algos.exchange.accrue import accrue_take
 from hogpour.algos.exchange.base import Exchange, ReplicaView
-from hogpour.core.kernels.jit import Array, njit
+from hogpour.core.kernels.vector import vector_add, vector_copy, vector_scale
 
 __all__ = ["Portion"]
 
@@ -33,21 +32,9 @@ class Portion(Exchange):
     def on_gradient(self, view: ReplicaView, grad: npt.NDArray[Any]) -> None:
         assert view.accrued is not None
         if view.n_accrued:
-            portion_add(view.accrued, grad, np.float32(view.share))
+            vector_add(view.accrued, grad, np.float32(view.share))
         else:
-            portion_begin(view.accrued, grad, np.float32(view.share))
+            vector_scale(view.accrued, grad, np.float32(view.share))
 
     def on_params(self, params: npt.NDArray[Any], fetched: npt.NDArray[Any]) -> None:
-        accrue_take(params, fetched)
-
-
-@njit(cache=True, nogil=True)
-def portion_begin(accrued: Array, grad: Array, share: np.float32) -> None:
-    for k in range(accrued.size):
-        accrued[k] = share * grad[k]
-
-
-@njit(cache=True, nogil=True)
-def portion_add(accrued: Array, grad: Array, share: np.float32) -> None:
-    for k in range(accrued.size):
-        accrued[k] = accrued[k] + share * grad[k]
+        vector_copy(params, fetched)

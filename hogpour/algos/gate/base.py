@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from hogpour.core.kernels.jit import Array, njit
 
-__all__ = ["Gate", "gate_add", "gate_begin", "gate_end"]
+__all__ = ["Gate", "gate_end"]
 
 
 class Gate(ABC):  # noqa: B024 (what it does not say, it does not ask for)
@@ -46,20 +46,6 @@ class Gate(ABC):  # noqa: B024 (what it does not say, it does not ask for)
     def ahead(self) -> int | None:
         """Return by how many gradients an origin may be ahead of the slowest one present; None: by any number."""
         return None
-
-
-@njit(cache=True, nogil=True)
-def gate_begin(total: Array, grad: Array, weight: float) -> None:
-    """total = weight · grad, the first gradient of a step."""
-    for k in range(total.size):
-        total[k] = weight * grad[k]
-
-
-@njit(cache=True, nogil=True)
-def gate_add(total: Array, grad: Array, weight: float) -> None:
-    """total += weight · grad, the next one."""
-    for k in range(total.size):
-        total[k] += weight * grad[k]
 
 
 @njit(cache=True, nogil=True)

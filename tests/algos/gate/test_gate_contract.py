@@ -9,12 +9,13 @@ import pytest
 
 import hogpour as hp
 from hogpour.algos.gate.barrier import Barrier
-from hogpour.algos.gate.base import Gate, gate_add, gate_begin, gate_end
+from hogpour.algos.gate.base import Gate, gate_end
 from hogpour.algos.gate.open import Open
 from hogpour.algos.gate.quorum import Quorum
 from hogpour.algos.gate.slack import Slack
 from hogpour.algos.schemes.base import Choices
 from hogpour.core import registry
+from hogpour.core.kernels.vector import vector_add, vector_scale
 
 GATES = registry.available("gate")
 PRESENT = range(0, 101)
@@ -158,9 +159,9 @@ def test_softsync_weighs_by_staleness_unless_it_is_told_not_to() -> None:
 def test_the_kernels_add_and_divide_element_by_element(real: Any, size: int, rng: np.random.Generator) -> None:
     first, second, third = rng.standard_normal((3, size)).astype(real)
     total = np.full(size, np.nan, real)
-    gate_begin(total, first, real(2))
-    gate_add(total, second, real(1))
-    gate_add(total, third, real(1))
+    vector_scale(total, first, real(2))
+    vector_add(total, second, real(1))
+    vector_add(total, third, real(1))
     assert total.tobytes() == (real(2) * first + second + third).tobytes()
     expected = total / real(3)
     gate_end(total, real(3))

@@ -25,7 +25,7 @@ from bench._papers.runs import Size, prepare
 from bench.harness import ROOT, Report, Table, one_thread, spread
 from hogpour.algos.lbfgs.commands import Iteration
 from hogpour.algos.schemes.sandblaster import penalty
-from hogpour.cluster.evaluations import LbfgsDriver
+from hogpour.cluster import every_shard
 from hogpour.node.first_node import FirstNode
 from hogpour.sim.scenario import LinkConditions, Slow
 from hogpour.sim.world.workload import Workload, material_of
@@ -235,15 +235,15 @@ def traffic(sizes: Sequence[int] = (12, 12_580)) -> tuple[Table, list[str]]:
 
 def _counted(job: hp.Job) -> dict[str, Any]:
     encoded: list[int] = []
-    ask = LbfgsDriver._ask
+    ask = every_shard._ask
 
-    async def counting(self: LbfgsDriver, address: str, operate: Any) -> Any:
-        answer = await ask(self, address, operate)
+    async def counting(requests: Any, operate: Any, *rest: Any) -> Any:
+        answer = await ask(requests, operate, *rest)
         encoded.append(len(msgspec.msgpack.encode(operate)) + len(msgspec.msgpack.encode(answer)))
         return answer
 
     iterations: list[Iteration] = []
-    LbfgsDriver._ask = counting  # type: ignore[method-assign]
+    every_shard._ask = counting  # type: ignore[assignment]
     try:
         with _watched(iterations.append):
             link, compute = LinkConditions(delay_s=0, bandwidth=0), hp.Compute(mean_s=1.0)
@@ -251,7 +251,7 @@ def _counted(job: hp.Job) -> dict[str, Any]:
             simulation = hp.Simulation(job, scenario)
             report = simulation.run()
     finally:
-        LbfgsDriver._ask = ask  # type: ignore[method-assign]
+        every_shard._ask = ask
     evaluations = (report.examples - report.repeated) // len(simulation.material.x)  # also of an iteration not finished
     n = simulation.material.network.spec.n
     other = simulation.stations[1].lives[0].federation

@@ -45,7 +45,8 @@ from hogpour.algos.lbfgs.commands import (
 from hogpour.algos.lbfgs.exact_sums import value_of
 from hogpour.algos.lbfgs.minimise import LbfgsOptions, minimise
 from hogpour.cluster.evaluation_ledger import EvaluationLedger
-from hogpour.core.errors import PeerLost, Refusal, RequestFailed
+from hogpour.cluster.every_shard import ask_every_shard
+from hogpour.core.errors import RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.data.blocks import Blocks
 from hogpour.net.requests import Requests
@@ -69,11 +70,6 @@ __all__ = ["LbfgsDriver"]
 
 _PROGRAM_S = 60.0
 """For a server to carry out a program. One that is dead ends the run long before, by its lease."""
-
-_PLACES_S = 90.0
-"""For a program to be carried out on all shards: longer than one may be on its way to another server."""
-
-_AGAIN_S = 0.02
 
 _GROWTH_BITS = 10
 """Addends of an evaluation may be 2^10 times as large as those of the one before; beyond, it is made again."""
@@ -311,50 +307,20 @@ class LbfgsDriver:
 
     async def _carry_out(self, program: list[Work]) -> tuple[list[list[int]], list[float]]:
         """Have every shard carry out a program; return its accumulators and largest magnitudes."""
-        loop = asyncio.get_running_loop()
         self._sequence += 1
         self.programs += 1
-        deadline = loop.time() + _PLACES_S
-        missing, answers = set(range(self._map().n_shards)), list[Operated]()
-        while missing:
-            places: dict[str, list[int]] = {}
-            for shard in sorted(missing):
-                places.setdefault(self._map().addresses[shard], []).append(shard)
-            asked = [
-                self._ask(at, Operate(self._node, self._sequence, shards, program)) for at, shards in places.items()
-            ]
-            before = len(missing)
-            for answer in await asyncio.gather(*asked):
-                if answer is None or not answer.shards:
-                    continue
-                missing.difference_update(answer.shards)
-                answers.append(answer)
-            if missing and self.failed:
-                raise _Ended("failed")
-            if missing and len(missing) == before:
-                if loop.time() > deadline:
-                    raise self._give_up(f"could not be carried out on shards {sorted(missing)} within {_PLACES_S:g} s")
-                await asyncio.sleep(_AGAIN_S)
+        try:
+            answers = await ask_every_shard(
+                self._map, self._peers, lambda shards: Operate(self._node, self._sequence, shards, program), Operated,
+                what=f"program {self._sequence}", deadline_s=_PROGRAM_S, log=self._log, wanted=lambda: not self.failed,
+            )  # fmt: skip
+        except RequestFailed as error:
+            if not self.failed:
+                self.end(failed=True)
+                self._fail(str(error))
+            raise _Ended(str(error)) from error
         whole = together(answers)
         return whole.words, whole.largest
-
-    async def _ask(self, address: str, operate: Operate) -> Operated | None:
-        try:
-            answer = await self._peers(address).request(operate, deadline_s=_PROGRAM_S)
-        except PeerLost as error:
-            self._log(f"program {operate.sequence} is asked for again: {error}")
-            return None
-        except RequestFailed as error:
-            if error.code == Refusal.MOVED:  # started anew, it serves nothing yet: its old life is missed soon
-                return None
-            raise self._give_up(f"cannot be carried out: {error}") from error
-        assert isinstance(answer, Operated)
-        return answer
-
-    def _give_up(self, reason: str) -> _Ended:
-        self.failed = True
-        self._fail(f"program {self._sequence} {reason}")
-        return _Ended(reason)
 
 
 def _work(operation: Operation) -> Work:

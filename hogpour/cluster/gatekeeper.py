@@ -29,7 +29,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hogpour.algos.gate.base import Gate
-from hogpour.core.errors import PeerLost, Refusal, RequestFailed
+from hogpour.cluster.every_shard import ask_every_shard
+from hogpour.core.errors import RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Requests
 from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED, Arrive, Arrived, Commit, Committed, Counted
@@ -38,12 +39,6 @@ __all__ = ["Gatekeeper"]
 
 _COMMIT_S = 10.0
 """For a server to apply a step. One that is dead ends the run long before, by its lease."""
-
-_STEP_S = 90.0
-"""For a step to be applied to all shards: longer than one may be on its way to another server (``placement``)."""
-
-_AGAIN_S = 0.02
-"""Until a step is told again to shards that were on their way."""
 
 _REMEMBERED = 64
 """Outcomes of one origin that are remembered, for answers that were lost: more than it can wait for."""
@@ -92,7 +87,7 @@ class Gatekeeper:
     ) -> None:
         self._gate, self.step, self._map, self._peers = gate, step, shard_map, peers
         self._log, self._fail = log, fail
-        self.dropped, self._failed = 0, False
+        self.dropped = 0
         self.still = asyncio.Lock()
         self._present: dict[Origin, int] = {}  # → its clock, where a gate bounds how far ahead it may be
         self._heard: dict[Origin, int] = {}  # → highest sequence that has arrived
@@ -212,44 +207,19 @@ class Gatekeeper:
     async def _commit(self, step: int, arrivals: list[_Arrival], share: float) -> None:
         """Have every shard apply a step, then let its origins know."""
         counted = [Counted(one.node, one.replica, one.sequence, max(0, step - one.step)) for one in arrivals]
-        loop = asyncio.get_running_loop()
         async with self.still:
-            deadline = loop.time() + _STEP_S
-            missing = set(range(self._map().n_shards))
-            while missing and not self._failed:
-                before = len(missing)
-                places: dict[str, list[int]] = {}
-                for shard in sorted(missing):
-                    places.setdefault(self._map().addresses[shard], []).append(shard)
-                told = [Commit(step, shards, counted, share) for shards in places.values()]
-                for done in await asyncio.gather(*map(self._tell, places, told)):
-                    missing.difference_update(done)
-                if missing and len(missing) == before:
-                    if loop.time() > deadline:
-                        self._failed = True
-                        self._fail(f"step {step} could not be applied to shards {sorted(missing)} within {_STEP_S:g} s")
-                    await asyncio.sleep(_AGAIN_S)
-        if self._failed:
-            return
+            try:
+                await ask_every_shard(
+                    self._map, self._peers, lambda shards: Commit(step, shards, counted, share), Committed,
+                    what=f"step {step}", deadline_s=_COMMIT_S, log=self._log,
+                )  # fmt: skip
+            except RequestFailed as error:
+                self._fail(str(error))
+                return
         for one, what in zip(arrivals, counted, strict=True):
             answer = self._note((one.node, one.replica), one.sequence, Arrived(COUNTED, what.staleness))
             if not one.decided.done():
                 one.decided.set_result(answer)
-
-    async def _tell(self, address: str, commit: Commit) -> list[int]:
-        """Tell one server; return the shards of it that have the step. What it does not hear now it is told again."""
-        try:
-            answer = await self._peers(address).request(commit, deadline_s=_COMMIT_S)
-        except PeerLost as error:
-            self._log(f"step {commit.step} is told again: {error}")
-            return []
-        except RequestFailed as error:
-            if error.code == Refusal.WRONG:
-                self._failed = True
-                self._fail(f"step {commit.step} cannot be applied: {error}")
-            return []
-        assert isinstance(answer, Committed)
-        return answer.shards
 
     def _committed(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or task.exception() is not None:

@@ -377,7 +377,7 @@ async def test_of_each_origin_some_outcomes_are_remembered_the_newest_ones() -> 
 
 
 async def test_an_answer_that_is_lost_has_the_step_told_again_and_applied_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hogpour.cluster.gatekeeper._AGAIN_S", 0.0)
+    monkeypatch.setattr("hogpour.cluster.every_shard._AGAIN_S", 0.0)
     async with gated(Barrier()) as g:
         g.attend((1, 0))
         g.shards.deaf = {"b"}
@@ -388,11 +388,11 @@ async def test_an_answer_that_is_lost_has_the_step_told_again_and_applied_once(m
         assert g.steps == [[(1, 0)]]
         assert known(g.arrive(1)) == (COUNTED, 0)
         assert {(at, tuple(one.shards)) for at, one in g.shards.asked[2:]} == {("b", (1,))}
-        assert g.said[0] == "step 0 is told again: b: no answer"
+        assert g.said[0] == "step 0 is asked for again: b: no answer"
 
 
 async def test_a_step_follows_a_shard_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hogpour.cluster.gatekeeper._AGAIN_S", 0.0)
+    monkeypatch.setattr("hogpour.cluster.every_shard._AGAIN_S", 0.0)
     async with gated(Barrier(), ("a", "b", "b")) as g:
         g.attend((1, 0))
         g.shards.move(1, "c", known=False)  # it is on its way, and the map does not say so yet
@@ -422,11 +422,11 @@ async def test_a_step_that_no_shard_can_apply_ends_the_run() -> None:
         g.attend((1, 0))
         g.shards.refusal = RequestFailed(Refusal.WRONG, "shard 0: lacks a gradient of step 0")
         assert await g.round(1) == [None]
-        assert g.failed == ["step 0 cannot be applied: shard 0: lacks a gradient of step 0"] * 2  # one for each server
+        assert g.failed == ["step 0 cannot be carried out: shard 0: lacks a gradient of step 0"]
 
 
 async def test_a_server_that_is_busy_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hogpour.cluster.gatekeeper._AGAIN_S", 0.0)
+    monkeypatch.setattr("hogpour.cluster.every_shard._AGAIN_S", 0.0)
     async with gated(Barrier()) as g:
         g.attend((1, 0))
         g.shards.refusal = RequestFailed(Refusal.BUSY, "as the test says")

@@ -14,6 +14,7 @@ from hogpour.client import coordinator_client
 from hogpour.client.block_sums import BlockSums
 from hogpour.client.client import ParameterClient
 from hogpour.client.fetches import Fetches
+from hogpour.cluster import every_shard
 from hogpour.cluster.coordinator import Coordinator
 from hogpour.cluster.evaluation_ledger import EvaluationLedger
 from hogpour.cluster.gatekeeper import Gatekeeper
@@ -121,19 +122,10 @@ def _held_by_nobody(bring: Any) -> Any:
     return bring_nothing
 
 
-def _told_once(commit: Any) -> Any:
-    async def once(self: Gatekeeper, step: int, arrivals: Any, share: float) -> None:
-        tell = self._tell
-
-        async def told(address: str, what: Any) -> list[int]:
-            await tell(address, what)
-            return what.shards
-
-        self._tell = told  # type: ignore[method-assign]
-        try:
-            await commit(self, step, arrivals, share)
-        finally:
-            self._tell = tell  # type: ignore[method-assign]
+def _told_once(ask: Any) -> Any:
+    async def once(requests: Any, message: Any, kind: Any, *rest: Any) -> Any:
+        await ask(requests, message, kind, *rest)
+        return kind(message.shards)
 
     return once
 
@@ -304,7 +296,7 @@ ABLATIONS: Mapping[str, Ablation] = {
         "gradients that wait for their step move with their shard", ShardHost, "_bring", _held_by_nobody, 52, "ends: ",
     ),
     "told again": Ablation(
-        "a step is told again until every shard has it", Gatekeeper, "_commit", _told_once, 868, "kept: ",
+        "a step is told again until every shard has it", every_shard, "_ask", _told_once, 868, "kept: ",
     ),
     "share": Ablation(
         "a step of fewer than have had data moves by its share", Gatekeeper, "_share", lambda _: lambda *_: 1.0, 20,

@@ -28,7 +28,7 @@ from hogpour.algos.gate.base import Gate
 from hogpour.algos.optim.base import Optimiser
 from hogpour.client.fetches import Fetches
 from hogpour.client.routes import Routes
-from hogpour.core.errors import PeerLost, Refusal, RequestFailed
+from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.staging import Staging
@@ -100,12 +100,12 @@ class ParameterClient:
         self._passing: dict[int, set[int]] = {}  # replica → its pushes that the gate has not let pass, by sequence
         self._attending: dict[int, bool] = {}  # replica → what the coordinator knows of it
         self._telling: dict[int, bool] = {}  # replica → what it is being told
-        self._exchange, self._patience_s, self._wake = exchange, patience_s, wake
+        self._exchange, self._wake = exchange, wake
         self._done, self._fenced, self._own = done, fenced, own
         self._words, self._tickets, self._params = live["accrual"], live["accrual_tickets"], live["params"]
         self._mailbox = Mailbox(live["mailbox"])
-        self._routes = Routes(shard_map, own_address, reach, relocate)
-        self._fetches = Fetches(self._params, self._routes, own, staging, exchange.on_params, patience_s)
+        self._routes = Routes(shard_map, own_address, reach, relocate, patience_s)
+        self._fetches = Fetches(self._params, self._routes, own, staging, exchange.on_params)
         self._bytes = [[memoryview(buffer).cast("B") for buffer in buffers] for buffers in live["accrued"]]
         self._live, self._rule = live, rule
         self._back = np.zeros(self._params.size if exchange.pulls else 0, np.float32)  # pushed after pulls
@@ -262,26 +262,21 @@ class ParameterClient:
         Args:
             reply: what this node's own server has promised.
         """
-        while True:
-            known = self._routes.map
-            try:
-                if reply is not None:
-                    answer = (await reply).message  # no deadline: it is this process that works on it
-                else:
-                    requests = self._routes.reach(known.addresses[message.shard])
-                    async with self._routes.lane(known.addresses[message.shard]):
-                        answer = await requests.request(message, [payload], deadline_s=self._patience_s)
-                    self._bytes_pushed += payload.nbytes
-                assert isinstance(answer, Pushed)
-                return answer.staleness
-            except RequestFailed as error:
-                if error.code != Refusal.MOVED:
-                    raise
-            except PeerLost:
-                if not self._routes.moved(message.shard, known):
-                    raise
-            reply = None
-            await self._routes.learn(known)
+
+        async def attempt(address: str) -> Message:
+            nonlocal reply
+            promised, reply = reply, None
+            if promised is not None:
+                return (await promised).message  # no deadline: it is this process that works on it
+            requests = self._routes.reach(address)
+            async with self._routes.lane(address):
+                answer = await requests.request(message, [payload], deadline_s=self._routes.patience_s)
+            self._bytes_pushed += payload.nbytes
+            return answer
+
+        answer = await self._routes.ask(message.shard, attempt)
+        assert isinstance(answer, Pushed)
+        return answer.staleness
 
     async def _answered(
         self, push: Sealed, parts: list[int | asyncio.Task[int]], waiting: list[asyncio.Task[int]], node: int, step: int

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hogpour.client.routes import Routes
-from hogpour.core.errors import PeerLost, Refusal, RequestFailed
+from hogpour.core.errors import RequestFailed
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.staging import Staging
 from hogpour.net.wire.base import Message
@@ -40,7 +40,6 @@ class Fetches:
         own: what answers requests for the shards that this node serves itself.
         staging: where fetches land.
         on_params: takes in what is fetched, unless a fetch names something else.
-        patience_s: how long a shard may not answer before the run fails.
 
     Attributes:
         clocks: of the newest fetch of each shard.
@@ -54,10 +53,9 @@ class Fetches:
         own: Mapping[type[Message], Handler],
         staging: Staging,
         on_params: Take,
-        patience_s: float,
     ) -> None:
         self._params, self._routes, self._own, self._staging = params, routes, own, staging
-        self._on_params, self._patience_s = on_params, patience_s
+        self._on_params = on_params
         self.clocks, self.bytes = [0] * routes.map.n_shards, 0
 
     def at_once(self, shard: int, node: int) -> Awaitable[Reply] | bool:
@@ -92,24 +90,16 @@ class Fetches:
         """
         take = take or self._on_params
         message, target = Fetch(shard, node), self._params[self._routes.map.range(shard)]
-        while True:
-            known = self._routes.map
-            try:
-                if reply is not None or self._routes.leads_home(shard):
-                    answer = await self._fetch_own(reply or self._own[Fetch](message, None), target, take)
-                else:
-                    async with self._routes.lane(known.addresses[shard]):
-                        requests = self._routes.reach(known.addresses[shard])
-                        answer = await self._fetch_other(message, target, requests, take)
-                break
-            except RequestFailed as error:
-                if error.code != Refusal.MOVED:
-                    raise
-            except PeerLost:
-                if not self._routes.moved(shard, known):
-                    raise
-            reply = None
-            await self._routes.learn(known)
+
+        async def attempt(address: str) -> Message:
+            nonlocal reply
+            promised, reply = reply, None
+            if promised is not None or self._routes.leads_home(shard):
+                return await self._fetch_own(promised or self._own[Fetch](message, None), target, take)
+            async with self._routes.lane(address):
+                return await self._fetch_other(message, target, self._routes.reach(address), take)
+
+        answer = await self._routes.ask(shard, attempt)
         assert isinstance(answer, Fetched)
         self.clocks[shard] = answer.clock
 
@@ -125,7 +115,7 @@ class Fetches:
     async def _fetch_other(self, message: Fetch, target: Floats, requests: Requests, take: Take) -> Message:
         place = await self._stage(target.nbytes)
         try:
-            answer = await requests.request(message, into=place, deadline_s=self._patience_s)
+            answer = await requests.request(message, into=place, deadline_s=self._routes.patience_s)
             self.bytes += place.nbytes
             await self._take(target, place, take)
         finally:

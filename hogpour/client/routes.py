@@ -4,14 +4,61 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
+from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Requests
 
-__all__ = ["Routes"]
+__all__ = ["Routes", "ask_shard"]
 
 _IN_FLIGHT = 8
 """Pushes and fetches to one server at a time: 32 MB of the default shards, far more than a round trip holds."""
+
+_AGAIN_S = 0.02
+"""Until a server that had too much to do is asked again."""
+
+Answer = TypeVar("Answer")
+
+
+async def ask_shard(
+    shard: int,
+    newest: Callable[[], ShardMap],
+    attempt: Callable[[str], Awaitable[Answer]],
+    learn: Callable[[ShardMap], Awaitable[None]],
+    patience_s: float,
+) -> Answer:
+    """Ask whoever serves a shard, wherever it moves meanwhile, and again where its server has too much to do.
+
+    Args:
+        newest: returns the newest map that is known.
+        attempt: asks at an address, and returns the answer.
+        learn: waits where there may be a newer map than this one.
+        patience_s: how long a server may have too much to do.
+
+    Raises:
+        PeerLost: the server does not answer, and the shard is not known to be elsewhere.
+        RequestFailed: it refuses.
+    """
+    loop, busy_since = asyncio.get_running_loop(), None
+    while True:
+        known = newest()
+        try:
+            return await attempt(known.addresses[shard])
+        except RequestFailed as error:
+            if error.code == Refusal.BUSY:
+                busy_since = loop.time() if busy_since is None else busy_since
+                if loop.time() - busy_since >= patience_s:
+                    raise
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            if error.code != Refusal.MOVED:
+                raise
+        except PeerLost:
+            if newest().addresses[shard] == known.addresses[shard]:
+                raise
+        busy_since = None
+        await learn(known)
 
 
 class Routes:
@@ -22,6 +69,7 @@ class Routes:
         own_address: at which maps name this node; None where it serves nothing.
         reach: address → who answers there; "" is the coordinator's.
         relocate: asked when a shard is not where the map says; returns a map of a later epoch.
+        patience_s: how long a shard may not answer, or its server have too much to do, before the run fails.
 
     Attributes:
         map: the newest one.
@@ -33,8 +81,9 @@ class Routes:
         own_address: str | None,
         reach: Callable[[str], Requests],
         relocate: Callable[[int], Awaitable[ShardMap]],
+        patience_s: float,
     ) -> None:
-        self.map, self.reach = shard_map, reach
+        self.map, self.reach, self.patience_s = shard_map, reach, patience_s
         self._own_address, self._relocate = own_address, relocate
         self._lanes: dict[str, asyncio.Semaphore] = {}  # by address
 
@@ -44,7 +93,11 @@ class Routes:
         if shard_map.epoch > self.map.epoch:
             self.map = shard_map
 
-    async def learn(self, known: ShardMap) -> None:
+    async def ask(self, shard: int, attempt: Callable[[str], Awaitable[Answer]]) -> Answer:
+        """Ask whoever serves a shard, see ``ask_shard``."""
+        return await ask_shard(shard, lambda: self.map, attempt, self._learn, self.patience_s)
+
+    async def _learn(self, known: ShardMap) -> None:
         """Learn where shards are now, since ``known`` is out of date."""
         if self.map is known:
             self.follow(await self._relocate(known.epoch))
@@ -52,10 +105,6 @@ class Routes:
     def leads_home(self, shard: int) -> bool:
         """Whether this node serves the shard itself."""
         return self.map.addresses[shard] == self._own_address
-
-    def moved(self, shard: int, known: ShardMap) -> bool:
-        """Whether the shard is at another address now than ``known`` says."""
-        return self.map.addresses[shard] != known.addresses[shard]
 
     def lane(self, address: str) -> asyncio.Semaphore:
         """Return what bounds the requests in flight to one server, so that the deadline of each is for itself and not

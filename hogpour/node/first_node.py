@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -19,21 +19,23 @@ import numpy.typing as npt
 from hogpour.algos.lbfgs.commands import Iteration
 from hogpour.algos.schemes.downpour import Downpour
 from hogpour.algos.schemes.sandblaster import Sandblaster, penalty, rules
+from hogpour.client.routes import ask_shard
 from hogpour.cluster.coordinator import Coordinator, Terms
 from hogpour.cluster.evaluation_ledger import EvaluationLedger
 from hogpour.cluster.evaluations import LbfgsDriver
 from hogpour.cluster.leases import EpochLedger, LedgerState
-from hogpour.core.errors import ClusterFailed, LayoutError, PeerLost, Refusal, RequestFailed, ResourceError
+from hogpour.core.errors import ClusterFailed, LayoutError, ResourceError
 from hogpour.core.job import Job, job_to_dict
 from hogpour.core.node_id import first_node
 from hogpour.core.progress import Notice
-from hogpour.core.shard_map import cut
+from hogpour.core.shard_map import ShardMap, cut
 from hogpour.data.blocks import Blocks
 from hogpour.machine.prepare import Prepared, check_same
 from hogpour.model import snapshot
 from hogpour.model.disk import REAL, Disk
 from hogpour.model.training_state import TrainingState
 from hogpour.net.requests import Requests
+from hogpour.net.wire.base import Message
 from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.server.server import ParameterServer
 from hogpour.shm.params import params_finite
@@ -357,24 +359,19 @@ class FirstNode:
         assert self._writer is not None
         size, vectors = self._meta.bounds[shard + 1] - self._meta.bounds[shard], 1 + len(self._meta.rows)
         memory = np.empty((vectors, size), np.float32)
-        deadline = self._loop.time() + _MOVE_S
-        while True:
-            address = self.coordinator.map.addresses[shard]
-            try:
-                answer = await self._reach(address).request(
-                    Dump(shard, False), into=memoryview(memory).cast("B"), deadline_s=self._job.cluster.give_up_s
-                )
-                break
-            except RequestFailed as error:
-                if error.code != Refusal.MOVED:
-                    raise
-                if self._loop.time() > deadline:
-                    text = f"shard {shard} was not to be found for a snapshot within {_MOVE_S:g} s"
-                    raise ClusterFailed(text) from error
-            except PeerLost:
-                if self.coordinator.map.addresses[shard] == address:
-                    raise
-            await asyncio.sleep(_TICK_S)  # it is on its way to somebody else
+        deadline, give_up_s = self._loop.time() + _MOVE_S, self._job.cluster.give_up_s
+
+        def ask(address: str) -> Awaitable[Message]:
+            into = memoryview(memory).cast("B")
+            return self._reach(address).request(Dump(shard, False), into=into, deadline_s=give_up_s)
+
+        async def wait(_: ShardMap) -> None:
+            """Wait a moment for a shard that is on its way to somebody else."""
+            if self._loop.time() > deadline:
+                raise ClusterFailed(f"shard {shard} was not to be found for a snapshot within {_MOVE_S:g} s")
+            await asyncio.sleep(_TICK_S)
+
+        answer = await ask_shard(shard, lambda: self.coordinator.map, ask, wait, give_up_s)
         assert isinstance(answer, Dumped)
         if not await self._on_thread(params_finite, memory.reshape(-1)):
             if self._finite:

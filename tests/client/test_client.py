@@ -16,7 +16,7 @@ from support.server import Kernels
 
 from hogpour.algos.exchange.elastic import Elastic
 from hogpour.client import client as module
-from hogpour.client import fetches
+from hogpour.client import fetches, routes
 from hogpour.core.errors import PeerLost, Refusal
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Reply
@@ -466,6 +466,24 @@ async def test_what_moved_follows_the_newer_map_with_the_same_sequence() -> None
     assert [a.at for a in node.open(Push)] == ["a", "z"]
     await node.push()
     await node.fetch(2, 2.0)
+
+
+async def test_what_a_server_has_no_turn_for_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 129 nodes with 8 requests in flight each, a server refuses the last ones: their runs ended."""
+    monkeypatch.setattr(routes, "_AGAIN_S", 0.0)
+    node = Node(shards=1)
+    await node.land()
+    node.step(value=5.0, tickets=(4,))
+    await settle()
+    for asked in list(node.asked):
+        asked.failed(Refusal.BUSY)
+    await settle()
+    assert node.asked[2].message == node.asked[0].message
+    assert node.asked[2].bytes == node.asked[0].bytes
+    assert not node.accruals[0]._state(0) < 0
+    await node.push()
+    await node.fetch(1, 1.0)
+    assert (node.done, node.landed, node.relocations) == ([(4,)], [1], [])
 
 
 async def test_a_map_of_an_earlier_epoch_replaces_none() -> None:

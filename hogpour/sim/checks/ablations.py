@@ -170,7 +170,7 @@ def _took_what_came(_: Any) -> Any:
     async def fetch_other(self: Fetches, message: Any, target: Any, requests: Any, take: Any) -> Any:
         place = await self._stage(target.nbytes)
         try:
-            return await requests.request(message, into=place, deadline_s=self._patience_s)
+            return await requests.request(message, into=place, deadline_s=self._routes.patience_s)
         finally:
             await self._take(target, place, take)
             self._staging.give(place)

@@ -190,3 +190,17 @@ def test_what_needs_pytorch_is_marked_so() -> None:
     marked = [path.name for path, text in tests.items() if "mark.torch" in text]
     assert len(skipping) > 5
     assert set(skipping) <= set(marked)
+
+
+def test_no_two_files_import_each_other_in_a_circle() -> None:
+    known = set(modules())
+    arrows = {
+        module: {n for name, _ in imports(module) if (n := name.removeprefix("hogpour.")) in known and n != module}
+        for module in modules()
+    }
+    while leaves := [module for module, needed in arrows.items() if not needed]:
+        for module in leaves:
+            del arrows[module]
+        for needed in arrows.values():
+            needed.difference_update(leaves)
+    assert not arrows, f"in or behind a circle: {sorted(arrows)}"

@@ -9,15 +9,14 @@ import hashlib
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.core import host, registry
+from hogpour.core import host
 from hogpour.core.errors import ConfigError, HogpourError, LayoutError
 from hogpour.core.job import DataConfig, Job
 from hogpour.data.blocks import generator
@@ -25,14 +24,14 @@ from hogpour.data.load import Data, Dataset, Encoding, load
 from hogpour.layers.sequential import Network, network_of
 from hogpour.machine.replica import live_layout
 from hogpour.model import model_file
-from hogpour.model.model import Model
+from hogpour.model.description import Description
 from hogpour.model.training_state import TrainingState
 from hogpour.shm.clocks import Clocks
 from hogpour.shm.control import Control
 from hogpour.shm.layout import Layout
 from hogpour.shm.segment import Segment
 
-__all__ = ["Prepared", "check_same", "count_replicas", "examine", "initialise", "prepare"]
+__all__ = ["Prepared", "count_replicas", "examine", "initialise", "prepare"]
 
 _PARAMS = 5  # first number of the key of the stream that the initial parameters are drawn from
 
@@ -98,8 +97,7 @@ def prepare(
     live = Segment.create(layout, f"the live vector of {network.spec.n} parameters", fds[0])
     params = live.arrays["params"]
     if stored:
-        model, state = stored
-        params[...] = model.params
+        params[...], state = stored
         for name, row in state.rows.items():
             live.arrays[name][...] = row
         live.arrays["pending"][...] = np.array(pending, np.int64).reshape(-1, 2)
@@ -140,60 +138,25 @@ def initialise(job: Job, network: Network, params: npt.NDArray[np.float32]) -> N
         network.init(params, generator(job.seed, _PARAMS))
 
 
-def _resumed(job: Job, network: Network, data: Data, replicas: int) -> tuple[Model, TrainingState]:
+def _resumed(job: Job, network: Network, data: Data, replicas: int) -> tuple[npt.NDArray[np.float32], TrainingState]:
     """Read the job's model file and check that this job can go on from it."""
     path, optimiser = job.save, job.algorithm.replica_rule
     if not path:
         raise ConfigError("--resume: run.model is empty, expected the path of a model file")
-    model, state = model_file.load(path)
-    if model.network.spec != network.spec:
-        raise LayoutError(f"model file {path}: {_first_difference(model.network, network)}")
+    stored, params, state = model_file.load(path)
+    if stored.network.spec != network.spec:
+        raise LayoutError(f"model file {path}: {_first_difference(stored.network, network)}")
     if state is None:
         raise LayoutError(f"model file {path}: has no training state: it was exported")
-    check_same(f"model file {path}", model.job, model.encoding, state.n, job, data.encoding, len(data.train.x))
+    wanted = Description(job, network, data.encoding)
+    stored.check_same(f"model file {path}", state.n, wanted, len(data.train.x))
     stored_rows, wanted_rows = {name.partition(".")[0] for name in state.rows}, {row.name for row in optimiser.state}
     if stored_rows != wanted_rows:
         raise LayoutError(f"model file {path}: holds optimiser rows {', '.join(sorted(stored_rows)) or 'none'}; the "
                           f"job's optimiser needs {', '.join(sorted(wanted_rows)) or 'none'}")  # fmt: skip
     known = {field.name for field in live_layout(network, optimiser, replicas, 0).fields}
     rows = {name: row for name, row in state.rows.items() if name in known}  # without those of replicas that are gone
-    return model, replace(state, rows=rows)
-
-
-def check_same(what: str, stored: Job, was: Encoding, n_stored: int, job: Job, encoding: Encoding, n: int) -> None:
-    """Raise LayoutError where a run that is to be gone on with was trained on other examples or in another way.
-
-    Args:
-        what: names it, in the error message.
-        stored, was, n_stored: its job, encoding and number of training examples.
-    """
-    if (n_stored, stored.batch) != (n, job.batch):
-        raise LayoutError(f"{what}: was trained on {n_stored} examples in batches of {stored.batch}, "
-                          f"the job has {n} in batches of {job.batch}")  # fmt: skip
-    if differences := list(_differences(stored, was, job, encoding)):
-        raise LayoutError(f"{what}: was trained with {'; '.join(differences)}")
-
-
-def _differences(stored: Job, was: Encoding, job: Job, encoding: Encoding) -> Iterator[str]:
-    """Tell what a model was trained with, and what the job says instead, where that decides what is trained."""
-    compared: list[tuple[str, Any, Any]] = [
-        ("seed", stored.seed, job.seed),
-        ("loss", registry.describe(stored.loss), registry.describe(job.loss)),
-    ]
-    compared += [
-        (field.name, getattr(was, field.name), getattr(encoding, field.name))
-        for field in fields(Encoding)
-        if field.name != "scaling"
-    ]
-    compared.append(("scale", was.scaling.kind, encoding.scaling.kind))
-    if was.scaling.kind == encoding.scaling.kind:
-        for name, array in was.scaling.to_tensors().items():
-            a, b = array.ravel(), encoding.scaling.to_tensors()[name].ravel()
-            if a.size == b.size and (other := np.flatnonzero(a != b)).size:
-                compared.append((f"{name} of feature {other[0]}", float(a[other[0]]), float(b[other[0]])))
-    for name, stored, wanted in compared:
-        if stored != wanted:
-            yield f"{name} {stored!r:.200}, the job says {name} {wanted!r:.200}"
+    return params, replace(state, rows=rows)
 
 
 @contextmanager

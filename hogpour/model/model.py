@@ -20,6 +20,7 @@ from hogpour.core.progress import Evaluation
 from hogpour.data.load import Dataset, Encoding
 from hogpour.layers.kernels.gather import gather_rows
 from hogpour.layers.sequential import Network, Workspace
+from hogpour.model import model_file
 
 __all__ = ["Model"]
 
@@ -53,15 +54,12 @@ class Model:
 
     @classmethod
     def load(cls, path: str) -> Model:
-        """Read a model file; see ``checkpoint.load``."""
-        from hogpour.model import model_file
-
-        return model_file.load(path)[0]
+        """Read a model file; see ``model_file.load``."""
+        stored, params, _ = model_file.load(path)
+        return cls(stored.job, stored.network, params, stored.encoding)
 
     def save(self, path: str) -> None:
-        """Write a model file, atomically; see ``checkpoint.save``."""
-        from hogpour.model import model_file
-
+        """Write a model file, atomically; see ``model_file.save``."""
         model_file.save(path, self, None)
 
     def scores(self, x: npt.ArrayLike) -> npt.NDArray[np.float32]:

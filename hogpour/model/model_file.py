@@ -17,23 +17,27 @@ from contextlib import suppress
 from itertools import count
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hogpour.core.errors import ConfigError, InputError, LayoutError, ResourceError
-from hogpour.core.job import Job, job_from, job_to_dict
+from hogpour.core.job import Job
 from hogpour.data.load import Encoding
-from hogpour.layers.sequential import Network, network_of
-from hogpour.model.model import Model
+from hogpour.layers.sequential import Network
+from hogpour.model.description import Description
 from hogpour.model.training_state import TrainingState
+
+if TYPE_CHECKING:
+    from hogpour.model.model import Model
 
 __all__ = ["check_writable", "load", "save"]
 
-_VERSION = 1
 _KEY = "hogpour"
 _counter = count()
+
+Floats = npt.NDArray[np.float32]
 
 
 def check_writable(path: str) -> None:
@@ -59,24 +63,11 @@ def save(path: str, model: Model, state: TrainingState | None) -> None:
     place = _place(path)
     from safetensors.numpy import save_file
 
-    meta: dict[str, Any] = {
-        "version": _VERSION,
-        "job": job_to_dict(model.job),
-        "input_shape": model.network.input_shape,
-        "fingerprint": model.network.spec.fingerprint,
-        "encoding": model.encoding.to_dict(),
-    }
+    meta = Description(model.job, model.network, model.encoding).to_dict()
     tensors = dict(model.network.spec.views(model.params))
     tensors |= {f"scaling.{name}": array for name, array in model.encoding.scaling.to_tensors().items()}
     if state is not None:
-        meta["training"] = {
-            "tickets": state.tickets,
-            "pending": state.pending,
-            "steps": state.steps,
-            "examples": state.examples,
-            "n": state.n,
-            "block_replicas": state.block_replicas,
-        }
+        meta["training"] = state.to_dict()
         tensors |= {f"optimiser.{name}": row for name, row in state.rows.items()}
     beside = _beside(place)
     try:
@@ -96,8 +87,8 @@ def save(path: str, model: Model, state: TrainingState | None) -> None:
         raise ResourceError(f"model file {path}: cannot be written: {reason}") from error
 
 
-def load(path: str) -> tuple[Model, TrainingState | None]:
-    """Read a model file.
+def load(path: str) -> tuple[Description, Floats, TrainingState | None]:
+    """Read a model file: what it is of, its (n,) parameters, new, and where the run stood.
 
     Raises:
         ConfigError: there is no such file.
@@ -116,46 +107,32 @@ def load(path: str) -> tuple[Model, TrainingState | None]:
     if words is None:
         raise LayoutError(f"model file {path}: not written by hogpour: it has no {_KEY!r} in its metadata")
     try:
-        return _model_of(json.loads(words), tensors)
+        return _checked(json.loads(words), tensors)
     except InputError as error:
         raise LayoutError(f"model file {path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise LayoutError(f"model file {path}: damaged: {error!r}") from error
 
 
-def _model_of(meta: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> tuple[Model, TrainingState | None]:
-    """Check the description against itself and the tensors, then make the model: nothing is allocated before."""
-    if meta["version"] != _VERSION:
-        raise LayoutError(f"has version {meta['version']}, this hogpour reads {_VERSION}")
-    job = job_from(meta["job"], "its job")
-    network = network_of(job, tuple(meta["input_shape"]))
-    spec = network.spec
-    if spec.fingerprint != meta["fingerprint"]:
-        raise LayoutError(f"its layers make spec {spec.fingerprint}, the file was written with {meta['fingerprint']}: "
-                          "another version of a layer?")  # fmt: skip
+def _checked(
+    meta: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]
+) -> tuple[Description, Floats, TrainingState | None]:
+    """Check the description against itself and the tensors; nothing is allocated before."""
+    description = Description.from_dict(meta, _under("scaling.", tensors))
+    spec = description.network.spec
     for tensor in spec.tensors:
         _check_tensor(tensor.name, tensors.get(tensor.name), tensor.shape)
-    encoding = Encoding.from_dict(meta["encoding"], _under("scaling.", tensors))
-    _check_encoding(encoding, job, network)
+    _check_encoding(description.encoding, description.job, description.network)
     params = spec.zeros()
     for tensor in spec.tensors:
         tensor.view(params)[...] = tensors[tensor.name]
-    model = Model(job, network, params, encoding)
     training = meta.get("training")
     if training is None:
-        return model, None
+        return description, params, None
     rows = _under("optimiser.", tensors)
     for name, row in rows.items():
         _check_tensor(f"optimiser row {name}", row, (spec.n,))
-    pending = tuple((int(t), int(p)) for t, p in training["pending"])
-    numbers = {key: int(training[key]) for key in ("tickets", "steps", "examples", "n", "block_replicas")}
-    for key, number in numbers.items():
-        least = 1 if key in ("n", "block_replicas") else 0
-        if number < least:
-            raise LayoutError(f"{key} = {number}, expected {least} or more")
-    if min((min(block) for block in pending), default=0) < 0:
-        raise LayoutError(f"pending = {pending}, expected tickets and positions of 0 or more")
-    return model, TrainingState(pending=pending, rows=rows, **numbers)
+    return description, params, TrainingState.from_dict(training, rows)
 
 
 def _check_encoding(encoding: Encoding, job: Job, network: Network) -> None:

@@ -12,7 +12,7 @@
 A snapshot is written one shard at a time while training goes on, so its shards are of slightly different moments, as
 those of any fetch are. It counts from the moment at which its manifest has its name; until then the two before it are
 untouched. Damage is found by digests, and the one before is used. It holds numbers and JSON, no code; but as with model
-files (``checkpoint``), a job that names layers ``"package.module:Class"`` makes ``read`` import that module.
+files (``model_file``), a job that names layers ``"package.module:Class"`` makes ``read`` import that module.
 
 Nothing here is asynchronous and everything waits for the disk: call it in a thread.
 """
@@ -33,10 +33,8 @@ import numpy.typing as npt
 
 from hogpour.algos.lbfgs.commands import ResumePoint
 from hogpour.core.errors import InputError, LayoutError, ResourceError
-from hogpour.core.job import Job, job_from, job_to_dict
 from hogpour.core.progress import Notice
-from hogpour.data.load import Encoding
-from hogpour.layers.sequential import network_of
+from hogpour.model.description import Description
 from hogpour.model.disk import REAL, Disk
 from hogpour.model.training_state import TrainingState
 
@@ -45,10 +43,8 @@ __all__ = ["KEPT", "Meta", "Snapshot", "Writer", "folder_beside", "read"]
 KEPT = 2
 """Complete snapshots that are kept: the newest, and the one to fall back on."""
 
-_VERSION = 1
 _MANIFEST, _SCALING = "manifest.json", "scaling.safetensors"
 _PARAMS, _ROW = "params", "optimiser."
-_COUNTS = ("tickets", "steps", "examples", "n", "block_replicas")
 
 Floats = npt.NDArray[np.float32]
 
@@ -57,11 +53,7 @@ Floats = npt.NDArray[np.float32]
 class Meta:
     """What a snapshot is of; the same for all snapshots of a run."""
 
-    job: Job
-    input_shape: tuple[int, ...]
-    fingerprint: str
-    """``Spec.fingerprint`` of the model."""
-    encoding: Encoding
+    description: Description
     bounds: tuple[int, ...]
     """(shards + 1,) of the shards in the vector."""
     rows: tuple[str, ...]
@@ -158,7 +150,7 @@ class Writer:
             self._place = self._folder / str(max(complete + torn, default=0) + 1)
             self._disk.make_folder(self._place)
             self._meta, self._digests, self._clocks = meta, {}, {}
-            if scaling := meta.encoding.scaling.to_tensors():
+            if scaling := meta.description.encoding.scaling.to_tensors():
                 self._save(_SCALING, scaling)
 
     def shard(self, number: int, params: Floats, rows: Sequence[Floats], clock: int) -> None:
@@ -193,17 +185,12 @@ class Writer:
         assert place is not None
         shards = len(meta.bounds) - 1
         assert len(self._clocks) == shards, f"{len(self._clocks)} of {shards} shards were written"
-        words = {
-            "version": _VERSION,
-            "job": job_to_dict(meta.job),
-            "input_shape": meta.input_shape,
-            "fingerprint": meta.fingerprint,
-            "encoding": meta.encoding.to_dict(),
+        words = meta.description.to_dict() | {
             "bounds": meta.bounds,
             "rows": meta.rows,
             "clocks": [self._clocks[number] for number in range(shards)],
             "digests": self._digests,
-            "training": {name: getattr(state, name) for name in (*_COUNTS, "pending")},
+            "training": state.to_dict(),
             "batch": None if state.start is None else asdict(state.start),
         }
         text = _canonical(words)
@@ -283,28 +270,15 @@ def _read(disk: Disk, place: Path) -> Snapshot:
         words = told["snapshot"]
         if told["digest"] != _digest(_canonical(words)):
             raise LayoutError(f"{_MANIFEST}: damaged: it does not have its own digest")
-        if words["version"] != _VERSION:
-            raise LayoutError(f"has version {words['version']}, this hogpour reads {_VERSION}")
-        job = job_from(words["job"], "its job")
-        shape, bounds = tuple(words["input_shape"]), tuple(words["bounds"])
-        spec = network_of(job, shape).spec
-        if spec.fingerprint != words["fingerprint"]:
-            raise LayoutError(f"its layers make spec {spec.fingerprint}, it was written with {words['fingerprint']}: "
-                              "another version of a layer?")  # fmt: skip
-        if bounds[-1] != spec.n:
-            raise LayoutError(f"its shards hold {bounds[-1]} elements, its layers make {spec.n}")
-        digests = words["digests"]
-        for name in (*map(_shard_name, range(len(bounds) - 1)), *([_SCALING] if _SCALING in digests else [])):
-            _whole(disk, place, name, digests)
+        digests = words.get("digests", {})
         scaling = _tensors(disk, place, _SCALING, digests) if _SCALING in digests else {}
-        encoding = Encoding.from_dict(words["encoding"], scaling)
-        meta = Meta(job, shape, spec.fingerprint, encoding, bounds, tuple(words["rows"]))
-        training = words["training"]
-        state = TrainingState(
-            pending=tuple((int(ticket), int(examples)) for ticket, examples in training["pending"]),
-            start=_start(words.get("batch")),
-            **{name: int(training[name]) for name in _COUNTS},
-        )
+        description, bounds = Description.from_dict(words, scaling), tuple(words["bounds"])
+        if bounds[-1] != description.network.spec.n:
+            raise LayoutError(f"its shards hold {bounds[-1]} elements, its layers make {description.network.spec.n}")
+        for shard in range(len(bounds) - 1):
+            _whole(disk, place, _shard_name(shard), digests)
+        meta = Meta(description, bounds, tuple(words["rows"]))
+        state = TrainingState.from_dict(words["training"], {}, _start(words.get("batch")))
         return Snapshot(place, meta, tuple(words["clocks"]), state, (), digests, disk)
 
 

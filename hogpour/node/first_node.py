@@ -30,8 +30,9 @@ from hogpour.core.node_id import first_node
 from hogpour.core.progress import Notice
 from hogpour.core.shard_map import ShardMap, cut
 from hogpour.data.blocks import Blocks
-from hogpour.machine.prepare import Prepared, check_same
+from hogpour.machine.prepare import Prepared
 from hogpour.model import snapshot
+from hogpour.model.description import Description
 from hogpour.model.disk import REAL, Disk
 from hogpour.model.training_state import TrainingState
 from hogpour.net.requests import Requests
@@ -148,14 +149,8 @@ class FirstNode:
             step=origin.shards[0][2],
             batches=self._batches,
         )
-        self._meta = snapshot.Meta(
-            job,
-            ready.examples.arrays["x"].shape[1:],
-            ready.network.spec.fingerprint,
-            ready.encoding,
-            bounds,
-            tuple(row.name for row in job.algorithm.server_rule.state),
-        )
+        names = tuple(row.name for row in job.algorithm.server_rule.state)
+        self._meta = snapshot.Meta(Description(job, ready.network, ready.encoding), bounds, names)
         if warm.n_push > 2 * warm.n_fetch:
             notify(Notice("warning", f"n_push = {warm.n_push} is well above n_fetch = {warm.n_fetch}: a push then acts "
                           f"like one step at up to {warm.n_push} times the learning rate"))  # fmt: skip
@@ -202,14 +197,14 @@ class FirstNode:
         if not job.save:
             raise LayoutError("--resume: run.model is empty, and snapshots lie beside the model file")
         stored = snapshot.read(snapshot.folder_beside(job.save), disk)
-        if stored.meta.fingerprint != ready.network.spec.fingerprint:
-            raise LayoutError(f"snapshot {stored.folder}: of a model {stored.meta.fingerprint}, the job's layers make "
-                              f"{ready.network.spec.fingerprint}")  # fmt: skip
-        n = len(ready.examples.arrays["x"])
         meta, what = stored.meta, f"snapshot {stored.folder}"
-        check_same(what, meta.job, meta.encoding, stored.state.n, job, ready.encoding, n)
+        was, wanted = meta.description, Description(job, ready.network, ready.encoding)
+        if was.network.spec.fingerprint != ready.network.spec.fingerprint:
+            raise LayoutError(f"{what}: of a model {was.network.spec.fingerprint}, the job's layers make "
+                              f"{ready.network.spec.fingerprint}")  # fmt: skip
+        was.check_same(what, stored.state.n, wanted, len(ready.examples.arrays["x"]))
         rows = {row.name for row in job.algorithm.server_rule.state}
-        before, now = meta.job.algorithm, job.algorithm
+        before, now = was.job.algorithm, job.algorithm
         if set(meta.rows) != rows and isinstance(before, Sandblaster) and isinstance(now, Sandblaster):
             raise LayoutError(f"{what}: of algorithm.memory = {before.memory} and l1 = {before.l1:g}; memory = "
                               f"{now.memory} and l1 = {now.l1:g} need other vectors: set them back, or begin anew "
@@ -248,7 +243,7 @@ class FirstNode:
         scheme = job.algorithm
         assert isinstance(scheme, Sandblaster)
         start = None
-        if stored is not None and isinstance(before := stored.meta.job.algorithm, Sandblaster):
+        if stored is not None and isinstance(before := stored.meta.description.job.algorithm, Sandblaster):
             # Of another objective, value and gradient mean nothing: it begins anew, at the same point.
             changed = {name: (getattr(before, name), getattr(scheme, name)) for name in _OBJECTIVE}
             said = [f"{name} = {a!r}, now {b!r}" for name, (a, b) in changed.items() if a != b]

@@ -62,7 +62,7 @@ class Training:
         federation: this node's part in a cluster; None on a machine alone.
         wake_fds: of the bells of the replicas, as they inherited them; empty on a machine alone.
         rehearsing: runs every kernel once; None: ``rehearse``.
-        saving: writes the model file; None: ``checkpoint.save``.
+        saving: writes the model file; None: ``model_file.save``.
 
     Attributes:
         evaluation: the newest one; ``evaluation_told`` is False until somebody has shown it.

@@ -28,6 +28,7 @@ from hogpour.core.shard_map import cut
 from hogpour.data.load import Encoding, Scaling
 from hogpour.layers.sequential import network_of
 from hogpour.model import snapshot as snapshot_file
+from hogpour.model.description import Description
 from hogpour.model.disk import REAL
 from hogpour.model.snapshot import Meta, Snapshot, Writer, folder_beside, read
 from hogpour.model.training_state import TrainingState
@@ -46,12 +47,12 @@ def meta_of(*, largest_bytes: int = 128, scaled: bool = True, optimiser: Any = N
         seed=11,
         save="somewhere.safetensors",
     )
-    spec = network_of(job, (5,)).spec
+    network = network_of(job, (5,))
     rng = np.random.default_rng(1)
     offset, factor = rng.normal(size=(2, 5)).astype(np.float32)
     scaling = Scaling("standard", offset, factor) if scaled else Scaling.none()
     encoding = Encoding((5,), "labels", ("a", "b", "ünïcode"), scaling, "species", ("v", "w", "x", "y", "z"))
-    return Meta(job, (5,), spec.fingerprint, encoding, cut(spec.n, largest_bytes), tuple(row.name for row in optimiser.state))
+    return Meta(Description(job, network, encoding), cut(network.spec.n, largest_bytes), tuple(row.name for row in optimiser.state))
 
 
 META = meta_of()
@@ -107,12 +108,12 @@ def test_a_snapshot_is_read_back_bit_for_bit(writer: Writer, folder: Path) -> No
     place = write(writer, 3)
     got = read(folder)
     assert (got.folder, seed_of(got), got.notices) == (place, 3, ())
-    assert job_to_dict(got.meta.job) == job_to_dict(META.job)
-    assert (got.meta.input_shape, got.meta.fingerprint) == (META.input_shape, META.fingerprint)
+    assert job_to_dict(got.meta.description.job) == job_to_dict(META.description.job)
+    assert got.meta.description.to_dict() == META.description.to_dict()
     assert (got.meta.bounds, got.meta.rows) == (META.bounds, META.rows)
-    assert got.meta.encoding.to_dict() == META.encoding.to_dict()
-    assert got.meta.encoding.scaling.offset.tobytes() == META.encoding.scaling.offset.tobytes()
-    assert got.meta.encoding.scaling.factor.tobytes() == META.encoding.scaling.factor.tobytes()
+    assert got.meta.description.encoding.to_dict() == META.description.encoding.to_dict()
+    assert got.meta.description.encoding.scaling.offset.tobytes() == META.description.encoding.scaling.offset.tobytes()
+    assert got.meta.description.encoding.scaling.factor.tobytes() == META.description.encoding.scaling.factor.tobytes()
     assert got.state == replace(STATE, steps=3)
 
 
@@ -121,7 +122,7 @@ def test_there_are_as_many_rows_as_the_optimiser_has(writer: Writer, folder: Pat
     write(writer, 2, meta_of(optimiser=optimiser, scaled=False))
     got = read(folder)
     assert (seed_of(got), len(got.meta.rows)) == (2, len(optimiser.state))
-    assert got.meta.encoding.scaling.kind == "none"
+    assert got.meta.description.encoding.scaling.kind == "none"
 
 
 @pytest.mark.slow
@@ -345,7 +346,7 @@ def test_any_wrong_bit_anywhere_is_found_or_makes_no_difference(
         return
     assert seed_of(got) == 2
     assert got.state == replace(STATE, steps=2)
-    assert job_to_dict(got.meta.job) == job_to_dict(META.job)
+    assert job_to_dict(got.meta.description.job) == job_to_dict(META.description.job)
 
 
 def rewrite(place: Path, **change: Any) -> None:
@@ -358,10 +359,10 @@ def rewrite(place: Path, **change: Any) -> None:
 
 @pytest.mark.parametrize(("change", "said"), [
     ({"version": 2}, "has version 2, this hogpour reads 1"),
-    ({"fingerprint": "0" * 16}, f"its layers make spec {META.fingerprint}, it was written with {'0' * 16}: another version of a layer?"),
+    ({"fingerprint": "0" * 16}, f"its layers make spec {META.description.network.spec.fingerprint}, it was written with {'0' * 16}: another version of a layer?"),
     ({"bounds": [0, 16]}, f"its shards hold 16 elements, its layers make {N}"),
     ({"rows": None}, "damaged: TypeError"),
-    ({"digests": {}}, "damaged: KeyError"),
+    ({"digests": {}}, "scaling: the tensor 'offset' is missing"),
 ])  # fmt: skip
 def test_a_manifest_that_does_not_fit_is_named(folder: Path, change: dict[str, Any], said: str) -> None:
     rewrite(write(Writer(folder), 1), **change)

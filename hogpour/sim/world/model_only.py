@@ -32,6 +32,7 @@ class ModelOnlyNetwork:
     stands_for: int
     """Elements of the one that is not."""
     fingerprint: str
+    input_shape: tuple[int, ...] = (1,)
 
     @property
     def spec(self) -> Any:

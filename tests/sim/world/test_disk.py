@@ -20,6 +20,7 @@ from hogpour.core.shard_map import cut
 from hogpour.data.load import Encoding, Scaling
 from hogpour.layers.sequential import network_of
 from hogpour.model import snapshot as snapshot_file
+from hogpour.model.description import Description
 from hogpour.model.disk import Disk, RealDisk
 from hogpour.model.snapshot import Meta, Writer, read
 from hogpour.model.training_state import TrainingState
@@ -336,10 +337,10 @@ def meta_of_a_small_job() -> Meta:
         batch=4,
         save="m.safetensors",
     )
-    spec = network_of(job, (4,)).spec
+    network = network_of(job, (4,))
     offset, factor = np.random.default_rng(1).normal(size=(2, 4)).astype(np.float32)
     encoding = Encoding((4,), "labels", ("a", "b", "c"), Scaling("standard", offset, factor), "species", ("v", "w", "x", "y"))
-    return Meta(job, (4,), spec.fingerprint, encoding, cut(spec.n, 64), ("history",))
+    return Meta(Description(job, network, encoding), cut(network.spec.n, 64), ("history",))
 
 
 META = meta_of_a_small_job()

@@ -1,0 +1,94 @@
+"""What a model on disk is, besides its parameters: the same words in model files and in snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.core import registry
+from hogpour.core.errors import LayoutError
+from hogpour.core.job import Job, job_from, job_to_dict
+from hogpour.data.load import Encoding
+from hogpour.layers.sequential import Network, network_of
+
+__all__ = ["Description"]
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What was trained: by which job, of which layers, on examples that were encoded how."""
+
+    job: Job
+    network: Network
+    encoding: Encoding
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``from_dict`` makes an equal one of, beside the tensors of the scaling."""
+        return {
+            "version": _VERSION,
+            "job": job_to_dict(self.job),
+            "input_shape": self.network.input_shape,
+            "fingerprint": self.network.spec.fingerprint,
+            "encoding": self.encoding.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, words: Mapping[str, Any], scaling: Mapping[str, npt.NDArray[Any]]) -> Description:
+        """Check a description against itself and make it. Allocates no parameters.
+
+        Args:
+            scaling: the tensors of ``Scaling.to_tensors``.
+
+        Raises:
+            InputError: of another version, of a job that cannot be, or of layers that are others today.
+            KeyError, TypeError, ValueError, AttributeError: the words are no description.
+        """
+        if words["version"] != _VERSION:
+            raise LayoutError(f"has version {words['version']}, this hogpour reads {_VERSION}")
+        job = job_from(words["job"], "its job")
+        network = network_of(job, tuple(words["input_shape"]))
+        if network.spec.fingerprint != words["fingerprint"]:
+            raise LayoutError(f"its layers make spec {network.spec.fingerprint}, it was written with "
+                              f"{words['fingerprint']}: another version of a layer?")  # fmt: skip
+        return cls(job, network, Encoding.from_dict(words["encoding"], scaling))
+
+    def check_same(self, what: str, n: int, wanted: Description, n_wanted: int) -> None:
+        """Raise LayoutError where a run that is to be gone on with was trained on other examples or in another way.
+
+        Args:
+            what: names this, in the error message.
+            n, n_wanted: training examples of this, and of what is to go on.
+        """
+        if (n, self.job.batch) != (n_wanted, wanted.job.batch):
+            raise LayoutError(f"{what}: was trained on {n} examples in batches of {self.job.batch}, "
+                              f"the job has {n_wanted} in batches of {wanted.job.batch}")  # fmt: skip
+        if differences := list(self._differences(wanted)):
+            raise LayoutError(f"{what}: was trained with {'; '.join(differences)}")
+
+    def _differences(self, wanted: Description) -> Iterator[str]:
+        """Tell what this was trained with, and what the job says instead, where that decides what is trained."""
+        was, encoding = self.encoding, wanted.encoding
+        compared: list[tuple[str, Any, Any]] = [
+            ("seed", self.job.seed, wanted.job.seed),
+            ("loss", registry.describe(self.job.loss), registry.describe(wanted.job.loss)),
+        ]
+        compared += [
+            (field.name, getattr(was, field.name), getattr(encoding, field.name))
+            for field in fields(Encoding)
+            if field.name != "scaling"
+        ]
+        compared.append(("scale", was.scaling.kind, encoding.scaling.kind))
+        if was.scaling.kind == encoding.scaling.kind:
+            for name, array in was.scaling.to_tensors().items():
+                a, b = array.ravel(), encoding.scaling.to_tensors()[name].ravel()
+                if a.size == b.size and (other := np.flatnonzero(a != b)).size:
+                    compared.append((f"{name} of feature {other[0]}", float(a[other[0]]), float(b[other[0]])))
+        for name, stored, said in compared:
+            if stored != said:
+                yield f"{name} {stored!r:.200}, the job says {name} {said!r:.200}"

@@ -27,7 +27,7 @@ from hogpour.cli.status_view import Silent, View, drawn, printable, quantile
 from hogpour.core.cluster_state import ClusterState, ShardState
 from hogpour.core.errors import InputError, PeerLost, ProtocolError, Refusal, RemoteProtocolError, RequestFailed
 from hogpour.net.peer import Peer
-from hogpour.net.wire.status import Described, Report, Reported, Status
+from hogpour.net.wire.status import Report, Status
 
 __all__ = ["show"]
 
@@ -140,7 +140,6 @@ class _Observer:
                 raise InputError(str(error)) from error
             raise RequestFailed(error.code, f"{self._address}: {error}; it is not the first node of a cluster, or "
                                             "still reads its data") from error  # fmt: skip
-        assert isinstance(answer, Described)
         cluster = _read(answer.state, ClusterState, self._address)
         if not cluster.members or len(cluster.bounds) != len(cluster.owners) + 1:
             raise RemoteProtocolError(f"{self._address}: describes {len(cluster.members)} members, "
@@ -177,7 +176,6 @@ class _Observer:
                 return Silent(node, address, str(error))
         try:
             answer = await peer.request(Report(), deadline_s=REPORT_S, retry=False)
-            assert isinstance(answer, Reported)
             return _read(answer.shards, list[ShardState], address)
         except (PeerLost, RequestFailed, ProtocolError) as error:
             return Silent(node, address, str(error).removeprefix(f"{address}: "))

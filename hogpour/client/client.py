@@ -240,12 +240,11 @@ class ParameterClient:
         return Push(shard, self.node, push.replica, push.sequence, clock, push.steps, push.scale)
 
     def _send(self, message: Push | Sum, payload: memoryview) -> int | asyncio.Task[int]:
-        reply: Awaitable[Reply] | None = None
+        reply: Awaitable[Reply[Pushed]] | None = None
         if self._routes.leads_home(message.shard):
             with suppress(RequestFailed):  # it is refused below once more
-                given = self._own[type(message)](message, payload)
+                given: Reply[Pushed] | Awaitable[Reply[Pushed]] = self._own[type(message)](message, payload)
                 if isinstance(given, Reply):
-                    assert isinstance(given.message, Pushed)
                     return given.message.staleness
                 reply = given
         return self._start(self._push(message, payload, reply))
@@ -255,7 +254,7 @@ class ParameterClient:
         any more were before the oldest that are."""
         return self._landings.get(push.landing) or self._landings[min(self._landings)]
 
-    async def _push(self, message: Push | Sum, payload: memoryview, reply: Awaitable[Reply] | None) -> int:
+    async def _push(self, message: Push | Sum, payload: memoryview, reply: Awaitable[Reply[Pushed]] | None) -> int:
         """Push to whoever serves the shard, wherever it moves meanwhile; return the staleness, or what else became of
         it (``wire.push``).
 
@@ -263,7 +262,7 @@ class ParameterClient:
             reply: what this node's own server has promised.
         """
 
-        async def attempt(address: str) -> Message:
+        async def attempt(address: str) -> Pushed:
             nonlocal reply
             promised, reply = reply, None
             if promised is not None:
@@ -275,7 +274,6 @@ class ParameterClient:
             return answer
 
         answer = await self._routes.ask(message.shard, attempt)
-        assert isinstance(answer, Pushed)
         return answer.staleness
 
     async def _answered(
@@ -459,7 +457,7 @@ class ParameterClient:
     async def _push_back(self, shard: int, node: int, sequence: int, steps: int) -> int:
         """Push what came of the pull of a shard, as one replica more than there are; return the staleness."""
         part = self._routes.map.range(shard)
-        payload = memoryview(self._back[part]).cast("B")
+        payload = self._back[part].data.cast("B")
         clock = self._fetches.clocks[shard]
         sent = self._send(Push(shard, node, len(self._words), sequence, clock, steps, 1.0), payload)
         return sent if isinstance(sent, int) else await sent

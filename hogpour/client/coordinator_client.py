@@ -15,11 +15,12 @@ from hogpour.core.errors import ClusterFailed, PeerLost, Refusal, RequestFailed
 from hogpour.core.node_id import same_run
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Requests
+from hogpour.net.wire.base import Answer, Request
 from hogpour.net.wire.gate import Arrive, Arrived, Attend
 from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
 from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease, Leased
-from hogpour.net.wire.where import Map, Where
+from hogpour.net.wire.where import Where
 from hogpour.shm.queue import ROOM, TicketQueue, leased, ticket_of
 
 __all__ = ["CoordinatorClient"]
@@ -100,7 +101,6 @@ class CoordinatorClient:
                 await asyncio.sleep(_BUSY_S)
                 left = deadline - loop.time()
                 continue
-            assert isinstance(answer, Joined)
             self.joined = answer
             return answer
 
@@ -129,7 +129,6 @@ class CoordinatorClient:
         deadline = loop.time() + _MOVE_S
         while True:
             answer = await self._ask(Where())
-            assert isinstance(answer, Map)
             if answer.epoch > older_than:
                 return ShardMap(answer.epoch, tuple(answer.bounds), tuple(answer.owners), tuple(answer.addresses))
             if loop.time() > deadline:
@@ -170,7 +169,6 @@ class CoordinatorClient:
     async def arrive(self, arrive: Arrive) -> Arrived:
         """Say that every shard has a gradient, and return what is known of it; as ``attend``."""
         answer = await self._ask(arrive)
-        assert isinstance(answer, Arrived)
         return answer
 
     # -- portions
@@ -277,7 +275,6 @@ class CoordinatorClient:
             return None
         finally:
             self._asking = self._asking and not want
-        assert isinstance(answer, Leased)
         if node != self.node:  # it has joined again meanwhile, and what was granted to the old one is others'
             return None
         for ticket in done:
@@ -315,7 +312,6 @@ class CoordinatorClient:
                 raise
             self.fence(node)
         else:
-            assert isinstance(answer, HeartbeatReply)
             self.beaten = answer
             heard(answer)
 
@@ -346,7 +342,7 @@ class CoordinatorClient:
             if self._spec:
                 await self.ready(self._spec, self._data)
 
-    async def _ask(self, message: Any, patience_s: float = 0.0) -> Any:
+    async def _ask(self, message: Request[Answer], patience_s: float = 0.0) -> Answer:
         assert self.joined is not None
         try:
             return await self._coordinator.request(message, deadline_s=patience_s or self.joined.give_up_s)

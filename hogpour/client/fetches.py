@@ -58,7 +58,7 @@ class Fetches:
         self._on_params = on_params
         self.clocks, self.bytes = [0] * routes.map.n_shards, 0
 
-    def at_once(self, shard: int, node: int) -> Awaitable[Reply] | bool:
+    def at_once(self, shard: int, node: int) -> Awaitable[Reply[Fetched]] | bool:
         """Bring a shard into the live vector if this node serves it and can now.
 
         Returns:
@@ -68,10 +68,9 @@ class Fetches:
         if not self._routes.leads_home(shard) or part.stop - part.start > _INLINE_ELEMENTS:
             return False
         with suppress(RequestFailed):  # it is refused in ``fetch`` once more
-            reply = self._own[Fetch](Fetch(shard, node), None)
+            reply: Reply[Fetched] | Awaitable[Reply[Fetched]] = self._own[Fetch](Fetch(shard, node))
             if not isinstance(reply, Reply):
                 return reply
-            assert isinstance(reply.message, Fetched)
             self._on_params(self._params[part], np.frombuffer(reply.payload[0], np.float32))
             self.clocks[shard] = reply.message.clock
             if reply.sent is not None:
@@ -80,7 +79,7 @@ class Fetches:
         return False
 
     async def fetch(
-        self, shard: int, node: int, reply: Awaitable[Reply] | None = None, take: Take | None = None
+        self, shard: int, node: int, reply: Awaitable[Reply[Fetched]] | None = None, take: Take | None = None
     ) -> None:
         """Fetch from whoever serves the shard, wherever it moves meanwhile.
 
@@ -91,19 +90,20 @@ class Fetches:
         take = take or self._on_params
         message, target = Fetch(shard, node), self._params[self._routes.map.range(shard)]
 
-        async def attempt(address: str) -> Message:
+        async def attempt(address: str) -> Fetched:
             nonlocal reply
             promised, reply = reply, None
             if promised is not None or self._routes.leads_home(shard):
-                return await self._fetch_own(promised or self._own[Fetch](message, None), target, take)
+                return await self._fetch_own(promised or self._own[Fetch](message), target, take)
             async with self._routes.lane(address):
                 return await self._fetch_other(message, target, self._routes.reach(address), take)
 
         answer = await self._routes.ask(shard, attempt)
-        assert isinstance(answer, Fetched)
         self.clocks[shard] = answer.clock
 
-    async def _fetch_own(self, given: Reply | Awaitable[Reply], target: Floats, take: Take) -> Message:
+    async def _fetch_own(
+        self, given: Reply[Fetched] | Awaitable[Reply[Fetched]], target: Floats, take: Take
+    ) -> Fetched:
         reply = given if isinstance(given, Reply) else await given  # no deadline: this process works on it
         try:
             await self._take(target, reply.payload[0], take)
@@ -112,7 +112,7 @@ class Fetches:
                 reply.sent()
         return reply.message
 
-    async def _fetch_other(self, message: Fetch, target: Floats, requests: Requests, take: Take) -> Message:
+    async def _fetch_other(self, message: Fetch, target: Floats, requests: Requests, take: Take) -> Fetched:
         place = await self._stage(target.nbytes)
         try:
             answer = await requests.request(message, into=place, deadline_s=self._routes.patience_s)

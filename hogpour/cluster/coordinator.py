@@ -248,12 +248,12 @@ class Coordinator:
 
     # -- messages; each handler answers at once, but for a Leave that has shards to hand over
 
-    def _join_home(self, message: Join, _: memoryview | None) -> Reply:
+    def _join_home(self, message: Join) -> Reply[Joined]:
         home = self._known(self.home)
         home.name, home.address = message.name, message.address
         return self._joined(home)
 
-    def _join(self, message: Join, _: memoryview | None) -> Reply:
+    def _join(self, message: Join) -> Reply[Joined]:
         if self.command != "run":
             raise RequestFailed(Refusal.ENDED, f"the run has ended: {self.reason or self.command}")
         if message.address:
@@ -274,11 +274,11 @@ class Coordinator:
         self._log(f"{_named(member)} joined")
         return self._joined(member)
 
-    def _joined(self, member: MemberRecord) -> Reply:
+    def _joined(self, member: MemberRecord) -> Reply[Joined]:
         t = self.terms
         return Reply(Joined(member.node, t.job, t.base, t.block_replicas, t.lease_s, t.give_up_s))
 
-    def _ready(self, message: Ready, _: memoryview | None) -> Reply:
+    def _ready(self, message: Ready) -> Reply[Ok]:
         member = self._known(message.node)
         for what, got, expected in (("model", message.spec, self.terms.spec), ("data", message.data, self.terms.data)):
             if got != expected:
@@ -293,7 +293,7 @@ class Coordinator:
             self._placement.serve(member.node, member.address)
         return _OK
 
-    def _beat(self, message: Heartbeat, _: memoryview | None) -> Reply:
+    def _beat(self, message: Heartbeat) -> Reply[HeartbeatReply]:
         member = self._known(message.node)
         totals = Totals(**{name: getattr(message, name) for name in Totals.__dataclass_fields__})
         self._accounts.note(member.node, totals, message.replicas)
@@ -301,7 +301,7 @@ class Coordinator:
         pace = self._accounts.pace(member.node)
         return Reply(HeartbeatReply(self.command, self.reason, epoch, self.warming, self.nodes, self.examples, pace))
 
-    def _lease(self, message: Lease, _: memoryview | None) -> Reply:
+    def _lease(self, message: Lease) -> Reply[Leased] | Awaitable[Reply[Leased]]:
         member = self._known(message.node)
         if not member.ready:
             raise RequestFailed(Refusal.WRONG, f"{_named(member)} asks for portions and is not ready")
@@ -318,7 +318,9 @@ class Coordinator:
             return Reply(Leased([], False))
         return Reply(Leased(self.ledger.grant(member.node, message.holds, message.want), False))
 
-    def _lease_batch(self, batches: LbfgsDriver, member: MemberRecord, message: Lease) -> Reply | Awaitable[Reply]:
+    def _lease_batch(
+        self, batches: LbfgsDriver, member: MemberRecord, message: Lease
+    ) -> Reply[Leased] | Awaitable[Reply[Leased]]:
         if len(message.losses) != len(message.done) or message.replicas < 0:
             raise RequestFailed(Refusal.WRONG, f"{_named(member)} reports {len(message.done)} portions with "
                                 f"{len(message.losses)} losses, and has {message.replicas} replicas")  # fmt: skip
@@ -329,7 +331,7 @@ class Coordinator:
             return Reply(Leased([], True))
         return self._granted(batches, member, message) if message.want else Reply(Leased([], False))
 
-    async def _granted(self, batches: LbfgsDriver, member: MemberRecord, message: Lease) -> Reply:
+    async def _granted(self, batches: LbfgsDriver, member: MemberRecord, message: Lease) -> Reply[Leased]:
         """Wait for an evaluation that has blocks; not so long that whoever asks takes this node for dead."""
         patience_s = self.terms.give_up_s / 4
         tickets = await batches.grant(
@@ -351,12 +353,12 @@ class Coordinator:
         known = self._members.get(member.node) is member
         return self.command == "run" and not ended and not member.leaving and known
 
-    def _attend(self, message: Attend, _: memoryview | None) -> Reply | Awaitable[Reply]:
+    def _attend(self, message: Attend) -> Reply[Ok] | Awaitable[Reply[Ok]]:
         self._check_origin(self._known(message.node), message.replica)
         settled = self.gatekeeper.attend(message.node, message.replica, message.present)
         return _OK if settled is None else self._attended(settled)
 
-    async def _attended(self, settled: asyncio.Future[None]) -> Reply:
+    async def _attended(self, settled: asyncio.Future[None]) -> Reply[Ok]:
         await asyncio.wait([settled], timeout=self.terms.give_up_s / 4)  # or else what it fetches is late, once
         return _OK
 
@@ -366,7 +368,7 @@ class Coordinator:
             raise RequestFailed(Refusal.WRONG, f"{_named(member)} takes part in no gate as replica {replica}: expected "
                                 f"a member that is ready, 0 to {_MOST_REPLICAS - 1}, and a scheme with a gate")
 
-    def _arrive(self, message: Arrive, _: memoryview | None) -> Reply | Awaitable[Reply]:
+    def _arrive(self, message: Arrive) -> Reply[Arrived] | Awaitable[Reply[Arrived]]:
         self._check_origin(self._known(message.node), message.replica)
         if message.sequence < 1 or not self.gatekeeper.possible(message.step):
             raise RequestFailed(Refusal.WRONG, f"gradient {message.sequence} of step {message.step} cannot have arrived"
@@ -374,14 +376,14 @@ class Coordinator:
         answer = self.gatekeeper.arrive(message)
         return Reply(answer) if isinstance(answer, Arrived) else self._decided(answer)
 
-    async def _decided(self, answer: asyncio.Future[Arrived]) -> Reply:
+    async def _decided(self, answer: asyncio.Future[Arrived]) -> Reply[Arrived]:
         """Wait for the gate, as long as others compute; not so long that whoever asks takes this node for dead."""
         await asyncio.wait([answer], timeout=self.terms.give_up_s / 4)
         if answer.cancelled():
             raise RequestFailed(Refusal.FENCED, "this node was declared dead while it waited at the gate")
         return Reply(answer.result() if answer.done() else Arrived(UNDECIDED, 0))
 
-    def _leave(self, message: Leave, _: memoryview | None) -> Reply | Awaitable[Reply]:
+    def _leave(self, message: Leave) -> Reply[Ok] | Awaitable[Reply[Ok]]:
         if self._members.gone(message.node):
             return _OK  # it asks again: the answer was lost
         member = self._known(message.node)
@@ -397,7 +399,7 @@ class Coordinator:
         self._placement.leave(member.node)
         return self._see_off(member)
 
-    async def _see_off(self, member: MemberRecord) -> Reply:
+    async def _see_off(self, member: MemberRecord) -> Reply[Ok]:
         """Wait until a leaving member serves no shard."""
         try:
             async with asyncio.timeout(_LEAVE_S):
@@ -412,11 +414,11 @@ class Coordinator:
             raise RequestFailed(Refusal.FENCED, f"{_named(member)} fell silent while it was leaving")
         return _OK  # it had asked twice
 
-    def _where(self, message: Where, _: memoryview | None) -> Reply:
+    def _where(self, message: Where) -> Reply[Map]:
         shards = self.map
         return Reply(Map(shards.epoch, list(shards.bounds), list(shards.owners), list(shards.addresses)))
 
-    def _status(self, message: Status, _: memoryview | None) -> Reply:
+    def _status(self, message: Status) -> Reply[Described]:
         return Reply(Described(msgspec.json.encode(self.state(self._clock()))))
 
     # -- decisions
@@ -436,7 +438,7 @@ class Coordinator:
     def _may_go(self, member: MemberRecord) -> bool:
         return self.command == "fail" or not self._placement.shards_of(member.node)
 
-    def _left(self, member: MemberRecord) -> Reply:
+    def _left(self, member: MemberRecord) -> Reply[Ok]:
         self._remove(member)
         self._log(f"{_named(member)} left")
         return _OK

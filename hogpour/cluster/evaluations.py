@@ -61,7 +61,6 @@ from hogpour.net.wire.operate import (
     PSEUDO,
     SETTLE,
     Operate,
-    Operated,
     Work,
     together,
 )
@@ -311,7 +310,7 @@ class LbfgsDriver:
         self.programs += 1
         try:
             answers = await ask_every_shard(
-                self._map, self._peers, lambda shards: Operate(self._node, self._sequence, shards, program), Operated,
+                self._map, self._peers, lambda shards: Operate(self._node, self._sequence, shards, program),
                 what=f"program {self._sequence}", deadline_s=_PROGRAM_S, log=self._log, wanted=lambda: not self.failed,
             )  # fmt: skip
         except RequestFailed as error:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Requests
-from hogpour.net.wire.base import Message
+from hogpour.net.wire.base import Request
+from hogpour.net.wire.gate import Committed
+from hogpour.net.wire.operate import Operated
 
 __all__ = ["ask_every_shard"]
 
@@ -28,20 +30,14 @@ _AGAIN_S = 0.02
 """Until those that nobody has named are asked for again, where nobody has named any."""
 
 
-class _Done(Protocol):
-    """An answer: the shards that have it."""
-
-    shards: list[int]
-
-
-Answer = TypeVar("Answer", bound=_Done)
+Answer = TypeVar("Answer", Committed, Operated)
+"""They name the shards that have done it."""
 
 
 async def ask_every_shard(
     shard_map: Callable[[], ShardMap],
     peers: Callable[[str], Requests],
-    make: Callable[[list[int]], Message],
-    kind: type[Answer],
+    make: Callable[[list[int]], Request[Answer]],
     *,
     what: str,
     deadline_s: float,
@@ -54,7 +50,6 @@ async def ask_every_shard(
         shard_map: returns the newest one.
         peers: whom to ask at an address.
         make: returns the request for these shards.
-        kind: of the answers.
         what: names it to people.
         deadline_s: of one request.
         log: told what is asked for again because nobody answered.
@@ -74,7 +69,7 @@ async def ask_every_shard(
         for shard in sorted(missing):
             places.setdefault(shard_map().addresses[shard], []).append(shard)
         before = len(missing)
-        asked = [_ask(peers(at), make(shards), kind, what, deadline_s, log) for at, shards in places.items()]
+        asked = [_ask(peers(at), make(shards), what, deadline_s, log) for at, shards in places.items()]
         for answer in await asyncio.gather(*asked, return_exceptions=True):
             if isinstance(answer, BaseException):
                 raise answer
@@ -92,11 +87,11 @@ async def ask_every_shard(
 
 
 async def _ask(
-    requests: Requests, message: Message, kind: type[Answer], what: str, deadline_s: float, log: Callable[[str], None]
+    requests: Requests, message: Request[Answer], what: str, deadline_s: float, log: Callable[[str], None]
 ) -> Answer | None:
     """Ask one server; None: it is asked again."""
     try:
-        answer = await requests.request(message, deadline_s=deadline_s)
+        return await requests.request(message, deadline_s=deadline_s)
     except PeerLost as error:
         log(f"{what} is asked for again: {error}")
         return None
@@ -104,5 +99,3 @@ async def _ask(
         if error.code.may_pass:  # a node that was started anew serves nothing yet: its old life is missed soon
             return None
         raise RequestFailed(error.code, f"{what} cannot be carried out: {error}") from error
-    assert isinstance(answer, kind)
-    return answer

@@ -33,7 +33,7 @@ from hogpour.cluster.every_shard import ask_every_shard
 from hogpour.core.errors import RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Requests
-from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED, Arrive, Arrived, Commit, Committed, Counted
+from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED, Arrive, Arrived, Commit, Counted
 
 __all__ = ["Gatekeeper"]
 
@@ -210,7 +210,7 @@ class Gatekeeper:
         async with self.still:
             try:
                 await ask_every_shard(
-                    self._map, self._peers, lambda shards: Commit(step, shards, counted, share), Committed,
+                    self._map, self._peers, lambda shards: Commit(step, shards, counted, share),
                     what=f"step {step}", deadline_s=_COMMIT_S, log=self._log,
                 )  # fmt: skip
             except RequestFailed as error:

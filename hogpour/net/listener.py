@@ -11,6 +11,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from hogpour.core.errors import (
     HogpourError,
@@ -180,7 +181,7 @@ class Listener:
         if self._empty is not None and not self._sessions and not self._empty.done():
             self._empty.set_result(None)
 
-    def _run(self, session: _Session, id: int, reply: Awaitable[Reply], payload: memoryview | None) -> None:
+    def _run(self, session: _Session, id: int, reply: Awaitable[Reply[Any]], payload: memoryview | None) -> None:
         """Run a handler that must wait."""
         self._tasks.start(session.answer_later(id, reply, payload))
 
@@ -271,7 +272,7 @@ class _Session:
             self._answer(id, Reply(failed), payload)
             return
         try:
-            reply = handler(message, payload)
+            reply = handler(message, payload or memoryview(b"")) if message.PAYLOAD else handler(message)
         except Exception as error:
             self._failed(id, error, payload)
         else:
@@ -280,7 +281,7 @@ class _Session:
             else:
                 self._listener._run(self, id, reply, payload)
 
-    async def answer_later(self, id: int, awaited: Awaitable[Reply], payload: memoryview | None) -> None:
+    async def answer_later(self, id: int, awaited: Awaitable[Reply[Any]], payload: memoryview | None) -> None:
         """Answer when the handler has come to its reply. It goes on when the connection is gone."""
         try:
             reply = await awaited  # no deadline: the handler's matter
@@ -313,7 +314,7 @@ class _Session:
             if not self._unfinished:
                 self.transport.close(None)
 
-    def _answer(self, id: int, reply: Reply, payload: memoryview | None) -> None:
+    def _answer(self, id: int, reply: Reply[Any], payload: memoryview | None) -> None:
         if payload is not None:
             self._staging.give(payload)
         sent = reply.sent

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hogpour.core.errors import LocalProtocolError, PeerLost, Refusal, RequestFailed
 from hogpour.net.requests import Handler, Reply
-from hogpour.net.wire.base import Failed, Message
+from hogpour.net.wire.base import Answer, Failed, Message, Request
 
 __all__ = ["Loopback"]
 
@@ -24,13 +25,13 @@ class Loopback:
 
     async def request(
         self,
-        message: Message,
+        message: Request[Answer],
         payload: Sequence[memoryview] = (),
         *,
         into: memoryview | None = None,
         deadline_s: float,
         retry: bool = True,
-    ) -> Message:
+    ) -> Answer:
         """Ask this node itself, see ``requests.Requests.request``.
 
         One payload is handed to the handler as it is; several are joined. An error of the handler that is neither
@@ -41,12 +42,14 @@ class Loopback:
         if handler is None:
             raise RequestFailed(Refusal.WRONG, f"this node does not answer {name}")
         views = [view.cast("B") for view in payload if view.nbytes]
-        joined = memoryview(bytearray().join(views)) if len(views) > 1 else views[0] if views else None
-        reply = handler(message, joined)
-        if not isinstance(reply, Reply):
+        joined = views[0] if len(views) == 1 else memoryview(bytearray().join(views))
+        given = handler(message, joined) if message.PAYLOAD else handler(message)
+        if isinstance(given, Reply):
+            reply: Reply[Answer | Failed] = given
+        else:
             try:
                 async with asyncio.timeout(deadline_s):
-                    reply = await reply
+                    reply = await given
             except TimeoutError:
                 raise PeerLost("this node", f"no answer to {name} within {deadline_s:g} s") from None
         try:
@@ -59,7 +62,7 @@ class Loopback:
         return reply.message
 
 
-def _copy(reply: Reply, into: memoryview | None, name: str) -> None:
+def _copy(reply: Reply[Any], into: memoryview | None, name: str) -> None:
     """Do what the wire does with the payload of an answer."""
     n_payload, n_into = sum(view.nbytes for view in reply.payload), 0 if into is None else into.nbytes
     if n_payload != n_into:

@@ -11,12 +11,13 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Any, Generic
 
 from hogpour.core.errors import HogpourError, PeerLost, ProtocolError, RemoteProtocolError, RequestFailed
 from hogpour.net.address import split
 from hogpour.net.connection import NONCE_BYTES, SKIP, Connection, Ended
 from hogpour.net.transport import Transport
-from hogpour.net.wire.base import Failed, Message
+from hogpour.net.wire.base import Answer, Failed, Message, Request
 
 __all__ = ["Peer"]
 
@@ -34,20 +35,20 @@ NO_LIMIT = 1 << 63
 LAST_ID = (1 << 32) - 1
 
 
-class _Asked:
+class _Asked(Generic[Answer]):
     """A request without an answer."""
 
     __slots__ = ("deadline", "deadline_s", "future", "into", "message", "n_payload", "payload", "retry", "unsent")
 
     def __init__(
         self,
-        message: Message,
+        message: Request[Answer],
         payload: Sequence[memoryview],
         into: memoryview | None,
         now: float,
         deadline_s: float,
         retry: bool,
-        future: asyncio.Future[Message],
+        future: asyncio.Future[Answer],
     ) -> None:
         self.message, self.payload, self.retry, self.future = message, payload, retry, future
         self.into = into.cast("B") if into is not None else None
@@ -112,7 +113,7 @@ class Peer:
         self._token, self._connect_s, self._write_s, self._arrive_s = token, connect_s, write_s, arrive_s
         self._nonce, self._sweep_s = nonce, min(SWEEP_S, write_s, arrive_s)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._asked: dict[int, _Asked] = {}
+        self._asked: dict[int, _Asked[Any]] = {}
         self._last_id = 0
         self._link: _Link | None = None  # proven and not broken
         self._ending: dict[asyncio.Future[None], None] = {}
@@ -141,13 +142,13 @@ class Peer:
 
     async def request(
         self,
-        message: Message,
+        message: Request[Answer],
         payload: Sequence[memoryview] = (),
         *,
         into: memoryview | None = None,
         deadline_s: float,
         retry: bool = True,
-    ) -> Message:
+    ) -> Answer:
         """Ask, and return the answer; see ``requests.Requests.request``.
 
         The frame is written before this first waits, if there is a connection. A request that is cancelled, or overdue,
@@ -168,7 +169,8 @@ class Peer:
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()  # once: it asks the kernel for the process id every time
         now = loop.time()
-        asked = self._asked[id] = _Asked(message, payload, into, now, deadline_s, retry, loop.create_future())
+        asked = _Asked(message, payload, into, now, deadline_s, retry, loop.create_future())
+        self._asked[id] = asked
         try:
             if self._link is not None:
                 self._send(self._link, id, asked)
@@ -266,18 +268,18 @@ class Peer:
             return SKIP
         return asked.into
 
-    def _misfit(self, asked: _Asked, message: Message, n_bytes: int) -> RemoteProtocolError:
+    def _misfit(self, asked: _Asked[Any], message: Message, n_bytes: int) -> RemoteProtocolError:
         n_wanted = asked.into.nbytes if asked.into is not None else 0
         name = type(message).__name__
         return RemoteProtocolError(f"{self.address}: {n_bytes} bytes with {name}; {n_wanted} are wanted")
 
-    def _send(self, link: _Link, id: int, asked: _Asked) -> None:
+    def _send(self, link: _Link, id: int, asked: _Asked[Any]) -> None:
         frame = link.connection.send(asked.message, id, asked.n_payload)
         if not link.transport.write(frame, asked.payload, asked.n_payload) and asked.n_payload:
             asked.unsent = True
             link.transport.after(asked.wholly_sent)
 
-    def _withdraw(self, id: int, asked: _Asked) -> None:
+    def _withdraw(self, id: int, asked: _Asked[Any]) -> None:
         """Let nothing touch the memory of a request that nobody waits for any more."""
         if asked.unsent:
             self._break(ConnectionAbortedError(f"{type(asked.message).__name__} was given up while it was being sent"))

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol
 
-from hogpour.net.wire.base import Message
+from hogpour.net.wire.base import Answer, Request
 
 __all__ = ["Handler", "Reply", "Requests"]
 
 
-class Reply(NamedTuple):
+class Reply(NamedTuple, Generic[Answer]):
     """What a handler answers."""
 
-    message: Message
+    message: Answer
     payload: Sequence[memoryview] = ()
     """Contiguous bytes that follow the message; frozen until ``sent`` is called."""
     sent: Callable[[], None] | None = None
     """Called exactly once: the payload is with the kernel, or the connection is gone."""
 
 
-Handler = Callable[[Message, memoryview | None], Reply | Awaitable[Reply]]
-"""Called on the event loop with a request and its payload, which is valid, and read only, until the reply is there. A
-handler that answers at once returns the reply; one that must wait returns an awaitable, which is run as a task. Other
-requests go on meanwhile. A cancelled handler must not end while anything still reads the payload.
+Handler = Callable[..., Reply[Any] | Awaitable[Reply[Any]]]
+"""Called on the event loop with a request and, where its class may have one (``PAYLOAD``), its payload, perhaps of no
+bytes. That is valid, and read only, until the reply is there. A handler that answers at once returns the reply; one
+that must wait returns an awaitable, which is run as a task. Other requests go on meanwhile. A cancelled handler must
+not end while anything still reads the payload.
 
 It raises RequestFailed to answer ``Failed``, and RemoteProtocolError to close the connection that asked."""
 
@@ -33,13 +34,13 @@ class Requests(Protocol):
 
     async def request(
         self,
-        message: Message,
+        message: Request[Answer],
         payload: Sequence[memoryview] = (),
         *,
         into: memoryview | None = None,
         deadline_s: float,
         retry: bool = True,
-    ) -> Message:
+    ) -> Answer:
         """Ask, and return the answer.
 
         Args:

@@ -94,7 +94,7 @@ class Staging:
             buffer = self._free.pop(best)
         self._taken[id(buffer)] = buffer
         self.taken_bytes += buffer.nbytes
-        return memoryview(buffer)[:n_bytes]
+        return buffer.data[:n_bytes]
 
 
 def _aligned(size: int) -> _Buffer:

@@ -57,7 +57,7 @@ class Transport(asyncio.BufferedProtocol):
     def __init__(self, connection: Connection, owner: Owner, *, write_s: float = 10.0, arrive_s: float = 10.0) -> None:
         self.bytes_in = self.bytes_out = 0
         self._connection, self._owner, self._write_s, self._arrive_s = connection, owner, write_s, arrive_s
-        self.get_buffer = connection.target  # type: ignore[method-assign]  one call less for each read
+        self.get_buffer = connection.target  # type: ignore[method-assign]  # one call less for each read
         self._stream: asyncio.Transport | None = None
         self._waiting: deque[bytes | memoryview | Callable[[], None]] = deque()
         self._paused = False  # the kernel takes no more for now

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -537,30 +537,26 @@ class ClusterRun:
         self._notify(Notice("warning", line))
 
 
-def _not_yet(message: Message, payload: memoryview | None) -> Reply:
-    del message, payload
+def _not_yet(*_: object) -> NoReturn:
     raise RequestFailed(Refusal.BUSY, "the first node still reads its data")
 
 
-def _nothing_here(message: Message, payload: memoryview | None) -> Reply:
+def _nothing_here(message: Message, *_: object) -> NoReturn:
     """Answer for a node that served here before, and died or left: whoever asks learns from the coordinator what is so.
 
     As for a message that nobody here knows, the asker would have ended its run.
     """
-    del payload
     raise RequestFailed(Refusal.MOVED, f"{type(message).__name__}: this node serves nothing yet")
 
 
-def _nobody_known(message: Message, payload: memoryview | None) -> Reply:
+def _nobody_known(message: Message) -> NoReturn:
     """Answer for a first node that was started anew, to members of its former life: they join again, and hear so."""
-    del message, payload
     raise RequestFailed(Refusal.FENCED, "this node has no members yet: it must be joined again")
 
 
-def _agreed(message: Message, payload: memoryview | None) -> Reply:
+def _agreed(message: Message) -> Reply[Ok]:
     """A node without shards applies nothing of anybody, and is told of the dead again when it is given some; whoever
     leaves a node without members has left."""
-    del message, payload
     return Reply(Ok())
 
 

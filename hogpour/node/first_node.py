@@ -36,7 +36,6 @@ from hogpour.model.description import Description
 from hogpour.model.disk import REAL, Disk
 from hogpour.model.training_state import TrainingState
 from hogpour.net.requests import Requests
-from hogpour.net.wire.base import Message
 from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.server.server import ParameterServer
 from hogpour.shm.params import params_finite
@@ -356,7 +355,7 @@ class FirstNode:
         memory = np.empty((vectors, size), np.float32)
         deadline, give_up_s = self._loop.time() + _MOVE_S, self._job.cluster.give_up_s
 
-        def ask(address: str) -> Awaitable[Message]:
+        def ask(address: str) -> Awaitable[Dumped]:
             into = memoryview(memory).cast("B")
             return self._reach(address).request(Dump(shard, False), into=into, deadline_s=give_up_s)
 
@@ -367,7 +366,6 @@ class FirstNode:
             await asyncio.sleep(_TICK_S)
 
         answer = await ask_shard(shard, lambda: self.coordinator.map, ask, wait, give_up_s)
-        assert isinstance(answer, Dumped)
         if not await self._on_thread(params_finite, memory.reshape(-1)):
             if self._finite:
                 self._notify(Notice("warning", f"shard {shard} holds numbers that are not finite: no snapshot is "

@@ -14,8 +14,8 @@ from hogpour.core.node_id import spoken
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.wire.base import Message, Ok
-from hogpour.net.wire.dump import Adopt, Dump, Dumped
-from hogpour.net.wire.held import Held, HeldPush
+from hogpour.net.wire.dump import Adopt, Dump
+from hogpour.net.wire.held import Held
 from hogpour.net.wire.push import Push
 from hogpour.server.server import ParameterServer
 from hogpour.server.vector_ops import VectorOps
@@ -80,18 +80,16 @@ class ShardHost:
             if owner != self.node and not self.server.serves(shard):
                 self.server.drop(shard)
 
-    async def _adopt(self, message: Message, payload: memoryview | None) -> Reply:
+    async def _adopt(self, adopt: Adopt) -> Reply[Ok]:
         """Take a shard over from another server, or go on serving it."""
-        assert isinstance(message, Adopt)
-        del payload
         # One at a time: the request comes again when its connection breaks, and finds the work of the first one done.
-        async with self._adopting.setdefault(message.shard, asyncio.Lock()):
-            if self.server.serves(message.shard):
+        async with self._adopting.setdefault(adopt.shard, asyncio.Lock()):
+            if self.server.serves(adopt.shard):
                 return Reply(Ok())
-            if message.source == self.address:  # nobody has taken what this node gave up
-                self.server.reopen(message.shard)
+            if adopt.source == self.address:  # nobody has taken what this node gave up
+                self.server.reopen(adopt.shard)
             else:
-                await self._bring(message.shard, message.source)
+                await self._bring(adopt.shard, adopt.source)
         return Reply(Ok())
 
     async def _bring(self, shard: int, source: str) -> None:
@@ -104,7 +102,6 @@ class ShardHost:
         dump = Dump(shard, True, node)
         try:
             answer = await self._reach(source).request(dump, into=memory, deadline_s=_BRING_S)
-            assert isinstance(answer, Dumped)
             held = [await self._held(shard, k, part.stop - part.start, source) for k in range(answer.held)]
         except PeerLost as error:
             raise RequestFailed(Refusal.BUSY, f"shard {shard}: {error}") from error
@@ -118,5 +115,4 @@ class ShardHost:
         memory = memoryview(bytearray(4 * size))
         asked = Held(shard, self.node, number)
         answer = await self._reach(source).request(asked, into=memory, deadline_s=_BRING_S)
-        assert isinstance(answer, HeldPush)
         return answer.push, memory

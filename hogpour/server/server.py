@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, 
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Protocol
+from typing import Generic, Protocol
 
 import msgspec
 import numpy as np
@@ -34,7 +34,7 @@ from hogpour.core.cluster_state import ShardState
 from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.core.node_id import same_run, spoken
 from hogpour.net.requests import Handler, Reply
-from hogpour.net.wire.base import Message, Ok
+from hogpour.net.wire.base import Answer, Message, Ok
 from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.gate import Commit, Committed
@@ -221,11 +221,11 @@ class ParameterServer:
             Report: self._report,
         }
 
-    def _push(self, push: Push, payload: memoryview | None) -> Reply | Awaitable[Reply]:
+    def _push(self, push: Push, payload: memoryview) -> Reply[Pushed] | Awaitable[Reply[Pushed]]:
         shard = self._find(push.shard)
-        n_bytes = 0 if payload is None else payload.nbytes
-        if n_bytes != 4 * shard.size:
-            raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: got {n_bytes} bytes, expected {4 * shard.size}")
+        if payload.nbytes != 4 * shard.size:
+            raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: got {payload.nbytes} bytes, expected "
+                                               f"{4 * shard.size}")  # fmt: skip
         if push.sequence < 1 or push.clock < 0 or push.steps < 1 or not 0 <= push.scale <= _MOST_SCALE:
             raise RequestFailed(
                 Refusal.WRONG,
@@ -234,7 +234,7 @@ class ParameterServer:
             )
         return self.at_once(shard, partial(self._begin_push, shard, push, payload))
 
-    def at_once(self, shard: Shard, begin: Callable[[], Reply | Running | None]) -> Reply | Awaitable[Reply]:
+    def at_once(self, shard: Shard, begin: Begin[Answer]) -> Reply[Answer] | Awaitable[Reply[Answer]]:
         """Serve a request now where its shard is idle and small, else when it is its turn."""
         if not shard.turns and shard.size <= self._inline_elements:
             reply = begin()
@@ -242,32 +242,28 @@ class ParameterServer:
                 return reply  # type: ignore[return-value]
         return self.in_turn(shard, begin)
 
-    def _fetch(self, fetch: Fetch, payload: memoryview | None) -> Reply | Awaitable[Reply]:
-        del payload
+    def _fetch(self, fetch: Fetch) -> Reply[Fetched] | Awaitable[Reply[Fetched]]:
         shard = self._find(fetch.shard)
         begin = partial(self._begin_fetch, shard, fetch.node)
         return self.in_turn(shard, begin) if shard.turns else begin()
 
-    def _dump(self, dump: Dump, payload: memoryview | None) -> Reply | Awaitable[Reply]:
-        del payload
+    def _dump(self, dump: Dump) -> Reply[Dumped] | Awaitable[Reply[Dumped]]:
         shard = self._find(dump.shard)
         begin = partial(self._begin_dump, shard, dump)
         return self.in_turn(shard, begin) if shard.turns else begin()
 
-    def _held(self, held: Held, payload: memoryview | None) -> Reply:
+    def _held(self, held: Held) -> Reply[HeldPush]:
         """Answer whoever takes a shard over. Nothing comes to it or goes from it any more."""
-        del payload
         shard = self._find(held.shard)
         self.check_member(held.node)
         if not shard.given_up or not 0 <= held.number < len(shard.held):
             raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: asked for gradient {held.number} of those that "
                                 f"wait here, and there are {len(shard.held) if shard.given_up else 0}")  # fmt: skip
         push, grad = next(islice(shard.held, held.number, None))
-        return Reply(HeldPush(push), [memoryview(grad).cast("B").toreadonly()])
+        return Reply(HeldPush(push), [grad.data.cast("B").toreadonly()])
 
-    async def _commit(self, commit: Commit, payload: memoryview | None) -> Reply:
+    async def _commit(self, commit: Commit) -> Reply[Committed]:
         """Apply a step to the shards that are here; answers when all of them have it."""
-        del payload
         if not commit.counted:
             raise RequestFailed(Refusal.WRONG, f"step {commit.step}: has no gradients")
         parts = []
@@ -282,17 +278,14 @@ class ParameterServer:
                 continue
             if isinstance(outcome, BaseException):
                 raise outcome
-            assert isinstance(outcome.message, Committed)
             done += outcome.message.shards
         return Reply(Committed(done))
 
-    def _fence(self, fence: Fence, payload: memoryview | None) -> Reply:
-        del payload
+    def _fence(self, fence: Fence) -> Reply[Ok]:
         self.forget(fence.node)
         return Reply(Ok())
 
-    def _report(self, report: Report, payload: memoryview | None) -> Reply:
-        del report, payload
+    def _report(self, report: Report) -> Reply[Reported]:
         text = msgspec.json.encode(self.states())
         if len(text) > Reported.BODY_LIMIT - 16:
             raise RequestFailed(Refusal.BUSY, f"{len(self._shards)} shards take {len(text)} bytes to describe, at most "
@@ -323,7 +316,7 @@ class ParameterServer:
 
     # -- what happens when it is a request's turn -----------------------------------------------------------------
 
-    def _begin_push(self, shard: Shard, push: Push, payload: memoryview) -> Reply | Running | None:
+    def _begin_push(self, shard: Shard, push: Push, payload: memoryview) -> Reply[Pushed] | Running[Pushed] | None:
         """Apply a push, or prepare what a thread is to apply; None where memory for that must be waited for."""
         if shard.given_up:
             raise _moved(shard.number)
@@ -346,7 +339,7 @@ class ParameterServer:
         update = Update(self._optimiser, self._correction, shard, push, np.frombuffer(payload, np.float32), moved)
         return self.run(shard, update, partial(_pushed, shard, update))
 
-    def _hold(self, shard: Shard, push: Push, payload: memoryview) -> Reply:
+    def _hold(self, shard: Shard, push: Push, payload: memoryview) -> Reply[Pushed]:
         """Let a push wait for its step."""
         outcome = HELD
         if not self._gate.counts_late and push.clock < shard.clock:
@@ -358,7 +351,7 @@ class ParameterServer:
             shard.held.hold(push, np.frombuffer(payload, np.float32))
         return Reply(Pushed(shard.number, shard.clock, outcome))
 
-    def _begin_step(self, shard: Shard, commit: Commit) -> Reply | Running | None:
+    def _begin_step(self, shard: Shard, commit: Commit) -> Reply[Committed] | Running[Committed] | None:
         """Apply a step, or prepare what a thread is to apply; as ``_begin_push``."""
         if shard.given_up:
             raise _moved(shard.number)
@@ -386,7 +379,9 @@ class ParameterServer:
                          shard.scratch, shard.clock + 1, commit.share)  # fmt: skip
         return self.run(shard, step, partial(self._stepped, shard, step))
 
-    def run(self, shard: Shard, work: ShardWork, reply: Callable[[], Reply], passes: int = 1) -> Reply | Running:
+    def run(
+        self, shard: Shard, work: ShardWork, reply: Callable[[], Reply[Answer]], passes: int = 1
+    ) -> Reply[Answer] | Running[Answer]:
         """Do what writes a shard, or leave it to a thread where it passes over many elements."""
         if shard.size * passes > self._inline_elements:
             return Running(work, reply)
@@ -396,20 +391,20 @@ class ParameterServer:
             self._copies.release(work.left)
         return reply()
 
-    def _stepped(self, shard: Shard, step: GatedStep) -> Reply:
+    def _stepped(self, shard: Shard, step: GatedStep) -> Reply[Committed]:
         shard.count_step(step)
         shard.held.give_back(step.arrays)
         shard.count_dropped(shard.held.free(shard.clock, self._refused, late=not self._gate.counts_late))
         return Reply(Committed([shard.number]))
 
-    def _begin_fetch(self, shard: Shard, node: int) -> Reply:
+    def _begin_fetch(self, shard: Shard, node: int) -> Reply[Fetched]:
         if shard.given_up:
             raise _moved(shard.number)
         if shard.origins is not None and self._is_member(node):  # the memory of others would be freed by nobody
             shard.origins.fetched(node, shard.clock, shard.params)
         return self._frozen(Fetched(shard.number, shard.clock), shard.vectors[:1])
 
-    def _begin_dump(self, shard: Shard, dump: Dump) -> Reply:
+    def _begin_dump(self, shard: Shard, dump: Dump) -> Reply[Dumped]:
         if dump.node:  # else it would take a shard that others are to go on serving
             self.check_member(dump.node)
         if shard.given_up and not dump.give_up:  # but the taker may ask again: the first answer may be lost
@@ -417,7 +412,7 @@ class ParameterServer:
         shard.given_up = dump.give_up
         return self._frozen(Dumped(shard.number, shard.clock, list(shard.windows), len(shard.held)), shard.vectors[:])
 
-    def _frozen(self, message: Message, vectors: list[Vector]) -> Reply:
+    def _frozen(self, message: Answer, vectors: list[Vector]) -> Reply[Answer]:
         """Return a reply that reads live arrays: nobody writes them until it was sent."""
         for vector in vectors:
             vector.readers += 1
@@ -430,7 +425,7 @@ class ParameterServer:
 
     # -- turns ----------------------------------------------------------------------------------------------------
 
-    def in_turn(self, shard: Shard, begin: Callable[[], Reply | Running | None]) -> Awaitable[Reply]:
+    def in_turn(self, shard: Shard, begin: Begin[Answer]) -> Awaitable[Reply[Answer]]:
         """Serve a request when all before it have been.
 
         Args:
@@ -466,7 +461,7 @@ class ParameterServer:
                     turn.set_result(outcome)
             turns.popleft()
 
-    def _start(self, shard: Shard, turn: _Turn, running: Running) -> None:
+    def _start(self, shard: Shard, turn: _Turn[Answer], running: Running[Answer]) -> None:
         """Run a kernel in a thread. Whatever happens to the request: the turn ends when the kernel has ended."""
         try:
             thread = turn.get_loop().run_in_executor(None, running.work.run)
@@ -475,7 +470,9 @@ class ParameterServer:
             raise
         thread.add_done_callback(partial(self._applied, shard, turn, running))
 
-    def _applied(self, shard: Shard, turn: _Turn, running: Running, thread: asyncio.Future[None]) -> None:
+    def _applied(
+        self, shard: Shard, turn: _Turn[Answer], running: Running[Answer], thread: asyncio.Future[None]
+    ) -> None:
         error = thread.exception()
         if error is None:
             turn.set_result(running.reply())
@@ -498,14 +495,17 @@ class ShardWork(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class Running(Generic[Answer]):
     """Work that is left to a thread, and what answers the request when it is done."""
 
     work: ShardWork
-    reply: Callable[[], Reply]
+    reply: Callable[[], Reply[Answer]]
 
 
-class _Turn(asyncio.Future[Reply]):
+Begin = Callable[[], Reply[Answer] | Running[Answer] | None]
+
+
+class _Turn(asyncio.Future[Reply[Answer]]):
     """The reply to a request that waits for others of its shard.
 
     It can be cancelled before it has begun, and then nothing of it happens. Not after that: a kernel reads the
@@ -514,7 +514,7 @@ class _Turn(asyncio.Future[Reply]):
     is let go of here, or the shard would stay frozen for ever.
     """
 
-    def __init__(self, begin: Callable[[], Reply | Running | None], advance: Callable[[], None]) -> None:
+    def __init__(self, begin: Begin[Answer], advance: Callable[[], None]) -> None:
         super().__init__(loop=asyncio.get_running_loop())
         self.begin, self._advance, self.begun = begin, advance, False
 
@@ -524,7 +524,7 @@ class _Turn(asyncio.Future[Reply]):
         self._advance()  # it may have been the first, waiting for memory
         return True
 
-    def __await__(self) -> Generator[object, None, Reply]:
+    def __await__(self) -> Generator[object, None, Reply[Answer]]:
         try:
             return (yield from super().__await__())
         except asyncio.CancelledError:
@@ -551,7 +551,7 @@ def _step_of_nothing(optimiser: Optimiser) -> GatedStep:
     return GatedStep(held, [0, 0], lambda _: 1.0, optimiser, params, rows, [], total, 1)
 
 
-def _pushed(shard: Shard, update: Update) -> Reply:
+def _pushed(shard: Shard, update: Update) -> Reply[Pushed]:
     staleness = shard.count_applied(update)
     return Reply(Pushed(shard.number, shard.clock, staleness))
 

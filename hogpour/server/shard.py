@@ -46,7 +46,7 @@ class Vector:
 
     def __init__(self, array: npt.NDArray[np.float32]) -> None:
         self.array = array
-        self.payload = memoryview(array).cast("B").toreadonly()
+        self.payload = array.data.cast("B").toreadonly()
         self.readers = 0
         self.live = True
 

@@ -70,9 +70,8 @@ class VectorOps:
 
     # -- programs
 
-    async def _operate(self, operate: Operate, payload: memoryview | None) -> Reply:
+    async def _operate(self, operate: Operate) -> Reply[Operated]:
         """Carry out a program on the shards that are here; answers when all of them have."""
-        del payload
         self._server.check_member(operate.node)
         for work in operate.program:
             self._check(work)
@@ -88,7 +87,6 @@ class VectorOps:
                 continue
             if isinstance(outcome, BaseException):
                 raise outcome
-            assert isinstance(outcome.message, Operated)
             answers.append(outcome.message)
         return Reply(together(answers))
 
@@ -101,7 +99,7 @@ class VectorOps:
                                 f"{len(work.factors)} factors: this shard has vectors 0 to "
                                 f"{self._count - 1}")  # fmt: skip
 
-    def _begin(self, shard: Shard, operate: Operate) -> Reply | Running | None:
+    def _begin(self, shard: Shard, operate: Operate) -> Reply[Operated] | Running[Operated] | None:
         """Carry out a program on a shard, or prepare it for a thread; None where memory must be waited for."""
         if shard.given_up:
             raise RequestFailed(Refusal.MOVED, f"shard {shard.number} is not served here")
@@ -118,17 +116,16 @@ class VectorOps:
 
     # -- gradients
 
-    def _sum(self, message: Sum, payload: memoryview | None) -> Reply | Awaitable[Reply]:
+    def _sum(self, message: Sum, payload: memoryview) -> Reply[Pushed] | Awaitable[Reply[Pushed]]:
         shard = self._server.shard(message.shard)
         if shard is None:
             raise RequestFailed(Refusal.MOVED, f"shard {message.shard} is not served here")
-        n_bytes = 0 if payload is None else payload.nbytes
-        if n_bytes != 4 * shard.size or message.block < 0:
-            raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: got {n_bytes} bytes of block {message.block}, "
-                                f"expected {4 * shard.size} of block 0 or a later one")  # fmt: skip
+        if payload.nbytes != 4 * shard.size or message.block < 0:
+            raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: got {payload.nbytes} bytes of block "
+                                f"{message.block}, expected {4 * shard.size} of block 0 or a later one")  # fmt: skip
         return self._server.at_once(shard, partial(self._begin_sum, shard, message, payload))
 
-    def _begin_sum(self, shard: Shard, message: Sum, payload: memoryview) -> Reply | Running:
+    def _begin_sum(self, shard: Shard, message: Sum, payload: memoryview) -> Reply[Pushed] | Running[Pushed]:
         if shard.given_up:
             raise RequestFailed(Refusal.MOVED, f"shard {shard.number} is not served here")
         self._server.check_member(message.node)
@@ -282,7 +279,7 @@ class Program:
         return [slice(a, b) for a, b in parts if a < b]
 
 
-def _answer(shard: Shard, program: Program) -> Reply:
+def _answer(shard: Shard, program: Program) -> Reply[Operated]:
     return Reply(Operated([shard.number], program.words, program.largest))
 
 

@@ -87,11 +87,11 @@ async def node(describe: Handler | None, report: Handler | None = None) -> Async
 
 
 def describing(cluster: ClusterState) -> Handler:
-    return lambda message, payload: Reply(Described(msgspec.json.encode(cluster)))
+    return lambda message: Reply(Described(msgspec.json.encode(cluster)))
 
 
 def reporting(*shards: ShardState) -> Handler:
-    return lambda message, payload: Reply(Reported(msgspec.json.encode(shards)))
+    return lambda message: Reply(Reported(msgspec.json.encode(shards)))
 
 
 def served_by(address: str) -> ClusterState:
@@ -151,7 +151,7 @@ def test_a_server_that_does_not_answer_is_shown_and_all_others_too(
 ) -> None:
     monkeypatch.setattr(status, "REPORT_S", 0.05)
 
-    async def never(message: Any, payload: Any) -> Reply:
+    async def never(message: Any) -> Reply:
         return await asyncio.get_running_loop().create_future()
 
     async def main() -> str:
@@ -180,7 +180,7 @@ def test_a_server_of_which_nothing_can_be_made_is_no_failure(
     address: str | None, reports: bytes, reason: str, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def main() -> None:
-        async with node(None, lambda message, payload: Reply(Reported(reports))) as second:
+        async with node(None, lambda message: Reply(Reported(reports))) as second:
             cluster = served_by(second.address if address is None else address)
             async with node(describing(cluster), reporting(shard(0), shard(1))) as first:
                 assert await shown(first, as_json=True) == 0
@@ -209,7 +209,7 @@ def test_the_connection_to_a_server_that_has_left_is_closed(run: Run) -> None:
     async def main() -> None:
         async with node(None, reporting(shard(2))) as second:
             clusters = [served_by(second.address), replace(CLUSTER, members=(FIRST,), owners=(1, 1, 1))]
-            async with node(lambda m, p: describing(clusters.pop(0))(m, p), reporting(shard(0), shard(1))) as first:
+            async with node(lambda m: describing(clusters.pop(0))(m), reporting(shard(0), shard(1))) as first:
                 observer = status._Observer(first.address, TOKEN)
                 await observer.look()
                 (peer,) = observer._others.values()
@@ -295,7 +295,7 @@ def test_a_node_that_is_not_the_first_says_so(run: Run) -> None:
 )
 def test_a_state_of_which_nothing_can_be_made_is_refused(state: bytes, text: str, run: Run) -> None:
     async def main() -> None:
-        async with node(lambda message, payload: Reply(Described(state))) as first:
+        async with node(lambda message: Reply(Described(state))) as first:
             await shown(first)
 
     assert refusal(run, main(), RemoteProtocolError).endswith(f": {text}")
@@ -321,11 +321,11 @@ class Script:
         self._acts = list(acts)
         self._state = describing(replace(CLUSTER, owners=(1, 1, 1)))
 
-    async def __call__(self, message: Any, payload: Any) -> Reply:
+    async def __call__(self, message: Any) -> Reply:
         done = self._acts.pop(0)()
         if done is not None:
             await done
-        reply = self._state(message, payload)
+        reply = self._state(message)
         assert isinstance(reply, Reply)
         return reply
 

@@ -400,7 +400,7 @@ def served(value: float, *, later: bool = False) -> tuple[dict[type[Message], An
 
         return soon() if later else reply
 
-    def fetch(message: Fetch, payload: None) -> Any:
+    def fetch(message: Fetch) -> Any:
         happened.append(f"fetch {message.shard}")
         vector = memoryview(np.full(SIZE, value, np.float32)).cast("B").toreadonly()
         return answered(Reply(Fetched(message.shard, 3), [vector], lambda: happened.append(f"sent {message.shard}")))

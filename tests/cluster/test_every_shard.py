@@ -38,7 +38,7 @@ class Servers:
     async def ask(self) -> list[int]:
         """Return all shards that are named in the answers."""
         answers = await ask_every_shard(
-            lambda: self.map, self.at, lambda shards: Commit(0, shards, [], 1.0), Committed,
+            lambda: self.map, self.at, lambda shards: Commit(0, shards, [], 1.0),
             what="step 0", deadline_s=1.0, log=self.said.append, wanted=lambda: self.wanted,
         )  # fmt: skip
         return sorted(shard for answer in answers for shard in answer.shards)

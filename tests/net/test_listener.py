@@ -30,7 +30,7 @@ pytestmark = pytest.mark.real
 PUSH = Push(0, 1, 0, 1, 0, 1, 1.0)
 
 
-def fetched(request: Fetch, payload: memoryview | None) -> Reply:
+def fetched(request: Fetch) -> Reply:
     return Reply(Fetched(request.shard, 1))
 
 
@@ -191,7 +191,7 @@ def test_who_does_not_read_is_not_read_either_and_then_dropped(run: Run) -> None
     """A thousand requests, whose answers of 1 MB would be a gigabyte: few are taken in, none is kept for long."""
     params, calls, let_go = np.zeros(1 << 18, np.float32), [], []
 
-    def fetch(request: Fetch, payload: memoryview | None) -> Reply:
+    def fetch(request: Fetch) -> Reply:
         calls.append(request)
         return Reply(Fetched(0, 1), [octets(params)], lambda: let_go.append(request))
 
@@ -230,13 +230,13 @@ def test_who_stops_inside_a_frame_is_dropped(run: Run) -> None:
 
 
 def test_handlers_fail_in_words(run: Run) -> None:
-    def moved(request: Fetch, payload: memoryview | None) -> Reply:
+    def moved(request: Fetch) -> Reply:
         raise RequestFailed(Refusal.MOVED, f"shard {request.shard} is served elsewhere")
 
-    async def broken(request: Push, payload: memoryview | None) -> Reply:
+    async def broken(request: Push, payload: memoryview) -> Reply:
         raise ValueError("x" * 9000)
 
-    def confused(request: Leave, payload: memoryview | None) -> Reply:
+    def confused(request: Leave) -> Reply:
         return Reply(Fetched(0, 0))
 
     async def main() -> None:
@@ -264,10 +264,10 @@ def test_handlers_fail_in_words(run: Run) -> None:
 
 @pytest.mark.parametrize("later", [False, True])
 def test_a_handler_can_close_the_connection(run: Run, later: bool) -> None:
-    async def wait(request: Push, payload: memoryview | None) -> Reply:
+    async def wait(request: Push, payload: memoryview) -> Reply:
         raise RemoteProtocolError("pushed nonsense")
 
-    def at_once(request: Push, payload: memoryview | None) -> Reply:
+    def at_once(request: Push, payload: memoryview) -> Reply:
         raise RemoteProtocolError("pushed nonsense")
 
     async def main() -> None:
@@ -290,11 +290,10 @@ class Gate:
         self.open, self.entered, self.left = asyncio.Event(), 0, 0
         self.seen: list[bytes] = []
 
-    async def push(self, request: Push, payload: memoryview | None) -> Reply:
+    async def push(self, request: Push, payload: memoryview) -> Reply:
         self.entered += 1
         try:
             await self.open.wait()
-            assert payload is not None
             self.seen.append(bytes(payload[:4]))
         finally:
             self.left += 1
@@ -340,12 +339,11 @@ def test_small_pushes_that_arrive_together_have_memory_of_their_own_and_stay_in_
         gate, staging = Gate(), Staging(limit)
         seen: list[tuple[int, bytes]] = []
 
-        def push(request: Push, payload: memoryview | None) -> Reply:
-            assert payload is not None
+        def push(request: Push, payload: memoryview) -> Reply:
             seen.append((request.sequence, bytes(payload)))
             return Reply(Pushed(0, 1, 0))
 
-        def waits(request: Push, payload: memoryview | None) -> Reply | Awaitable[Reply]:
+        def waits(request: Push, payload: memoryview) -> Reply | Awaitable[Reply]:
             return push(request, payload) if request.sequence % 3 else gate.push(request, payload)
 
         async with listening({Push: waits}, staging=staging) as (listener, lines):
@@ -369,7 +367,7 @@ def test_a_long_queue_for_staging_is_not_served_one_inside_the_other(run: Run) -
     """Each answer makes room for the next one; three hundred of them, nested, would be deeper than Python goes."""
     answered: list[int] = []
 
-    def push(request: Push, payload: memoryview | None) -> Reply:
+    def push(request: Push, payload: memoryview) -> Reply:
         answered.append(request.sequence)
         return Reply(Pushed(0, 1, 0))
 
@@ -433,7 +431,7 @@ def test_the_payload_is_the_handlers_until_its_end_even_without_a_connection(run
 def test_a_reply_is_let_go_exactly_once(run: Run, reads: bool) -> None:
     params, let_go = np.zeros(4 << 20, np.float32), []
 
-    def fetch(request: Fetch, payload: memoryview | None) -> Reply:
+    def fetch(request: Fetch) -> Reply:
         return Reply(Fetched(0, 1), [octets(params)], lambda: let_go.append(len(let_go)))
 
     async def main() -> None:

@@ -26,10 +26,10 @@ pytestmark = pytest.mark.real
 def test_parameters_come_and_gradients_go(run: Run, n: int) -> None:
     params = np.arange(n, dtype=np.float32)
 
-    def fetch(request: Fetch, payload: memoryview | None) -> Reply:
+    def fetch(request: Fetch) -> Reply:
         return Reply(Fetched(request.shard, 7), [octets(params)])
 
-    async def push(request: Push, payload: memoryview | None) -> Reply:
+    async def push(request: Push, payload: memoryview) -> Reply:
         await asyncio.sleep(0)
         params[:] += np.frombuffer(payload, np.float32)
         return Reply(Pushed(request.shard, 8, 0))
@@ -48,7 +48,7 @@ def test_parameters_come_and_gradients_go(run: Run, n: int) -> None:
     run(main())
 
 
-def fetched(request: Fetch, payload: memoryview | None) -> Reply:
+def fetched(request: Fetch) -> Reply:
     return Reply(Fetched(request.shard, 1))
 
 
@@ -94,7 +94,7 @@ def test_requests_arrive_in_the_order_of_the_calls(run: Run) -> None:
     """Before there is a connection, and with it; with and without payloads that the kernel does not take at once."""
     seen: list[int] = []
 
-    def push(request: Push, payload: memoryview | None) -> Reply:
+    def push(request: Push, payload: memoryview) -> Reply:
         seen.append(request.sequence)
         return Reply(Pushed(0, 1, 0))
 
@@ -115,7 +115,7 @@ def test_requests_arrive_in_the_order_of_the_calls(run: Run) -> None:
 def test_a_connection_that_breaks_is_made_again_and_the_request_asked_again_if_it_may(run: Run, retry: bool) -> None:
     calls: list[int] = []
 
-    def fetch(request: Fetch, payload: memoryview | None) -> Reply:
+    def fetch(request: Fetch) -> Reply:
         calls.append(request.shard)
         if len(calls) == 2:
             raise RemoteProtocolError("for the test")
@@ -141,7 +141,7 @@ def test_connections_cut_two_hundred_times_lose_no_request(run: Run) -> None:
     """Every third request finds its connection cut; each is answered in the end, and with its own payload."""
     calls = [0]
 
-    def fetch(request: Fetch, payload: memoryview | None) -> Reply:
+    def fetch(request: Fetch) -> Reply:
         calls[0] += 1
         if calls[0] % 3 == 0:
             raise RemoteProtocolError("for the test")
@@ -159,7 +159,7 @@ def test_connections_cut_two_hundred_times_lose_no_request(run: Run) -> None:
 
 
 def test_who_never_answers_is_given_up_and_others_are_not(run: Run) -> None:
-    async def never(request: Push, payload: memoryview | None) -> Reply:
+    async def never(request: Push, payload: memoryview) -> Reply:
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -183,7 +183,7 @@ class Slow:
     def __init__(self, n: int = 1 << 20) -> None:
         self.go, self.asked, self.params = asyncio.Event(), asyncio.Event(), np.zeros(n, np.float32)
 
-    async def fetch(self, request: Fetch, payload: memoryview | None) -> Reply:
+    async def fetch(self, request: Fetch) -> Reply:
         self.asked.set()
         await self.go.wait()
         return Reply(Fetched(request.shard, 1), [octets(self.params)])
@@ -373,7 +373,7 @@ def test_who_accepts_and_says_nothing_is_no_connection(run: Run) -> None:
 
 @pytest.mark.parametrize(("n", "wanted"), [(3, 4), (0, 4), (3, 0)])
 def test_an_answer_of_another_length_fails_its_request_only(run: Run, n: int, wanted: int) -> None:
-    def fetch(request: Fetch, payload: memoryview | None) -> Reply:
+    def fetch(request: Fetch) -> Reply:
         return Reply(Fetched(0, 1), [memoryview(b"x" * n)])
 
     async def main() -> None:

@@ -77,9 +77,9 @@ async def test_a_node_that_came_back_says_that_it_serves_nothing_yet() -> None:
     handlers = joining()._handlers
     for message in (Push(0, 2, 0, 1, 0, 1, 1.0), Fetch(0, 2), Dump(0, True, 2)):
         with pytest.raises(RequestFailed, match=f"^{type(message).__name__}: this node serves nothing yet$") as caught:
-            handlers[type(message)](message, None)
+            handlers[type(message)](message, *[memoryview(b"")] * message.PAYLOAD)
         assert caught.value.code == Refusal.MOVED
-    assert handlers[Fence](Fence(2), None).message == Ok()
+    assert handlers[Fence](Fence(2)).message == Ok()
 
 
 async def test_a_first_node_that_was_started_anew_sends_its_old_members_to_join_again() -> None:
@@ -87,9 +87,9 @@ async def test_a_first_node_that_was_started_anew_sends_its_old_members_to_join_
     handlers = joining()._handlers
     for message in (Heartbeat(2, 1, 0, 0, 0.0, 0, 0.0), Lease(2, [], [], 1), Ready(2, "s", "d"), Where()):
         with pytest.raises(RequestFailed, match=r"^this node has no members yet: it must be joined again$") as caught:
-            handlers[type(message)](message, None)
+            handlers[type(message)](message)
         assert caught.value.code == Refusal.FENCED
-    assert handlers[Leave](Leave(2), None).message == Ok()
+    assert handlers[Leave](Leave(2)).message == Ok()
 
 
 async def test_the_job_of_others_is_theirs_but_for_what_is_another_here() -> None:

@@ -77,7 +77,7 @@ class First:
     def beat(self, pushes: int) -> None:
         coordinator = self.founding.coordinator
         beat = Heartbeat(coordinator.home, 1, examples=4 * pushes, right=0, loss=0.0, pushes=pushes, staleness=0.0)
-        coordinator.handlers(local=True)[Heartbeat](beat, None)
+        coordinator.handlers(local=True)[Heartbeat](beat)
 
     async def snapshot(self) -> list[int]:
         """Take one, and return which there are."""

@@ -55,7 +55,7 @@ class Served:
     async def operate(self, *program: Work, sequence: int = 0, shards: Any = None) -> tuple[list[float], list[float]]:
         self.sequence += 1
         shards = list(range(len(self.bounds) - 1)) if shards is None else shards
-        answer = (await self.vectors._operate(Operate(0, sequence or self.sequence, shards, list(program)), None)).message
+        answer = (await self.vectors._operate(Operate(0, sequence or self.sequence, shards, list(program)))).message
         assert answer.shards == [shard for shard in shards if self.server.serves(shard)]
         return [value_of(words) for words in answer.words], answer.largest
 
@@ -174,7 +174,7 @@ async def test_a_reader_sees_a_vector_as_it_was() -> None:
 
     served = Served()
     before = served.vector(TRIAL).tobytes()
-    reply = served.server._fetch(Fetch(0, 7), None)
+    reply = served.server._fetch(Fetch(0, 7))
     await served.operate(Work(COMBINE, [TRIAL, POINT], [1.0], None, 0))
     assert bytes(reply.payload[0]) == before  # type: ignore[union-attr]
     assert served.vector(TRIAL).tobytes() != before
@@ -189,7 +189,7 @@ async def test_what_makes_no_sense_is_refused() -> None:
     await served.open()
     with pytest.raises(RequestFailed, match="got 4 bytes of block 0, expected 256"):
         served.vectors._sum(Sum(0, 7, 1, 0), memoryview(bytes(4)))
-    served.server._fence(Fence(7), None)
+    served.server._fence(Fence(7))
     with pytest.raises(RequestFailed, match="must join again"):
         await served.add(0, np.ones(N, np.float32))
     with pytest.raises(RequestFailed, match="not served here"):

@@ -232,7 +232,7 @@ def run_together(nodes: int, runs: int, rng: np.random.Generator) -> npt.NDArray
         if not server.serves(run):
             return
         push(Push(run, 1, replica, sequence, clock, 1, 1.0), params)
-        reply: Any = fetch(Fetch(run, 1), None)
+        reply: Any = fetch(Fetch(run, 1))
         params, clock = memoryview(bytearray(reply.payload[0])), reply.message.clock
         reply.sent()
         (seen[run, clock],) = struct.unpack("<f", params)

@@ -81,8 +81,10 @@ def served(optimiser: Optimiser | None = None, shards: int = 1, *, inline: bool 
 
 
 def call(server: ParameterServer, message: Message, payload: Floats | None = None) -> Reply | Awaitable[Reply]:
-    data = None if payload is None else memoryview(payload).cast("B")
-    return server.handlers()[type(message)](message, data)
+    handler = server.handlers()[type(message)]
+    if not message.PAYLOAD:
+        return handler(message)
+    return handler(message, memoryview(b"" if payload is None else payload).cast("B"))
 
 
 def now(server: ParameterServer, message: Message, payload: Floats | None = None) -> Reply:

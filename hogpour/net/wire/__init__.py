@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
+from typing import get_args
 
-from hogpour.net.wire.base import Message
+from hogpour.net.wire.base import Message, Request
 
 __all__ = ["answers", "kinds"]
 
@@ -18,7 +19,7 @@ def kinds() -> dict[int, type[Message]]:
     for file in pkgutil.iter_modules(__path__):
         for cls in vars(importlib.import_module(f"{__name__}.{file.name}")).values():
             ours = getattr(cls, "__module__", "") == f"{__name__}.{file.name}"
-            if ours and isinstance(cls, type) and issubclass(cls, Message) and cls is not Message:
+            if ours and isinstance(cls, type) and issubclass(cls, Message) and hasattr(cls, "KIND"):
                 assert cls.KIND not in found, f"{cls.__name__} and {found[cls.KIND].__name__} share {cls.KIND}"
                 found[cls.KIND] = cls
     return found
@@ -27,6 +28,4 @@ def kinds() -> dict[int, type[Message]]:
 @cache
 def answers() -> dict[type[Message], type[Message]]:
     """Return the message that answers each request. What is not in it is no request."""
-    named = {cls.__name__: cls for cls in kinds().values()}
-    assert len(named) == len(kinds()), "two messages share a name"
-    return {cls: named[cls.ANSWER] for cls in kinds().values() if cls.ANSWER}
+    return {cls: get_args(vars(cls)["__orig_bases__"][0])[0] for cls in kinds().values() if issubclass(cls, Request)}

@@ -1,19 +1,19 @@
 """What a message is: a typed struct whose fields travel as MessagePack, and perhaps a payload of raw bytes behind it.
 
-A message file holds a request and its answer. Decoding makes plain values of stated types and nothing else: no code,
+A message file holds an answer and its request. Decoding makes plain values of stated types and nothing else: no code,
 no references, no pickle. Fields are sent in order, without names; a change of any message is a change of
 ``frame.VERSION``.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 
 from hogpour.core.errors import Refusal
 
-__all__ = ["Failed", "Message", "Ok"]
+__all__ = ["Answer", "Failed", "Message", "Ok", "Request"]
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -25,8 +25,13 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     """Whether raw bytes may follow."""
     BODY_LIMIT: ClassVar[int] = 1024
     """Bytes that the fields may take; checked before anything is read."""
-    ANSWER: ClassVar[str] = ""
-    """For a request: the name of the message that answers it when it was done; ``Failed`` answers it otherwise."""
+
+
+Answer = TypeVar("Answer", bound=Message)
+
+
+class Request(Message, Generic[Answer], frozen=True):
+    """A message that is answered: with ``Answer`` when it was done, else with ``Failed``."""
 
 
 class Ok(Message, frozen=True):

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from hogpour.net.wire.base import Message
+from hogpour.net.wire.base import Message, Ok, Request
 from hogpour.net.wire.window import PushWindow
 
 __all__ = ["Adopt", "Dump", "Dumped"]
-
-
-class Dump(Message, frozen=True):
-    """Ask a parameter server for a shard with its optimiser rows."""
-
-    KIND = 24
-    ANSWER = "Dumped"
-
-    shard: int
-    give_up: bool
-    """The asker takes the shard over: the server applies what is queued, answers, and from then on says ``moved``."""
-    node: int = 0
-    """Incarnation of the asker, who may be declared dead meanwhile; 0: the coordinator's node, for a snapshot."""
 
 
 class Dumped(Message, frozen=True):
@@ -35,11 +22,22 @@ class Dumped(Message, frozen=True):
     """Gradients that wait there for their step; ask for each of them with ``Held``."""
 
 
-class Adopt(Message, frozen=True):
+class Dump(Request[Dumped], frozen=True):
+    """Ask a parameter server for a shard with its optimiser rows."""
+
+    KIND = 24
+
+    shard: int
+    give_up: bool
+    """The asker takes the shard over: the server applies what is queued, answers, and from then on says ``moved``."""
+    node: int = 0
+    """Incarnation of the asker, who may be declared dead meanwhile; 0: the coordinator's node, for a snapshot."""
+
+
+class Adopt(Request[Ok], frozen=True):
     """Tell a parameter server to take a shard over from another one; answered with ``Ok`` when it has it."""
 
     KIND = 27
-    ANSWER = "Ok"
 
     shard: int
     source: str

@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from hogpour.net.wire.base import Message
+from hogpour.net.wire.base import Message, Request
 
 __all__ = ["Fetch", "Fetched"]
-
-
-class Fetch(Message, frozen=True):
-    """Ask a parameter server for a shard."""
-
-    KIND = 20
-    ANSWER = "Fetched"
-
-    shard: int
-    node: int
-    """Incarnation of the asking node."""
 
 
 class Fetched(Message, frozen=True):
@@ -27,3 +16,13 @@ class Fetched(Message, frozen=True):
     shard: int
     clock: int
     """Updates that are in these parameters."""
+
+
+class Fetch(Request[Fetched], frozen=True):
+    """Ask a parameter server for a shard."""
+
+    KIND = 20
+
+    shard: int
+    node: int
+    """Incarnation of the asking node."""

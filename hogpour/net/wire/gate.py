@@ -8,37 +8,22 @@ from __future__ import annotations
 
 import msgspec
 
-from hogpour.net.wire.base import Message
+from hogpour.net.wire.base import Message, Ok, Request
 
 __all__ = ["COUNTED", "LATE", "UNDECIDED", "Arrive", "Arrived", "Attend", "Commit", "Committed", "Counted"]
 
 UNDECIDED, COUNTED, LATE = 0, 1, 2
 
 
-class Attend(Message, frozen=True):
+class Attend(Request[Ok], frozen=True):
     """Say that a replica takes part from now on, or does not any more; answered with ``Ok``. A replica that takes part
     has others wait for it."""
 
     KIND = 50
-    ANSWER = "Ok"
 
     node: int
     replica: int
     present: bool
-
-
-class Arrive(Message, frozen=True):
-    """Say that every shard has a gradient, and ask what becomes of it. May be asked again at any time."""
-
-    KIND = 51
-    ANSWER = "Arrived"
-
-    node: int
-    replica: int
-    sequence: int
-    """Of the push."""
-    step: int
-    """Clock of the parameters that it was computed on, the least over the shards."""
 
 
 class Arrived(Message, frozen=True):
@@ -53,6 +38,19 @@ class Arrived(Message, frozen=True):
     """Steps between the one that it was computed on and the one that it counted in; 0 where that is not known."""
 
 
+class Arrive(Request[Arrived], frozen=True):
+    """Say that every shard has a gradient, and ask what becomes of it. May be asked again at any time."""
+
+    KIND = 51
+
+    node: int
+    replica: int
+    sequence: int
+    """Of the push."""
+    step: int
+    """Clock of the parameters that it was computed on, the least over the shards."""
+
+
 class Counted(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A gradient of a step."""
 
@@ -62,12 +60,20 @@ class Counted(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     staleness: int
 
 
-class Commit(Message, frozen=True):
+class Committed(Message, frozen=True):
+    """Which of these shards have the step; others are not served here any more."""
+
+    KIND = 54
+    BODY_LIMIT = 1 << 16
+
+    shards: list[int]
+
+
+class Commit(Request[Committed], frozen=True):
     """Tell a server to apply a step: the mean of these gradients, summed in this order. Doing it twice is safe: a shard
     whose clock is beyond the step has it."""
 
     KIND = 53
-    ANSWER = "Committed"
     BODY_LIMIT = 1 << 18
 
     step: int
@@ -78,12 +84,3 @@ class Commit(Message, frozen=True):
     share: float
     """Of the rate that the step is applied with, above 0, at most 1: as many as counted of as many as a step has while
     all who take part in the run still have data."""
-
-
-class Committed(Message, frozen=True):
-    """Which of these shards have the step; others are not served here any more."""
-
-    KIND = 54
-    BODY_LIMIT = 1 << 16
-
-    shards: list[int]

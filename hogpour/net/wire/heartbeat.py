@@ -2,35 +2,9 @@
 
 from __future__ import annotations
 
-from hogpour.net.wire.base import Message
+from hogpour.net.wire.base import Message, Request
 
 __all__ = ["Heartbeat", "HeartbeatReply"]
-
-
-class Heartbeat(Message, frozen=True):
-    """Renew the lease and tell the totals of this incarnation."""
-
-    KIND = 34
-    ANSWER = "HeartbeatReply"
-
-    node: int
-    replicas: int
-    """Replica processes that run."""
-    examples: int
-    """Examples that its replicas used."""
-    right: int
-    loss: float
-    """Sum of the losses of these examples."""
-    pushes: int
-    """Pushes acknowledged, counted once for all shards."""
-    staleness: float
-    """Sum of the mean staleness over shards of each of these pushes."""
-    dropped: int = 0
-    """Pushes that came too late for their step, beside these."""
-    waited_s: float = 0.0
-    """Seconds that pushes waited at a gate, all together."""
-    bytes: int = 0
-    """Of parameters and gradients, sent to other nodes and fetched from them."""
 
 
 class HeartbeatReply(Message, frozen=True):
@@ -52,3 +26,28 @@ class HeartbeatReply(Message, frozen=True):
     """Used by the whole cluster, unacknowledged ones included."""
     pace: float
     """Speed of a replica of this member, as a fraction of the fastest member's; 1 while that is not known."""
+
+
+class Heartbeat(Request[HeartbeatReply], frozen=True):
+    """Renew the lease and tell the totals of this incarnation."""
+
+    KIND = 34
+
+    node: int
+    replicas: int
+    """Replica processes that run."""
+    examples: int
+    """Examples that its replicas used."""
+    right: int
+    loss: float
+    """Sum of the losses of these examples."""
+    pushes: int
+    """Pushes acknowledged, counted once for all shards."""
+    staleness: float
+    """Sum of the mean staleness over shards of each of these pushes."""
+    dropped: int = 0
+    """Pushes that came too late for their step, beside these."""
+    waited_s: float = 0.0
+    """Seconds that pushes waited at a gate, all together."""
+    bytes: int = 0
+    """Of parameters and gradients, sent to other nodes and fetched from them."""

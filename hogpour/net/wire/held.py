@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from hogpour.net.wire.base import Message
+from hogpour.net.wire.base import Message, Request
 from hogpour.net.wire.push import Push
 
 __all__ = ["Held", "HeldPush"]
-
-
-class Held(Message, frozen=True):
-    """Ask the server that has given a shard up for one of the gradients that wait there."""
-
-    KIND = 55
-    ANSWER = "HeldPush"
-
-    shard: int
-    node: int
-    """Incarnation of the asker."""
-    number: int
-    """0, 1, 2 ..., below ``Dumped.held``."""
 
 
 class HeldPush(Message, frozen=True):
@@ -28,3 +15,15 @@ class HeldPush(Message, frozen=True):
     PAYLOAD = True
 
     push: Push
+
+
+class Held(Request[HeldPush], frozen=True):
+    """Ask the server that has given a shard up for one of the gradients that wait there."""
+
+    KIND = 55
+
+    shard: int
+    node: int
+    """Incarnation of the asker."""
+    number: int
+    """0, 1, 2 ..., below ``Dumped.held``."""

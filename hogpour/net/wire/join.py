@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from hogpour.net.wire.base import Message
+from hogpour.net.wire.base import Message, Ok, Request
 
 __all__ = ["Join", "Joined", "Leave", "Ready"]
-
-
-class Join(Message, frozen=True):
-    """Ask the coordinator to become a member."""
-
-    KIND = 30
-    ANSWER = "Joined"
-
-    name: str
-    """For people: host name and process id."""
-    address: str
-    """host:port on which this node serves shards; empty: it only computes."""
 
 
 class Joined(Message, frozen=True):
@@ -39,11 +27,21 @@ class Joined(Message, frozen=True):
     """Without an answer of the coordinator for so long a member ends."""
 
 
-class Ready(Message, frozen=True):
+class Join(Request[Joined], frozen=True):
+    """Ask the coordinator to become a member."""
+
+    KIND = 30
+
+    name: str
+    """For people: host name and process id."""
+    address: str
+    """host:port on which this node serves shards; empty: it only computes."""
+
+
+class Ready(Request[Ok], frozen=True):
     """The member has read the data and bound the model; answered with ``Ok``, or ``Failed`` where they are others."""
 
     KIND = 32
-    ANSWER = "Ok"
 
     node: int
     spec: str
@@ -52,12 +50,11 @@ class Ready(Message, frozen=True):
     """Digest of the training examples."""
 
 
-class Leave(Message, frozen=True):
+class Leave(Request[Ok], frozen=True):
     """The member goes; its unfinished portions are given to others. Answered with ``Ok`` when its shards, if it has
     any, are with others."""
 
     KIND = 33
-    ANSWER = "Ok"
     BODY_LIMIT = 4096
 
     node: int

@@ -8,16 +8,26 @@ from __future__ import annotations
 
 import msgspec
 
-from hogpour.net.wire.base import Message
+from hogpour.net.wire.base import Message, Request
 
 __all__ = ["Lease", "Leased"]
 
 
-class Lease(Message, frozen=True):
+class Leased(Message, frozen=True):
+    """The tickets that the member holds from now on besides those it named."""
+
+    KIND = 37
+    BODY_LIMIT = 1 << 16
+
+    tickets: list[int]
+    finished: bool
+    """There will be no more: every example of every epoch is used, or the run is being stopped."""
+
+
+class Lease(Request[Leased], frozen=True):
     """Report finished tickets and ask for more."""
 
     KIND = 36
-    ANSWER = "Leased"
     BODY_LIMIT = 1 << 16
 
     node: int
@@ -31,14 +41,3 @@ class Lease(Message, frozen=True):
     """Batch methods: the sum of the losses of each ticket of ``done``, NaN where it was not computed; else empty."""
     replicas: int = 0
     """Batch methods: that it computes with. Where it holds fewer tickets it may be given copies of others'."""
-
-
-class Leased(Message, frozen=True):
-    """The tickets that the member holds from now on besides those it named."""
-
-    KIND = 37
-    BODY_LIMIT = 1 << 16
-
-    tickets: list[int]
-    finished: bool
-    """There will be no more: every example of every epoch is used, or the run is being stopped."""

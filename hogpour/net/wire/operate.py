@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from hogpour.net.wire.base import Message
+from hogpour.net.wire.base import Message, Request
+from hogpour.net.wire.push import Pushed
 
 __all__ = ["ALIGN", "COMBINE", "DOT", "LARGEST", "MAGNITUDE", "OPEN", "ORTHANT", "PSEUDO", "SETTLE", "Operate",
            "Operated", "Sum", "Work", "together"]  # fmt: skip
@@ -36,21 +37,6 @@ class Work(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     number: int
 
 
-class Operate(Message, frozen=True):
-    """Carry out a program on some shards."""
-
-    KIND = 58
-    ANSWER = "Operated"
-    BODY_LIMIT = 1 << 18
-
-    node: int
-    """Incarnation of the coordinator's node."""
-    sequence: int
-    """1, 2, 3 ... of the programs of a run."""
-    shards: list[int]
-    program: list[Work]
-
-
 class Operated(Message, frozen=True):
     """What came of it, for these shards together; others are not served here any more."""
 
@@ -64,6 +50,20 @@ class Operated(Message, frozen=True):
     """One for each ``LARGEST`` and each ``SETTLE``: there, of all addends."""
 
 
+class Operate(Request[Operated], frozen=True):
+    """Carry out a program on some shards."""
+
+    KIND = 58
+    BODY_LIMIT = 1 << 18
+
+    node: int
+    """Incarnation of the coordinator's node."""
+    sequence: int
+    """1, 2, 3 ... of the programs of a run."""
+    shards: list[int]
+    program: list[Work]
+
+
 def together(answers: Sequence[Operated]) -> Operated:
     """Return what a program came to on the shards of several answers: accumulators are added word by word."""
     if len(answers) == 1:
@@ -73,12 +73,11 @@ def together(answers: Sequence[Operated]) -> Operated:
     return Operated(shards, words, [max(one) for one in zip(*(a.largest for a in answers), strict=True)])
 
 
-class Sum(Message, frozen=True):
+class Sum(Request[Pushed], frozen=True):
     """Add the gradient of a block to the evaluation that it is of; the payload is float32 in little-endian order.
     Answered as a push is: a block that is there already is ``REPEATED``."""
 
     KIND = 60
-    ANSWER = "Pushed"
     PAYLOAD = True
 
     shard: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hogpour.net.wire.base import Message
+from hogpour.net.wire.base import Message, Request
 
 __all__ = ["DROPPED", "HELD", "REPEATED", "Push", "Pushed"]
 
@@ -11,11 +11,22 @@ REPEATED, HELD, DROPPED = -1, -2, -3
 for its step and is not applied."""
 
 
-class Push(Message, frozen=True):
+class Pushed(Message, frozen=True):
+    """The gradient is in the shard, now or since an earlier try; or what else became of it."""
+
+    KIND = 23
+
+    shard: int
+    clock: int
+    """Shard clock after it was applied (a repeated push: as it is now)."""
+    staleness: int
+    """Shard clock when it was applied minus that of its fetch; or ``REPEATED``, ``HELD``, ``DROPPED``."""
+
+
+class Push(Request[Pushed], frozen=True):
     """Ask a parameter server to apply a gradient; the payload is float32 in little-endian order."""
 
     KIND = 22
-    ANSWER = "Pushed"
     PAYLOAD = True
 
     shard: int
@@ -30,15 +41,3 @@ class Push(Message, frozen=True):
     """Gradients in the sum, at least 1."""
     scale: float
     """Factor of the learning-rate schedule."""
-
-
-class Pushed(Message, frozen=True):
-    """The gradient is in the shard, now or since an earlier try; or what else became of it."""
-
-    KIND = 23
-
-    shard: int
-    clock: int
-    """Shard clock after it was applied (a repeated push: as it is now)."""
-    staleness: int
-    """Shard clock when it was applied minus that of its fetch; or ``REPEATED``, ``HELD``, ``DROPPED``."""

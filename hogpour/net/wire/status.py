@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from hogpour.net.wire.base import Message
+from hogpour.net.wire.base import Message, Ok, Request
 
 __all__ = ["Described", "Fence", "Report", "Reported", "Status"]
-
-
-class Status(Message, frozen=True):
-    """Ask the coordinator for the state of the cluster."""
-
-    KIND = 40
-    ANSWER = "Described"
 
 
 class Described(Message, frozen=True):
@@ -23,11 +16,10 @@ class Described(Message, frozen=True):
     state: bytes
 
 
-class Report(Message, frozen=True):
-    """Ask a parameter server how its shards are."""
+class Status(Request[Described], frozen=True):
+    """Ask the coordinator for the state of the cluster."""
 
-    KIND = 42
-    ANSWER = "Reported"
+    KIND = 40
 
 
 class Reported(Message, frozen=True):
@@ -39,10 +31,15 @@ class Reported(Message, frozen=True):
     shards: bytes
 
 
-class Fence(Message, frozen=True):
+class Report(Request[Reported], frozen=True):
+    """Ask a parameter server how its shards are."""
+
+    KIND = 42
+
+
+class Fence(Request[Ok], frozen=True):
     """Tell a parameter server that an incarnation was declared dead: what it still pushes is refused."""
 
     KIND = 44
-    ANSWER = "Ok"
 
     node: int

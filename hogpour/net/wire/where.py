@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from hogpour.net.wire.base import Message
+from hogpour.net.wire.base import Message, Request
 
 __all__ = ["Map", "Where"]
-
-
-class Where(Message, frozen=True):
-    """Ask the coordinator which node serves which shard."""
-
-    KIND = 38
-    ANSWER = "Map"
 
 
 class Map(Message, frozen=True):
@@ -24,3 +17,9 @@ class Map(Message, frozen=True):
     bounds: list[int]
     owners: list[int]
     addresses: list[str]
+
+
+class Where(Request[Map], frozen=True):
+    """Ask the coordinator which node serves which shard."""
+
+    KIND = 38

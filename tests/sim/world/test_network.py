@@ -224,7 +224,7 @@ class Pair:
     def log(self, line: str) -> None:
         self.lines.append(f"{self.wired.now:g} s: {line}")
 
-    def dump(self, message: Message, payload: memoryview | None) -> Reply:
+    def dump(self, message: Message) -> Reply:
         assert isinstance(message, Dump)
         return Reply(Dumped(message.shard, 5, []), (memoryview(self.kept).cast("B"),))
 

@@ -21,7 +21,6 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from hogpour.algos.lbfgs.commands import Iteration
 from hogpour.client.block_sums import BlockSums
 from hogpour.client.client import ParameterClient
 from hogpour.client.coordinator_client import CoordinatorClient
@@ -99,7 +98,7 @@ class ClusterRun:
     Attributes:
         address: where this node listens; empty where it does not.
         joined: the job and the rules of the cluster; None on the first node before ``begin``.
-        standing: what was done, as far as this node has heard.
+        stats: what was done, as far as this node has heard.
         failed: gets an exception when the cluster cannot go on.
         ended: done when the cluster has nothing left to do, or stops.
     """
@@ -127,7 +126,7 @@ class ClusterRun:
         self._listener: Listener | None = None
         self._control: Peer | None = None
         self._tasks: dict[asyncio.Task[Any], None] = {}  # in the order of their beginning
-        self.standing = RunStats()
+        self.stats = RunStats()
         self._serving: ShardHost | None = None
         self._member: CoordinatorClient | None = None
         self._link: ParameterClient | None = None
@@ -183,7 +182,7 @@ class ClusterRun:
             except (PeerLost, RequestFailed) as error:
                 raise ClusterFailed(f"--join {self._join}: {error}") from error
             self._notify(Notice("joined", f"joined {self._join} as node {spoken(self.joined.node)}"))
-            self._spawn(self._member.beat(self.standing.beat, self._heard))
+            self._spawn(self._member.beat(self.stats.beat, self._heard))
             self._spawn(self._member.rejoin(self._join_again))
 
     def job(self, changes: Mapping[str, Any]) -> Job:
@@ -219,29 +218,29 @@ class ClusterRun:
         reach = self._neighbours.reach
         self._serving = await self._loop.run_in_executor(None, ShardHost, job.algorithm, reach)
         live = ready.live.arrays
-        self.standing.all_examples = job.epochs * len(ready.examples.arrays["x"])
+        self.stats.all_examples = job.epochs * len(ready.examples.arrays["x"])
         if self.first:
             origin = await self._loop.run_in_executor(None, FirstNode.origin, job, ready, resume, self._disk)
             self._founding = FirstNode(
-                job, ready, origin, self._serving.server, reach, self._notify, iterated=self._iterated,
+                job, ready, origin, self._serving.server, reach, self._notify, iterated=self.stats.on_iteration,
                 entropy=self._entropy, disk=self._disk,
             )  # fmt: skip
-            ready, self.standing.before = self._founding.ready, self._founding.before
-            self.standing.coordinator = self._founding.coordinator
+            ready, self.stats.before = self._founding.ready, self._founding.before
+            self.stats.coordinator = self._founding.coordinator
             self._handlers |= self._founding.coordinator.handlers()
             self._own |= self._founding.coordinator.handlers(local=True)
             self._member = CoordinatorClient(reach(""), self._name, self.address, self.address)
             self.joined = await self._member.join(self._join_s)
-            self._spawn(self._member.beat(self.standing.beat, self._heard))
+            self._spawn(self._member.beat(self.stats.beat, self._heard))
             self._spawn(self._founding.run())
         self._handlers |= self._serving.handlers()
         self._own |= self._serving.handlers()
         member, joined = self._member, self.joined
         assert member is not None
         assert joined is not None
-        self.standing.member, self.standing.clocks = member, Clocks(live["counters"], live["sums"])
+        self.stats.member, self.stats.clocks = member, Clocks(live["counters"], live["sums"])
+        self.stats.reached = self.stats.params = live["params"]
         self._queue, self._mailbox = TicketQueue(live["queue"], live["queue_ring"]), Mailbox(live["mailbox"])
-        self._params = live["params"]
         self._replicas = len(live["mailbox"])
         named = "" if self.first else self.address  # in the shard map
         self._serving.begin(member.node)
@@ -276,12 +275,12 @@ class ClusterRun:
             patience_s=joined.give_up_s,
             rule=job.algorithm.replica_rule,
         )
-        self._wake, self.standing.link = wake, self._link
+        self._wake, self.stats.link = wake, self._link
         self._hold()
         await self._guard(self._link.land())
         if not self.first:
-            await self._guard(member.beat_once(self.standing.beat, self._heard))
-            self.standing.before = member.beaten.examples if member.beaten is not None else 0
+            await self._guard(member.beat_once(self.stats.beat, self._heard))
+            self.stats.before = member.beaten.examples if member.beaten is not None else 0
         return ready
 
     # -- training -----------------------------------------------------------------------------------------------------
@@ -294,7 +293,7 @@ class ClusterRun:
         """
         assert self._member is not None
         assert self._link is not None
-        self.standing.alive = alive
+        self.stats.alive = alive
         if isinstance(self._link, BlockSums):
             # A block may take a millisecond, and what a slow node has ready, others copy at the end.
             leasing = self._member.lease(
@@ -312,7 +311,7 @@ class ClusterRun:
         """Whether a replica waits for the link, for parameters or for blocks."""
         return bool(self._mailbox.waits_for(replica))
 
-    def moved(self) -> None:
+    def poll(self) -> None:
         """Look at what the replicas sealed, finished and ask for; called when one rang."""
         assert self._link is not None
         assert self._member is not None
@@ -389,7 +388,7 @@ class ClusterRun:
         await self._guard(self._member.report())
         if self._founding is not None:
             self._founding.coordinator.tick(self._loop.time())
-        await self._guard(self._member.beat_once(self.standing.beat, self._heard))
+        await self._guard(self._member.beat_once(self.stats.beat, self._heard))
         if self._founding is not None:
             await self._guard(self._founding.settled())
             await self._guard(self._founding.alone(_OTHERS_S))
@@ -428,12 +427,6 @@ class ClusterRun:
                 future.exception()  # whoever could be told was told
 
     # -- small parts --------------------------------------------------------------------------------------------------
-
-    def _iterated(self, iteration: Iteration) -> None:
-        """Keep what an iteration came to, and its point, if it is here: the next landing replaces it by a trial."""
-        self.standing.objective = iteration.value
-        if isinstance(self._link, BlockSums) and self._link.evaluation == iteration.state.evaluation:
-            self.standing.reached = self._params.copy()
 
     def _heard(self, beaten: HeartbeatReply) -> None:
         """Take in what the coordinator answered to a heartbeat."""
@@ -485,7 +478,7 @@ class ClusterRun:
         if self._serving is not None:
             self._serving.begin(self._member.node)
         if self._link is not None:
-            self.standing.begin_again()
+            self.stats.begin_again()
             self._queue.take_all()
             self._link.node = self._member.node
             self._link.drop_pushes()

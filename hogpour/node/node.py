@@ -30,6 +30,7 @@ from hogpour.machine.prepare import Prepared, count_replicas, prepare
 from hogpour.machine.supervisor import Supervisor
 from hogpour.model import model_file
 from hogpour.model.model import Model
+from hogpour.node.backends import Alone, Backend, InCluster
 from hogpour.node.cluster_run import ClusterRun
 from hogpour.node.training import Training
 from hogpour.shm.doorbell import Doorbell, ring
@@ -131,6 +132,9 @@ class Node:
             if self._federation is not None:
                 beginning = self._federation.begin(job, ready, self._wake, self._resume)
                 ready = await unless_stopped(self._stop_asked, beginning)
+                backend: Backend = InCluster(self._federation, ready)
+            else:
+                backend = Alone(job, ready)
             self._training = Training(
                 job,
                 ready,
@@ -142,7 +146,7 @@ class Node:
                 notify=self._notify,
                 stop_asked=self._stop_asked,
                 news=self._news,
-                federation=self._federation,
+                backend=backend,
                 wake_fds=wake_fds,
             )
         except BaseException:
@@ -241,7 +245,7 @@ class Node:
         """Wait for the end of the run and return the trained model: the last good one where it diverged."""
         await self.wait()
         assert self._training is not None
-        return self._training.final
+        return self._training.evaluator.final
 
     @property
     def job(self) -> Job:
@@ -269,7 +273,7 @@ class Node:
         """Return a copy of the live vector as it is at this moment: (n,) float32; after the run, of the model."""
         assert self._training is not None, "the node has not begun"
         if self._ended:
-            return self._training.final.params.copy()
+            return self._training.evaluator.final.params.copy()
         live = self._ready.live.arrays["params"]
         copy = np.empty_like(live)
         vector_copy(copy, live)
@@ -321,25 +325,25 @@ class Node:
     async def _snapshots(self) -> AsyncIterator[Progress]:
         assert self._task is not None
         assert self._training is not None
-        training = self._training
+        training, stats = self._training, self._training.backend.stats
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), self._every_s)
             self._news.clear()
             ended = self._ended
             notices, self._notices = tuple(self._notices), []
-            new, training.evaluation_told = not training.evaluation_told, True
+            new, training.evaluator.shown = not training.evaluator.shown, True
             yield training.meter.progress(
                 asyncio.get_running_loop().time(),
-                training.examples,
-                training.learnt.loss,
-                learnt=training.learnt.examples,
-                evaluation=training.evaluation,
+                stats.examples,
+                stats.totals().loss,
+                learnt=stats.totals().examples,
+                evaluation=training.evaluator.evaluation,
                 new_evaluation=new,
                 replicas=self._supervisor.alive,
                 computing=training.clocks.n_begun,
                 notices=notices,
-                cluster=self._federation.standing.cluster() if self._federation is not None else None,
+                cluster=stats.cluster(),
             )
             if ended:
                 self._told = True

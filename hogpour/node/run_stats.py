@@ -10,8 +10,9 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from hogpour.algos.lbfgs.commands import Iteration
+from hogpour.client.block_sums import BlockSums
 from hogpour.client.client import ParameterClient
 from hogpour.client.coordinator_client import CoordinatorClient
 from hogpour.cluster.coordinator import Coordinator
@@ -27,13 +28,13 @@ class RunStats:
     Attributes:
         member: this node's membership.
         coordinator: on the first node.
-        clocks: of this node's replicas.
+        clocks, params: of this node's replicas; None and empty before there are any.
         link: pushes of this node.
         alive: how many replica processes run here.
         before: examples that earlier runs of a resumed job used, and others before this node joined.
         all_examples: that the job uses, in all epochs.
-        reached: batch methods, on the first node: a copy of the point of the newest iteration, as the live vector is of
-            trials; None: none is known here. Replaced, never written.
+        reached: what the run has come to: the live vector; of batch methods, whose live vector is of trials, on the
+            first node a copy of the point of the newest iteration, if it was here. Replaced, never written.
         objective: batch methods, on the first node: at the point of the newest iteration; None: there is none.
     """
 
@@ -44,7 +45,7 @@ class RunStats:
         self.link: ParameterClient | None = None
         self.alive: Callable[[], int] = lambda: 0
         self.before = self.all_examples = 0
-        self.reached: npt.NDArray[np.float32] | None = None
+        self.reached = self.params = np.zeros(0, np.float32)
         self.objective: float | None = None
         self._counted = Totals()  # by earlier incarnations of this node
 
@@ -60,6 +61,12 @@ class RunStats:
     def begin_again(self) -> None:
         """Say that this node is a new incarnation: what it did so far is counted as the old one's."""
         self._counted += self.own()
+
+    def on_iteration(self, iteration: Iteration) -> None:
+        """Keep what an iteration came to, and its point, if it is here: the next landing replaces it by a trial."""
+        self.objective = iteration.value
+        if isinstance(self.link, BlockSums) and self.link.evaluation == iteration.state.evaluation:
+            self.reached = self.params.copy()
 
     def beat(self) -> dict[str, Any]:
         """Return the fields of ``Heartbeat``."""

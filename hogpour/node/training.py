@@ -3,8 +3,7 @@
     compile here, once → orders to the replicas → watch: evaluate snapshots, write the model file now and then
     → reap the replicas → evaluate and write the model → say how it ended
 
-In a cluster a ``ClusterRun`` stands beside it: it moves what replicas accrue, knows what others did, and says when all
-is done. Where a run stands is then in snapshots of the shards, and the model file holds the model alone.
+Whether the machine trains alone or in a cluster is its backend's business (``backends``).
 
 A model file is written only by a run that made a step, and only with parameters that were found good: finite, with a
 finite loss. What was in the file before stays there otherwise.
@@ -18,13 +17,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from hogpour.core.cluster_state import Totals
 from hogpour.core.errors import ClusterFailed, HogpourError, ReplicaDied, ResourceError
 from hogpour.core.job import Job, job_to_dict
-from hogpour.core.kernels.vector import vector_copy
-from hogpour.core.progress import Evaluation, Meter, Notice, Summary
+from hogpour.core.progress import Meter, Notice, Summary
 from hogpour.data.blocks import Blocks
 from hogpour.machine.precompile import rehearse
 from hogpour.machine.prepare import Prepared
@@ -33,11 +29,10 @@ from hogpour.machine.supervisor import Supervisor
 from hogpour.model import model_file
 from hogpour.model.model import Model
 from hogpour.model.training_state import TrainingState
-from hogpour.node.cluster_run import ClusterRun
-from hogpour.shm.clocks import Clocks
-from hogpour.shm.control import DIVERGED, Control
+from hogpour.node.backends import Backend
+from hogpour.node.evaluator import Evaluator, Floats
+from hogpour.shm.control import DIVERGED
 from hogpour.shm.doorbell import Doorbell
-from hogpour.shm.params import params_finite
 
 __all__ = ["Training"]
 
@@ -48,6 +43,7 @@ GRACE_S = 1.0
 
 _SILENT_COMPILE_S = 0.8  # kernels that come from the cache are loaded within this time
 _DEAF_S = 0.05  # after the doorbell rang: 20 looks at the clocks a second are enough
+_LAST_LOOK_S = 0.5  # for the evaluation of a run that was stopped
 _STALLED_S = 10.0  # a replica that makes no step for so long is spoken of
 
 
@@ -59,14 +55,13 @@ class Training:
         notify: called with what a person wants to know.
         stop_asked: set by whoever wants the run to end.
         news: set here when there is something new to show.
-        federation: this node's part in a cluster; None on a machine alone.
+        backend: what stands behind it.
         wake_fds: of the bells of the replicas, as they inherited them; empty on a machine alone.
         rehearsing: runs every kernel once; None: ``rehearse``.
         saving: writes the model file; None: ``model_file.save``.
 
     Attributes:
-        evaluation: the newest one; ``evaluation_told`` is False until somebody has shown it.
-        final: the model at the end.
+        evaluator: has the newest evaluation, and the model at the end.
         summary: how the run ended; None before it did.
         working: the thread that compiles, while it does; nobody waits for it after a stop.
     """
@@ -84,7 +79,7 @@ class Training:
         notify: Callable[[Notice], None],
         stop_asked: asyncio.Event,
         news: asyncio.Event,
-        federation: ClusterRun | None = None,
+        backend: Backend,
         wake_fds: Sequence[int] = (),
         rehearsing: Callable[[Job, Prepared, int], None] | None = None,
         saving: Callable[[str, Model, TrainingState | None], None] | None = None,
@@ -94,49 +89,21 @@ class Training:
         self._stop_asked, self._news, self._loop = stop_asked, news, asyncio.get_running_loop()
         self._moved = asyncio.Event()
         self._deaf: asyncio.TimerHandle | None = None
-        live = ready.live.arrays
-        self.control, self.clocks = Control(live["control"]), Clocks(live["counters"], live["sums"])
+        self.control, self.clocks = backend.control, backend.clocks
         self._blocks = Blocks(len(ready.examples.arrays["x"]), job.batch, ready.block_replicas, job.epochs,
                               job.algorithm.batch_blocks)  # fmt: skip
-        self._federation, self._wake_fds = federation, wake_fds
+        self.backend, self._wake_fds = backend, wake_fds
         self._rehearse, self._save = rehearsing or rehearse, saving or model_file.save
-        if federation is not None:
-            self._before = federation.standing.before
-        else:
-            self._before = ready.state.examples if ready.state else 0
-        self._first_ticket = ready.state.tickets if ready.state else 0
-        self.meter = Meter(self._blocks.n, job.epochs, self._before)
-        # Two models beside the live vector: the newest snapshot and the last good one; none is allocated later.
-        self._snapshot, self._good = (
-            Model(job, ready.network, live["params"].copy(), ready.encoding) for _ in range(2)
-        )
-        self._good_state: TrainingState | None = None
-        self._is_good = False  # whether _good is a snapshot of this run
-        self._look_s = 0.0  # seconds that the last evaluation took
+        self.meter = Meter(self._blocks.n, job.epochs, backend.stats.before)
+        self.evaluator = Evaluator(job, ready, self._loop.time)
         self._moves: dict[int, tuple[int, float]] = {}  # replica → steps, and when they were seen first
-        self.evaluation: Evaluation | None = None
-        self.evaluation_told = True
-        self.final = self._good
         self.summary: Summary | None = None
         self.working: asyncio.Future[None] | None = None
 
     @property
     def epoch(self) -> float:
         """Passes over the training examples so far, earlier runs of a resumed job included."""
-        return self.meter.epoch(self.examples)
-
-    @property
-    def examples(self) -> int:
-        """Examples used in this run, by the whole cluster."""
-        return self.clocks.examples if self._federation is None else self._federation.standing.examples
-
-    @property
-    def learnt(self) -> Totals:
-        """What is known of them here: of all on the first node, of this node's own on another one."""
-        clocks = self.clocks
-        if self._federation is None:
-            return Totals(clocks.examples, clocks.right, clocks.loss)
-        return self._federation.standing.totals()
+        return self.meter.epoch(self.backend.stats.examples)
 
     async def run(self) -> None:
         """Train to the end; ``summary`` and ``final`` hold the result.
@@ -148,42 +115,33 @@ class Training:
         """
         outcome: Outcome
         failure: ReplicaDied | ClusterFailed | None = None
-        fed = self._federation
+        backend = self.backend
         try:
             compiled = await self._compile()
-            if not compiled and fed is not None:  # others may train already, and this node may serve shards
-                await fed.wind_down()
-                await fed.finish()
+            if not compiled:  # others may train already, and this node may serve shards
+                await backend.wind_down()
+                await backend.finish(diverged=False)
         except HogpourError as error:
-            if fed is not None:
-                await fed.give_up(error)
+            await backend.give_up(error)
             raise
         if not compiled:
             await self._finish("stopped")
             return
-        if self._federation is not None:
-            self._federation.train(lambda: self._supervisor.alive)
+        backend.train(lambda: self._supervisor.alive)
         self._listen()
         runner = asyncio.create_task(self._supervisor.run(self._orders, self.clocks, self.control.stop))
         try:
             await self._watch(runner)
-            if self._federation is not None and not self._federation.failed.done():
-                await self._federation.wind_down()  # replicas end by themselves when they have pushed what they have
+            if await backend.wind_down():
                 await asyncio.wait([runner], timeout=GRACE_S)
             if not runner.done():
                 self.control.stop()
                 await self._supervisor.stop(GRACE_S)
             await runner  # ends with the processes
-            if self._federation is not None:
-                self._federation.moved()
-                if self.control.command == DIVERGED:
-                    await self._federation.give_up(HogpourError("the loss is not finite any more"), everywhere=True)
-                else:
-                    await self._federation.finish()
+            await backend.finish(diverged=self.control.command == DIVERGED)
         except (ReplicaDied, ClusterFailed) as error:
             failure = error
-            if self._federation is not None:
-                await self._federation.give_up(error)
+            await backend.give_up(error)
         finally:
             runner.cancel()
             self._stop_listening()
@@ -192,7 +150,7 @@ class Training:
         elif failure is not None:
             outcome = "failed"
         else:  # a stop may have come when nothing was left to do
-            outcome = "finished" if self._all_used() else "stopped"
+            outcome = "finished" if backend.stats.complete else "stopped"
         try:
             await self._finish(outcome)
         except ResourceError as error:
@@ -209,8 +167,7 @@ class Training:
         began = self._loop.time()
         stop = asyncio.ensure_future(self._stop_asked.wait())
         self.working = self._loop.run_in_executor(None, self._rehearse, self._job, self._ready, self._threads)
-        fed = self._federation
-        awaited = [self.working, stop, *([fed.failed, fed.ended] if fed is not None else [])]
+        awaited: list[asyncio.Future[Any]] = [self.working, stop, *self.backend.ending]
         try:
             await asyncio.wait(awaited, timeout=_SILENT_COMPILE_S, return_when=asyncio.FIRST_COMPLETED)
             if not any(one.done() for one in awaited):
@@ -236,8 +193,7 @@ class Training:
         now = self._loop.time
         evaluated, evaluated_epoch, saved = now(), int(self.epoch), now()
         work: asyncio.Future[None] | None = None
-        fed = self._federation
-        ending = [runner, stop] if fed is None else [runner, stop, fed.failed, fed.ended]
+        ending: list[asyncio.Future[Any]] = [runner, stop, *self.backend.ending]
         try:
             while not any(end.done() for end in ending):
                 moved = asyncio.ensure_future(self._moved.wait())
@@ -253,16 +209,16 @@ class Training:
                     self._settle(work)
                     work = None
                 # Rarer as the run gets longer, and never more than a twentieth of one core's time.
-                patience = max(0.25, self.meter.seconds(now()) / 10, 20 * self._look_s)
-                due = int(self.epoch) > evaluated_epoch and (fed is None or fed.first)
+                patience = max(0.25, self.meter.seconds(now()) / 10, 20 * self.evaluator.took_s)
+                due = int(self.epoch) > evaluated_epoch and self.backend.evaluates
                 if due and now() - evaluated >= patience:
                     evaluated, evaluated_epoch = now(), int(self.epoch)
                     work = asyncio.ensure_future(asyncio.to_thread(self._look, runner.done, stop.done))
-                elif fed is None and self._job.save and now() - saved >= self._job.save_every_s:
+                elif self.backend.keeps_state and self._job.save and now() - saved >= self._job.save_every_s:
                     saved = now()
                     work = asyncio.ensure_future(asyncio.to_thread(self._save_live))
-            if stop.done() and not runner.done() and fed is None:
-                self.control.stop()  # before anything is waited for
+            if stop.done() and not runner.done():
+                self.backend.stop()  # before anything is waited for
         finally:
             stop.cancel()
         if work is not None:
@@ -277,146 +233,73 @@ class Training:
             self._notify(Notice("warning", str(error)))
 
     def _look(self, *ended: Callable[[], bool]) -> None:
-        """Evaluate a snapshot on a thread; remember it as good where it is."""
-        began = self._loop.time()
-        state = self._state()
-        vector_copy(self._snapshot.params, self._reached)
-        if not params_finite(self._snapshot.params):
-            return
-        if self._ready.test is not None:
-            evaluation = self._snapshot.evaluate(self._ready.test, lambda: not any(end() for end in ended))
-            if evaluation is None or not np.isfinite(evaluation.loss):
-                return
-            self.evaluation, self.evaluation_told = evaluation, False
-        self._snapshot, self._good, self._good_state, self._is_good = self._good, self._snapshot, state, True
-        self._look_s = self._loop.time() - began
-        self._loop.call_soon_threadsafe(self._news.set)
-
-    @property
-    def _reached(self) -> npt.NDArray[Any]:
-        """Return what the run has come to: the live vector, but that of a batch method is of trials."""
-        reached = self._federation.standing.reached if self._federation is not None else None
-        return self._ready.live.arrays["params"] if reached is None else reached
+        """Evaluate a snapshot, on a thread."""
+        state, reached = self.backend.state(), self.backend.stats.reached
+        if self.evaluator.look(reached, state, lambda: not any(end() for end in ended)):
+            self._loop.call_soon_threadsafe(self._news.set)
 
     def _save_live(self) -> None:
-        state = self._state()
-        vector_copy(self._snapshot.params, self._ready.live.arrays["params"])
-        if state is not None and state.steps > self._steps_before and params_finite(self._snapshot.params):
-            self._save(self._job.save, self._snapshot, state)
+        state, stepped = self.backend.state(), self.backend.stats.stepped
+        model = self.evaluator.take(self._ready.live.arrays["params"])
+        if stepped and model is not None:
+            self._save(self._job.save, model, state)
 
     def _look_for_stalled(self, now: float) -> None:
         """Speak once of a replica that lives but makes no step: stopped by a signal, or starved."""
-        fed = self._federation
-        if fed is None and self.control.tickets_taken >= self._blocks.total:
-            return
         for replica, steps in enumerate(self.clocks.steps.tolist()):
             seen, since = self._moves.get(replica, (-1, now))
-            if steps != seen or (fed is not None and fed.waits(replica)):
+            if steps != seen or self.backend.idle(replica):
                 self._moves[replica] = (steps, now)
             elif steps and _STALLED_S <= now - since < np.inf:
                 self._moves[replica] = (steps, np.inf)
                 text = f"replica {replica} has made no step for {now - since:.0f} s: is its process stopped or starved?"
                 self._notify(Notice("warning", text))
 
-    # -- state --------------------------------------------------------------------------------------------------------
-
-    @property
-    def _steps_before(self) -> int:
-        return self._ready.state.steps if self._ready.state else 0
-
-    def _state(self) -> TrainingState | None:
-        """Return where training stands; None in a cluster. Read before the parameters: what is counted is then in them.
-
-        While replicas run, the parameters hold a little more than is counted, and a resumed run uses these examples
-        twice; after they ended, the state is exact but for a batch that a killed replica used and did not count.
-        """
-        if self._federation is not None:
-            return None
-        live = self._ready.live
-        # In this order a block that moves in between is seen twice, or not yet as taken; never neither.
-        # Replicas also drew numbers behind the last block; a run with fewer epochs than before begins behind it.
-        tickets = max(self._first_ticket, min(self.control.tickets_taken, self._blocks.total))
-        waiting = [(int(t), int(p)) for t, p in live.arrays["pending"] if t >= 0]
-        under_way = [self.clocks.unfinished(replica) for replica in range(self._replicas)]
-        begun = {block[0]: block for block in [*waiting, *(block for block in under_way if block)]}
-        names = [f.name for f in live.layout.fields]
-        return TrainingState(
-            tickets=tickets,
-            pending=tuple(block for ticket, block in begun.items() if ticket < tickets),
-            steps=int(self.clocks.steps.sum()),
-            examples=self._before + self.clocks.examples,
-            n=self._blocks.n,
-            block_replicas=self._ready.block_replicas,
-            rows={name: live.arrays[name].copy() for name in names[names.index("params") + 1 :]},
-        )
-
-    def _all_used(self) -> bool:
-        if self._federation is not None:
-            return self._federation.standing.complete
-        state = self._state()
-        assert state is not None
-        return state.tickets >= self._blocks.total and not state.pending
-
     # -- the end ------------------------------------------------------------------------------------------------------
 
     async def _finish(self, outcome: Outcome) -> None:
         """Evaluate what is left, write the model, say how it ended."""
-        seconds = self.meter.seconds(self._loop.time())
-        stepped = int(self.clocks.steps.sum()) > self._steps_before
-        if self._federation is not None:
-            stepped = self._federation.standing.stepped
+        seconds, evaluator, stats = self.meter.seconds(self._loop.time()), self.evaluator, self.backend.stats
         state: TrainingState | None = None
         written = False
-        if stepped and outcome != "diverged":
-            outcome = await asyncio.to_thread(self._take_final, outcome)
-            state, written = self._state(), True
+        if stats.stepped and outcome != "diverged":
+            source = stats.reached if outcome == "failed" else self._ready.live.arrays["params"]
+            if await asyncio.to_thread(self._take_final, source, outcome == "finished"):
+                state, written = self.backend.state(), True
+            else:
+                outcome = "diverged"
         if outcome == "diverged":
-            state, self.final, written = self._good_state, self._good, self._is_good
+            state, evaluator.final, written = evaluator.good_state, evaluator.good, evaluator.found_good
         path = self._job.save
-        if outcome == "failed" and self._federation is not None:
-            path = path or self._federation.rescue
+        if outcome == "failed":
+            path = path or self.backend.rescue
         written = written and bool(path)
         if written:
-            await asyncio.to_thread(self._save, path, self.final, state)
+            await asyncio.to_thread(self._save, path, evaluator.final, state)
         if written and outcome == "failed":
             self._notify(Notice("warning", f"what this node holds is in {path}"))
         if outcome == "diverged":
             self._notify(Notice("diverged", self._say_diverged(written)))
-        examples, learnt, evaluation = self.examples, self.learnt, self.evaluation
+        examples, learnt, evaluation, loss = stats.examples, stats.totals(), evaluator.evaluation, stats.objective
+        if loss is None and learnt.examples:  # but those of a batch method are of trials as well
+            loss = learnt.loss / learnt.examples
         self.summary = Summary(
             outcome=outcome,
-            examples=self._before + examples,
+            examples=stats.before + examples,
             seconds=seconds,
             rate=examples / seconds if seconds else 0.0,
-            loss=evaluation.loss if evaluation else self._learnt_loss(learnt),
+            loss=evaluation.loss if evaluation else loss,
             accuracy=evaluation.accuracy if evaluation else None,
             epoch=self.epoch,
             restarts=self._supervisor.restarts,
             model=path if written else "",
-            repeated=self._federation.standing.repeated if self._federation is not None else 0,
+            repeated=stats.repeated,
         )
 
-    def _learnt_loss(self, learnt: Totals) -> float | None:
-        """Return what a run without test examples came to; the losses of a batch method are of trials as well."""
-        if self._federation is not None and (objective := self._federation.standing.objective) is not None:
-            return objective
-        return learnt.loss / learnt.examples if learnt.examples else None
-
-    def _take_final(self, outcome: Outcome) -> Outcome:
-        """Copy and judge the live vector, on a thread; what is not good makes the run a diverged one."""
-        source = self._reached if outcome == "failed" else self._ready.live.arrays["params"]
-        vector_copy(self._snapshot.params, source)
-        if not params_finite(self._snapshot.params):
-            return "diverged"
-        if self._ready.test is not None:
-            deadline = self._loop.time() + 0.5  # a stop must end soon; then the newest evaluation stands
-            go_on = (lambda: True) if outcome == "finished" else (lambda: self._loop.time() < deadline)
-            evaluation = self._snapshot.evaluate(self._ready.test, go_on)
-            if evaluation is not None and not np.isfinite(evaluation.loss):
-                return "diverged"
-            self.evaluation, self.evaluation_told = evaluation or self.evaluation, False
-        self.final = self._snapshot
-        return outcome
+    def _take_final(self, source: Floats, whole: bool) -> bool:
+        """Judge the parameters at the end, on a thread: a stop must end soon, and then the newest evaluation stands."""
+        deadline = self._loop.time() + _LAST_LOOK_S
+        return self.evaluator.take_final(source, lambda: whole or self._loop.time() < deadline)
 
     def _say_diverged(self, written: bool) -> str:
         if written:
@@ -455,8 +338,7 @@ class Training:
     def _rang(self) -> None:
         """Hear the bell, then be deaf for a while: blocks may end every millisecond, and this core is a replica's."""
         self._bell.answer()
-        if self._federation is not None:  # replicas may be waiting
-            self._federation.moved()
+        if self.backend.poll():
             return
         self._moved.set()
         self._loop.remove_reader(self._bell.listen_fd)

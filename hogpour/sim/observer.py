@@ -116,9 +116,9 @@ class Observer:
     def _coordinator(self) -> Any:
         """Return the newest coordinator; None before there was one."""
         for life in reversed(self._stations[0].lives if self._stations else []):
-            standing = life.federation.standing if life.federation is not None else None
-            if standing is not None and standing.coordinator is not None:
-                return standing.coordinator
+            stats = life.federation.stats if life.federation is not None else None
+            if stats is not None and stats.coordinator is not None:
+                return stats.coordinator
         return None
 
     def _evaluate(self) -> Evaluation | None:
@@ -139,7 +139,7 @@ class Observer:
 
 def _node_report(station: Site) -> NodeReport:
     life = station.lives[-1]
-    clocks = [one.federation.standing.clocks for one in station.lives if one.federation is not None]
+    clocks = [one.federation.stats.clocks for one in station.lives if one.federation is not None]
     replicas = [one.replicas for one in station.lives if one.replicas is not None]
     return NodeReport(
         node=station.number,

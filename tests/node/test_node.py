@@ -340,7 +340,7 @@ async def test_a_stop_while_kernels_compile_does_not_wait_for_them(tmp_path: Pat
 
 
 async def test_a_layer_that_fails_in_the_first_step_is_told_in_one_line() -> None:
-    with pytest.raises(ConfigError, match=r"^the first step fails in own\.py:\d+: ZeroDivisionError: .*by zero$"):
+    with pytest.raises(ConfigError, match=r"^the first step fails in user_parts\.py:\d+: ZeroDivisionError: .*by zero$"):
         await run(job_of(model=[user_parts.Divides(), hp.Linear(10)]))
 
 

@@ -199,7 +199,7 @@ def test_a_node_that_computed_nothing_ends_with_the_model_of_the_cluster() -> No
     assert report.nodes[1].examples == 0
     training = simulation.stations[1].lives[0].training
     assert training is not None
-    assert training.final.params.tobytes() == serial()
+    assert training.evaluator.final.params.tobytes() == serial()
 
 
 @pytest.mark.parametrize("at_s", [2.05, 3.3])
@@ -230,7 +230,7 @@ def test_a_run_that_fails_keeps_the_point_of_its_last_iteration(at_s: float, mon
     assert simulation.run().outcome == "failed"
     training = simulation.stations[0].lives[0].training
     assert training is not None
-    assert training.final.params.tobytes() == points[-1]
+    assert training.evaluator.final.params.tobytes() == points[-1]
 
 
 @pytest.mark.parametrize("at_s", [2.2, 2.27, 2.35])

@@ -113,7 +113,7 @@ class Points:
         """Look at the end of a run."""
         assert self._serial is not None
         kept = {station.number: station.lives[-1] for station in self._simulation.stations if station.lives}
-        held = {number: life.training.final.params.tobytes() for number, life in kept.items()
+        held = {number: life.training.evaluator.final.params.tobytes() for number, life in kept.items()
                 if life.training is not None and life.training.summary is not None}  # fmt: skip
         if outcome == "finished":
             if self._vector(TRIAL) != self._serial.final:

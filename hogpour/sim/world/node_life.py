@@ -19,6 +19,7 @@ from hogpour.machine.replica import Replica
 from hogpour.model.disk import Disk
 from hogpour.model.model import Model
 from hogpour.model.training_state import TrainingState
+from hogpour.node.backends import InCluster
 from hogpour.node.cluster_run import ClusterRun
 from hogpour.node.node import unless_stopped
 from hogpour.node.training import Training
@@ -157,7 +158,7 @@ class NodeLife:
                 notify=self._heard,
                 stop_asked=self._stop,
                 news=asyncio.Event(),
-                federation=federation,
+                backend=InCluster(federation, ready),
                 rehearsing=lambda *_: None,  # once for all nodes, before virtual time began
                 saving=self._save,
             )

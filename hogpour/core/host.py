@@ -70,7 +70,7 @@ def set_kernel_cache() -> None:
     """Let numba keep compiled kernels in a folder of this version of the sources, unless the user has named one.
 
     numba compiles a kernel again when the kernel's own file has changed, not when a file that it inlines has, such as
-    ``layers/tile.py``; hence a folder for each state of all of them. It lies in the user's cache, so that a read-only
+    ``kernels/tile.py``; hence a folder for each state of all of them. It lies in the user's cache, so that a read-only
     package starts as well, or in a folder of this user among the temporary ones where there is no such cache. numba
     loads code from it: a folder that others can write is not taken. Where none can be had, numba chooses.
 

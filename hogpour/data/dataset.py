@@ -1,6 +1,6 @@
 """What loading gives: examples with their answers, and the encoding that ``predict`` must repeat.
 
-Plain frozen records of arrays; ``data.py`` makes them.
+Plain frozen records of arrays; ``load.py`` makes them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The shards of a server as vectors of a batch method: what Sandblaster's coordinator has it do with them.
 
 Beside ``server``, whose turns keep the order of what happens to a shard. Every result is the same however the vectors
-are cut (``algos/exact.py``). The sums of an evaluation do not move with a shard: shards move between iterations only.
+are cut (``exact_sums.py``). The sums of an evaluation do not move with a shard: shards move between iterations only.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 A parameter server asks one for every push, between "it counts" and "it is applied". The lateness of a push is the
 clock of its shard now minus the clock of the fetch that its gradient was computed on. A correction may change the rate
 (``scale``), or the gradient itself (``amends``); for that it is shown the parameters which the pushing node had
-fetched, and rows of its own. It declares what must be remembered and holds no vector: ``origins.py`` keeps it, bounded
-and for members only.
+fetched, and rows of its own. It declares what must be remembered and holds no vector: ``fetch_history.py`` keeps it,
+bounded and for members only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Late:
     """What was pushed; read only."""
     fetched: npt.NDArray[Any] | None
     """The parameters that the gradient was computed on; read only. None: it is not late, or nobody knows them any more
-    (the shard came from another server meanwhile, or the node has fetched too often since; ``origins``)."""
+    (the shard came from another server meanwhile, or the node has fetched too often since; ``fetch_history``)."""
     rows: tuple[npt.NDArray[Any], ...]
     """One for each of ``Correction.rows``, of the pushing node; zeros at its first push."""
     state: tuple[npt.NDArray[Any], ...]
@@ -49,7 +49,7 @@ class Correction(ABC):  # noqa: B024 (the default amends nothing, and is a choic
     __slots__ = ()
     kind: ClassVar[str] = "correction"
     amends: ClassVar[bool] = False
-    """Whether gradients are changed: then what each node fetched is kept for a while (``origins``)."""
+    """Whether gradients are changed: then what each node fetched is kept for a while (``fetch_history``)."""
     rows: ClassVar[tuple[str, ...]] = ()
     """Vectors to remember for each node and shard, by name."""
 

@@ -13,9 +13,9 @@ What the paper leaves open, and what we do:
 - *w_bak* is that of the fetch whose clock the push names, not of the node's newest fetch: a node may fetch while
   another of its replicas still computes.
 - *An unknown w_bak* leaves the gradient as it is: the shard has moved to another server meanwhile, or the node, which
-  has many replicas, has fetched too often since (``origins.py``).
+  has many replicas, has fetched too often since (``server/fetch_history.py``).
 - *Other optimisers.* The amended gradient is given to any of them; the paper has plain SGD only.
-- *Accrued gradients* are refused (``algos/base.py``): they are of several parameters, local steps among them.
+- *Accrued gradients* are refused (``schemes/base.py``): they are of several parameters, local steps among them.
 - *Overflow.* Above |g| = 1.8e19 the square is infinite in float32, and the step with it: such a run has diverged.
 """
 

@@ -62,7 +62,7 @@ class Magnitude:
 
 @dataclass(frozen=True, slots=True)
 class Pseudo:
-    """out = the pseudo-gradient at ``point``, where ``gradient`` is that of the smooth part (``algos/orthant.py``)."""
+    """out = the pseudo-gradient at ``point``, where ``gradient`` is that of the smooth part (``orthant.py``)."""
 
     out: int
     point: int

@@ -1,4 +1,4 @@
-"""L-BFGS as a state machine without I/O: scalars in, commands on named vectors out (``algos/commands.py``).
+"""L-BFGS as a state machine without I/O: scalars in, commands on named vectors out (``commands.py``).
 
 Whoever drives this has the shards carry out programs of few operations and hands the scalars back. The two-loop
 recursion (Nocedal & Wright, algorithm 7.4) runs on the inner products of the history alone: "vector-free" L-BFGS (Chen,
@@ -6,7 +6,7 @@ Wang & Zhou 2014). With them known, a direction is one linear combination of 2m 
 round of new inner products, of the newest s, y and the gradient with all others.
 
 With L1 it is OWL-QN (Andrew & Gao 2007): the direction is made of the pseudo-gradient and kept to what leads down,
-trials stay in the orthant of the point, and a step counts when the objective has fallen (``algos/orthant.py``).
+trials stay in the orthant of the point, and a step counts when the objective has fallen (``orthant.py``).
 """
 
 from __future__ import annotations

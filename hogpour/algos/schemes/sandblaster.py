@@ -6,8 +6,8 @@ magnitudes of some.
 
 What the paper leaves open, as decided here: the gradient is that of the mean; a block, which is what a node is given,
 sums and sends, is the same for any number of nodes (``blocks``), and a portion of it is ``run.batch`` examples; shards
-add blocks without rounding (``algos/exact.py``), so that their order does not matter; which of two copies of a block
-counts does not matter either, since both are the same; m = 10 and the strong Wolfe conditions (``algos/lbfgs.py``).
+add blocks without rounding (``exact_sums.py``), so that their order does not matter; which of two copies of a block
+counts does not matter either, since both are the same; m = 10 and the strong Wolfe conditions (``minimise.py``).
 """
 
 from __future__ import annotations

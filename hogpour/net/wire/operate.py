@@ -1,7 +1,7 @@
 """Operate: what Sandblaster's coordinator has servers do with the vectors of their shards; and a block's gradient.
 
 Only scalars travel between coordinator and servers: factors there, accumulators of fixed size back. Doing a program
-twice is safe (``algos/lbfgs.py``); one that comes late, behind a newer one, is refused.
+twice is safe (``lbfgs/minimise.py``); one that comes late, behind a newer one, is refused.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Operated(Message, frozen=True):
 
     shards: list[int]
     words: list[list[int]]
-    """An accumulator for each ``DOT`` and each ``MAGNITUDE`` (``algos/exact.py``)."""
+    """An accumulator for each ``DOT`` and each ``MAGNITUDE`` (``lbfgs/exact_sums.py``)."""
     largest: list[float]
     """One for each ``LARGEST`` and each ``SETTLE``: there, of all addends."""
 

@@ -1,10 +1,10 @@
-"""The README's section of numbers: what it says of results that are there, and nothing of those that are not."""
+"""The page of benchmarks: what it says of results that are there, and nothing of those that are not."""
 
 from __future__ import annotations
 
 import json
 
-from bench import readme
+from docs.generate import benchmarks, papers
 
 RESULTS = {
     "loopback": [
@@ -36,19 +36,23 @@ RESULTS = {
 }  # fmt: skip
 
 
-def test_the_readme_shows_the_cluster_when_its_results_are_there(tmp_path, monkeypatch):
+MACHINE = {"cpu": "a processor", "cores": 2, "python": "3.11", "versions": {"numba": "1", "torch": "2"}, "commit": "0123456789abcdef"}
+
+
+def test_the_page_shows_a_bench_when_its_results_are_there(tmp_path, monkeypatch):
     for name in ("hogwild", "kernels", "startup"):
-        (tmp_path / f"{name}.json").write_bytes((readme.RESULTS / f"{name}.json").read_bytes())
-    monkeypatch.setattr(readme, "RESULTS", tmp_path)
-    before = readme.section()
+        (tmp_path / f"{name}.json").write_bytes((benchmarks.RESULTS / f"{name}.json").read_bytes())
+    monkeypatch.setattr(benchmarks, "RESULTS", tmp_path)
+    before = benchmarks.page()
     assert "loopback" not in before
     assert "downpour" not in before
     for name, rows in RESULTS.items():
-        result = {"machine": {"commit": "0123456789abcdef"}, "tables": [{"rows": table} for table in rows]}
+        result = {"machine": MACHINE, "notes": ["a note"], "tables": [{"rows": table} for table in rows]}
         (tmp_path / f"{name}.json").write_text(json.dumps(result), "utf-8")
-    section = readme.section()
-    assert section.startswith(before.rstrip("\n"))
+    page = benchmarks.page()
+    assert page.startswith(before.rstrip("\n"))
     for line in (
+        "`python -m bench sim`, a processor with 2 cores, Python 3.11, numba 1, torch 2, commit 0123456789ab.",
         "| ours, uvloop | 61 | 61 | 2.35 | – |",
         "| echo, uvloop | 45 | 45 | – | – |",
         "| 1 | SGD | – | – | 230,000 | – | 0.50 | 0.9741 |",
@@ -56,8 +60,24 @@ def test_the_readme_shows_the_cluster_when_its_results_are_there(tmp_path, monke
         "| ours | 200,000 | 0.60 | 120,000 | 0.60 | 0.90 |",
         "| SGD | undisturbed | 0 | 0.9684 | – | 584 | – | – |",
         "| SGD | killed | 22 | 0.9685 | -0.08 | 700 | 1.20 | 248 |",
+        "- a note",
     ):
-        assert f"\n{line}\n" in section
-    assert "runs 0.77 (callbacks) and 0.29 (timers) times" in section
-    assert "70,266 events a second" in section
-    assert "at 0.98 and 0.96 of Hogwild's rate" in section
+        assert f"\n{line}\n" in page
+    assert "runs 0.77 (callbacks) and 0.29 (timers) times" in page
+    assert "70,266 events a second" in page
+    assert "at 0.98 and 0.96 of Hogwild's rate" in page
+
+
+def test_a_criterion_that_does_not_hold_is_counted_and_shown(tmp_path, monkeypatch):
+    rows = [
+        {"scheme": "ssp", "criterion": "earlier", "error_%": 9.5, "seeds_agree": "3 of 3", "reproduced": "yes"},
+        {"scheme": "asgd", "criterion": "later", "paper": "never", "seeds_agree": "0 of 3", "reproduced": "no"},
+        {"scheme": "sgd"},
+    ]
+    result = {"machine": MACHINE, "tables": [{"title": "ssp: Bounds pay.", "rows": rows}]}
+    (tmp_path / "papers.json").write_text(json.dumps(result), "utf-8")
+    monkeypatch.setattr(benchmarks, "RESULTS", tmp_path)
+    page = papers.page()
+    assert "| Ho et al. 2013, Stale Synchronous Parallel | 1 | 1 |" in page
+    assert "| ssp | earlier | error (%) 9.5 | – | 3 of 3 | yes |" in page
+    assert "| asgd | later | – | never | 0 of 3 | no |" in page

@@ -1,0 +1,1 @@
+"""The documents, and in ``generate`` what makes those parts of them that repeat the code or measurements."""

@@ -256,7 +256,7 @@ def _counted(job: hp.Job) -> dict[str, Any]:
     n = simulation.material.network.spec.n
     other = simulation.stations[1].lives[0].federation
     assert other is not None
-    fetches = other.standing.link.fetches  # type: ignore[union-attr]
+    fetches = other.stats.link.path.fetches  # type: ignore[union-attr]
     made = iterations[-1].number
     return {"parameters": n, "shards": len(other._map.owners), "iterations": made, "evaluations": evaluations,
             "programs_kB": sum(encoded) / made / 1e3, "fetches_a_node_and_evaluation": fetches / evaluations,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from itertools import zip_longest
 from typing import Any
 
@@ -21,7 +22,7 @@ from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
 from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease, Leased
 from hogpour.net.wire.where import Where
-from hogpour.shm.queue import ROOM, TicketQueue, leased, ticket_of
+from hogpour.shm.queue import ROOM, TicketQueue, leased_ticket, ticket_of
 
 __all__ = ["CoordinatorClient"]
 
@@ -183,7 +184,7 @@ class CoordinatorClient:
         """
         for word, loss in zip_longest(tickets, losses, fillvalue=0.0):
             ticket = ticket_of(int(word))
-            if word == leased(ticket, self._lease_number) and ticket in self._held:
+            if word == leased_ticket(ticket, self._lease_number) and ticket in self._held:
                 self._held.discard(ticket)
                 self._done[ticket] = loss
                 self._wish.set()
@@ -201,47 +202,62 @@ class CoordinatorClient:
         if node == self.node and not self._leaving:
             self._fenced.set()
 
-    async def lease(
-        self,
-        queue: TicketQueue,
-        stock: int,
-        wake: Callable[[], None],
-        prepare: Callable[[list[int]], Awaitable[None]] | None = None,
-        replicas: int = 0,
-    ) -> None:
+    async def lease(self, queue: TicketQueue, stock: int, wake: Callable[[], None]) -> None:
         """Keep the queue filled and report what is done, until there will be no more tickets.
 
         Args:
             stock: tickets that the queue should hold.
             wake: called when there is something to take, or there will not be.
-            prepare: batch methods: awaited with tickets before they are in the queue. The coordinator then answers
-                when it has some; ``report_each`` says meanwhile what is done.
-            replicas: of this node.
         """
         stock = min(stock, ROOM)  # of a node with very many replicas
-        while True:
+        while not queue.closed:
             self._wish.clear()
             want = max(0, stock - len(queue))
-            if want > stock // 2 or (self._done and prepare is None):
-                answer = await self._lease(want, replicas)
-                if answer is not None:
-                    if prepare is not None and answer.tickets:
-                        number = self._lease_number
-                        await prepare(answer.tickets)
-                        if number != self._lease_number:  # it has joined again meanwhile
-                            continue
-                    queue.put([leased(ticket, self._lease_number) for ticket in answer.tickets])
-                    if answer.finished:
-                        queue.close()
-                    wake()
-                    if answer.finished:
-                        return
-                    if answer.tickets or (prepare is not None and want > 0):
-                        continue
-            try:
-                await asyncio.wait_for(self._wish.wait(), None if len(queue) else self._empty_s)
-            except TimeoutError:
+            if (want > stock // 2 or self._done) and (answer := await self._lease(want)) is not None:
+                self._fill(queue, answer, wake)
+                if answer.tickets or answer.finished:
+                    continue
+            await self._wait_for_wish(queue)
+
+    async def lease_blocks(
+        self,
+        queue: TicketQueue,
+        stock: int,
+        wake: Callable[[], None],
+        prepare: Callable[[list[int]], Awaitable[None]],
+        replicas: int,
+    ) -> None:
+        """The same of a batch method, whose coordinator answers when it has some; ``report_each`` says meanwhile what
+        is done.
+
+        Args:
+            prepare: awaited with tickets before they are in the queue.
+            replicas: of this node.
+        """
+        stock = min(stock, ROOM)
+        while not queue.closed:
+            self._wish.clear()
+            want = max(0, stock - len(queue))
+            if want <= stock // 2 or (answer := await self._lease(want, replicas)) is None:
+                await self._wait_for_wish(queue)
                 continue
+            if answer.tickets:
+                number = self._lease_number
+                await prepare(answer.tickets)
+                if number != self._lease_number:  # it has joined again meanwhile
+                    continue
+            self._fill(queue, answer, wake)
+
+    def _fill(self, queue: TicketQueue, answer: Leased, wake: Callable[[], None]) -> None:
+        queue.put([leased_ticket(ticket, self._lease_number) for ticket in answer.tickets])
+        if answer.finished:
+            queue.close()
+        wake()
+
+    async def _wait_for_wish(self, queue: TicketQueue) -> None:
+        """Wait until a replica rang; while the queue is empty not for long, since others may die."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wish.wait(), None if len(queue) else self._empty_s)
 
     @property
     def _empty_s(self) -> float:

@@ -1,4 +1,4 @@
-"""Fetches of a link: shards of whoever serves them, into the live vector of a node.
+"""Fetches of a client: shards of whoever serves them, into the live vector of a node.
 
 A fetch lands in staging and is taken in by the exchange from there; shards of this node's own are taken directly from
 what its server hands out, and let go then. One that moves meanwhile is fetched from where it went.
@@ -43,7 +43,7 @@ class Fetches:
 
     Attributes:
         clocks: of the newest fetch of each shard.
-        bytes: that came from other nodes.
+        bytes_received: from other nodes.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Fetches:
     ) -> None:
         self._params, self._routes, self._own, self._staging = params, routes, own, staging
         self._on_params = on_params
-        self.clocks, self.bytes = [0] * routes.map.n_shards, 0
+        self.clocks, self.bytes_received = [0] * routes.map.n_shards, 0
 
     def at_once(self, shard: int, node: int) -> Awaitable[Reply[Fetched]] | bool:
         """Bring a shard into the live vector if this node serves it and can now.
@@ -116,7 +116,7 @@ class Fetches:
         place = await self._stage(target.nbytes)
         try:
             answer = await requests.request(message, into=place, deadline_s=self._routes.patience_s)
-            self.bytes += place.nbytes
+            self.bytes_received += place.nbytes
             await self._take(target, place, take)
         finally:
             self._staging.give(place)

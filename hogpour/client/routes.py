@@ -1,4 +1,4 @@
-"""Where shards are, as a link knows it: the newest map, who answers there, and how many requests are made at once."""
+"""Where shards are, as a client knows it: the newest map, who answers there, and how many requests are made at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Requests
 
-__all__ = ["Routes", "ask_shard"]
+__all__ = ["Routes", "ask_shard", "gather_all"]
 
 _IN_FLIGHT = 8
 """Pushes and fetches to one server at a time: 32 MB of the default shards, far more than a round trip holds."""
@@ -61,8 +61,23 @@ async def ask_shard(
         await learn(known)
 
 
+async def gather_all(parts: list[asyncio.Task[Answer]]) -> list[Answer]:
+    """Wait for all; when one fails or the caller is cancelled, end the others before that is told."""
+    try:
+        await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)  # no deadline: each has its own
+    finally:
+        for part in parts:
+            part.cancel()
+        await asyncio.wait(parts)  # no deadline: what is cancelled ends
+        # Every error is looked at, or Python complains of those that are not.
+        errors = [error for part in parts if not part.cancelled() and (error := part.exception()) is not None]
+    if errors:
+        raise errors[0]
+    return [part.result() for part in parts]
+
+
 class Routes:
-    """The routes of one link.
+    """The routes of one client.
 
     Args:
         shard_map: known at first.

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.algos.exchange.base import ReplicaView
+from hogpour.algos.exchange.base import ReplicaView, Traffic
 from hogpour.core.errors import ConfigError, HogpourError, ResourceError
 from hogpour.core.job import Job
 from hogpour.core.kernels.vector import vector_copy
 from hogpour.machine.prepare import Prepared
 from hogpour.machine.replica import Replica, live_layout, optimiser_rows
 from hogpour.model.model import Model
-from hogpour.shm.accrual import Accrual, released, sealed
+from hogpour.shm.accrual import Accrual, list_sealed, release
 from hogpour.shm.control import Control
 from hogpour.shm.mailbox import Mailbox
 from hogpour.shm.params import params_finite
@@ -55,7 +55,7 @@ def rehearse(job: Job, ready: Prepared, threads: int) -> None:
             exchange.on_params(live["params"], grad)
             grad.flags.writeable = False  # as what this node's own server hands out: numba compiles that apart
             exchange.on_params(live["params"], grad)
-            if exchange.pulls:
+            if exchange.traffic is Traffic.PULLED:
                 for fetched in (grad, grad.copy()):
                     exchange.pull(live["params"], fetched, view.accrued, [live["params"]], 0.0)
             _rehearse_words(live)
@@ -87,5 +87,5 @@ def _rehearse_words(live: Mapping[str, npt.NDArray[Any]]) -> None:
     landing.waits_for(0)
     accrual = Accrual(live["accrual"][0], live["accrual_tickets"][0], live["accrued"][0])
     accrual.seal()
-    for push in sealed(live["accrual"], live["accrual_tickets"], 0):
-        released(live["accrual"], push)
+    for push in list_sealed(live["accrual"], live["accrual_tickets"], 0):
+        release(live["accrual"], push)

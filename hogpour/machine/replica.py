@@ -22,13 +22,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.algos.exchange.base import ReplicaView
+from hogpour.algos.exchange.base import ReplicaView, Traffic
 from hogpour.algos.optim.base import Optimiser
 from hogpour.core.job import Job, job_from
 from hogpour.data.blocks import Blocks, example_order
 from hogpour.layers.kernels.gather import gather_labels, gather_rows
 from hogpour.layers.sequential import Network, Workspace, network_of
-from hogpour.machine.replica_link import Moment, ReplicaLink, outlet_arrays
+from hogpour.machine.replica_link import Moment, ReplicaLink, link_arrays
 from hogpour.shm.clocks import COUNTERS, SUMS, Clocks
 from hogpour.shm.control import RUN, WORDS, Control
 from hogpour.shm.doorbell import answer, ring
@@ -43,7 +43,7 @@ class Orders(msgspec.Struct, frozen=True):
     """What a node tells a replica process, as JSON on its standard input. Plain data, never code."""
 
     job: dict[str, Any]
-    """The job's tables, see ``config.job_to_dict``."""
+    """The job's tables, see ``job.job_to_dict``."""
     input_shape: tuple[int, ...]
     replica: int
     replicas: int
@@ -86,7 +86,7 @@ def live_layout(
             ("pending", (pending, 2), np.int64),
             ("params", (n,), np.float32),
             *rows,
-            *(outlet_arrays(n, replicas) if federated else ()),
+            *(link_arrays(n, replicas) if federated else ()),
         ]
     )
 
@@ -161,7 +161,7 @@ class Replica:
         self._epoch, self._epoch_order = -1, np.empty(0, np.int64)
         self._philox = np.random.Philox(0)
         self._begun = False
-        self._sums = self._exchange.sums
+        self._sums = self._exchange.traffic is Traffic.SUMMED
         self._allocate()
 
     def _allocate(self) -> None:
@@ -298,7 +298,7 @@ class Replica:
         self._exchange.on_gradient(self._view, self._grad)
         if self._outlet is not None:
             if self._sums:
-                self._outlet.lose(float(self._loss))
+                self._outlet.add_loss(float(self._loss))
             self._outlet.accrued()
         self._view.t = self._clocks.record(self._number, batch, self._loss, self._right) + 1
         if self._outlet is not None:

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.algos.exchange.base import Exchange, ReplicaView
+from hogpour.algos.exchange.base import Exchange, ReplicaView, Traffic
 from hogpour.shm import accrual, mailbox, queue
 from hogpour.shm.accrual import Accrual
 from hogpour.shm.mailbox import BLOCKS, BUFFER, LANDING, Mailbox
 from hogpour.shm.queue import TicketQueue
 
-__all__ = ["Moment", "ReplicaLink", "outlet_arrays"]
+__all__ = ["Moment", "ReplicaLink", "link_arrays"]
 
 
 class Moment(Enum):
@@ -32,7 +32,7 @@ class Moment(Enum):
     """It has nothing to do until its bell rings."""
 
 
-def outlet_arrays(n: int, replicas: int) -> Iterable[tuple[str, tuple[int, ...], npt.DTypeLike]]:
+def link_arrays(n: int, replicas: int) -> Iterable[tuple[str, tuple[int, ...], npt.DTypeLike]]:
     """Return what the live segment of a node with a link holds besides (for ``shm.layout``)."""
     yield "accrual", (replicas, *accrual.WORDS), np.int64
     yield "accrual_tickets", (replicas, accrual.BUFFERS, accrual.TICKETS), np.int64
@@ -46,7 +46,7 @@ class ReplicaLink:
     """The outlet of one replica.
 
     Args:
-        live: arrays of ``outlet_arrays`` among others.
+        live: arrays of ``link_arrays`` among others.
         number: of the replica.
         steps: that this replica has done before, by a predecessor.
         view: shown to the exchange; its ``accrued`` is kept up to date here.
@@ -102,16 +102,17 @@ class ReplicaLink:
 
     def before_use(self) -> Generator[Moment, None, bool]:
         """Wait until the gradient that was computed may be used; return False where the replica must end."""
-        return not self._exchange.pulls or not self._pulled() or (yield from self._await(self._pulled))
+        pulled = self._exchange.traffic is Traffic.PULLED
+        return not pulled or not self._pulled() or (yield from self._await(self._pulled))
 
     def accrued(self) -> None:
         """Count the gradient that the exchange has just accrued. Before the clock does: a kill between the two has the
         batch used twice, and the other way round it would be counted as used and pushed by nobody."""
         self._view.n_accrued = self._accrual.added(self._exchange.push_scale(self._view.lr_scale))
 
-    def lose(self, loss: float) -> None:
+    def add_loss(self, loss: float) -> None:
         """Add the losses of a batch to what is accrued; before ``accrued``."""
-        self._accrual.lose(loss)
+        self._accrual.add_loss(loss)
 
     def drop(self) -> None:
         """Forget what was accrued: of a block that is begun anew, or whose sum is of no use any more."""
@@ -139,7 +140,7 @@ class ReplicaLink:
         if not self._accrual.free and not (yield from self._await(lambda: 0 if self._accrual.free else BUFFER)):
             return False
         self._accrual.finish(word)
-        if self._accrual.full or self._exchange.sums:
+        if self._accrual.full or self._exchange.traffic is Traffic.SUMMED:
             self._seal()
             self._ring()
         return True
@@ -162,7 +163,8 @@ class ReplicaLink:
         # Tick k was asked for after step k·n_fetch; it must have landed before step (k+1)·n_fetch is computed.
         overdue = self._rounds or self._steps + 1 - self._tick_step >= self._exchange.n_fetch
         missing = 0 if self._accrual.free else BUFFER
-        if not self._exchange.pulls and self._mailbox.landed(self._number) < self._tick - (not overdue):
+        pulled = self._exchange.traffic is Traffic.PULLED
+        if not pulled and self._mailbox.landed(self._number) < self._tick - (not overdue):
             missing |= LANDING
         return missing | (BLOCKS if self._mailbox.held(self._number) else 0)
 

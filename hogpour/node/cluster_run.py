@@ -15,13 +15,11 @@ import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
 
-from hogpour.client.block_sums import BlockSums
 from hogpour.client.client import ParameterClient
 from hogpour.client.coordinator_client import CoordinatorClient
 from hogpour.core.cluster_state import ShardState
@@ -64,12 +62,6 @@ __all__ = ["ClusterRun"]
 
 _STAGING_BYTES = 32 << 20
 """For pushes that arrive and, apart, for fetches that land; more only where one shard needs it."""
-
-_STOCK_A_REPLICA = 2
-"""Tickets kept ready for each replica: a round trip to the coordinator may take as long as a block."""
-
-_STOCK_OF_BLOCKS = 4
-"""The same of a batch method. With 1, an iteration of one replica on Fashion-MNIST took 116 ms, with 4 it took 89."""
 
 _LEAVE_S = 1.0
 """For the leave of a node that cannot go on; one whose first node is gone waits in vain."""
@@ -251,29 +243,19 @@ class ClusterRun:
             await self._guard(member.ready(ready.network.spec.fingerprint, ready.digest))  # now it may be given shards
         except RequestFailed as error:
             raise ClusterFailed(f"--join {self._join}: {error}") from error
-        exchange = job.algorithm.choices().exchange
-        make: Callable[..., ParameterClient] = ParameterClient
-        if exchange.sums:
-            blocks = Blocks(len(ready.examples.arrays["x"]), job.batch, 1, job.epochs, job.algorithm.batch_blocks)
-            make = partial(BlockSums, blocks=blocks)
-        self._link = make(
+        self._link = ParameterClient(
             live,
-            exchange,
-            job.algorithm.choices().gate,
+            job.algorithm.choices(),
+            job.algorithm.replica_rule,
+            Blocks(len(ready.examples.arrays["x"]), job.batch, 1, job.epochs, job.algorithm.batch_blocks),
             shard_map,
-            node=member.node,
+            member,
             reach=reach,
             own=self._own,
             own_address=named if self.first or named else None,
-            attend=member.attend,
-            arrive=member.arrive,
-            relocate=member.where,
             wake=wake,
             staging=Staging(_STAGING_BYTES),
-            done=member.finished,
-            fenced=member.fence,
             patience_s=joined.give_up_s,
-            rule=job.algorithm.replica_rule,
         )
         self._wake, self.stats.link = wake, self._link
         self._hold()
@@ -294,14 +276,9 @@ class ClusterRun:
         assert self._member is not None
         assert self._link is not None
         self.stats.alive = alive
-        if isinstance(self._link, BlockSums):
-            # A block may take a millisecond, and what a slow node has ready, others copy at the end.
-            leasing = self._member.lease(
-                self._queue, _STOCK_OF_BLOCKS * self._replicas, self._wake_all, self._link.prepare, self._replicas
-            )
-            self._spawn(self._member.report_each())
-        else:
-            leasing = self._member.lease(self._queue, _STOCK_A_REPLICA * self._replicas, self._wake_all)
+        *others, leasing = self._link.lease(self._queue, self._wake_all)
+        for work in others:
+            self._spawn(work)
         self._leasing = self._spawn(leasing)
         if self._founding is not None:
             self._founding.train()
@@ -315,7 +292,7 @@ class ClusterRun:
         """Look at what the replicas sealed, finished and ask for; called when one rang."""
         assert self._link is not None
         assert self._member is not None
-        self._link.moved()
+        self._link.poll()
         if len(self._queue) < self._replicas:
             self._member.look()
 
@@ -383,7 +360,7 @@ class ClusterRun:
         assert self._member is not None
         if self._leasing is not None:
             self._leasing.cancel()
-        self._link.retire()
+        self._link.mark_all_absent()
         await self._guard(self._link.drain())
         await self._guard(self._member.report())
         if self._founding is not None:
@@ -396,7 +373,7 @@ class ClusterRun:
         await self._guard(self._relocate())
         await self._guard(self._link.land())
         if self._founding is None:
-            await self._guard(self._member.leave(reason, again=isinstance(self._link, BlockSums)))
+            await self._guard(self._member.leave(reason, again=self._link.path.evaluation is not None))
             self._left = True
 
     async def close(self) -> None:
@@ -480,9 +457,7 @@ class ClusterRun:
         if self._link is not None:
             self.stats.begin_again()
             self._queue.take_all()
-            self._link.node = self._member.node
             self._link.drop_pushes()
-            self._link.moved()
 
     def _wake_all(self) -> None:
         for replica in range(self._replicas):

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from hogpour.algos.lbfgs.commands import Iteration
-from hogpour.client.block_sums import BlockSums
 from hogpour.client.client import ParameterClient
 from hogpour.client.coordinator_client import CoordinatorClient
 from hogpour.cluster.coordinator import Coordinator
@@ -54,8 +53,9 @@ class RunStats:
         clocks, link = self.clocks, self.link
         if clocks is None or link is None:
             return Totals()
-        done = Totals(clocks.examples, clocks.right, clocks.loss, link.pushes, link.staleness, link.dropped,
-                      link.waited_s, link.bytes)  # fmt: skip
+        pushed = link.buffers
+        done = Totals(clocks.examples, clocks.right, clocks.loss, pushed.pushes, pushed.staleness, pushed.dropped,
+                      pushed.waited_s, link.bytes_moved)  # fmt: skip
         return done - self._counted
 
     def begin_again(self) -> None:
@@ -65,7 +65,7 @@ class RunStats:
     def on_iteration(self, iteration: Iteration) -> None:
         """Keep what an iteration came to, and its point, if it is here: the next landing replaces it by a trial."""
         self.objective = iteration.value
-        if isinstance(self.link, BlockSums) and self.link.evaluation == iteration.state.evaluation:
+        if self.link is not None and self.link.path.evaluation == iteration.state.evaluation:
             self.reached = self.params.copy()
 
     def beat(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from hogpour.algos.exchange.base import Traffic
 from hogpour.algos.schemes.base import Scheme
 from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.core.node_id import spoken
@@ -44,7 +45,8 @@ class ShardHost:
     def __init__(self, scheme: Scheme, reach: Callable[[str], Requests]) -> None:
         choices = scheme.choices()
         self.server = ParameterServer(scheme.server_rule, choices.correction, choices.gate)
-        self._vectors = VectorOps(self.server, 1 + len(scheme.server_rule.state)) if choices.exchange.sums else None
+        summed = choices.exchange.traffic is Traffic.SUMMED
+        self._vectors = VectorOps(self.server, 1 + len(scheme.server_rule.state)) if summed else None
         self.address = ""
         self.map: ShardMap | None = None
         self._reach = reach

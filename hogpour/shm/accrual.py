@@ -23,7 +23,7 @@ from hogpour.core.kernels.jit import Array, njit
 from hogpour.shm.atomics import atomic_load, atomic_store
 from hogpour.shm.layout import LINE_BYTES
 
-__all__ = ["BUFFERS", "TICKETS", "WORDS", "Accrual", "Sealed", "newest", "released", "sealed"]
+__all__ = ["BUFFERS", "TICKETS", "WORDS", "Accrual", "Sealed", "last_sealed", "list_sealed", "release"]
 
 BUFFERS = 2
 TICKETS = 64
@@ -38,7 +38,7 @@ _STATE, _SEALED_COUNT, _SEALED_LANDING, _SCALE, _N_TICKETS, _SEALED_LOSS = range
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A sealed buffer. Its memory is frozen until ``released``."""
+    """A sealed buffer. Its memory is frozen until ``release``."""
 
     replica: int
     buffer: int
@@ -53,7 +53,7 @@ class Sealed:
     tickets: tuple[int, ...]
     """Blocks whose last gradient is in this or an earlier push of this replica. One may be named twice."""
     loss: float = 0.0
-    """Batch methods: the sum of the losses of the examples in the gradients."""
+    """Batch methods: the sum of the losses of the examples in the gradients; NaN where these were dropped."""
 
 
 class Accrual:
@@ -113,7 +113,7 @@ class Accrual:
         self._own[_COUNT] += 1
         return int(self._own[_COUNT])
 
-    def lose(self, loss: float) -> None:
+    def add_loss(self, loss: float) -> None:
         """Add the losses of the examples of a gradient; before ``added``, whose count says which ones are in."""
         before = self._own[_LOSS].view(np.float64) if self._own[_COUNT] else 0.0
         self._own[_LOSS] = np.float64(before + loss).view(np.int64)
@@ -121,6 +121,7 @@ class Accrual:
     def drop(self) -> None:
         """Forget what was accrued and not sealed."""
         self._own[_COUNT] = 0
+        self._own[_LOSS] = np.float64(np.nan).view(np.int64)
 
     def finish(self, ticket: int) -> None:
         """Note a finished block. Not where the window is ``full``."""
@@ -152,8 +153,9 @@ class Accrual:
         return int(accrual_load(self._flat, (1 + buffer) * WORDS[1] + _STATE))
 
 
-def newest(words: npt.NDArray[np.int64], replica: int) -> int:
-    """Return the highest sequence that a replica has sealed and not got back; 0 or less: none. Cheaper than ``sealed``.
+def last_sealed(words: npt.NDArray[np.int64], replica: int) -> int:
+    """Return the highest sequence that a replica has sealed and not got back; 0 or less: none. Cheaper than
+    ``list_sealed``.
 
     Args:
         words: (replicas, *WORDS) int64, live shared memory.
@@ -161,7 +163,7 @@ def newest(words: npt.NDArray[np.int64], replica: int) -> int:
     return max(int(accrual_load(words[replica, 1 + buffer], _STATE)) for buffer in range(BUFFERS))
 
 
-def sealed(words: npt.NDArray[np.int64], tickets: npt.NDArray[np.int64], replica: int) -> list[Sealed]:
+def list_sealed(words: npt.NDArray[np.int64], tickets: npt.NDArray[np.int64], replica: int) -> list[Sealed]:
     """Return the sealed buffers of a replica, in the order of their sealing; the link's side.
 
     Args:
@@ -171,7 +173,7 @@ def sealed(words: npt.NDArray[np.int64], tickets: npt.NDArray[np.int64], replica
     lines = [words[replica, 1 + buffer] for buffer in range(BUFFERS)]
     # Looked at twice: between two loads a replica may seal one buffer and then the other, and whoever saw the second
     # alone would take the first, when it sees it, for one that it has sent. What is sealed by now is seen below.
-    last = newest(words, replica)
+    last = last_sealed(words, replica)
     found = []
     for buffer, line in enumerate(lines):
         sequence = int(accrual_load(line, _STATE))
@@ -193,7 +195,7 @@ def sealed(words: npt.NDArray[np.int64], tickets: npt.NDArray[np.int64], replica
     return found
 
 
-def released(words: npt.NDArray[np.int64], push: Sealed) -> None:
+def release(words: npt.NDArray[np.int64], push: Sealed) -> None:
     """Give a buffer back to its writer: all shards have answered. Doing it again changes nothing: the writer may have
     sealed the next push in it."""
     line = words[push.replica, 1 + push.buffer]

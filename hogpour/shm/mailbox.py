@@ -35,6 +35,10 @@ class Mailbox:
     def __init__(self, words: npt.NDArray[np.int64]) -> None:
         self._words = words
 
+    def __len__(self) -> int:
+        """Return the number of replicas."""
+        return len(self._words)
+
     # -- the replica's side
 
     def want(self, replica: int) -> None:

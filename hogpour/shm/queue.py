@@ -5,8 +5,8 @@ A ring of numbers, a head that replicas advance by compare and exchange, a tail 
 
 A node that was declared dead and has joined again may be granted a block that one of its replicas still ends under the
 old lease, with pushes that were refused. So what is in the queue, and what replicas report, is a ticket and the number
-of the lease under which it was granted, in one word (``leased``); that of the first joining is 0, and the word then is
-the ticket.
+of the lease under which it was granted, in one word (``leased_ticket``); that of the first joining is 0, and the word
+then is the ticket.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from hogpour.shm.control import control_exchange_if, control_load, control_store
 from hogpour.shm.layout import LINE_BYTES
 
-__all__ = ["ROOM", "WORDS", "TicketQueue", "leased", "ticket_of"]
+__all__ = ["ROOM", "WORDS", "TicketQueue", "leased_ticket", "ticket_of"]
 
 ROOM = 256
 """Tickets that fit."""
@@ -32,7 +32,7 @@ _HEAD, _TAIL, _CLOSED = 0, 1, 2
 _TICKETS = 1 << 40
 
 
-def leased(ticket: int, lease: int) -> int:
+def leased_ticket(ticket: int, lease: int) -> int:
     """Return the word for a ticket that was granted under lease 0, 1, 2 ... of this node."""
     return lease * _TICKETS + ticket
 

@@ -15,8 +15,7 @@ from support.cluster import settle
 from support.server import Kernels
 
 from hogpour.algos.exchange.elastic import Elastic
-from hogpour.client import client as module
-from hogpour.client import fetches, routes
+from hogpour.client import fetches, landings, routes
 from hogpour.core.errors import PeerLost, Refusal
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Reply
@@ -86,7 +85,7 @@ async def test_pushes_of_all_replicas_leave_before_the_fetch_that_all_have_asked
     for replica in (0, 1):
         node.seal(replica, replica + 1.0)
         node.landing.want(replica)
-    node.link.moved()
+    node.link.poll()
     await settle()
     assert [(type(a.message).__name__, a.floats) for a in node.asked] == [("Push", [1.0]), ("Push", [2.0]), ("Fetch", [])]
     await node.push()
@@ -99,7 +98,7 @@ async def test_what_a_push_says() -> None:
     node = Node(shards=2)
     await node.land(clock=40)
     node.seal(value=3.0, steps=5, scale=0.25)
-    node.link.moved()
+    node.link.poll()
     await settle()
     assert [asked.message for asked in node.asked] == [Push(shard, 7, 0, 1, 40, 5, 0.25) for shard in (0, 1)]
     assert [asked.floats for asked in node.asked] == [[3.0], [3.0]]
@@ -115,7 +114,7 @@ async def test_each_shard_is_sent_its_own_part_of_the_sum() -> None:
     accrual.buffer[:] = np.arange(3 * SIZE)
     accrual.added(1.0)
     accrual.seal()
-    node.link.moved()
+    node.link.poll()
     await settle()
     assert b"".join(asked.bytes for asked in node.asked) == np.arange(3 * SIZE, dtype=np.float32).tobytes()
     await node.push()
@@ -124,14 +123,14 @@ async def test_each_shard_is_sent_its_own_part_of_the_sum() -> None:
 async def test_nothing_is_sent_where_nothing_is_due() -> None:
     node = Node()
     await node.land()
-    node.link.moved()
+    node.link.poll()
     node.seal()
-    node.link.moved()
-    node.link.moved()
+    node.link.poll()
+    node.link.poll()
     await settle()
     assert sent(node) == [("Push", "a"), ("Push", "b"), ("Push", "c")]
     await node.push()
-    node.link.moved()
+    node.link.poll()
     await settle()
     assert len(node.asked) == 3
 
@@ -146,7 +145,7 @@ async def test_a_fetch_that_is_asked_for_while_the_link_looks_waits_for_its_push
         """The words of the first replica; it seals and asks just after somebody has read them."""
 
         def __init__(self) -> None:
-            self.words, self.looked = node.link._words, False
+            self.words, self.looked = node.link.buffers._words, False
 
         def __len__(self) -> int:
             return len(self.words)
@@ -158,14 +157,14 @@ async def test_a_fetch_that_is_asked_for_while_the_link_looks_waits_for_its_push
                 node.landing.want(0)
             return self.words[at]
 
-    node.link._words = Late()  # type: ignore[assignment]
+    node.link.buffers._words = Late()  # type: ignore[assignment]
     node.landing.want(1)
-    node.link.moved()
+    node.link.poll()
     await settle()
     await node.push()
     await node.fetch(0, 0.0)
     assert node.landed == [0, 1]
-    node.link.moved()
+    node.link.poll()
     await settle()
     assert [type(asked.message) for asked in node.asked] == [Fetch, Push, Fetch]
     await node.push()
@@ -182,23 +181,23 @@ async def test_a_buffer_is_frozen_until_every_shard_has_answered() -> None:
     node.landing.wait_for(0, BUFFER)
     node.seal(value=1.0)
     node.seal(value=2.0)
-    node.link.moved()
+    node.link.poll()
     await settle()
     first, second = [a for a in node.asked if a.floats == [1.0]], [a for a in node.asked if a.floats == [2.0]]
     for asked in (first[2], second[0], first[0]):
         asked.pushed()
         await settle()
         assert not node.accruals[0].free
-        assert (node.woken, node.link.pushes) == ([], 0)
+        assert (node.woken, node.link.buffers.pushes) == ([], 0)
     first[1].pushed()
     await settle()
     assert node.accruals[0].free
-    assert (node.woken, node.link.pushes) == ([0], 1)
+    assert (node.woken, node.link.buffers.pushes) == ([0], 1)
     node.accruals[0].buffer[:] = 9.0
     for asked in second[1:]:
         asked.pushed()  # asserts that its memory is as it was
     await settle()
-    assert node.link.pushes == 2
+    assert node.link.buffers.pushes == 2
 
 
 async def test_a_replica_is_woken_by_what_it_waits_for_only() -> None:
@@ -217,7 +216,7 @@ async def test_tickets_are_reported_when_every_shard_has_answered() -> None:
     node = Node()
     await node.land()
     node.seal(tickets=(4, 5))
-    node.link.moved()
+    node.link.poll()
     await settle()
     for asked in node.asked:
         assert node.done == []
@@ -230,9 +229,9 @@ async def test_a_report_without_gradients_needs_no_push() -> None:
     node = Node()
     await node.land()
     node.seal(steps=0, tickets=(4,))
-    node.link.moved()
+    node.link.poll()
     await settle()
-    assert (node.asked, node.done, node.link.pushes) == ([], [(4,)], 0)
+    assert (node.asked, node.done, node.link.buffers.pushes) == ([], [(4,)], 0)
     assert node.accruals[0].free
 
 
@@ -244,7 +243,7 @@ async def test_a_ticket_whose_gradients_are_in_an_earlier_push_waits_for_that() 
     node.seal(0)
     node.seal(0, steps=0, tickets=(4,))
     node.seal(1, steps=0, tickets=(9,))
-    node.link.moved()
+    node.link.poll()
     await settle()
     assert node.done == [(9,)]
     await node.push()
@@ -255,14 +254,14 @@ async def test_pushes_that_are_answered_out_of_order_are_reported_in_order() -> 
     node = Node(shards=1)
     await node.land()
     node.seal(tickets=(1,))
-    node.link.moved()
+    node.link.poll()
     node.seal(tickets=(2,))
-    node.link.moved()
+    node.link.poll()
     await settle()
     first, second = node.asked
     second.pushed()
     await settle()
-    assert (node.done, node.link.pushes) == ([], 1)
+    assert (node.done, node.link.buffers.pushes) == ([], 1)
     first.pushed()
     await settle()
     assert node.done == [(1,), (2,)]
@@ -273,12 +272,12 @@ async def test_staleness_is_the_mean_over_shards_summed_over_pushes_and_a_repeat
     await node.land()
     for staleness in ((3, 0, 6), (-1, -1, 2)):
         node.seal()
-        node.link.moved()
+        node.link.poll()
         await settle()
         for asked, stale in zip(node.open(Push), staleness):
             asked.pushed(staleness=stale)
         await settle()
-    assert (node.link.pushes, node.link.staleness) == (2, pytest.approx(3 + 2 / 3))
+    assert (node.link.buffers.pushes, node.link.buffers.staleness) == (2, pytest.approx(3 + 2 / 3))
 
 
 # -- landings
@@ -288,7 +287,7 @@ async def test_a_landing_copies_every_shard_and_says_which_wishes_it_serves() ->
     node = Node(replicas=2)
     await node.land()
     node.landing.want(1)
-    node.link.moved()
+    node.link.poll()
     await settle()
     for value, asked in enumerate(node.open(Fetch), 1):
         assert (node.landed, node.landing.number(0)) == ([0, 0], 1)
@@ -303,10 +302,10 @@ async def test_wishes_while_a_fetch_is_in_flight_share_the_next_one() -> None:
     node = Node(shards=1, replicas=3)
     await node.land()
     node.landing.want(0)
-    node.link.moved()
+    node.link.poll()
     for replica in (1, 2):
         node.landing.want(replica)
-        node.link.moved()
+        node.link.poll()
     await settle()
     assert len(node.open(Fetch)) == 1
     await node.fetch(1, 1.0)
@@ -321,7 +320,7 @@ async def test_pushes_leave_at_once_while_a_fetch_is_in_flight() -> None:
     node = Node(shards=1)
     await node.land()
     node.landing.want(0)
-    node.link.moved()
+    node.link.poll()
     node.step()
     await settle()
     assert [type(asked.message) for asked in node.asked] == [Fetch, Push]
@@ -338,7 +337,7 @@ async def test_a_push_names_the_clock_of_the_landing_that_its_first_gradient_was
     accrual = node.accruals[0]
     accrual.begin(node.landing.number(0))
     node.landing.want(0)
-    node.link.moved()
+    node.link.poll()
     await settle()
     for clock, asked in zip((20, 30), node.open(Fetch)):
         asked.fetched(clock, 0.0)
@@ -346,26 +345,26 @@ async def test_a_push_names_the_clock_of_the_landing_that_its_first_gradient_was
     accrual.added(1.0)
     accrual.seal()
     node.seal()
-    node.link.moved()
+    node.link.poll()
     await settle()
     assert [(a.message.sequence, a.message.shard, a.message.clock) for a in node.open(Push)] == [(1, 0, 10), (2, 0, 20), (1, 1, 10), (2, 1, 30)]
     await node.push()
 
 
 async def test_of_a_landing_that_is_long_past_the_oldest_clock_is_named_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LANDINGS", 2)
+    monkeypatch.setattr(landings, "_REMEMBERED", 2)
     node = Node(shards=1)
     await node.land(clock=1)
     node.accruals[0].begin(1)
     for clock in (2, 3, 4):
         node.landing.want(0)
-        node.link.moved()
+        node.link.poll()
         await settle()
         await node.fetch(clock, 0.0)
-    assert len(node.link._landings) == 2
+    assert len(node.link._landings._clocks) == 2
     node.accruals[0].added(1.0)
     node.accruals[0].seal()
-    node.link.moved()
+    node.link.poll()
     await settle()
     assert node.open(Push)[0].message.clock == 3
     await node.push()
@@ -426,7 +425,7 @@ async def test_shards_of_its_own_are_reached_without_a_copy_in_between(later: bo
     await node.push(staleness=3)
     await node.fetch(3, 1.0)
     assert node.live["params"].tolist() == [6.0] * SIZE + [1.0] * SIZE
-    assert (node.link.pushes, node.link.staleness, node.done, node.landed) == (1, 2.0, [(8,)], [1])
+    assert (node.link.buffers.pushes, node.link.buffers.staleness, node.done, node.landed) == (1, 2.0, [(8,)], [1])
 
 
 async def test_a_node_that_serves_everything_needs_no_turn_of_the_event_loop() -> None:
@@ -434,7 +433,7 @@ async def test_a_node_that_serves_everything_needs_no_turn_of_the_event_loop() -
     node = Node(shards=1, own=own, own_address="a")
     await node.land()
     node.step(tickets=(8,))
-    assert (node.link.pushes, node.done, node.landed) == (1, [(8,)], [1])
+    assert (node.link.buffers.pushes, node.done, node.landed) == (1, [(8,)], [1])
 
 
 # -- moves
@@ -457,10 +456,10 @@ async def test_what_moved_follows_the_newer_map_with_the_same_sequence() -> None
     assert [(type(a.message).__name__, a.at) for a in again] == [("Push", "z"), ("Fetch", "z")]
     assert again[0].message == node.asked[2].message
     assert again[0].bytes == node.asked[2].bytes
-    assert not node.accruals[0].free or node.link.pushes == 0
+    assert not node.accruals[0].free or node.link.buffers.pushes == 0
     await node.push()
     await node.fetch(1, 1.0)
-    assert (node.link.pushes, node.landed) == (1, [1])
+    assert (node.link.buffers.pushes, node.landed) == (1, [1])
     node.step()
     await settle()
     assert [a.at for a in node.open(Push)] == ["a", "z"]
@@ -490,7 +489,7 @@ async def test_a_map_of_an_earlier_epoch_replaces_none() -> None:
     node = Node(shards=2)
     await node.land()
     node.seal()
-    node.link.moved()
+    node.link.poll()
     await settle()
     for asked in list(node.asked):
         asked.failed(Refusal.MOVED)
@@ -526,7 +525,7 @@ async def test_a_shard_that_moved_here_and_away_again_is_followed_every_time() -
     assert [a.at for a in node.asked] == ["a", "a", "y", "y", "z", "z", "home"]
     assert happened == ["fetch 0", "sent 0"]
     await node.push()
-    assert (node.link.pushes, node.landed) == (1, [1])
+    assert (node.link.buffers.pushes, node.landed) == (1, [1])
 
 
 @pytest.mark.parametrize("kind", [Push, Fetch])
@@ -542,7 +541,7 @@ async def test_a_server_that_went_after_its_shard_had_moved_is_asked_no_more(kin
     assert ([asked.at for asked in node.open(kind)], node.relocations) == (["z"], [])
     await node.push()
     await node.fetch(1, 1.0)
-    assert (node.link.pushes, node.landed) == (1, [1])
+    assert (node.link.buffers.pushes, node.landed) == (1, [1])
 
 
 async def test_a_server_has_a_bounded_number_of_requests_to_answer_and_they_keep_their_order() -> None:
@@ -559,7 +558,7 @@ async def test_a_server_has_a_bounded_number_of_requests_to_answer_and_they_keep
         asked = node.asked[answered]
         asked.pushed() if answered % 2 == 0 else asked.fetched(1, 1.0)
     await settle()
-    assert (node.link.pushes, node.landed) == (1, [1])
+    assert (node.link.buffers.pushes, node.landed) == (1, [1])
 
 
 # -- fences
@@ -571,12 +570,12 @@ def test_a_fenced_push_is_dropped_and_told(run: Any) -> None:
         await node.land()
         node.landing.wait_for(0, BUFFER)
         node.seal(tickets=(4,))
-        node.link.moved()
+        node.link.poll()
         await settle()
         for asked in node.open(Push):  # several servers know of it
             asked.failed(Refusal.FENCED)
         await settle()
-        assert (node.fenced, node.done, node.link.pushes, node.woken) == ([7], [], 0, [0])
+        assert (node.fenced, node.done, node.link.buffers.pushes, node.woken) == ([7], [], 0, [0])
         assert node.accruals[0].free
         await node.link.drain()
         await node.link.close()
@@ -589,7 +588,7 @@ async def test_a_fence_is_heard_while_another_shard_does_not_answer() -> None:
     node = Node()
     await node.land()
     node.seal()
-    node.link.moved()
+    node.link.poll()
     await settle()
     node.asked[2].failed(Refusal.FENCED)
     await settle()
@@ -602,11 +601,11 @@ async def test_a_fenced_push_tells_of_the_incarnation_that_made_it() -> None:
     node = Node(shards=1)
     await node.land()
     node.seal()
-    node.link.moved()
+    node.link.poll()
     await settle()
-    node.link.node = 9
+    node.node = 9
     node.seal()
-    node.link.moved()
+    node.link.poll()
     await settle()
     assert [a.message.node for a in node.open(Push)] == [7, 9]
     node.asked[0].failed(Refusal.FENCED)
@@ -614,26 +613,26 @@ async def test_a_fenced_push_tells_of_the_incarnation_that_made_it() -> None:
     assert node.fenced == [7]
     node.asked[1].pushed()
     await settle()
-    assert node.link.pushes == 1
+    assert node.link.buffers.pushes == 1
 
 
 async def test_dropped_pushes_are_given_back_unsent_and_those_in_flight_are_left_alone() -> None:
     node = Node(shards=1)
     await node.land()
     node.seal(value=1.0, tickets=(1,))
-    node.link.moved()
+    node.link.poll()
     node.seal(value=2.0, tickets=(2,))
     node.link.drop_pushes()
     assert node.woken == [0]
-    node.link.moved()
+    node.link.poll()
     await settle()
     assert [asked.floats for asked in node.asked] == [[1.0]]
     assert not node.accruals[0].free
     await node.push()
-    assert (node.done, node.link.pushes) == ([(1,)], 1)
+    assert (node.done, node.link.buffers.pushes) == ([(1,)], 1)
     assert node.accruals[0].free
     node.seal(value=3.0, tickets=(3,))
-    node.link.moved()
+    node.link.poll()
     await settle()
     assert [asked.message.sequence for asked in node.open(Push)] == [3]
     await node.push()
@@ -672,7 +671,7 @@ async def test_a_push_that_failed_keeps_its_buffer() -> None:
     node = Node(shards=1)
     await node.land()
     node.seal(tickets=(1,))
-    node.link.moved()
+    node.link.poll()
     node.seal()
     await settle()
     node.asked[0].lost()
@@ -705,7 +704,7 @@ def test_fetches_that_are_cancelled_while_they_wait_for_staging_leave_it_to_othe
         node = Node(shards=6, staging=PAGE_BYTES)
         await node.land_slowly()
         node.landing.want(0)
-        node.link.moved()
+        node.link.poll()
         await settle()
         assert len(node.open(Fetch)) == 1
         node.open(Fetch)[0].lost()
@@ -745,7 +744,7 @@ def test_a_thread_that_copies_keeps_its_staging_until_it_has_ended(
         await node.land()
         kernels = threads(monkeypatch)
         node.landing.want(0)
-        node.link.moved()
+        node.link.poll()
         await settle()
         await node.fetch(1, 4.0)
         closing = asyncio.ensure_future(node.link.close())
@@ -766,7 +765,7 @@ def test_draining_waits_for_what_was_started_and_for_what_that_started(run: Any)
         node.step()
         await settle()
         node.landing.want(0)
-        node.link.moved()  # after the one in flight
+        node.link.poll()  # after the one in flight
         draining = asyncio.ensure_future(node.link.drain())
         await settle()
         for end in (node.push, lambda: node.fetch(1, 1.0), lambda: node.fetch(1, 1.0)):
@@ -808,7 +807,7 @@ async def test_a_pull_moves_the_live_vector_and_pushes_to_each_shard_what_it_los
     assert set(node.live["params"]) == {3.0}
     assert node.accruals[0]._state(0) > 0
     await node.push(staleness=2)
-    assert (node.done, node.link.pushes, node.link.staleness) == ([(5,)], 1, 2.0)
+    assert (node.done, node.link.buffers.pushes, node.link.buffers.staleness) == ([(5,)], 1, 2.0)
     assert node.accruals[0]._state(0) < 0, "the buffer was not given back"
     await node.link.close()
 
@@ -845,7 +844,7 @@ async def test_what_a_pull_pushes_is_frozen_and_the_next_pull_waits_for_the_answ
 async def test_tickets_that_come_without_steps_are_told_after_those_before_them() -> None:
     node = await pulled(shards=1)
     node.seal(steps=0, tickets=(6,))
-    node.link.moved()
+    node.link.poll()
     await settle()
     assert node.done == []
     await node.fetch(1, 2.0)
@@ -861,7 +860,7 @@ async def test_a_pull_that_is_refused_is_made_again_when_the_node_has_joined_aga
     await settle()
 
     def join_again() -> None:
-        node.link.node = 8
+        node.node = 8
         node.link.drop_pushes()
 
     if joined_first:

@@ -31,7 +31,7 @@ class Gated(Node):
         for replica in replicas or (0,):
             self.landing.attend(replica, True)
             self.landing.want(replica)
-        self.link.moved()
+        self.link.poll()
         await settle()
         while self.open(Fetch):  # the first one may leave before the second replica is counted in
             await self.fetch(clock, 0.0)
@@ -75,7 +75,7 @@ async def test_a_fetch_waits_until_its_push_has_passed_the_gate(gate: Gate) -> N
     await node.decide(COUNTED)
     assert len(node.open(Fetch)) == 2
     await node.fetch(6, 1.0)
-    assert (node.landed, node.link.pushes) == ([2], 1)
+    assert (node.landed, node.link.buffers.pushes) == ([2], 1)
     await node.end()
 
 
@@ -83,7 +83,7 @@ async def test_a_push_arrives_when_every_shard_has_it_with_the_least_of_their_cl
     node = Gated(Barrier())
     await node.enter()
     node.landing.want(0)
-    node.link.moved()
+    node.link.poll()
     await settle()
     for asked, clock in zip(node.open(Fetch), (9, 8), strict=True):  # the next step was being applied
         asked.fetched(clock, 0.0)
@@ -154,7 +154,7 @@ async def test_a_push_without_gradients_does_not_go_through_the_gate() -> None:
     node = Gated(Barrier())
     await node.enter()
     node.seal(steps=0, tickets=(4,))
-    node.link.moved()
+    node.link.poll()
     await settle()
     assert (node.asked, node.arrivals, node.done) == ([], [], [(4,)])
     await node.end()
@@ -174,11 +174,11 @@ async def test_a_replica_is_counted_in_before_it_fetches_what_it_computes_on(gat
         told.append(what)
         await answer
 
-    node.link._attend = attend
+    node.attend = attend  # type: ignore[method-assign]
     node.landing.attend(0, True)
     node.landing.want(0)
-    node.link.moved()
-    node.link.moved()
+    node.link.poll()
+    node.link.poll()
     await settle()
     assert (told, node.open(Fetch)) == ([(7, 0, True)], [])
     answer.set_result(None)
@@ -193,7 +193,7 @@ async def test_a_replica_that_does_not_take_part_fetches_without_a_word() -> Non
     node = Gated(Barrier())
     await node.land()
     node.landing.want(0)
-    node.link.moved()
+    node.link.poll()
     await settle()
     assert (node.attended, len(node.open(Fetch))) == ([], 2)
     await node.end()
@@ -206,7 +206,7 @@ async def test_a_replica_is_counted_out_when_its_push_has_passed_and_not_before(
     await node.enter()
     node.seal()
     node.landing.attend(0, False)
-    node.link.moved()
+    node.link.poll()
     await settle()
     assert node.attended == []
     await node.push(HELD)
@@ -220,10 +220,10 @@ async def test_one_that_changes_its_mind_while_the_coordinator_is_told_is_counte
     node = Gated(Barrier())
     await node.enter()
     node.landing.attend(0, False)
-    node.link.moved()
+    node.link.poll()
     node.landing.attend(0, True)
     node.landing.want(0)
-    node.link.moved()
+    node.link.poll()
     await settle()
     assert node.attended == [(7, 0, False), (7, 0, True)]
     await node.fetch(1, 1.0)
@@ -234,10 +234,10 @@ async def test_one_that_changes_its_mind_while_the_coordinator_is_told_is_counte
 async def test_all_that_have_ended_are_counted_out() -> None:
     node = Gated(Slack(), replicas=2)
     await node.enter(0, 1)
-    node.link.retire()
+    node.link.mark_all_absent()
     await settle()
     assert node.attended == [(7, 0, False), (7, 1, False)]
-    node.link.retire()
+    node.link.mark_all_absent()
     await settle()
     assert len(node.attended) == 2
     await node.end()
@@ -247,7 +247,7 @@ async def test_one_that_has_ended_is_counted_out_behind_its_last_push() -> None:
     node = Gated(Barrier())
     await node.enter()
     node.step()
-    node.link.retire()
+    node.link.mark_all_absent()
     await settle()
     await node.push(HELD)
     assert node.attended == []
@@ -264,7 +264,7 @@ async def test_behind_a_barrier_a_buffer_is_free_and_its_blocks_done_when_the_st
     await node.enter()
     node.seal(tickets=(1,))
     node.seal(tickets=(2,))
-    node.link.moved()
+    node.link.poll()
     await settle()
     await node.push(HELD)
     assert (node.accruals[0].free, node.done) == (False, [])
@@ -281,7 +281,7 @@ async def test_a_quorum_gives_the_buffer_back_at_once_and_reports_blocks_when_th
     await node.push(HELD)
     await node.decide(UNDECIDED)
     await node.fetch(0, 0.0)
-    assert (node.landed, node.done, node.link.pushes) == ([2], [], 0)
+    assert (node.landed, node.done, node.link.buffers.pushes) == ([2], [], 0)
     node.step(value=2.0, tickets=(4,))  # computed meanwhile
     await settle()
     await node.push(HELD)
@@ -291,7 +291,7 @@ async def test_a_quorum_gives_the_buffer_back_at_once_and_reports_blocks_when_th
     assert node.done == []  # blocks are reported in the order of their pushes
     await node.decide(COUNTED, 2)
     assert node.done == [(3,), (4,)]
-    assert (node.link.pushes, node.link.staleness, node.link.dropped) == (2, 7.0, 0)
+    assert (node.link.buffers.pushes, node.link.buffers.staleness, node.link.buffers.dropped) == (2, 7.0, 0)
     await node.end()
 
 
@@ -326,10 +326,10 @@ async def test_with_slack_a_push_is_applied_and_done_before_its_replica_may_go_o
     node.step(tickets=(1,))
     await settle()
     await node.push(3)
-    assert (node.done, node.link.pushes, node.link.staleness) == ([(1,)], 1, 3.0)
+    assert (node.done, node.link.buffers.pushes, node.link.buffers.staleness) == ([(1,)], 1, 3.0)
     assert (len(node.waiting), node.open(Fetch)) == (1, [])
     await node.decide(COUNTED, 9)
-    assert (node.link.pushes, node.link.staleness) == (1, 3.0)  # it is counted once
+    assert (node.link.buffers.pushes, node.link.buffers.staleness) == (1, 3.0)  # it is counted once
     await node.end()
 
 
@@ -338,7 +338,7 @@ async def test_whoever_was_told_too_late_of_its_old_incarnation_is_told_of_the_n
     node = Gated(Barrier())
     await node.enter()
     node.landing.attend(0, False)
-    node.link.moved()
+    node.link.poll()
     await settle()
     answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     told: list[tuple[int, int, bool]] = []
@@ -348,13 +348,13 @@ async def test_whoever_was_told_too_late_of_its_old_incarnation_is_told_of_the_n
         if at == 7:
             await answer
 
-    node.link._attend = attend
+    node.attend = attend  # type: ignore[method-assign]
     node.landing.attend(0, True)
-    node.link.moved()
+    node.link.poll()
     await settle()
-    node.link.node = 8
+    node.node = 8
     node.link.drop_pushes()
-    node.link.moved()
+    node.link.poll()
     await settle()
     answer.set_exception(RequestFailed(Refusal.FENCED, "as the test says"))
     await settle()
@@ -379,9 +379,9 @@ async def test_what_came_too_late_is_counted_and_its_blocks_are_done(at: str) ->
         first.pushed(staleness=DROPPED)
         second.pushed(staleness=HELD)
         await settle()
-        assert (node.link.dropped, node.landed) == (0, [1])
+        assert (node.link.buffers.dropped, node.landed) == (0, [1])
         await node.decide(LATE, 1)
-    assert (node.link.dropped, node.link.pushes, node.done) == (1, 0, [(6,)])
+    assert (node.link.buffers.dropped, node.link.buffers.pushes, node.done) == (1, 0, [(6,)])
     await node.fetch(1, 1.0)
     assert node.landed == [2]
     await node.end()
@@ -396,7 +396,7 @@ async def test_one_that_is_fenced_while_it_waits_reports_nothing_and_waits_for_n
     await node.enter()
     node.seal(tickets=(1,))
     node.seal(tickets=(2,))
-    node.link.moved()
+    node.link.poll()
     await settle()
     await node.push(HELD)
     for _, answer in node.arrivals:
@@ -405,17 +405,17 @@ async def test_one_that_is_fenced_while_it_waits_reports_nothing_and_waits_for_n
     assert node.fenced == [7, 7]
     assert node.done == ([] if gate.holds else [(1,), (2,)])  # with slack they were in the shards before
     assert node.accruals[0].free
-    assert (node.link.dropped, node.link._passing, node.link._open[0]) == (0, {}, {})
+    assert (node.link.buffers.dropped, node.link.path._passing, node.link.buffers._open[0]) == (0, {}, {})
     await node.end()
 
 
 async def test_the_next_incarnation_is_counted_in_anew() -> None:
     node = Gated(Barrier())
     await node.enter()
+    node.node = 8
     node.link.drop_pushes()
-    node.link.node = 8
     node.landing.want(0)
-    node.link.moved()
+    node.link.poll()
     await settle()
     assert node.attended == [(8, 0, True)]
     await node.fetch(1, 1.0)
@@ -433,15 +433,15 @@ async def test_one_that_is_fenced_while_it_is_counted_in_says_it_again_as_the_ne
         if refusal:
             raise refusal.pop()
 
-    node.link._attend = attend
+    node.attend = attend  # type: ignore[method-assign]
     node.landing.attend(0, True)
     node.landing.want(0)
-    node.link.moved()
+    node.link.poll()
     await settle()
     assert (node.fenced, node.open(Fetch)) == ([7], [])
+    node.node = 8
     node.link.drop_pushes()
-    node.link.node = 8
-    node.link.moved()
+    node.link.poll()
     await settle()
     assert node.attended == [(7, 0, True), (8, 0, True)]
     assert len(node.open(Fetch)) == 2

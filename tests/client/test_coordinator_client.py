@@ -24,7 +24,7 @@ from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
 from hogpour.net.wire.join import Join, Leave, Ready
 from hogpour.net.wire.lease import Lease
 from hogpour.net.wire.where import Where
-from hogpour.shm.queue import ROOM, WORDS, TicketQueue, leased
+from hogpour.shm.queue import ROOM, WORDS, TicketQueue, leased_ticket
 
 LEASE_S, GIVE_UP_S = 3.0, 10.0
 
@@ -450,7 +450,7 @@ def test_a_late_answer_to_the_old_incarnation_grants_nothing(run: Any) -> None:
             del node.wire.held[Lease]
             held.set()
             await asyncio.sleep(0.1)
-            assert sorted(iter(node.take, None)) == [leased(ticket, 1) for ticket in (4, 5, 6, 7)]
+            assert sorted(iter(node.take, None)) == [leased_ticket(ticket, 1) for ticket in (4, 5, 6, 7)]
 
     run(main())
 
@@ -494,15 +494,15 @@ def test_a_block_that_a_replica_ends_for_the_old_incarnation_is_not_done_for_the
             assert node.take() == 0
             await node.silent(LEASE_S + 1.0)
             await asyncio.sleep(0.5)
-            assert leased(0, 1) in node.queue
+            assert leased_ticket(0, 1) in node.queue
             node.member.finished((0,))
             await asyncio.sleep(0.5)
             assert node.ledger.done == 0
-            assert node.take() == leased(0, 1)
+            assert node.take() == leased_ticket(0, 1)
             node.member.finished((0,))
             await asyncio.sleep(0.5)
             assert node.ledger.done == 0
-            node.member.finished((leased(0, 1),))
+            node.member.finished((leased_ticket(0, 1),))
             await asyncio.sleep(0.5)
             assert node.ledger.done == 1
 

@@ -16,7 +16,7 @@ from hogpour.core.shard_map import cut
 from hogpour.data.blocks import Blocks, generator
 from hogpour.layers.sequential import network_of
 from hogpour.machine.replica import Replica, live_layout
-from hogpour.shm.accrual import Sealed, released, sealed
+from hogpour.shm.accrual import Sealed, list_sealed, release
 from hogpour.shm.mailbox import Mailbox
 from hogpour.shm.queue import TicketQueue
 
@@ -41,7 +41,7 @@ class FakeLink:
 
     def deliver(self) -> None:
         for replica in range(len(self.live["accrual"])):
-            for push in sealed(self.live["accrual"], self.live["accrual_tickets"], replica):
+            for push in list_sealed(self.live["accrual"], self.live["accrual_tickets"], replica):
                 self.pushes.append(push)
                 if push.steps:
                     self.clock += 1
@@ -53,7 +53,7 @@ class FakeLink:
                             lr_scale=push.scale,
                             t=self.clock,
                         )
-                released(self.live["accrual"], push)
+                release(self.live["accrual"], push)
         if self.landing.wanted() != [self.landing.landed(k) for k in range(len(self.live["mailbox"]))]:
             self.number += 1
             self.live["params"][:] = self.params

@@ -11,8 +11,8 @@ import pytest
 from hogpour.algos.exchange.accrue import Accrue
 from hogpour.algos.exchange.base import ReplicaView
 from hogpour.algos.optim.sgd import Sgd
-from hogpour.machine.replica_link import Moment, ReplicaLink, outlet_arrays
-from hogpour.shm.accrual import released, sealed
+from hogpour.machine.replica_link import Moment, ReplicaLink, link_arrays
+from hogpour.shm.accrual import list_sealed, release
 from hogpour.shm.layout import Layout
 from hogpour.shm.mailbox import BLOCKS, BUFFER, LANDING, Mailbox
 
@@ -23,7 +23,7 @@ class Behind:
     """A replica's outlet, and its link as the test plays it."""
 
     def __init__(self, steps: int = 1, *, gated: bool = True) -> None:
-        layout = Layout.pack([("params", (N,), np.float32), *outlet_arrays(N, 1)])
+        layout = Layout.pack([("params", (N,), np.float32), *link_arrays(N, 1)])
         self.live = layout.views(bytearray(layout.size))
         self.landing = Mailbox(self.live["mailbox"])
         self.exchange, self.gated = Accrue(steps, steps), gated
@@ -45,11 +45,11 @@ class Behind:
 
     def release(self) -> None:
         for push in self.sealed:
-            released(self.live["accrual"], push)
+            release(self.live["accrual"], push)
 
     @property
     def sealed(self) -> list[Any]:
-        return list(sealed(self.live["accrual"], self.live["accrual_tickets"], 0))
+        return list(list_sealed(self.live["accrual"], self.live["accrual_tickets"], 0))
 
     @property
     def wanted(self) -> int:
@@ -151,13 +151,13 @@ def test_what_it_had_is_sealed_before_it_says_that_it_takes_no_part() -> None:
     one.land()
     one.step()
     seen: list[tuple[bool, int]] = []
-    attend = one.outlet._landing.attend
+    attend = one.outlet._mailbox.attend
 
     def watched(replica: int, present: bool) -> None:
         seen.append((present, len(one.sealed)))
         attend(replica, present)
 
-    one.outlet._landing.attend = watched  # type: ignore[method-assign]
+    one.outlet._mailbox.attend = watched  # type: ignore[method-assign]
     result(one.outlet.take(lambda ticket: None))
     assert seen == [(False, 1)]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hogpour.shm import accrual, mailbox, queue
-from hogpour.shm.accrual import Accrual, released, sealed
+from hogpour.shm.accrual import Accrual, list_sealed, release
 from hogpour.shm.mailbox import Mailbox
 from hogpour.shm.queue import TicketQueue
 
@@ -29,7 +29,7 @@ class Memory:
         return Accrual(self.words[0], self.tickets[0], self.buffers)
 
     def sealed(self) -> list[accrual.Sealed]:
-        return sealed(self.words, self.tickets, 0)
+        return list_sealed(self.words, self.tickets, 0)
 
 
 class Mortal(np.ndarray):
@@ -71,7 +71,7 @@ def test_a_sealed_buffer_stays_as_it_is_while_the_other_one_fills() -> None:
     replica.seal()
     assert not replica.free
     assert [push.sequence for push in memory.sealed()] == [1, 2]
-    released(memory.words, push)
+    release(memory.words, push)
     assert replica.free
     assert [push.sequence for push in memory.sealed()] == [2]
 
@@ -145,7 +145,7 @@ def test_a_kill_at_any_store_of_sealing_neither_loses_nor_doubles_a_push(
     def link() -> None:
         for push in memory.sealed():
             pushes.append((push.sequence, push.steps, memory.buffers[push.buffer][0]))
-            released(memory.words, push)
+            release(memory.words, push)
 
     Mortal.left = stores
     try:

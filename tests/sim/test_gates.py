@@ -230,7 +230,7 @@ def watch(
         links = [life.federation.stats.link for life in lives]
         clocks = simulation.stations[0].life.federation._founding.coordinator.gatekeeper._present.values()
         waited_s = sum(sum(life.replicas.waited_s) for life in lives)
-        seen.append(Sight(shard.clock, shard.pushes, shard._staleness, sum(link.dropped for link in links), waited_s,
+        seen.append(Sight(shard.clock, shard.pushes, shard._staleness, sum(link.buffers.dropped for link in links), waited_s,
                           max(clocks) - min(clocks)))  # fmt: skip
 
     for at_s in looks_s:
@@ -413,7 +413,7 @@ def test_at_the_end_of_the_data_a_step_moves_by_as_much_as_took_part_in_it(monke
 
 
 def dropped(simulation: Simulation) -> int:
-    return sum(life.federation.stats.link.dropped for station in simulation.stations for life in station.lives)
+    return sum(life.federation.stats.link.buffers.dropped for station in simulation.stations for life in station.lives)
 
 
 # -- what is dropped

@@ -13,10 +13,13 @@ from hogpour.algos.exchange.accrue import Accrue
 from hogpour.algos.exchange.base import Exchange
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.open import Open
+from hogpour.algos.optim.sgd import Sgd
+from hogpour.algos.schemes.base import Choices
 from hogpour.client.client import ParameterClient
 from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
-from hogpour.machine.replica_link import outlet_arrays
+from hogpour.data.blocks import Blocks
+from hogpour.machine.replica_link import link_arrays
 from hogpour.net.staging import Staging
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.fetch import Fetch, Fetched
@@ -66,13 +69,13 @@ class Asked:
 
 
 class Node:
-    """A link with the words of its replicas, and nobody around it."""
+    """A client with the words of its replicas, and nobody around it."""
 
     def __init__(self, shards: int = 3, replicas: int = 1, *, own: dict[type[Message], Any] | None = None,
                  own_address: str | None = None, staging: int = 1 << 20, gate: Gate | None = None,
                  exchange: Exchange | None = None) -> None:  # fmt: skip
         n = SIZE * shards
-        layout = Layout.pack([("params", (n,), np.float32), *outlet_arrays(n, replicas)])
+        layout = Layout.pack([("params", (n,), np.float32), *link_arrays(n, replicas)])
         self.live = layout.views(bytearray(layout.size))
         self.accruals = [Accrual(*(self.live[k][r] for k in ("accrual", "accrual_tickets", "accrued"))) for r in range(replicas)]
         self.landing = Mailbox(self.live["mailbox"])
@@ -85,12 +88,20 @@ class Node:
         self.staging = Staging(staging)
         self.attended: list[tuple[int, int, bool]] = []
         self.arrivals: list[tuple[Arrive, asyncio.Future[Arrived]]] = []
+        self.node = 7
         self.link = ParameterClient(
-            self.live, exchange or Accrue(1, 1), gate or Open(), self.map, node=7, reach=lambda address: At(self, address),
-            own=own or {}, own_address=own_address, attend=self.attend, arrive=self.arrive, relocate=self.relocate,
-            wake=self.woken.append, staging=self.staging,
-            done=self.done.append, fenced=self.fenced.append, patience_s=10.0,
+            self.live, Choices(exchange or Accrue(1, 1), gate=gate or Open()), Sgd(0.1), Blocks(100, 10, 1, 1), self.map,
+            self,  # type: ignore[arg-type]  # what it says to the coordinator is kept here
+            reach=lambda address: At(self, address), own=own or {}, own_address=own_address, wake=self.woken.append,
+            staging=self.staging, patience_s=10.0,
         )  # fmt: skip
+
+    def finished(self, tickets: tuple[int, ...], losses: Sequence[float]) -> None:
+        assert len(losses) == len(tickets)
+        self.done.append(tickets)
+
+    def fence(self, node: int) -> None:
+        self.fenced.append(node)
 
     async def attend(self, node: int, replica: int, present: bool) -> None:
         self.attended.append((node, replica, present))
@@ -99,7 +110,7 @@ class Node:
         self.arrivals.append((arrive, asyncio.get_running_loop().create_future()))
         return await self.arrivals[-1][1]
 
-    async def relocate(self, epoch: int) -> ShardMap:
+    async def where(self, epoch: int) -> ShardMap:
         self.relocations.append((epoch, asyncio.get_running_loop().create_future()))
         return await self.relocations[-1][1]
 
@@ -119,7 +130,7 @@ class Node:
         """What a replica does with n_push = n_fetch = 1."""
         self.seal(replica, value, **more)
         self.landing.want(replica)
-        self.link.moved()
+        self.link.poll()
 
     def open(self, kind: type[Message]) -> list[Asked]:
         """The requests of a kind that are not answered, in the order of their sending."""

@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 
 import numpy.typing as npt
 
-from hogpour.algos.exchange.base import Exchange, ReplicaView
+from hogpour.algos.exchange.base import Exchange, ReplicaView, Traffic
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.core.kernels.jit import Array, njit
 from hogpour.core.kernels.vector import vector_copy
@@ -41,7 +41,7 @@ __all__ = ["Accrue"]
 class Accrue(Exchange):
     """Downpour's client."""
 
-    federated: ClassVar[bool] = True
+    traffic: ClassVar[Traffic] = Traffic.ACCRUED
 
     n_push: int = 1
     n_fetch: int = 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, ClassVar
 
 import numpy.typing as npt
@@ -16,7 +17,22 @@ import numpy.typing as npt
 from hogpour.algos.correction.base import Correction
 from hogpour.algos.optim.base import Optimiser
 
-__all__ = ["Exchange", "ReplicaView"]
+__all__ = ["Exchange", "ReplicaView", "Traffic"]
+
+
+class Traffic(Enum):
+    """What nodes send to the shards, and what they take in."""
+
+    NONE = "none"
+    """Nothing: the live vector of one machine is the model, and no node can join."""
+    ACCRUED = "accrued"
+    """What replicas accrue is pushed, and parameters are fetched when replicas ask for them."""
+    PULLED = "pulled"
+    """Nothing is accrued. Each fetch of a round is a ``pull``, whose outcome is pushed; the first gradient of a round
+    is computed while that is under way, and used when it has landed."""
+    SUMMED = "summed"
+    """Batch methods: the sum over a block of a batch is pushed, and parameters come with the evaluation that a block is
+    of."""
 
 
 @dataclass(slots=True)
@@ -47,22 +63,14 @@ class Exchange(ABC):
 
     __slots__ = ()
     kind: ClassVar[str] = "exchange"
-    federated: ClassVar[bool] = False
-    """Whether parameters live on shards, and nodes can join; else on one machine's live vector."""
+    traffic: ClassVar[Traffic] = Traffic.NONE
     waits: ClassVar[bool] = False
     """Whether replicas work in rounds of ``n_push`` steps: a push and a fetch are asked for together, also where a
     round ends early, and the next step waits for that fetch. Then ``n_fetch`` equals ``n_push``."""
-    proportional: ClassVar[bool] = False
+    proportional: bool = False
     """Whether the rounds of a node are as many times shorter as it is slower than the fastest one."""
     scratch: ClassVar[bool] = False
     """Whether ``on_gradient`` needs ``ReplicaView.scratch``."""
-    pulls: ClassVar[bool] = False
-    """Whether nothing is accrued, and each fetch of a round is a ``pull``, whose outcome is pushed. Then the first
-    gradient of a round is computed while that is under way, and used when it has landed."""
-
-    sums: ClassVar[bool] = False
-    """Whether the sum over a block of a batch is what is sent, and parameters come with the evaluation that a block is
-    of (batch methods)."""
 
     n_push: int
     """Steps of a replica between two pushes of what it accrued; only where a link pushes."""
@@ -96,8 +104,8 @@ class Exchange(ABC):
         """
 
     def on_params(self, params: npt.NDArray[Any], fetched: npt.NDArray[Any]) -> None:
-        """Take in the parameters of one shard. Called by the link when a fetch is complete in staging; where an
-        exchange ``pulls``, only at the beginning and the end of a node.
+        """Take in the parameters of one shard. Called by the link when a fetch is complete in staging; where
+        the traffic is ``PULLED``, only at the beginning and the end of a node.
 
         Args:
             params: (size,) float32, the shard's range of the live vector: replicas read and write it meanwhile.
@@ -114,7 +122,7 @@ class Exchange(ABC):
         ahead: float,
     ) -> None:
         """Take in the parameters of one shard, and say what is pushed to it. Called by the link, instead of
-        ``on_params``, where the exchange ``pulls``.
+        ``on_params``, where the traffic is ``PULLED``.
 
         Args:
             params: (size,) float32, the shard's range of the live vector: replicas read and write it meanwhile.

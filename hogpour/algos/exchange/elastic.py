@@ -30,7 +30,7 @@ from typing import Any, ClassVar
 import numpy.typing as npt
 
 from hogpour.algos.correction.base import Correction
-from hogpour.algos.exchange.base import Exchange, ReplicaView
+from hogpour.algos.exchange.base import Exchange, ReplicaView, Traffic
 from hogpour.algos.optim.base import Optimiser, check_range
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.core.kernels.jit import Array, njit
@@ -43,9 +43,8 @@ __all__ = ["Elastic"]
 class Elastic(Exchange):
     """The elastic pull. The job's optimiser is the rule of the local steps; servers add what they are pushed."""
 
-    federated: ClassVar[bool] = True
+    traffic: ClassVar[Traffic] = Traffic.PULLED
     waits: ClassVar[bool] = True
-    pulls: ClassVar[bool] = True
 
     alpha: float = 0.225
     """How much of the way to the centre a pull goes, 0 to 1: 0.9 / p for p nodes in the paper. With plain SGD at rate η

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy.typing as npt
 
 from hogpour.algos.exchange.accrue import accrue_add
-from hogpour.algos.exchange.base import Exchange, ReplicaView
+from hogpour.algos.exchange.base import Exchange, ReplicaView, Traffic
 from hogpour.core.kernels.vector import vector_copy
 
 __all__ = ["Gradient"]
@@ -23,9 +23,9 @@ __all__ = ["Gradient"]
 class Gradient(Exchange):
     """One gradient, one push, one fetch."""
 
-    federated: ClassVar[bool] = True
-    n_push: ClassVar[int] = 1
-    n_fetch: ClassVar[int] = 1
+    traffic: ClassVar[Traffic] = Traffic.ACCRUED
+    n_push = 1
+    n_fetch = 1
 
     def on_gradient(self, view: ReplicaView, grad: npt.NDArray[Any]) -> None:
         assert view.accrued is not None

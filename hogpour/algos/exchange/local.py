@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 import numpy.typing as npt
 
 from hogpour.algos.correction.base import Correction
-from hogpour.algos.exchange.base import Exchange, ReplicaView
+from hogpour.algos.exchange.base import Exchange, ReplicaView, Traffic
 from hogpour.algos.optim.base import Optimiser
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.core.kernels.jit import Array, njit
@@ -40,7 +40,7 @@ class Local(Exchange):
     """Rounds of local steps. The job's optimiser is the outer rule; with ``steps = 1``, plain SGD inside and SGD at
     rate 1 outside it is plain SGD at the inner rate, bit for bit."""
 
-    federated: ClassVar[bool] = True
+    traffic: ClassVar[Traffic] = Traffic.ACCRUED
     waits: ClassVar[bool] = True
     scratch: ClassVar[bool] = True
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.algos.exchange.base import Exchange, ReplicaView
+from hogpour.algos.exchange.base import Exchange, ReplicaView, Traffic
 from hogpour.core.kernels.vector import vector_add, vector_copy, vector_scale
 
 __all__ = ["Portion"]
@@ -24,10 +24,9 @@ _NEVER = 1 << 62
 class Portion(Exchange):
     """One sum for each block."""
 
-    federated: ClassVar[bool] = True
-    sums: ClassVar[bool] = True
-    n_push: ClassVar[int] = _NEVER
-    n_fetch: ClassVar[int] = _NEVER
+    traffic: ClassVar[Traffic] = Traffic.SUMMED
+    n_push = _NEVER
+    n_fetch = _NEVER
 
     def on_gradient(self, view: ReplicaView, grad: npt.NDArray[Any]) -> None:
         assert view.accrued is not None

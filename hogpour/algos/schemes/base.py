@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from hogpour.algos.correction.base import Correction
 from hogpour.algos.correction.plain import Plain
-from hogpour.algos.exchange.base import Exchange
+from hogpour.algos.exchange.base import Exchange, Traffic
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.open import Open
 from hogpour.algos.optim.base import Optimiser
@@ -39,12 +39,13 @@ class Choices:
     """Which gradients count, and who waits for whom."""
 
     def __post_init__(self) -> None:
-        if self.exchange.sums and not (isinstance(self.gate, Open) and isinstance(self.correction, Plain)):
+        plain = isinstance(self.gate, Open) and isinstance(self.correction, Plain)
+        if self.exchange.traffic is Traffic.SUMMED and not plain:
             raise ValueError(f"{type(self.exchange).__name__} sums the gradient of a whole batch, in which nothing is "
                              "late; leave gate and correction out")  # fmt: skip
         if self.gate.closes:
             self._check_gate()
-        if not self.exchange.federated and not isinstance(self.correction, Plain):
+        if self.exchange.traffic is Traffic.NONE and not isinstance(self.correction, Plain):
             raise ValueError(f"{type(self.correction).__name__} amends what is pushed to a parameter server, and "
                              f"{type(self.exchange).__name__} pushes nothing; set an exchange that does")  # fmt: skip
         reason = "" if isinstance(self.correction, Plain) else self.exchange.refusal(self.correction)
@@ -58,10 +59,10 @@ class Choices:
 
     def _check_gate(self) -> None:
         gate, exchange = type(self.gate).__name__, type(self.exchange).__name__
-        if not self.exchange.federated:
+        if self.exchange.traffic is Traffic.NONE:
             raise ValueError(f"{gate} decides on what is pushed to parameter servers, and {exchange} pushes nothing; "
                              "set an exchange that does")  # fmt: skip
-        if self.exchange.pulls:
+        if self.exchange.traffic is Traffic.PULLED:
             raise ValueError(f"{gate} lets an origin fetch when its push is decided on, and {exchange} pushes what "
                              "comes of a fetch; set another exchange, or no gate")  # fmt: skip
         if self.exchange.n_push != self.exchange.n_fetch:
@@ -106,7 +107,7 @@ class Scheme(ABC):
     @property
     def federated(self) -> bool:
         """Whether parameters live on shards, and nodes can join; else on one machine's live vector."""
-        return self.choices().exchange.federated
+        return self.choices().exchange.traffic is not Traffic.NONE
 
     @property
     def replica_rule(self) -> Optimiser:

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from hogpour.algos.correction.base import Correction
 from hogpour.algos.correction.plain import Plain
-from hogpour.algos.exchange.base import Exchange
+from hogpour.algos.exchange.base import Exchange, Traffic
 from hogpour.algos.exchange.gradient import Gradient
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.open import Open
@@ -39,7 +39,7 @@ class Custom(Scheme):
     """How lateness is amended: ``plain``, ``inverse_staleness``, ``delay_compensation``, ``adaptive_compensation``."""
 
     def choices(self) -> Choices:
-        if self.exchange.sums:
+        if self.exchange.traffic is Traffic.SUMMED:
             raise ValueError("portion sums gradients for a batch method, which is a scheme of its own; set "
                              'algorithm.name = "sandblaster"')  # fmt: skip
         return Choices(self.exchange, self.correction, self.gate)

@@ -12,8 +12,11 @@ import msgspec
 from hogpour.algos.exchange.elastic import Elastic
 from hogpour.client import coordinator_client
 from hogpour.client.block_sums import BlockSums
+from hogpour.client.buffers import SealedBuffers
 from hogpour.client.client import ParameterClient
 from hogpour.client.fetches import Fetches
+from hogpour.client.landings import Landings
+from hogpour.client.pulls import Pulls
 from hogpour.cluster import every_shard
 from hogpour.cluster.coordinator import Coordinator
 from hogpour.cluster.evaluation_ledger import EvaluationLedger
@@ -23,6 +26,7 @@ from hogpour.cluster.membership import Membership
 from hogpour.cluster.placement import Placement
 from hogpour.machine.replica_link import ReplicaLink
 from hogpour.net.peer import Peer
+from hogpour.net.wire.gate import Committed
 from hogpour.net.wire.join import Join
 from hogpour.node import cluster_run
 from hogpour.server.dedup import PushDedup
@@ -31,7 +35,7 @@ from hogpour.server.handover import ShardHost
 from hogpour.server.server import ParameterServer
 from hogpour.server.shard import Shard
 from hogpour.server.vector_ops import VectorOps
-from hogpour.shm.accrual import Accrual, Sealed, released
+from hogpour.shm.accrual import Accrual, Sealed
 from hogpour.sim.checks.witness import replaced
 
 __all__ = ["ABLATIONS", "Ablation"]
@@ -80,11 +84,10 @@ def _no_second_grant(grant: Any) -> Any:
 
 
 def _no_order(_: Any) -> Any:
-    def release(self: ParameterClient, push: Any, tickets: tuple[int, ...]) -> None:
-        released(self._words, push)
-        self._rouse(push.replica, 1)
+    def release(self: SealedBuffers, push: Any, tickets: tuple[int, ...]) -> None:
+        self.free(push)
         self._open[push.replica].pop(push.sequence, None)
-        self._done(tickets)
+        self._finished(tickets, [])
 
     return release
 
@@ -123,9 +126,9 @@ def _held_by_nobody(bring: Any) -> Any:
 
 
 def _told_once(ask: Any) -> Any:
-    async def once(requests: Any, message: Any, kind: Any, *rest: Any) -> Any:
-        await ask(requests, message, kind, *rest)
-        return kind(message.shards)
+    async def once(requests: Any, message: Any, *rest: Any) -> Any:
+        await ask(requests, message, *rest)
+        return Committed(message.shards)
 
     return once
 
@@ -144,19 +147,19 @@ def _keeps_what_it_gives(pull: Any) -> Any:
 
 
 def _begins_again(complete: Any) -> Any:
-    def begun_again(self: ParameterClient, ticks: list[int]) -> None:
-        complete(self, ticks)
-        self._fetching = False
+    def begun_again(self: Landings, wishes: list[int]) -> None:
+        complete(self, wishes)
+        self._under_way = False
 
     return begun_again
 
 
 def _told_at_once(_: Any) -> Any:
-    def ride(self: ParameterClient, due: list[Sealed]) -> None:
+    def carry(self: Pulls, due: list[Sealed]) -> None:
         for push in due:
-            self._acknowledge(push, [])
+            self._parts.buffers.acknowledge(push, [])
 
-    return ride
+    return carry
 
 
 def _not_waited_for(_: Any) -> Any:
@@ -206,8 +209,8 @@ def _moves_at_once(move_shards: Any) -> Any:
 def _any_point(_: Any) -> Any:
     async def prepare(self: BlockSums, tickets: list[int]) -> None:
         if not self.evaluation:
-            await self.land()
-        self._mailbox.set_evaluation(self._blocks.place(tickets[-1])[0])
+            await self._parts.landings.land()
+        self._parts.mailbox.set_evaluation(self._parts.blocks.place(tickets[-1])[0])
 
     return prepare
 
@@ -233,7 +236,7 @@ ABLATIONS: Mapping[str, Ablation] = {
         ParameterServer, "check_member", lambda _: lambda *_: None, 54, "kept: ",
     ),
     "attempt": Ablation(
-        "a block is done when it was done under the lease that holds it", coordinator_client, "leased",
+        "a block is done when it was done under the lease that holds it", coordinator_client, "leased_ticket",
         lambda _: lambda ticket, lease: ticket, 1087, "leases: ",
     ),
     "frozen push": Ablation(
@@ -255,7 +258,7 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "order": Ablation(
         "a block is reported when every push with gradients of it is acknowledged",
-        ParameterClient, "_release", _no_order, 9,
+        SealedBuffers, "release", _no_order, 9,
         "leases: ",
     ),
     "way back": Ablation(
@@ -290,7 +293,7 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "retire": Ablation(
         "no gate waits for replicas that have ended",
-        ParameterClient, "retire", lambda _: lambda *_: None, 460, "ends: ",
+        ParameterClient, "mark_all_absent", lambda _: lambda *_: None, 460, "ends: ",
     ),
     "held": Ablation(
         "gradients that wait for their step move with their shard", ShardHost, "_bring", _held_by_nobody, 52, "ends: ",
@@ -317,12 +320,12 @@ ABLATIONS: Mapping[str, Ablation] = {
         lambda _: lambda self, optimiser: optimiser, 41, "kept: ",
     ),
     "frozen pull": Ablation(
-        "no pull begins before all shards have answered what the one before it gave them", ParameterClient, "_complete",
+        "no pull begins before all shards have answered what the one before it gave them", Landings, "complete",
         _begins_again, 11, "whole: ",
     ),
     "riding": Ablation(
         "a block is reported when every shard has what the pull after its steps took",
-        ParameterClient, "_ride", _told_at_once,
+        Pulls, "_carry", _told_at_once,
         18, "leases: ",
     ),
     "rounds": Ablation(

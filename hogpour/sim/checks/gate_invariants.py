@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from hogpour.client.client import ParameterClient
+from hogpour.client.landings import Landings
 from hogpour.cluster.gatekeeper import Gatekeeper
 from hogpour.core.node_id import spoken
 from hogpour.net.wire.gate import Arrive
@@ -45,6 +45,7 @@ class GateInvariants:
         self._heard: dict[Origin, int] = {}  # → highest sequence
         self._history: dict[int, list[tuple[int, dict[int, int]]]] = {}  # shard → clock after a step, what it counted
         self._dropped: Counter[int] = Counter()  # element → how often it came too late
+        self._limit: int | None = None  # clocks that the fastest may be ahead of the slowest
 
     def begin(self, begun: dict[int, int]) -> None:
         """A first node begins, with shards at these clocks."""
@@ -79,7 +80,7 @@ class GateInvariants:
 
     def on_attend(self, keeper: Gatekeeper, node: int, replica: int, present: bool) -> None:
         """An origin is counted in or out."""
-        del keeper
+        self._limit = keeper._gate.ahead()
         if present and (node, replica) not in self._clocks:
             slowest = min(self._clocks.values(), default=0)
             self._clocks[node, replica] = max(slowest, self._away.pop((node, replica), 0))
@@ -122,15 +123,13 @@ class GateInvariants:
         if len({(one.node, one.replica) for one in arrivals}) < len(arrivals):
             self._say(f"{what}, two of one origin")
 
-    def on_landing(self, link: ParameterClient, ticks: list[int]) -> None:
+    def on_landing(self, landings: Landings, wishes: list[int]) -> None:
         """Replicas are about to go on: those whose wish this landing serves."""
-        limit = link._gate.ahead()
-        if limit is None:
-            return
-        for replica, tick in enumerate(ticks):
-            clock = self._clocks.get((link.node, replica))
-            if clock is None or tick <= link._mailbox.landed(replica):
+        node = landings._coordinator.node
+        for replica, wish in enumerate(wishes):
+            clock = self._clocks.get((node, replica))
+            if self._limit is None or clock is None or wish <= landings._mailbox.landed(replica):
                 continue
-            if clock - min(self._clocks.values()) > limit:
-                self._say(f"gates: replica {replica} of node {spoken(link.node)} goes on at clock {clock}, the slowest "
-                          f"is at {min(self._clocks.values())}, {limit} apart are allowed")  # fmt: skip
+            if clock - min(self._clocks.values()) > self._limit:
+                self._say(f"gates: replica {replica} of node {spoken(node)} goes on at clock {clock}, the slowest is "
+                          f"at {min(self._clocks.values())}, {self._limit} apart are allowed")  # fmt: skip

@@ -22,12 +22,14 @@ import numpy.typing as npt
 
 from hogpour.algos.exchange.base import ReplicaView
 from hogpour.algos.exchange.elastic import Elastic
-from hogpour.client.client import ParameterClient
+from hogpour.client.landings import Landings
+from hogpour.client.path import Parts
+from hogpour.client.pulls import Pulls
 from hogpour.core.node_id import spoken
 from hogpour.machine.replica import Replica
 from hogpour.server.shard import Shard, Update
 
-__all__ = ["PullInvariants"]
+__all__ = ["Key", "PullInvariants"]
 
 Key = tuple[int, int, int, int]
 """Of a push: shard, node, replica, sequence."""
@@ -36,14 +38,19 @@ Key = tuple[int, int, int, int]
 class _Node:
     """The books of one life of a node."""
 
-    def __init__(self, link: ParameterClient) -> None:
-        self.link, self.begin = link, _address(link._params)
-        self.end = self.begin + link._params.nbytes
-        self.holds = link._params.astype(np.float64)
+    def __init__(self, pulls: Pulls) -> None:
+        params = pulls._parts.live["params"]
+        self.pulls, self.begin = pulls, _address(params)
+        self.end = self.begin + params.nbytes
+        self.holds = params.astype(np.float64)
         self.fresh = np.zeros(self.holds.size, np.int64)  # batches ticked, by element, that no pull has taken
         self.pulled: dict[int, tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]] = {}  # first element → not pushed
         self.steps: Counter[int] = Counter()  # replica → steps since its newest landing
         self.landed = False
+
+    @property
+    def name(self) -> str:
+        return f"node {spoken(self.pulls._parts.coordinator.node)}"
 
     def part(self, params: npt.NDArray[Any]) -> slice:
         """Return where in the live vector this is."""
@@ -89,30 +96,26 @@ class PullInvariants:
 
     # -- nodes
 
-    def on_link(self, link: ParameterClient, *_: Any, **__: Any) -> Callable[[Any], None]:
+    def on_begin(self, pulls: Pulls, parts: Parts) -> Callable[[Any], None]:
         """A node begins."""
+        del parts
+        return lambda _: self._nodes.insert(0, _Node(pulls))
 
-        def after(_: None) -> None:
-            if link._exchange.pulls:
-                self._nodes.insert(0, _Node(link))
-
-        return after
-
-    def on_land(self, link: ParameterClient) -> None:
+    def on_land(self, landings: Landings) -> None:
         """A node takes all parameters over: when it begins, and when it ends."""
         for node in self._nodes:
-            if node.link is link and node.landed:
-                left = len(node.pulled) + sum(key[1] == link.node for key in self._taken)
+            if node.pulls._parts.landings is landings and node.landed:
+                left = len(node.pulled) + sum(key[1] == node.pulls._parts.coordinator.node for key in self._taken)
                 if left:
-                    self._say(f"kept: node {spoken(link.node)} ends, and what {left} pulls took from it is nowhere")
+                    self._say(f"kept: {node.name} ends, and what {left} pulls took from it is nowhere")
 
-    def on_complete(self, link: ParameterClient, ticks: list[int]) -> None:
+    def on_complete(self, landings: Landings, wishes: list[int]) -> None:
         """A landing is complete, for the replicas whose wish it serves."""
         for node in self._nodes:
-            if node.link is link:
+            if node.pulls._parts.landings is landings:
                 node.landed = True
-                for replica, tick in enumerate(ticks):
-                    if tick > link._mailbox.landed(replica):
+                for replica, wish in enumerate(wishes):
+                    if wish > landings._mailbox.landed(replica):
                         node.steps[replica] = 0
 
     def on_params(self, exchange: Elastic, params: Any, fetched: Any) -> None:
@@ -125,12 +128,12 @@ class PullInvariants:
     def on_use(self, replica: Replica, batch: int) -> None:
         """A replica is about to step."""
         del batch
-        if not replica._exchange.pulls or (node := self._node(replica._view.params)) is None:
+        if (node := self._node(replica._view.params)) is None:
             return
         number, allowed = replica._number, replica._exchange.n_push
         node.steps[number] += 1
         if node.steps[number] > allowed:
-            self._say(f"rounds: replica {number} of node {spoken(node.link.node)} takes its step {node.steps[number]} "
+            self._say(f"rounds: replica {number} of {node.name} takes its step {node.steps[number]} "
                       f"since it was pulled, {allowed} are allowed")  # fmt: skip
 
     def on_gradient(self, exchange: Elastic, view: ReplicaView, grad: Any) -> Callable[[Any], None] | None:
@@ -158,9 +161,9 @@ class PullInvariants:
         self.pulled = True
         part, before = node.part(params), params.astype(np.float64)
         if not np.allclose(before, node.holds[part], rtol=0, atol=1e-9):
-            self._say(f"kept: node {spoken(node.link.node)} holds something else than its steps and pulls have made")
+            self._say(f"kept: {node.name} holds something else than its steps and pulls have made")
         if part.start in node.pulled:
-            self._say(f"kept: node {spoken(node.link.node)} is pulled again, and what was taken is not pushed")
+            self._say(f"kept: {node.name} is pulled again, and what was taken is not pushed")
 
         def after(_: None) -> None:
             taken = before - params
@@ -171,13 +174,13 @@ class PullInvariants:
 
         return after
 
-    def on_push_back(self, link: ParameterClient, shard: int, node: int, sequence: int, steps: int) -> None:
+    def on_push_back(self, pulls: Pulls, shard: int, node: int, sequence: int, steps: int) -> None:
         """What a pull took is about to be pushed."""
         del steps
-        start = link._routes.map.range(shard).start
+        start = pulls._parts.routes.map.range(shard).start
         for books in self._nodes:
-            if books.link is link and start in books.pulled:
-                self._taken[shard, node, len(link._words), sequence] = books.pulled.pop(start)
+            if books.pulls is pulls and start in books.pulled:
+                self._taken[shard, node, pulls._replicas, sequence] = books.pulled.pop(start)
 
     # -- servers
 

@@ -35,8 +35,11 @@ from typing import Any
 import numpy as np
 
 from hogpour.algos.exchange.elastic import Elastic
-from hogpour.client.block_sums import BlockSums
+from hogpour.client.buffers import SealedBuffers
 from hogpour.client.client import ParameterClient
+from hogpour.client.landings import Landings
+from hogpour.client.pulls import Pulls
+from hogpour.client.pushes import AccruedPushes
 from hogpour.cluster.evaluation_ledger import EvaluationLedger
 from hogpour.cluster.evaluations import LbfgsDriver
 from hogpour.cluster.gatekeeper import Gatekeeper
@@ -50,9 +53,10 @@ from hogpour.server.handover import ShardHost
 from hogpour.server.server import ParameterServer
 from hogpour.server.shard import Shard, Update
 from hogpour.server.vector_ops import Program, VectorOps
+from hogpour.shm.accrual import Sealed
 from hogpour.sim.checks.evaluation_invariants import EvaluationInvariants
 from hogpour.sim.checks.gate_invariants import GateInvariants
-from hogpour.sim.checks.pull_invariants import PullInvariants
+from hogpour.sim.checks.pull_invariants import Key, PullInvariants
 from hogpour.sim.world.loop import Loop
 
 __all__ = ["Witness", "replaced"]
@@ -88,7 +92,8 @@ class Witness:
         self._sums: dict[int, float] = {}  # shard → sum of its elements, as the updates of the newest run make it
         self._held: dict[tuple[int, ParameterServer], Shard] = {}  # by number and server, since it was opened there
         self._sealed: dict[tuple[int, int, int, int], int] = {}  # as _pushes → checksum
-        self._nodes: dict[tuple[ParameterClient, int, int], int] = {}  # replica, sequence → incarnation that sent it
+        self._sent: dict[tuple[SealedBuffers, int, int], set[Key]] = {}  # replica, sequence → as _pushes
+        self._pushed_back: dict[Pulls, set[Key]] = {}  # of the pull that is under way
         self._fenced: dict[ParameterServer, set[int]] = {}
         self._fetched: dict[tuple[Shard, int], int] = {}  # shard, clock → checksum of its parameters, where remembered
         self._handed: dict[Any, int] = {}  # vector → checksum when its first reader came
@@ -107,11 +112,11 @@ class Witness:
             (Shard, "count_applied", self._on_applied),
             (GatedStep, "run", self._on_step),
             (Shard, "count_step", self._on_stepped),
-            (ParameterClient, "_drop", self._on_drop),
-            (ParameterClient, "_complete", self._gates.on_landing),
-            (ParameterClient, "__init__", self._pulls.on_link),
-            (ParameterClient, "land", self._pulls.on_land),
-            (ParameterClient, "_complete", self._pulls.on_complete),
+            (SealedBuffers, "drop", self._on_drop),
+            (Landings, "complete", self._gates.on_landing),
+            (Pulls, "__init__", self._pulls.on_begin),
+            (Landings, "land", self._pulls.on_land),
+            (Landings, "complete", self._pulls.on_complete),
             (Replica, "use", self._pulls.on_use),
             (Elastic, "on_params", self._pulls.on_params),
             (Elastic, "on_gradient", self._pulls.on_gradient),
@@ -126,10 +131,10 @@ class Witness:
             (ParameterServer, "_begin_push", self._on_begin_push),
             (ParameterServer, "_frozen", self._on_frozen),
             (ParameterServer, "_let_go", self._on_let_go),
-            (ParameterClient, "_begin_push", self._on_sealed),
-            (ParameterClient, "_acknowledge", self._on_acknowledged),
-            (ParameterClient, "_push_back", self._on_push_back),
-            (ParameterClient, "_acknowledge_pull", self._on_acknowledged_pull),
+            (AccruedPushes, "_push", self._on_sealed),
+            (SealedBuffers, "acknowledge", self._on_acknowledged),
+            (Pulls, "_push_back", self._on_push_back),
+            (Pulls, "_acknowledge", self._on_acknowledged_pull),
             (ParameterClient, "follow", self._on_follow),
             (ShardHost, "follow", self._on_follow),
             (Placement, "__init__", self._on_run),
@@ -269,40 +274,31 @@ class Witness:
 
         return after
 
-    def _on_drop(self, link: ParameterClient, push: Any) -> None:
-        self._nodes.pop((link, push.replica, push.sequence), None)
-        self._gates.dropped(np.frombuffer(link._bytes[push.replica][push.buffer], np.float32))
+    def _on_drop(self, buffers: SealedBuffers, push: Sealed) -> None:
+        self._sent.pop((buffers, push.replica, push.sequence), None)
+        self._gates.dropped(np.frombuffer(buffers._bytes[push.replica][push.buffer], np.float32))
 
-    def _on_sealed(self, link: ParameterClient, push: Any, shard: int) -> None:
-        if isinstance(link, BlockSums):
-            return  # a sum counts by its block
-        part = link._routes.map.range(shard)
-        payload = link._bytes[push.replica][push.buffer][4 * part.start : 4 * part.stop]
-        self._sealed.setdefault((shard, link.node, push.replica, push.sequence), zlib.crc32(payload))
-        self._nodes.setdefault((link, push.replica, push.sequence), link.node)
+    def _on_sealed(self, path: AccruedPushes, push: Sealed, shard: int) -> None:
+        buffers, part = path._parts.buffers, path._parts.routes.map.range(shard)
+        key = (shard, path._parts.coordinator.node, push.replica, push.sequence)
+        self._sealed.setdefault(key, zlib.crc32(buffers.payload(push, part)))
+        self._sent.setdefault((buffers, push.replica, push.sequence), set()).add(key)
 
-    def _on_acknowledged(self, link: ParameterClient, push: Any, staleness: list[Any]) -> None:
-        node = self._nodes.pop((link, push.replica, push.sequence), None)
-        if not staleness or node is None:
-            return
-        for shard in range(link._routes.map.n_shards):
-            if (shard, node, push.replica, push.sequence) not in self._pushes:
-                self._say(f"kept: push {_named((shard, node, push.replica, push.sequence))} is acknowledged and was "
-                          "not applied")  # fmt: skip
+    def _on_acknowledged(self, buffers: SealedBuffers, push: Sealed, staleness: list[Any]) -> None:
+        sent = self._sent.pop((buffers, push.replica, push.sequence), set())
+        for key in sorted(sent - self._pushes) if staleness else ():
+            self._say(f"kept: push {_named(key)} is acknowledged and was not applied")
 
-    def _on_push_back(self, link: ParameterClient, shard: int, node: int, sequence: int, steps: int) -> None:
-        self._pulls.on_push_back(link, shard, node, sequence, steps)
-        payload = link._back[link._routes.map.range(shard)]
-        self._sealed.setdefault((shard, node, len(link._words), sequence), zlib.crc32(payload))
+    def _on_push_back(self, pulls: Pulls, shard: int, node: int, sequence: int, steps: int) -> None:
+        self._pulls.on_push_back(pulls, shard, node, sequence, steps)
+        key = (shard, node, pulls._replicas, sequence)
+        self._sealed.setdefault(key, zlib.crc32(pulls._back[pulls._parts.routes.map.range(shard)]))
+        self._pushed_back[pulls] = {other for other in self._pushed_back.get(pulls, ()) if other[3] == sequence} | {key}
 
-    def _on_acknowledged_pull(
-        self, link: ParameterClient, riding: Any, sequence: int, node: int, staleness: Any
-    ) -> None:
-        del riding, staleness
-        for shard in range(link._routes.map.n_shards):
-            if (shard, node, len(link._words), sequence) not in self._pushes:
-                self._say(f"kept: push {_named((shard, node, len(link._words), sequence))} of a pull is acknowledged "
-                          "and was not applied")  # fmt: skip
+    def _on_acknowledged_pull(self, pulls: Pulls, carried: Any, staleness: Any) -> None:
+        del carried, staleness
+        for key in sorted(self._pushed_back[pulls] - self._pushes):
+            self._say(f"kept: push {_named(key)} of a pull is acknowledged and was not applied")
 
     def _on_begin_push(self, server: ParameterServer, shard: Shard, push: Any, payload: Any) -> Callable[[Any], None]:
         key = (shard.number, push.node, push.replica, push.sequence)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.reference_lbfgs import minimise
 
+from hogpour.algos.exchange.base import Traffic
 from hogpour.algos.optim.nesterov import Nesterov
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.algos.schemes.sandblaster import Sandblaster
@@ -66,7 +67,7 @@ def test_seeds_differ_and_one_seed_is_the_same_again() -> None:
 def test_every_eighth_seed_is_pulled_with_momentum_or_without() -> None:
     """Where nothing else is drawn: the traces of all others are what they were before there was any."""
     found = {seed: scenario_of(seed)[1].algorithm for seed in range(400)}
-    pulled = {seed: scheme for seed, scheme in found.items() if scheme.choices().exchange.pulls}
+    pulled = {seed: scheme for seed, scheme in found.items() if scheme.choices().exchange.traffic is Traffic.PULLED}
     assert 40 <= len(pulled) <= 60
     assert {type(scheme.optimiser) for scheme in pulled.values()} == {Sgd, Nesterov}
     assert not pulled.keys() & {ablation.seed for name, ablation in ABLATIONS.items() if name not in PULLED}
@@ -105,7 +106,7 @@ def test_a_point_that_is_not_of_the_serial_run_is_told(monkeypatch: pytest.Monke
 
 def test_pulls_are_counted_in_the_shards() -> None:
     """In a pulled seed without any misfortune every batch is in the shards once, in the part that its pull took."""
-    seed = next(s for s in range(1000) if scenario_of(s)[1].algorithm.choices().exchange.pulls and not any(_misfortunes(s)))
+    seed = next(s for s in range(1000) if scenario_of(s)[1].algorithm.choices().exchange.traffic is Traffic.PULLED and not any(_misfortunes(s)))
     finding = run_seed(seed)
     assert finding.violations == ()
     assert finding.report is not None

@@ -1,0 +1,89 @@
+"""Accrued pushes: what replicas have accrued goes to every shard, and a fetch of all shards follows where one asks.
+
+For every shard a push leaves before the fetch that was asked for with it, and the pairs of all shards are in flight
+together: while shard 1 is answered, shard 2 is still on its way out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from hogpour.client.path import Parts, Path
+from hogpour.client.sender import Answer, collect
+from hogpour.core.errors import Refusal, RequestFailed
+from hogpour.net.wire.operate import Sum
+from hogpour.net.wire.push import Push
+from hogpour.shm.accrual import Sealed
+
+__all__ = ["AccruedPushes", "Settle"]
+
+Settle = Callable[[Sealed, list[Answer]], None]
+"""Acknowledges a push, now or when the answers of its shards are there."""
+
+
+class AccruedPushes(Path):
+    """The path of exchanges that accrue.
+
+    Args:
+        message: makes the request that goes with a push to a shard; None: a ``Push``.
+    """
+
+    def __init__(self, parts: Parts, message: Callable[[Sealed, int], Push | Sum] | None = None) -> None:
+        super().__init__(parts)
+        self._message = message or self._push
+
+    def poll(self, wishes: list[int]) -> None:
+        self.start(self._parts.buffers.take_up_all(), wishes, self._settle)
+
+    def start(self, due: list[Sealed], wishes: list[int], settle: Settle) -> None:
+        """Push what is due to every shard, and fetch where a wish is not served.
+
+        Args:
+            settle: told of each push that has gradients.
+        """
+        parts = self._parts
+        fetch = parts.landings.begin(wishes)
+        if not due and not fetch:
+            return
+        pushes: list[list[Answer]] = [[] for _ in due]
+        fetches: list[asyncio.Task[None] | None] = []
+        # Tasks begin in this order, and a request is written before its first wait: push before fetch, shard by shard.
+        for shard in range(parts.routes.map.n_shards):
+            for push, answers in zip(due, pushes, strict=True):
+                if push.steps:
+                    answers.append(self._send(push, shard))
+            if fetch:
+                fetches.append(parts.landings.fetch(shard))
+        for push, answers in zip(due, pushes, strict=True):
+            if answers:
+                settle(push, answers)
+            else:
+                parts.buffers.acknowledge(push, [])
+        if fetch:
+            parts.landings.finish(wishes, [part for part in fetches if part is not None])
+
+    def _send(self, push: Sealed, shard: int) -> Answer:
+        parts = self._parts
+        payload = parts.buffers.payload(push, parts.routes.map.range(shard))
+        return parts.sender.send(self._message(push, shard), payload)
+
+    def _push(self, push: Sealed, shard: int) -> Push:
+        clock = self._parts.landings.clocks_of(push)[shard]
+        return Push(shard, self._parts.coordinator.node, push.replica, push.sequence, clock, push.steps, push.scale)
+
+    def _settle(self, push: Sealed, answers: list[Answer]) -> None:
+        known = [answer for answer in answers if isinstance(answer, int)]
+        if len(known) == len(answers):
+            self._parts.buffers.acknowledge(push, known)
+        else:
+            self._parts.works.start(self._acknowledge(push, answers, self._parts.coordinator.node))
+
+    async def _acknowledge(self, push: Sealed, answers: list[Answer], node: int) -> None:
+        try:
+            self._parts.buffers.acknowledge(push, await collect(answers))
+        except RequestFailed as error:
+            if error.code != Refusal.FENCED:
+                raise
+            self._parts.buffers.release(push, ())
+            self._parts.coordinator.fence(node)

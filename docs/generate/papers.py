@@ -17,7 +17,7 @@ _OUT = {"reproduced", "criterion", "seeds_agree", "paper", "seeds", "data", "epo
 
 
 def page() -> str:
-    """Return a summary of all papers, then a section for each: the claim, how it was tried, every row that decides."""
+    """Return a summary of all papers, then a section for each: the claim, how it was tried, every row that decides, notes."""
     result = benchmarks.read("papers")
     summary = ["| paper | criteria that hold | that do not |", "|---|--:|--:|"]
     sections = []
@@ -30,6 +30,8 @@ def page() -> str:
         lines = [f"## {title.partition(':')[0]}", "", f"Claim: {claim}", "", setting, ""]
         lines += ["| run | criterion | measured | in the paper | seeds | holds |", "|---|---|---|---|--:|---|"]
         lines += (_line(row) for row in judged)
+        said = [note.removeprefix(f"{name}: ") for note in result["notes"] if note.startswith(f"{name}: ")]
+        lines += ["", *(f"- {note}" for note in said)] if said else []
         sections.append("\n".join(lines) + "\n")
     head = f"`python -m bench papers`, {benchmarks.where(result)}."
     return "\n".join([head, "", *summary, "", *sections])

@@ -10,7 +10,7 @@ import inspect
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from hogpour.algos.schemes.base import Scheme
 from hogpour.core import errors as error_tree
@@ -53,7 +53,7 @@ def settings(kind: str) -> str:
 def schemes() -> str:
     """Return the table of schemes: each with the choices that it is, from its class."""
     lines = ["| scheme | what it does | exchange | gate | correction | paper |", "|---|---|---|---|---|---|"]
-    for name, cls in registry.available("scheme").items():
+    for name, cls in _schemes().items():
         choices = cls().choices()
         made_of = (registry.describe(one)["name"] for one in (choices.exchange, choices.gate, choices.correction))
         by_hand = {field.name for field in fields(cls)} >= {"exchange", "gate", "correction"}
@@ -62,10 +62,14 @@ def schemes() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _schemes() -> dict[str, type[Scheme]]:
+    return cast("dict[str, type[Scheme]]", registry.available("scheme"))
+
+
 def scheme_settings() -> str:
     """Return, for each scheme, its settings; optimiser and schedule only where their defaults are others."""
     parts, usual = [], {field.name: _default(field) for field in fields(Scheme)}
-    for name, cls in registry.available("scheme").items():
+    for name, cls in _schemes().items():
         own = [field for field in fields(cls) if _default(field) != usual.get(field.name)]
         part = f"### {name}\n\n{_first_sentence(cls)}\n"
         if cls.unused:

@@ -74,10 +74,13 @@ def test_a_criterion_that_does_not_hold_is_counted_and_shown(tmp_path, monkeypat
         {"scheme": "asgd", "criterion": "later", "paper": "never", "seeds_agree": "0 of 3", "reproduced": "no"},
         {"scheme": "sgd"},
     ]
-    result = {"machine": MACHINE, "tables": [{"title": "ssp: Bounds pay.", "rows": rows}]}
+    tables = [{"title": "ssp: Bounds pay.", "rows": rows}]
+    result = {"machine": MACHINE, "notes": ["ssp: one rate", "easgd: another"], "tables": tables}
     (tmp_path / "papers.json").write_text(json.dumps(result), "utf-8")
     monkeypatch.setattr(benchmarks, "RESULTS", tmp_path)
     page = papers.page()
     assert "| Ho et al. 2013, Stale Synchronous Parallel | 1 | 1 |" in page
     assert "| ssp | earlier | error (%) 9.5 | – | 3 of 3 | yes |" in page
     assert "| asgd | later | – | never | 0 of 3 | no |" in page
+    assert "\n- one rate\n" in page
+    assert "another" not in page

@@ -23,13 +23,12 @@ import msgspec
 
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.open import Open
-from hogpour.cluster.evaluation_ledger import EvaluationLedger
-from hogpour.cluster.evaluations import LbfgsDriver
 from hogpour.cluster.gatekeeper import Gatekeeper
-from hogpour.cluster.leases import EpochLedger
+from hogpour.cluster.lease_desk import LeaseDesk
 from hogpour.cluster.member_stats import MemberStats
 from hogpour.cluster.membership import MemberRecord, Membership
 from hogpour.cluster.placement import Placement
+from hogpour.cluster.warm_start import WarmStart
 from hogpour.core.cluster_state import ClusterState, MemberState, Totals
 from hogpour.core.errors import ConfigError, Refusal, RequestFailed
 from hogpour.core.node_id import spoken
@@ -87,7 +86,7 @@ class Coordinator:
 
     Args:
         terms: what members agree on.
-        ledger: the portions; a resumed run's begins where its snapshot was.
+        desk: where members are given blocks; a resumed run's ledger begins where its snapshot was.
         bounds: of the shards, from ``shards.cut``. The coordinator's own node, the home, serves all of them at first.
         peers: whom to ask at an address; empty: this node itself.
         clock: the time, the same that ``tick`` is called with.
@@ -95,7 +94,7 @@ class Coordinator:
         first_node: number of the home's incarnation; see ``membership.first_node``.
         gate: which gradients count, and who waits for whom.
         step: clock of the shards at the beginning, where the gate makes steps.
-        batches: drives a batch method, whose ledger is ``ledger``; None: examples are used as they come.
+        still: held while shards must not move.
 
     Attributes:
         home: incarnation of the coordinator's own node. It lives as long as the coordinator.
@@ -104,13 +103,12 @@ class Coordinator:
         ledger: for snapshots: read its ``state`` before the shards are read.
         command: run; finish: every example is used; stop: somebody asked; fail: it cannot go on.
         reason: why it stops or fails.
-        warming: only one replica of the cluster computes yet.
     """
 
     def __init__(
         self,
         terms: Terms,
-        ledger: EpochLedger | EvaluationLedger,
+        desk: LeaseDesk,
         *,
         bounds: tuple[int, ...],
         peers: Callable[[str], Requests],
@@ -119,30 +117,26 @@ class Coordinator:
         first_node: int = 1,
         gate: Gate | None = None,
         step: int = 0,
-        batches: LbfgsDriver | None = None,
+        still: asyncio.Lock | None = None,
     ) -> None:
-        self.batches = batches
-        self.terms, self.ledger = terms, ledger
+        self.terms, self.ledger, self._desk = terms, desk.ledger, desk
         self.snapshot, self.reason = "", ""
         self.command: Literal["run", "finish", "stop", "fail"] = "run"
-        self.warming = bool(terms.warm_start_examples or terms.warm_start_s)
+        self._warm_start = WarmStart(terms.warm_start_examples, terms.warm_start_s)
         self._clock, self._log = clock, log
+        self._patience_s = terms.give_up_s / 4  # whoever waits longer for an answer takes this node for dead
         self._members = Membership(terms.lease_s, first_node)
         self.home = self._members.join("", "", clock(), for_ever=True).node
         self._accounts = MemberStats(clock())
         self._accounts.open(self.home)
         count = len(bounds) - 1
         shards = ShardMap(1, bounds, (self.home,) * count, ("",) * count)
-        self._placement = Placement(shards, peers=peers, log=log, fail=self.fail)
+        self._placement = Placement(shards, peers=peers, log=log, fail=self.fail, still=still)
         self.gatekeeper = Gatekeeper(
             gate if gate is not None else Open(), step, shard_map=lambda: self.map, peers=peers, log=log, fail=self.fail
         )
         self._gated = gate is not None and gate.closes
-        if batches is not None:
-            self._placement.still = batches.still
-        self._before = ledger.examples_done
-        self._warmer: int | None = None  # the member that computes while warming
-        self._warm_since: float | None = None
+        self._before = self.ledger.examples_done
 
     # -- for the node
 
@@ -168,8 +162,7 @@ class Coordinator:
         """Do what is due. To be called several times in a second."""
         for member in self._members.expire(now):
             self._bury(member, now)
-        if self.warming and self._warm(now):
-            self.warming = False
+        if self._warm_start.ends(self.examples, now):
             self._log("warm start is over: all replicas compute")
         self._look_for_end()
         self._accounts.measure(now)
@@ -193,6 +186,11 @@ class Coordinator:
     def map(self) -> ShardMap:
         """The newest shard map."""
         return self._placement.map
+
+    @property
+    def warming(self) -> bool:
+        """Only one replica of the cluster computes yet."""
+        return self._warm_start.active
 
     @property
     def nodes(self) -> int:
@@ -286,9 +284,7 @@ class Coordinator:
                 self._log(text)
                 raise RequestFailed(Refusal.WRONG, text)
         member.ready = True
-        if self._warmer is None:
-            self._warmer = member.node
-            self._warm_since = self._clock() if self._warm_since is None else self._warm_since
+        self._choose_first()
         if member.address and member.node != self.home:
             self._placement.serve(member.node, member.address)
         return _OK
@@ -307,36 +303,17 @@ class Coordinator:
             raise RequestFailed(Refusal.WRONG, f"{_named(member)} asks for portions and is not ready")
         if message.want < 0:
             raise RequestFailed(Refusal.WRONG, f"{_named(member)} asks for {message.want} portions")
-        if self.batches is not None:
-            return self._lease_batch(self.batches, member, message)
-        assert isinstance(self.ledger, EpochLedger)
-        self._accounts.finish(member.node, self.ledger.finish(member.node, message.done))
-        self._look_for_end()
-        if self.command != "run" or member.leaving or self.ledger.finished:
-            return Reply(Leased([], True))
-        if self.warming and member.node != self._warmer:
-            return Reply(Leased([], False))
-        return Reply(Leased(self.ledger.grant(member.node, message.holds, message.want), False))
-
-    def _lease_batch(
-        self, batches: LbfgsDriver, member: MemberRecord, message: Lease
-    ) -> Reply[Leased] | Awaitable[Reply[Leased]]:
-        if len(message.losses) != len(message.done) or message.replicas < 0:
-            raise RequestFailed(Refusal.WRONG, f"{_named(member)} reports {len(message.done)} portions with "
-                                f"{len(message.losses)} losses, and has {message.replicas} replicas")  # fmt: skip
-        losses = dict(zip(message.done, message.losses, strict=True))
-        self._accounts.finish(member.node, batches.finish(member.node, losses))
+        self._accounts.finish(member.node, self._desk.report(message))
         self._look_for_end()
         if not self._leases(member):
             return Reply(Leased([], True))
-        return self._granted(batches, member, message) if message.want else Reply(Leased([], False))
+        if self._warm_start.holds(member.node):
+            return Reply(Leased([], False))
+        granted = self._desk.grant(message, self._patience_s, lambda: self._leases(member))
+        return Reply(Leased(granted, False)) if isinstance(granted, list) else self._granted(member, granted)
 
-    async def _granted(self, batches: LbfgsDriver, member: MemberRecord, message: Lease) -> Reply[Leased]:
-        """Wait for an evaluation that has blocks; not so long that whoever asks takes this node for dead."""
-        patience_s = self.terms.give_up_s / 4
-        tickets = await batches.grant(
-            member.node, message.holds, message.want, message.replicas, patience_s, lambda: self._leases(member)
-        )
+    async def _granted(self, member: MemberRecord, granted: Awaitable[list[int]]) -> Reply[Leased]:
+        tickets = await granted
         self._look_for_end()
         if self._members.get(member.node) is not member:
             raise RequestFailed(Refusal.FENCED, f"{_named(member)} was declared dead while it waited for portions")
@@ -349,9 +326,8 @@ class Coordinator:
 
     def _leases(self, member: MemberRecord) -> bool:
         """Whether a member may still be given portions."""
-        ended = self.batches is not None and self.batches.ended
         known = self._members.get(member.node) is member
-        return self.command == "run" and not ended and not member.leaving and known
+        return self.command == "run" and not self._desk.ended and not member.leaving and known
 
     def _attend(self, message: Attend) -> Reply[Ok] | Awaitable[Reply[Ok]]:
         self._check_origin(self._known(message.node), message.replica)
@@ -359,7 +335,7 @@ class Coordinator:
         return _OK if settled is None else self._attended(settled)
 
     async def _attended(self, settled: asyncio.Future[None]) -> Reply[Ok]:
-        await asyncio.wait([settled], timeout=self.terms.give_up_s / 4)  # or else what it fetches is late, once
+        await asyncio.wait([settled], timeout=self._patience_s)  # or else what it fetches is late, once
         return _OK
 
     def _check_origin(self, member: MemberRecord, replica: int) -> None:
@@ -377,8 +353,8 @@ class Coordinator:
         return Reply(answer) if isinstance(answer, Arrived) else self._decided(answer)
 
     async def _decided(self, answer: asyncio.Future[Arrived]) -> Reply[Arrived]:
-        """Wait for the gate, as long as others compute; not so long that whoever asks takes this node for dead."""
-        await asyncio.wait([answer], timeout=self.terms.give_up_s / 4)
+        """Wait for the gate, as long as others compute."""
+        await asyncio.wait([answer], timeout=self._patience_s)
         if answer.cancelled():
             raise RequestFailed(Refusal.FENCED, "this node was declared dead while it waited at the gate")
         return Reply(answer.result() if answer.done() else Arrived(UNDECIDED, 0))
@@ -389,11 +365,11 @@ class Coordinator:
         member = self._known(message.node)
         if message.reason:
             self.fail(f"{_named(member)} cannot go on: {message.reason}")
-        self._take_back(member.node)
+        self._desk.take_back(member.node)
         if member.node == self.home:
             return _OK  # it goes with its coordinator
         member.leaving = True
-        self._choose_warmer()
+        self._choose_first()
         if self._may_go(member):
             return self._left(member)
         self._placement.leave(member.node)
@@ -431,10 +407,6 @@ class Coordinator:
                                                 "too long, left, or never joined")  # fmt: skip
         return member
 
-    def _take_back(self, node: int) -> int:
-        """Let others do what a member holds; return the examples of it."""
-        return (self.ledger if self.batches is None else self.batches).take_back(node)
-
     def _may_go(self, member: MemberRecord) -> bool:
         return self.command == "fail" or not self._placement.shards_of(member.node)
 
@@ -445,7 +417,7 @@ class Coordinator:
 
     def _bury(self, member: MemberRecord, now: float) -> None:
         """Account for a member that is dead."""
-        examples = self._take_back(member.node)
+        examples = self._desk.take_back(member.node)
         lost = self._remove(member)
         if lost:
             go_on = f"go on with --resume from {self.snapshot}" if self.snapshot else "there is no snapshot yet"
@@ -459,28 +431,19 @@ class Coordinator:
         self._accounts.close(member.node)
         self.gatekeeper.forget(member.node)
         lost = self._placement.gone(member.node)
-        self._choose_warmer()
+        self._choose_first()
         return lost
 
-    def _choose_warmer(self) -> None:
-        """Let another member compute while warming, where the one that did is gone or goes."""
-        chosen = None if self._warmer is None else self._members.get(self._warmer)
-        if chosen is None or chosen.leaving:
-            able = (member.node for member in self._members if member.ready and not member.leaving)
-            self._warmer = next(able, None)
-
-    def _warm(self, now: float) -> bool:
-        """Return whether the warm start is over."""
-        examples, seconds = self.terms.warm_start_examples, self.terms.warm_start_s
-        long = seconds and self._warm_since is not None and now - self._warm_since >= seconds
-        return bool(long or (examples and self.examples >= examples))
+    def _choose_first(self) -> None:
+        """See to it that somebody computes in a warm start."""
+        able = [member.node for member in self._members if member.ready and not member.leaving]
+        self._warm_start.choose(able, self._clock())
 
     def _end(self, command: Literal["finish", "stop", "fail"], reason: str) -> None:
         if _RANK[command] > _RANK[self.command]:
             self.command, self.reason = command, reason
             self._placement.spreading = False
-            if self.batches is not None:
-                self.batches.end(failed=command == "fail")
+            self._desk.end(failed=command == "fail")
             self._placement.wake()
 
     def _member_state(self, member: MemberRecord, now: float, shards: int) -> MemberState:

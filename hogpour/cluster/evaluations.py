@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -43,9 +43,10 @@ from hogpour.algos.lbfgs.commands import (
     ResumePoint,
 )
 from hogpour.algos.lbfgs.exact_sums import value_of
-from hogpour.algos.lbfgs.minimise import LbfgsOptions, minimise
+from hogpour.algos.lbfgs.minimise import LbfgsOptions, Minimising, minimise
 from hogpour.cluster.evaluation_ledger import EvaluationLedger
 from hogpour.cluster.every_shard import ask_every_shard
+from hogpour.cluster.lease_desk import EvaluationDesk
 from hogpour.core.errors import RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.data.blocks import Blocks
@@ -100,17 +101,13 @@ class LbfgsDriver:
         peers: whom to ask at an address.
         log: told what happened, a line each time.
         fail: told why the cluster cannot go on.
-        told: called with each iteration.
+        on_iteration: called with each iteration.
         start: where a run that goes on begins; None: a new one.
 
     Attributes:
-        ledger: who computes what.
+        desk: where members are given blocks. When it has failed, shards may be left in the midst of an iteration.
         still: held while an iteration is made.
-        programs, bytes: sent to servers, and what their answers took: scalars, whatever the model.
         newest: the last iteration; None before there is one.
-        why: the run ended; empty before.
-        ended: there will be no more evaluations.
-        failed: shards may be left in the midst of an iteration.
     """
 
     def __init__(
@@ -126,65 +123,18 @@ class LbfgsDriver:
         peers: Callable[[str], Requests],
         log: Callable[[str], None],
         fail: Callable[[str], None],
-        told: Callable[[Iteration], None],
+        on_iteration: Callable[[Iteration], None],
         start: ResumePoint | None = None,
     ) -> None:
-        self.ledger = EvaluationLedger(blocks, start.evaluation if start is not None else 0, copies=copies, share=share)
+        evaluation = start.evaluation if start is not None else 0
+        self.desk = EvaluationDesk(EvaluationLedger(blocks, evaluation, copies=copies, share=share))
         self.still = asyncio.Lock()
-        self.programs = self.evaluations_repeated = 0
         self.newest: Iteration | None = None
-        self.why = ""
         self._addend = start.addend if start is not None else 1.0
         self._blocks, self._rules, self._penalty, self._seconds = blocks, rules, penalty, seconds
-        self._map, self._peers, self._log, self._fail, self._told = shard_map, peers, log, fail, told
+        self._map, self._peers, self._log, self._fail, self._on_iteration = shard_map, peers, log, fail, on_iteration
         self._start = start
-        self._sequence, self._node = 0, 0
-        self._hungry: list[asyncio.Future[None]] = []
-        self._complete: asyncio.Future[None] | None = None
-        self.ended = self.failed = False
-
-    # -- what members say
-
-    def finish(self, node: int, losses: Mapping[int, float]) -> int:
-        """Take in what a member has done; as ``EvaluationLedger.finish``."""
-        examples = self.ledger.finish(node, losses)
-        if self._complete is not None and not self._complete.done() and self.ledger.complete:
-            self._complete.set_result(None)
-        elif losses:
-            self._feed()  # there may be copies for those who wait
-        return examples
-
-    def take_back(self, node: int) -> int:
-        """Let others do what a member holds; as ``EvaluationLedger.take_back``."""
-        examples = self.ledger.take_back(node)
-        self._feed()
-        return examples
-
-    async def grant(
-        self, node: int, holds: Iterable[int], want: int, replicas: int, patience_s: float, alive: Callable[[], bool]
-    ) -> list[int]:
-        """Return blocks for a member, waiting for an evaluation that has some, at most ``patience_s``."""
-        loop = asyncio.get_running_loop()
-        deadline, holds = loop.time() + patience_s, list(holds)
-        while True:
-            granted = self.ledger.grant(node, holds, want, replicas)
-            left = deadline - loop.time()
-            if granted or left <= 0 or self.ended:
-                return granted
-            fed: asyncio.Future[None] = loop.create_future()
-            self._hungry.append(fed)
-            await asyncio.wait([fed], timeout=left)
-            if not alive():
-                return []
-
-    def _feed(self) -> None:
-        """Let members that wait look again."""
-        hungry, self._hungry = self._hungry, []
-        for fed in hungry:
-            if not fed.done():
-                fed.set_result(None)
-
-    # -- the run
+        self._sequence, self._node, self._began = 0, 0, 0.0
 
     async def run(self, node: int) -> None:
         """Make iterations until one of the rules ends the run, or the epochs are used up; called once.
@@ -193,99 +143,82 @@ class LbfgsDriver:
             node: incarnation of the coordinator's own node.
         """
         self._node = node
-        began = asyncio.get_running_loop().time()
+        self._began = asyncio.get_running_loop().time()
         machine = minimise(self._rules, self._start)
-        await self.still.acquire()
-        held = True
         try:
-            command = next(machine)
             while True:
-                if isinstance(command, Evaluate):
-                    command = machine.send(await self._evaluate(command))
-                elif isinstance(command, Iteration):
-                    state = replace(command.state, evaluation=self.ledger.evaluation, addend=self._addend)
-                    self.newest = replace(command, state=state)
-                    self._told(self.newest)
-                    self.still.release()
-                    held = False
-                    await asyncio.sleep(0)  # whoever waits for this moment has it
-                    await self.still.acquire()
-                    held = True
-                    seconds = asyncio.get_running_loop().time() - began
-                    command = machine.send(not (self._seconds and seconds >= self._seconds))
-                else:
-                    command = machine.send(await self._operate(command))
-        except StopIteration as end:
-            self.why = f"no more time than {self._seconds:g} s" if end.value == "stopped" else end.value
+                async with self.still:
+                    self.newest = await self._iterate(machine)
+                    self._on_iteration(self.newest)
+                await asyncio.sleep(0)  # whoever waits for this moment has it
         except _Ended as end:
-            self.why = str(end)
+            why = str(end)
         except BaseException:
-            self.end(failed=True)
+            self.desk.end(failed=True)
             raise
-        finally:
-            if held:
-                self.still.release()
         if self.newest is None:
-            if not self.ended:
-                self._fail(self.why)
-        elif not self.failed:
+            if not self.desk.ended:
+                self._fail(why)
+        elif not self.desk.failed:
             with suppress(_Ended):  # what nodes fetch is what was tried last; what counts is what was reached
                 await self._operate([Combine(TRIAL, ((1.0, POINT),))])
-            if not self.ended:
-                self._log(f"ended after iteration {self.newest.number}: {self.why}")
-                self.ledger.finished = True
-        self.end()
+            if not self.desk.ended:
+                self._log(f"ended after iteration {self.newest.number}: {why}")
+                self.desk.ledger.finished = True
+        self.desk.end()
 
-    def end(self, *, failed: bool = False) -> None:
-        """Let nobody wait any more: the run ends.
-
-        Args:
-            failed: shards may be gone, and need not be asked for anything.
-        """
-        self.ended, self.failed = True, self.failed or failed
-        self._feed()
-        if self._complete is not None and not self._complete.done():
-            self._complete.set_result(None)
+    async def _iterate(self, machine: Minimising) -> Iteration:
+        """Have shards and members do what the machine says up to its next iteration."""
+        result: Evaluated | list[float] | bool | None = None
+        if self.newest is not None:
+            result = not self._seconds or asyncio.get_running_loop().time() - self._began < self._seconds
+        while True:
+            try:
+                command = machine.send(result)
+            except StopIteration as end:
+                why = f"no more time than {self._seconds:g} s" if end.value == "stopped" else end.value
+                raise _Ended(why) from None
+            if isinstance(command, Iteration):
+                state = replace(command.state, evaluation=self.desk.ledger.evaluation, addend=self._addend)
+                return replace(command, state=state)
+            result = await (self._evaluate(command) if isinstance(command, Evaluate) else self._operate(command))
 
     async def _evaluate(self, command: Evaluate) -> Evaluated:
         """Evaluate the objective, again where the grid of its sums did not fit."""
-        results: list[float] = []
+        ledger, penalty = self.desk.ledger, self._penalty
         while True:
-            if self.ended:
-                raise _Ended("stopped")
-            if self.ledger.evaluation >= self._blocks.epochs:
+            self._check_running()
+            if ledger.evaluation >= self._blocks.epochs:
                 raise _Ended(self._spent())
             grid, limit = self._grid()
-            number = self.ledger.evaluation + 1
+            number = ledger.evaluation + 1
             opening = Work(OPEN, [], [grid, limit], None, number)
             await self._carry_out([*map(_work, command.before), opening])
-            self._complete = asyncio.get_running_loop().create_future()
-            self.ledger.open(command.subset)
-            self._feed()
-            if self.ended:  # meanwhile: nobody would say that it is complete
-                raise _Ended("stopped")
-            await self._complete  # no deadline: a dead member's blocks are done by others, as long as there are any
-            if self.ended:
-                raise _Ended("stopped")
-            penalty, factor = self._penalty, self._penalty.factor * self.ledger.part
+            # No deadline: a dead member's blocks are done by others, as long as there are any.
+            await self.desk.open(command.subset)
+            self._check_running()
+            factor = penalty.factor * ledger.part
             settle = Work(SETTLE, [TRIAL_GRADIENT, TRIAL], [factor], list(penalty.ranges), number)
             squares = Dot(TRIAL, TRIAL, penalty.ranges)
             words, largest = await self._carry_out([settle, _work(squares), *map(_work, command.after)])
             most = largest[0]
             squared, *dots = (value_of(one) for one in words)
             results = _in_order(command.after, dots, largest[1:])
-            value = self.ledger.loss + 0.5 * factor * squared
+            value = ledger.loss + 0.5 * factor * squared
             if not math.isfinite(most):  # gradients of examples that overflow: as bad as a loss that does
                 return Evaluated(math.inf, results)
             fits, assumed = most <= limit, self._addend
             self._addend = max(most, _LEAST)
             if (fits and most >= assumed * 2.0**-_LOSS_BITS) or not most:
                 return Evaluated(value, results)
-            self.evaluations_repeated += 1
+
+    def _check_running(self) -> None:
+        if self.desk.ended:
+            raise _Ended("stopped")
 
     def _spent(self) -> str:
         """Say that run.epochs allows no further evaluation."""
-        made, most = self.ledger.evaluation, self._blocks.epochs
+        made, most = self.desk.ledger.evaluation, self._blocks.epochs
         text = f"evaluations made: {made}, run.epochs = {most} allows no more"
         if self.newest is not None:
             return text
@@ -307,15 +240,15 @@ class LbfgsDriver:
     async def _carry_out(self, program: list[Work]) -> tuple[list[list[int]], list[float]]:
         """Have every shard carry out a program; return its accumulators and largest magnitudes."""
         self._sequence += 1
-        self.programs += 1
         try:
             answers = await ask_every_shard(
                 self._map, self._peers, lambda shards: Operate(self._node, self._sequence, shards, program),
-                what=f"program {self._sequence}", deadline_s=_PROGRAM_S, log=self._log, wanted=lambda: not self.failed,
+                what=f"program {self._sequence}", deadline_s=_PROGRAM_S, log=self._log,
+                wanted=lambda: not self.desk.failed,
             )  # fmt: skip
         except RequestFailed as error:
-            if not self.failed:
-                self.end(failed=True)
+            if not self.desk.failed:
+                self.desk.end(failed=True)
                 self._fail(str(error))
             raise _Ended(str(error)) from error
         whole = together(answers)

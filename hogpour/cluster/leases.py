@@ -12,15 +12,16 @@ may hold, however many tickets there are.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
 from hogpour.data.blocks import Blocks
 
-__all__ = ["MOST_HELD", "EpochLedger", "LedgerState"]
+__all__ = ["MOST_HELD", "EpochLedger", "LeaseLedger", "LedgerState"]
 
 MOST_HELD = 1024
 """Tickets that one member may hold. More than any queue takes; a message that names them all is 9 kB."""
@@ -35,6 +36,45 @@ class LedgerState:
     pending: tuple[int, ...] = ()
     """Tickets below ``next`` that are not done, ascending. They were handed out, so that some of their examples may
     have been used."""
+
+
+class LeaseLedger(Protocol):
+    """Who does which block: ``EpochLedger``, where each is done once, and ``EvaluationLedger``, where it is done again
+    in every evaluation."""
+
+    examples_done: int
+    examples_repeated: int
+
+    @property
+    def done(self) -> int:
+        """Tickets that are done, earlier runs included."""
+
+    @property
+    def leased(self) -> int:
+        """Tickets that members hold."""
+
+    @property
+    def free(self) -> int:
+        """Tickets that nobody holds and that are to be done."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to do, now and later."""
+
+    def held(self, node: int) -> frozenset[int]:
+        """Return the tickets that a member holds."""
+
+    def grant(self, node: int, holds: Iterable[int], want: int) -> list[int]:
+        """Lease tickets to a member, or lease them to it again; see ``EpochLedger.grant``."""
+
+    def finish(self, node: int, losses: Mapping[int, float], /) -> int:
+        """Note what a member reports as done; return the examples that were not done before."""
+
+    def take_back(self, node: int) -> int:
+        """Free what a member holds, because it died or goes; return the examples of it."""
+
+    def state(self) -> LedgerState:
+        """Return what a snapshot keeps."""
 
 
 class EpochLedger:

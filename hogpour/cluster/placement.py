@@ -77,12 +77,12 @@ class Placement:
         peers: whom to ask at an address; empty: the home.
         log: told what happened, a line each time.
         fail: told why the cluster cannot go on.
+        still: held while shards move: whoever holds it sees none move. None: nobody asks for that.
 
     Attributes:
         map: the newest one.
         spreading: shards are moved so that all servers have the same number of elements. Set it to False when the run
             ends: then they are moved only from those who leave, to the home.
-        still: held while shards move, where there is one: whoever holds it sees none move.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class Placement:
         peers: Callable[[str], Requests],
         log: Callable[[str], None],
         fail: Callable[[str], None],
+        still: asyncio.Lock | None = None,
     ) -> None:
         self.map, self.spreading = shards, True
         self._home = shards.owners[0]
@@ -99,7 +100,7 @@ class Placement:
         self._servers = {self._home: _Server(self._home, shards.addresses[0])}
         self._went: deque[int] = deque(maxlen=_FENCED)
         self._move: _Move | None = None
-        self.still: asyncio.Lock | None = None
+        self.still = still
         self._holds_still = False
         self._tasks: dict[int, asyncio.Task[None]] = {}  # by the server that is told of fences; _MOVES
         self._changed = asyncio.Event()

@@ -21,8 +21,8 @@ from hogpour.algos.schemes.downpour import Downpour
 from hogpour.algos.schemes.sandblaster import Sandblaster, penalty, rules
 from hogpour.client.routes import ask_shard
 from hogpour.cluster.coordinator import Coordinator, Terms
-from hogpour.cluster.evaluation_ledger import EvaluationLedger
 from hogpour.cluster.evaluations import LbfgsDriver
+from hogpour.cluster.lease_desk import LeaseDesk
 from hogpour.cluster.leases import EpochLedger, LedgerState
 from hogpour.core.errors import ClusterFailed, LayoutError, ResourceError
 from hogpour.core.job import Job, job_to_dict
@@ -109,18 +109,17 @@ class FirstNode:
         self._n = len(ready.examples.arrays["x"])
         blocks = Blocks(self._n, job.batch, ready.block_replicas, job.epochs, job.algorithm.batch_blocks)
         self._batches = self._make_batches(job, blocks, stored) if isinstance(job.algorithm, Sandblaster) else None
-        ledger: EpochLedger | EvaluationLedger
         if self._batches is not None:
-            ledger = self._batches.ledger
+            desk: LeaseDesk = self._batches.desk
         else:
             where = _ledger_state(stored.state, blocks) if stored is not None else LedgerState()
-            ledger = EpochLedger(blocks, job.seed, where)
-        self.before = ledger.examples_done
+            desk = LeaseDesk(EpochLedger(blocks, job.seed, where))
+        self.before = desk.ledger.examples_done
         clocks = [clock for _, _, clock in origin.shards]
         if self._batches is not None:
             # A snapshot may be of a run that ended in the middle of an evaluation. The one that is made again has the
             # same number, and a node that lands at that clock would take it for fetched.
-            clocks = [self._batches.ledger.evaluation] * len(clocks)
+            clocks = [self._batches.desk.ledger.evaluation] * len(clocks)
         for shard, (params, rows, _) in enumerate(origin.shards):
             server.open(shard, params, rows, start=bounds[shard], clock=clocks[shard])
         gate = job.algorithm.choices().gate
@@ -138,7 +137,7 @@ class FirstNode:
         )
         self.coordinator = Coordinator(
             terms,
-            ledger,
+            desk,
             bounds=bounds,
             peers=reach,
             clock=self._loop.time,
@@ -146,7 +145,7 @@ class FirstNode:
             first_node=first_node(entropy(4)),
             gate=gate,
             step=origin.shards[0][2],
-            batches=self._batches,
+            still=self._batches.still if self._batches is not None else None,
         )
         names = tuple(row.name for row in job.algorithm.server_rule.state)
         self._meta = snapshot.Meta(Description(job, ready.network, ready.encoding), bounds, names)
@@ -261,7 +260,7 @@ class FirstNode:
             peers=self._reach,
             log=lambda line: self._notify(Notice("member", line)),
             fail=lambda reason: self.coordinator.fail(reason),
-            told=self._told_iteration,
+            on_iteration=self._told_iteration,
             start=start,
         )
 
@@ -279,7 +278,7 @@ class FirstNode:
     async def settled(self) -> None:
         """Wait until the shards hold what the run came to; raises what went wrong in a batch method: a bug."""
         if self._driving is not None:
-            self._batches.end()  # type: ignore[union-attr]
+            self._batches.desk.end()  # type: ignore[union-attr]
             await self._driving  # no deadline: each of its requests has one
 
     async def alone(self, patience_s: float) -> None:
@@ -309,7 +308,7 @@ class FirstNode:
         # Otherwise nobody ever holds this.
         still = self.coordinator.gatekeeper.still if self._batches is None else self._batches.still
         async with self._writing, still:
-            if self._batches is not None and self._batches.failed:
+            if self._batches is not None and self._batches.desk.failed:
                 return
             # Read first: what the ledger calls done is acknowledged, and so in the shards that are read after this.
             ledger, examples = self.coordinator.ledger.state(), self.coordinator.ledger.examples_done

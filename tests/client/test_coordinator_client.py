@@ -14,6 +14,7 @@ from support.cluster import World
 
 from hogpour.client.coordinator_client import CoordinatorClient
 from hogpour.cluster.coordinator import Coordinator, Terms
+from hogpour.cluster.lease_desk import LeaseDesk
 from hogpour.cluster.leases import EpochLedger
 from hogpour.core.errors import ClusterFailed, PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
@@ -121,7 +122,7 @@ class Node:
         assert self.ledger.total == blocks
         self.coordinator = Coordinator(
             Terms(job=b"{}", base="/", block_replicas=1, spec="s", data="d", lease_s=LEASE_S, give_up_s=GIVE_UP_S),
-            self.ledger,
+            LeaseDesk(self.ledger),
             bounds=tuple(100 * k for k in range(shards + 1)),
             peers=World(shards).__getitem__,
             clock=self.loop.time,

@@ -15,6 +15,7 @@ from hogpour.algos.gate.barrier import Barrier
 from hogpour.algos.gate.base import Gate
 from hogpour.cluster import coordinator as module
 from hogpour.cluster.coordinator import Coordinator, Terms
+from hogpour.cluster.lease_desk import LeaseDesk
 from hogpour.cluster.leases import EpochLedger, LedgerState
 from hogpour.core.cluster_state import ClusterState
 from hogpour.core.errors import RequestFailed
@@ -50,7 +51,7 @@ class Cluster:
                 give_up_s=10.0,
                 **terms,
             ),
-            self.ledger,
+            LeaseDesk(self.ledger),
             bounds=tuple(100 * k for k in range(shards + 1)),
             peers=self.world.__getitem__,
             clock=self.clock,

@@ -19,6 +19,7 @@ from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.data.blocks import Blocks
 from hogpour.net.wire.base import Message
+from hogpour.net.wire.lease import Lease
 from hogpour.net.wire.operate import COMBINE, DOT, LARGEST, OPEN, SETTLE, Operate, Operated
 
 GOAL = np.array([1.0, -2.0, 0.5])
@@ -76,16 +77,17 @@ class Driven:
             Blocks(n=8, batch=2, replicas=1, epochs=epochs, count=4), LbfgsOptions(**rules), Penalty(),
             copies=True, share=1.0, seconds=0.0,
             shard_map=lambda: ShardMap(1, (0, 3), (1,), ("",)), peers=lambda _: self.shard,
-            log=self.said.append, fail=self.failed.append, told=self.iterations.append,
+            log=self.said.append, fail=self.failed.append, on_iteration=self.iterations.append,
         )  # fmt: skip
+        self.desk = self.driver.desk
         self.running = asyncio.ensure_future(self.driver.run(1))
 
     async def compute(self) -> None:
         """Do blocks until there are no more."""
         for _ in range(1000):
             await settle()
-            tickets = self.driver.ledger.grant(2, (), 4)
-            self.driver.finish(2, dict.fromkeys(tickets, 2 * self.shard.value))  # a block: two of eight examples
+            tickets = self.desk.ledger.grant(2, (), 4)
+            self.desk.report(Lease(2, [], tickets, 0, [2 * self.shard.value] * len(tickets)))  # two of eight examples
             if self.running.done():
                 return
         raise AssertionError("the run does not end")
@@ -96,7 +98,7 @@ async def driven(**rules: Any) -> AsyncIterator[Driven]:
     one = Driven(**rules)
     try:
         yield one
-        one.driver.end()
+        one.desk.end()
         await one.running
     finally:
         one.running.cancel()
@@ -110,7 +112,7 @@ async def test_the_minimum_is_found_and_the_shard_is_left_there() -> None:
         np.testing.assert_allclose(d.shard.vectors[TRIAL], GOAL)
         assert d.iterations[0].value == pytest.approx(0.5 * GOAL @ GOAL)
         assert [one.number for one in d.iterations] == list(range(len(d.iterations)))
-        assert (d.failed, d.driver.ledger.finished, d.driver.newest) == ([], True, d.iterations[-1])
+        assert (d.failed, d.desk.ledger.finished, d.driver.newest) == ([], True, d.iterations[-1])
         assert d.said == [f"ended after iteration {len(d.iterations) - 1}: no element of the gradient is above 1e-06"]
 
 
@@ -130,4 +132,4 @@ async def test_a_server_that_refuses_a_program_ends_the_run_and_is_named_once() 
         d.shard.refusals = [RequestFailed(Refusal.WRONG, "shard 0: has no vector 9")]
         await d.compute()
         assert d.failed == ["program 1 cannot be carried out: shard 0: has no vector 9"]
-        assert (d.driver.failed, d.driver.ended, d.iterations) == (True, True, [])
+        assert (d.desk.failed, d.desk.ended, d.iterations) == (True, True, [])

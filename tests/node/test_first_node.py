@@ -139,10 +139,10 @@ async def test_of_a_batch_that_failed_in_the_midst_of_an_iteration_there_is_no_s
     one = First(job, ready)
     batches = one.founding._batches
     assert batches is not None
-    batches.ledger.examples_done += 1
+    batches.desk.ledger.examples_done += 1
     assert await one.snapshot() == [1]
-    batches.ledger.examples_done += 1
-    batches.end(failed=True)
+    batches.desk.ledger.examples_done += 1
+    batches.desk.end(failed=True)
     assert await one.snapshot() == [1]
     ready.live.close()
     ready.examples.close()

@@ -40,7 +40,7 @@ from hogpour.algos.lbfgs.commands import (
 )
 from hogpour.algos.lbfgs.line_search import TrialPoint, backtrack, search
 
-__all__ = ["History", "LbfgsOptions", "minimise"]
+__all__ = ["History", "LbfgsOptions", "Minimising", "minimise"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,9 +81,9 @@ class EvaluationInvariants:
 
         return after
 
-    def on_end(self, batches: Any, *, failed: bool = False) -> None:
+    def on_end(self, desk: Any, *, failed: bool = False) -> None:
         """Before a run ends: the evaluation that is under way will not be used, and its shards may move."""
-        del batches, failed
+        del desk, failed
         self._ended = True
 
     def on_finish(self, batch: EvaluationLedger, node: int, losses: Mapping[int, float]) -> None:

@@ -41,8 +41,8 @@ from hogpour.client.landings import Landings
 from hogpour.client.pulls import Pulls
 from hogpour.client.pushes import AccruedPushes
 from hogpour.cluster.evaluation_ledger import EvaluationLedger
-from hogpour.cluster.evaluations import LbfgsDriver
 from hogpour.cluster.gatekeeper import Gatekeeper
+from hogpour.cluster.lease_desk import EvaluationDesk
 from hogpour.cluster.leases import EpochLedger
 from hogpour.cluster.membership import Membership
 from hogpour.cluster.placement import Placement
@@ -144,7 +144,7 @@ class Witness:
             (Membership, "expire", self._on_expire),
             (EvaluationLedger, "open", self._batch.on_open),
             (EvaluationLedger, "finish", self._batch.on_finish),
-            (LbfgsDriver, "end", self._batch.on_end),
+            (EvaluationDesk, "end", self._batch.on_end),
             (VectorOps, "_begin_sum", self._batch.on_begin_sum),
             (Program, "run", self._batch.on_program),
             (Program, "settle", self._batch.on_settle),

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hogpour.core.node_id import MOST_MEMBERS
+from hogpour.core.node_id import MOST_MEMBERS, spoken
 
 __all__ = ["MemberRecord", "Membership"]
 
@@ -35,6 +35,9 @@ class MemberRecord:
     """It has the data and the model of the cluster."""
     leaving: bool = False
     """It has asked to go."""
+
+    def __str__(self) -> str:
+        return f"node {spoken(self.node)} ({self.address or self.name})"
 
 
 class Membership:

@@ -219,8 +219,8 @@ class ClusterRun:
             )  # fmt: skip
             ready, self.stats.before = self._founding.ready, self._founding.before
             self.stats.coordinator = self._founding.coordinator
-            self._handlers |= self._founding.coordinator.handlers()
-            self._own |= self._founding.coordinator.handlers(local=True)
+            self._handlers |= self._founding.requests.handlers()
+            self._own |= self._founding.requests.handlers(local=True)
             self._member = CoordinatorClient(reach(""), self._name, self.address, self.address)
             self.joined = await self._member.join(self._join_s)
             self._spawn(self._member.beat(self.stats.beat, self._heard))

@@ -24,6 +24,7 @@ from hogpour.cluster.coordinator import Coordinator, Terms
 from hogpour.cluster.evaluations import LbfgsDriver
 from hogpour.cluster.lease_desk import LeaseDesk
 from hogpour.cluster.leases import EpochLedger, LedgerState
+from hogpour.cluster.member_requests import MemberRequests
 from hogpour.core.errors import ClusterFailed, LayoutError, ResourceError
 from hogpour.core.job import Job, job_to_dict
 from hogpour.core.node_id import first_node
@@ -82,7 +83,8 @@ class FirstNode:
         disk: where snapshots are.
 
     Attributes:
-        coordinator: answers the members.
+        coordinator: decides.
+        requests: answers the members.
         ready: with the cutting into blocks of the snapshot, where there is one.
         before: examples that earlier runs used.
     """
@@ -147,6 +149,7 @@ class FirstNode:
             step=origin.shards[0][2],
             still=self._batches.still if self._batches is not None else None,
         )
+        self.requests = MemberRequests(self.coordinator)
         names = tuple(row.name for row in job.algorithm.server_rule.state)
         self._meta = snapshot.Meta(Description(job, ready.network, ready.encoding), bounds, names)
         if warm.n_push > 2 * warm.n_fetch:

@@ -16,6 +16,7 @@ from hogpour.client.coordinator_client import CoordinatorClient
 from hogpour.cluster.coordinator import Coordinator, Terms
 from hogpour.cluster.lease_desk import LeaseDesk
 from hogpour.cluster.leases import EpochLedger
+from hogpour.cluster.member_requests import MemberRequests
 from hogpour.core.errors import ClusterFailed, PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.data.blocks import Blocks
@@ -74,7 +75,7 @@ class Wire:
     """The way to the coordinator. As a peer does, it asks again when the connection was lost, until the deadline."""
 
     def __init__(self, coordinator: Coordinator) -> None:
-        self.local = Loopback(coordinator.handlers())
+        self.local = Loopback(MemberRequests(coordinator).handlers())
         self.asked: list[Any] = []
         self.lost: Counter[type[Message]] = Counter()  # answers that get lost
         self.held: dict[type[Message], asyncio.Event] = {}  # answers that wait for it
@@ -319,9 +320,9 @@ def test_what_is_done_is_reported_at_once_and_no_more_held(run: Any) -> None:
 def test_a_node_without_work_asks_again_for_what_others_hold(run: Any) -> None:
     async def main() -> None:
         async with Node(blocks=4) as node:
-            other = node.coordinator._members.join("other", "", node.loop.time())
+            other = node.coordinator.members.join("other", "", node.loop.time())
             other.ready = True
-            node.coordinator._accounts.open(other.node)
+            node.coordinator.stats.open(other.node)
             assert node.ledger.grant(other.node, (), 4) == [0, 1, 2, 3]
             await node.begin()
             node.lease()
@@ -342,9 +343,9 @@ def test_the_more_nodes_are_without_work_the_less_often_each_asks(run: Any) -> N
 
     async def main() -> None:
         async with Node(blocks=4) as node:
-            other = node.coordinator._members.join("other", "", node.loop.time())
+            other = node.coordinator.members.join("other", "", node.loop.time())
             other.ready = True
-            node.coordinator._accounts.open(other.node)
+            node.coordinator.stats.open(other.node)
             node.ledger.grant(other.node, (), 4)
             await node.begin(beats=False)
             node.member.beaten = HeartbeatReply("run", "", 1, True, 200, 0, 1.0)
@@ -442,11 +443,11 @@ def test_a_late_answer_to_the_old_incarnation_grants_nothing(run: Any) -> None:
             node.lease(stock=4)
             await asyncio.sleep(0.01)
             assert node.ledger.held(2) == {0, 1, 2, 3}
-            node.coordinator._bury(node.coordinator._members.get(2), node.loop.time())
+            node.coordinator._bury(node.coordinator.members.get(2), node.loop.time())
             node.member.fence(2)
             await asyncio.sleep(0.01)
             assert node.member.node == 3
-            other = node.coordinator._members.join("other", "", node.loop.time())
+            other = node.coordinator.members.join("other", "", node.loop.time())
             assert node.ledger.grant(other.node, (), 4) == [0, 1, 2, 3]
             del node.wire.held[Lease]
             held.set()
@@ -463,7 +464,7 @@ def test_news_of_an_earlier_fence_do_not_fence_the_new_incarnation(run: Any, kin
             await node.begin(beats=False)
             node.lease(stock=4)
             await asyncio.sleep(0.01)
-            node.coordinator._bury(node.coordinator._members.get(2), node.loop.time())
+            node.coordinator._bury(node.coordinator.members.get(2), node.loop.time())
             held = node.wire.held[kind] = asyncio.Event()
             if kind is Lease:
                 node.member.finished((0,))
@@ -516,8 +517,8 @@ def test_a_node_whose_first_node_was_started_anew_ends(run: Any) -> None:
     async def main() -> None:
         async with Node() as node:
             await node.member.join(5.0)
-            node.coordinator._members.next += 1 << 20  # as the numbers of another run
-            node.coordinator._bury(node.coordinator._members.get(2), node.loop.time())
+            node.coordinator.members.next += 1 << 20  # as the numbers of another run
+            node.coordinator._bury(node.coordinator.members.get(2), node.loop.time())
             node.member.fence(2)
             with pytest.raises(ClusterFailed, match="was started anew: what this node did belongs to the run before"):
                 await node.member.rejoin(node.join_again)
@@ -549,7 +550,7 @@ def test_a_node_that_is_fenced_again_while_it_becomes_ready_joins_once_more(run:
         async with Node() as node:
             await node.begin(beats=False)
             held = node.wire.held[Join] = asyncio.Event()
-            node.coordinator._bury(node.coordinator._members.get(2), node.loop.time())
+            node.coordinator._bury(node.coordinator.members.get(2), node.loop.time())
             node.member.fence(2)
             await asyncio.sleep(LEASE_S + 1.0)  # node 3 joined, and does not know it yet
             assert node.coordinator.nodes == 1
@@ -557,7 +558,7 @@ def test_a_node_that_is_fenced_again_while_it_becomes_ready_joins_once_more(run:
             held.set()
             await asyncio.sleep(0.1)
             assert (node.member.node, node.again) == (4, 2)
-            assert node.coordinator._members.get(4).ready
+            assert node.coordinator.members.get(4).ready
 
     run(main())
 
@@ -589,7 +590,7 @@ def test_where_waits_for_a_later_map(run: Any) -> None:
             later = node.spawn(node.member.where(first.epoch))
             await asyncio.sleep(1.0)
             assert not later.done()
-            node.coordinator._placement.map = first.moved(1, 2, "b:1")
+            node.coordinator.placement.map = first.moved(1, 2, "b:1")
             await asyncio.sleep(0.1)
             assert later.result() == ShardMap(2, (0, 100, 200), (1, 2), ("", "b:1"))
             asked = len(node.wire.of(Where))

@@ -13,10 +13,11 @@ from support.cluster import Clock, World, settle
 
 from hogpour.algos.gate.barrier import Barrier
 from hogpour.algos.gate.base import Gate
-from hogpour.cluster import coordinator as module
+from hogpour.cluster import member_requests as module
 from hogpour.cluster.coordinator import Coordinator, Terms
 from hogpour.cluster.lease_desk import LeaseDesk
 from hogpour.cluster.leases import EpochLedger, LedgerState
+from hogpour.cluster.member_requests import MemberRequests
 from hogpour.core.cluster_state import ClusterState
 from hogpour.core.errors import RequestFailed
 from hogpour.core.node_id import MOST_MEMBERS
@@ -58,7 +59,8 @@ class Cluster:
             log=self.lines.append,
             gate=gate,
         )
-        self.remote, self.local = Loopback(self.coordinator.handlers()), Loopback(self.coordinator.handlers(local=True))
+        requests = MemberRequests(self.coordinator)
+        self.remote, self.local = Loopback(requests.handlers()), Loopback(requests.handlers(local=True))
         self.silent: set[int] = set()
 
     async def ask(self, message: Message) -> Any:
@@ -116,7 +118,7 @@ async def test_a_member_gets_a_number_and_the_terms() -> None:
     assert (await cluster.ask(Join("a", ""))).node == 3
     await cluster.begin()
     assert cluster.coordinator.nodes == 3
-    assert cluster.coordinator._members.next == 4
+    assert cluster.coordinator.members.next == 4
     assert cluster.lines == ["node 2 (a) joined", "node 3 (a) joined"]
 
 
@@ -718,7 +720,7 @@ class ClusterMachine(RuleBasedStateMachine):
 
     @rule(serves=st.booleans())
     def join(self, serves: bool) -> None:
-        address = f"n{self.cluster.coordinator._members.next}:1" if serves else ""
+        address = f"n{self.cluster.coordinator.members.next}:1" if serves else ""
         node = self.run(self.cluster.join(address))
         self.held[node] = set()
         if serves:

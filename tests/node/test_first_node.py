@@ -77,7 +77,7 @@ class First:
     def beat(self, pushes: int) -> None:
         coordinator = self.founding.coordinator
         beat = Heartbeat(coordinator.home, 1, examples=4 * pushes, right=0, loss=0.0, pushes=pushes, staleness=0.0)
-        coordinator.handlers(local=True)[Heartbeat](beat)
+        self.founding.requests.handlers(local=True)[Heartbeat](beat)
 
     async def snapshot(self) -> list[int]:
         """Take one, and return which there are."""
@@ -196,7 +196,7 @@ class Moving:
         if self.errors:
             error = self.errors.pop()
             if isinstance(error, PeerLost):
-                placement = self.first.founding.coordinator._placement
+                placement = self.first.founding.coordinator.placement
                 placement.map = placement.map.moved(0, 1, "b:1")
             raise error
         return await Loopback(self.first.handlers).request(message, **options)

@@ -309,7 +309,7 @@ ABLATIONS: Mapping[str, Ablation] = {
         "a gradient of an earlier step is dropped where late ones are", Gatekeeper, "arrive", _never_late, 52, "ends: ",
     ),
     "handing over": Ablation(
-        "a member that leaves stays until its shards are with others", Coordinator, "_may_go",
+        "a member that leaves stays until its shards are with others", Coordinator, "may_go",
         lambda _: lambda *_: True, 9, "ends: ",
     ),
     "pull": Ablation(

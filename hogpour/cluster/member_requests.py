@@ -1,0 +1,222 @@
+"""What members ask of the coordinator and tell it, and how it is answered: a handler a message.
+
+Each answers at once, but for those that wait for others: for an evaluation, at a gate, until a shard is elsewhere. They
+take the time from a clock, which is made up in tests and in the simulator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+import msgspec
+
+from hogpour.cluster.coordinator import Coordinator
+from hogpour.cluster.membership import MemberRecord
+from hogpour.core.cluster_state import Totals
+from hogpour.core.errors import ConfigError, Refusal, RequestFailed
+from hogpour.core.node_id import spoken
+from hogpour.core.shard_map import listed
+from hogpour.net import address as addresses
+from hogpour.net.requests import Handler, Reply
+from hogpour.net.wire.base import Message, Ok
+from hogpour.net.wire.gate import UNDECIDED, Arrive, Arrived, Attend
+from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
+from hogpour.net.wire.join import Join, Joined, Leave, Ready
+from hogpour.net.wire.lease import Lease, Leased
+from hogpour.net.wire.status import Described, Status
+from hogpour.net.wire.where import Map, Where
+
+__all__ = ["MemberRequests"]
+
+_MOST_REPLICAS = 1024
+"""Replicas of a member that may take part in a gate."""
+
+_LEAVE_S = 60.0
+"""For the shards of a member that leaves to be with others. Then it may ask again."""
+
+_OK = Reply(Ok())
+
+
+class MemberRequests:
+    """Answers the members of one run, whose coordinator decides."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator, self._clock, self._log = coordinator, coordinator.clock, coordinator.log
+        self._terms, self._members, self._stats = coordinator.terms, coordinator.members, coordinator.stats
+        self._placement, self._gatekeeper = coordinator.placement, coordinator.gatekeeper
+        self._desk, self._warm_start = coordinator.desk, coordinator.warm_start
+        self._patience_s = coordinator.terms.give_up_s / 4  # whoever waits longer takes this node for dead
+
+    def handlers(self, *, local: bool = False) -> dict[type[Message], Handler]:
+        """Return what answers the messages.
+
+        Args:
+            local: for the home's requests to itself: its ``Join`` makes no new member, but names the home.
+        """
+        return {
+            Join: self._join_home if local else self._join,
+            Ready: self._ready,
+            Heartbeat: self._beat,
+            Lease: self._lease,
+            Attend: self._attend,
+            Arrive: self._arrive,
+            Leave: self._leave,
+            Where: self._where,
+            Status: self._status,
+        }
+
+    def _join_home(self, message: Join) -> Reply[Joined]:
+        home = self._known(self._coordinator.home)
+        home.name, home.address = message.name, message.address
+        return self._joined(home)
+
+    def _join(self, message: Join) -> Reply[Joined]:
+        if self._coordinator.command != "run":
+            why = self._coordinator.reason or self._coordinator.command
+            raise RequestFailed(Refusal.ENDED, f"the run has ended: {why}")
+        if message.address:
+            try:
+                addresses.split(message.address)
+            except ConfigError as error:
+                raise RequestFailed(Refusal.WRONG, str(error)) from error
+        now, there = self._clock(), self._members.at(message.address)
+        if there is not None and (there.ready or there.node == self._coordinator.home):
+            raise RequestFailed(Refusal.BUSY, f"node {spoken(there.node)} ({there.name}) serves at {message.address} "
+                                        f"and was heard {now - there.heard:.1f} s ago")  # fmt: skip
+        if there is not None:  # its answer was lost, and it asks again; or it was started anew before it was ready
+            self._coordinator.remove(there)
+        if self._members.full:
+            raise RequestFailed(Refusal.BUSY, f"the cluster has {self._coordinator.nodes} nodes already")
+        member = self._members.join(message.name, message.address, now)
+        self._stats.open(member.node)
+        self._log(f"{member} joined")
+        return self._joined(member)
+
+    def _joined(self, member: MemberRecord) -> Reply[Joined]:
+        t = self._terms
+        return Reply(Joined(member.node, t.job, t.base, t.block_replicas, t.lease_s, t.give_up_s))
+
+    def _ready(self, message: Ready) -> Reply[Ok]:
+        member = self._known(message.node)
+        terms = self._terms
+        for what, got, expected in (("model", message.spec, terms.spec), ("data", message.data, terms.data)):
+            if got != expected:
+                text = f"{member} has another {what} than the cluster: got {got!r}, expected {expected!r}"
+                self._log(text)
+                raise RequestFailed(Refusal.WRONG, text)
+        member.ready = True
+        self._coordinator.choose_first()
+        if member.address and member.node != self._coordinator.home:
+            self._placement.serve(member.node, member.address)
+        return _OK
+
+    def _beat(self, message: Heartbeat) -> Reply[HeartbeatReply]:
+        member = self._known(message.node)
+        totals = Totals(**{name: getattr(message, name) for name in Totals.__dataclass_fields__})
+        self._stats.note(member.node, totals, message.replicas)
+        c, pace = self._coordinator, self._stats.pace(member.node)
+        return Reply(HeartbeatReply(c.command, c.reason, c.map.epoch, c.warming, c.nodes, c.examples, pace))
+
+    def _lease(self, message: Lease) -> Reply[Leased] | Awaitable[Reply[Leased]]:
+        member = self._known(message.node)
+        if not member.ready:
+            raise RequestFailed(Refusal.WRONG, f"{member} asks for portions and is not ready")
+        if message.want < 0:
+            raise RequestFailed(Refusal.WRONG, f"{member} asks for {message.want} portions")
+        self._stats.finish(member.node, self._desk.report(message))
+        self._coordinator.look_for_end()
+        if not self._coordinator.may_lease(member):
+            return Reply(Leased([], True))
+        if self._warm_start.holds(member.node):
+            return Reply(Leased([], False))
+        granted = self._desk.grant(message, self._patience_s, lambda: self._coordinator.may_lease(member))
+        return Reply(Leased(granted, False)) if isinstance(granted, list) else self._granted(member, granted)
+
+    async def _granted(self, member: MemberRecord, granted: Awaitable[list[int]]) -> Reply[Leased]:
+        tickets = await granted
+        self._coordinator.look_for_end()
+        if self._members.get(member.node) is not member:
+            raise RequestFailed(Refusal.FENCED, f"{member} was declared dead while it waited for portions")
+        return Reply(Leased(tickets, not self._coordinator.may_lease(member)))
+
+    def _attend(self, message: Attend) -> Reply[Ok] | Awaitable[Reply[Ok]]:
+        self._check_origin(self._known(message.node), message.replica)
+        settled = self._gatekeeper.attend(message.node, message.replica, message.present)
+        return _OK if settled is None else self._attended(settled)
+
+    async def _attended(self, settled: asyncio.Future[None]) -> Reply[Ok]:
+        await asyncio.wait([settled], timeout=self._patience_s)  # or else what it fetches is late, once
+        return _OK
+
+    def _check_origin(self, member: MemberRecord, replica: int) -> None:
+        """Raise RequestFailed for what no replica says: others would wait for it."""
+        if not member.ready or not 0 <= replica < _MOST_REPLICAS or not self._coordinator.gated:
+            raise RequestFailed(Refusal.WRONG, f"{member} takes part in no gate as replica {replica}: expected "
+                                f"a member that is ready, 0 to {_MOST_REPLICAS - 1}, and a scheme with a gate")
+
+    def _arrive(self, message: Arrive) -> Reply[Arrived] | Awaitable[Reply[Arrived]]:
+        self._check_origin(self._known(message.node), message.replica)
+        if message.sequence < 1 or not self._gatekeeper.possible(message.step):
+            raise RequestFailed(Refusal.WRONG, f"gradient {message.sequence} of step {message.step} cannot have arrived"
+                                f": the newest step is {self._gatekeeper.step}")  # fmt: skip
+        answer = self._gatekeeper.arrive(message)
+        return Reply(answer) if isinstance(answer, Arrived) else self._decided(answer)
+
+    async def _decided(self, answer: asyncio.Future[Arrived]) -> Reply[Arrived]:
+        """Wait for the gate, as long as others compute."""
+        await asyncio.wait([answer], timeout=self._patience_s)
+        if answer.cancelled():
+            raise RequestFailed(Refusal.FENCED, "this node was declared dead while it waited at the gate")
+        return Reply(answer.result() if answer.done() else Arrived(UNDECIDED, 0))
+
+    def _leave(self, message: Leave) -> Reply[Ok] | Awaitable[Reply[Ok]]:
+        if self._members.gone(message.node):
+            return _OK  # it asks again: the answer was lost
+        member = self._known(message.node)
+        if message.reason:
+            self._coordinator.fail(f"{member} cannot go on: {message.reason}")
+        self._desk.take_back(member.node)
+        if member.node == self._coordinator.home:
+            return _OK  # it goes with its coordinator
+        member.leaving = True
+        self._coordinator.choose_first()
+        if self._coordinator.may_go(member):
+            return self._left(member)
+        self._placement.leave(member.node)
+        return self._see_off(member)
+
+    async def _see_off(self, member: MemberRecord) -> Reply[Ok]:
+        """Wait until a leaving member serves no shard."""
+        try:
+            async with asyncio.timeout(_LEAVE_S):
+                while self._members.get(member.node) is member and not self._coordinator.may_go(member):
+                    await self._placement.changed()
+        except TimeoutError:
+            shards = listed(self._placement.shards_of(member.node))
+            raise RequestFailed(Refusal.BUSY, f"{member} still serves {shards}") from None
+        if self._members.get(member.node) is member:
+            return self._left(member)
+        if self._coordinator.command == "fail":  # because of this one
+            raise RequestFailed(Refusal.FENCED, f"{member} fell silent while it was leaving")
+        return _OK  # it had asked twice
+
+    def _left(self, member: MemberRecord) -> Reply[Ok]:
+        self._coordinator.remove(member)
+        self._log(f"{member} left")
+        return _OK
+
+    def _where(self, message: Where) -> Reply[Map]:
+        shards = self._coordinator.map
+        return Reply(Map(shards.epoch, list(shards.bounds), list(shards.owners), list(shards.addresses)))
+
+    def _status(self, message: Status) -> Reply[Described]:
+        return Reply(Described(msgspec.json.encode(self._coordinator.state(self._clock()))))
+
+    def _known(self, node: int) -> MemberRecord:
+        """Return a member, which is alive since it was heard from."""
+        member = self._members.beat(node, self._clock())
+        if member is None:
+            raise RequestFailed(Refusal.FENCED, f"node {spoken(node)} is no member of the cluster: it was silent for "
+                                                "too long, left, or never joined")  # fmt: skip
+        return member

@@ -28,7 +28,7 @@ FLOORS: list[set[str]] = [
 PURE = {
     "core", "layers", "algos", "testing", "data.blocks", "shm.layout", "net.address", "net.connection", "net.frame",
     "net.requests", "net.wire", "server.dedup", "server.fetch_history", "server.gated_step", "cluster.leases",
-    "cluster.evaluation_ledger", "cluster.member_stats", "cluster.membership",
+    "cluster.evaluation_ledger", "cluster.member_stats", "cluster.membership", "cluster.warm_start",
 }  # fmt: skip
 """These do no I/O and know no time; it is an argument."""
 

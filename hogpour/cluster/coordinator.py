@@ -19,7 +19,7 @@ from typing import Literal
 
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.open import Open
-from hogpour.cluster.gatekeeper import Gatekeeper
+from hogpour.cluster.gatekeeper import keeper_of
 from hogpour.cluster.lease_desk import LeaseDesk
 from hogpour.cluster.member_stats import MemberStats
 from hogpour.cluster.membership import MemberRecord, Membership
@@ -114,10 +114,10 @@ class Coordinator:
         count = len(bounds) - 1
         shards = ShardMap(1, bounds, (self.home,) * count, ("",) * count)
         self.placement = Placement(shards, peers=peers, log=log, fail=self.fail, still=still)
-        self.gatekeeper = Gatekeeper(
-            gate if gate is not None else Open(), step, shard_map=lambda: self.map, peers=peers, log=log, fail=self.fail
+        gate = gate if gate is not None else Open()
+        self.gatekeeper = keeper_of(gate)(
+            gate, step, shard_map=lambda: self.map, peers=peers, log=log, fail=self.fail
         )
-        self.gated = gate is not None and gate.closes
         self._before = self.ledger.examples_done
 
     def tick(self, now: float) -> None:

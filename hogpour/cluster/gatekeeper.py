@@ -18,6 +18,8 @@ rate is one for the mean of all: at the whole of it the last ones, of a gradient
 learned (with 4 of 6 workers and b = 2, an error of 12.5 % became 67 % within the last blocks). So such a step moves by
 its share: what N gradients make of the mean, where the others are zero. The dead and those who left have none.
 
+A gate that makes no steps, but bounds how far ahead of the slowest an origin may be, needs its clocks only.
+
 Knows no sockets; what an origin waits for is a future.
 """
 
@@ -26,7 +28,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from hogpour.algos.gate.base import Gate
 from hogpour.cluster.every_shard import ask_every_shard
@@ -35,13 +37,16 @@ from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Requests
 from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED, Arrive, Arrived, Commit, Counted
 
-__all__ = ["Gatekeeper"]
+__all__ = ["MOST_REPLICAS", "Gatekeeper", "LeadGatekeeper", "StepGatekeeper", "keeper_of"]
 
 _COMMIT_S = 10.0
 """For a server to apply a step. One that is dead ends the run long before, by its lease."""
 
 _REMEMBERED = 64
 """Outcomes of one origin that are remembered, for answers that were lost: more than it can wait for."""
+
+MOST_REPLICAS = 1024
+"""Replicas of a member that may take part in a gate."""
 
 Origin = tuple[int, int]
 """Incarnation of a node, and a replica of it."""
@@ -58,8 +63,15 @@ class _Arrival:
     decided: asyncio.Future[Arrived]
 
 
+def keeper_of(gate: Gate) -> type[Gatekeeper]:
+    """Return the class that keeps such a gate."""
+    if gate.holds:
+        return StepGatekeeper
+    return LeadGatekeeper if gate.closes else Gatekeeper
+
+
 class Gatekeeper:
-    """Keeps the gate of one run.
+    """Knows which origins take part. By itself it keeps the gate that is always open: nobody is asked to, or waits.
 
     Args:
         gate: decides how many.
@@ -75,6 +87,9 @@ class Gatekeeper:
         dropped: gradients that arrived too late.
     """
 
+    most_replicas: ClassVar[int] = 0
+    """Replicas of a member that may take part."""
+
     def __init__(
         self,
         gate: Gate,
@@ -85,26 +100,16 @@ class Gatekeeper:
         log: Callable[[str], None],
         fail: Callable[[str], None],
     ) -> None:
-        self._gate, self.step, self._map, self._peers = gate, step, shard_map, peers
-        self._log, self._fail = log, fail
-        self.dropped = 0
+        self._gate, self.step, self.dropped = gate, step, 0
+        self._map, self._peers, self._log, self._fail = shard_map, peers, log, fail
         self.still = asyncio.Lock()
         self._present: dict[Origin, int] = {}  # → its clock, where a gate bounds how far ahead it may be
-        self._heard: dict[Origin, int] = {}  # → highest sequence that has arrived
-        self._pool: dict[tuple[int, int, int], _Arrival] = {}  # in the order of arrival
-        self._deciding: dict[tuple[int, int, int], _Arrival] = {}  # of the step that is being applied
-        self._settled: list[tuple[asyncio.Future[Any], Any]] = []  # who waits for that step, for which answer
         self._left: dict[Origin, int] = {}  # clocks of those who may take part again
-        self._outcomes: dict[Origin, dict[int, Arrived]] = {}
-        self._waiting: dict[Origin, asyncio.Future[Arrived]] = {}  # those that are too far ahead
-        self._committing: asyncio.Task[None] | None = None
 
     @property
     def present(self) -> int:
         """Origins that take part."""
         return len(self._present)
-
-    # -- what origins say
 
     def attend(self, node: int, replica: int, present: bool) -> asyncio.Future[None] | None:
         """Count an origin in, or out; saying it again changes nothing.
@@ -119,8 +124,52 @@ class Gatekeeper:
         elif not present:
             if origin in self._present:
                 self._left[origin] = self._present.pop(origin)
-            self._go_on(origin)
             self._look()
+        return None
+
+    def arrive(self, arrive: Arrive) -> Arrived | asyncio.Future[Arrived]:
+        """Take in that a gradient has arrived; return what becomes of it, or a future that will tell."""
+        raise NotImplementedError("nothing arrives at an open gate")
+
+    def forget(self, node: int) -> None:
+        """Count every origin of a node out, because it is dead or has left; nobody waits for it any more."""
+        _drop(self._present, node)
+        self._drop(node)
+        _drop(self._left, node)
+        self._look()
+
+    def possible(self, step: int) -> bool:
+        """Return whether a gradient can have been computed on parameters of this clock."""
+        return step >= 0
+
+    def tick(self) -> None:
+        """Raise what went wrong in a step: a bug."""
+
+    async def close(self) -> None:
+        """Drop what is under way."""
+
+    def _look(self) -> None:
+        """Decide what can be decided, now that others take part or have arrived."""
+
+    def _drop(self, node: int) -> None:
+        """Forget what came from a node."""
+
+
+class StepGatekeeper(Gatekeeper):
+    """Makes steps of gradients that wait at the servers."""
+
+    most_replicas = MOST_REPLICAS
+
+    def __init__(self, gate: Gate, step: int, **surroundings: Any) -> None:
+        super().__init__(gate, step, **surroundings)
+        self._pool: dict[tuple[int, int, int], _Arrival] = {}  # in the order of arrival
+        self._deciding: dict[tuple[int, int, int], _Arrival] = {}  # of the step that is being applied
+        self._settled: list[tuple[asyncio.Future[Any], Any]] = []  # who waits for that step, for which answer
+        self._outcomes: dict[Origin, dict[int, Arrived]] = {}
+        self._committing: asyncio.Task[None] | None = None
+
+    def attend(self, node: int, replica: int, present: bool) -> asyncio.Future[None] | None:
+        super().attend(node, replica, present)
         return self._when_settled(None) if present and self._committing is not None else None
 
     def _when_settled(self, answer: Any) -> asyncio.Future[Any]:
@@ -129,32 +178,10 @@ class Gatekeeper:
         self._settled.append((later, answer))
         return later
 
-    def arrive(self, arrive: Arrive) -> Arrived | asyncio.Future[Arrived]:
-        """Take in that a gradient has arrived; return what becomes of it, or a future that will tell."""
-        if self._gate.holds:
-            return self._arrive_in_pool(arrive)
-        return self._tick(arrive)
-
-    def forget(self, node: int) -> None:
-        """Count every origin of a node out, because it is dead or has left; nobody waits for it any more."""
-        for origin in [origin for origin in self._present if origin[0] == node]:
-            del self._present[origin]
-        for origin in [origin for origin in self._waiting if origin[0] == node]:
-            self._go_on(origin)
-        for key in [key for key in self._pool if key[0] == node]:
-            self._pool.pop(key).decided.cancel()
-        for books in (self._outcomes, self._heard, self._left):
-            for origin in [origin for origin in books if origin[0] == node]:
-                del books[origin]
-        self._look()
-
     def possible(self, step: int) -> bool:
-        """Whether a gradient can have been computed on parameters of this clock."""
-        return step >= 0 and (not self._gate.holds or step <= self.step)
+        return 0 <= step <= self.step
 
-    # -- steps
-
-    def _arrive_in_pool(self, arrive: Arrive) -> Arrived | asyncio.Future[Arrived]:
+    def arrive(self, arrive: Arrive) -> Arrived | asyncio.Future[Arrived]:
         origin, key = (arrive.node, arrive.replica), (arrive.node, arrive.replica, arrive.sequence)
         if (there := self._pool.get(key) or self._deciding.get(key)) is not None:
             return there.decided
@@ -163,7 +190,7 @@ class Gatekeeper:
             answer = known[arrive.sequence]
             waits = answer.outcome == LATE and self._committing is not None
             return self._when_settled(answer) if waits else answer
-        if not self._gate.counts_late and arrive.step < self.step:
+        if self._gate.is_late(arrive.step, self.step):
             self.dropped += 1
             late = self._note(origin, arrive.sequence, Arrived(LATE, self.step - arrive.step))
             # Told at once, its origin would fetch what is late again, as long as the step takes to be applied.
@@ -171,34 +198,27 @@ class Gatekeeper:
         decided: asyncio.Future[Arrived] = asyncio.get_running_loop().create_future()
         self._pool[key] = _Arrival(*key, arrive.step, decided)
         self._look()
-        if self._gate.counts_late and key in self._pool and len(self._pool) < self._gate.needed(self.present):
+        if key in self._pool and not self._gate.detains(len(self._pool), self.present):
             return Arrived(UNDECIDED, 0)  # its origin goes on meanwhile, and asks again; not while a step is held up
         return decided
 
     def _look(self) -> None:
-        """Decide what can be decided."""
-        if not self._gate.holds:
-            least = min(self._present.values(), default=0)
-            for origin in list(self._waiting):
-                if self._may_go(origin, least):
-                    self._go_on(origin)
-            return
         if self._committing is not None:
             return
-        needed = self._gate.needed(self.present)
-        if len(self._pool) < needed:
+        arrivals = self._gate.choose(list(self._pool.values()), self.present)
+        if not arrivals:
             return
-        arrivals = list(self._pool.values())
-        if self._gate.counts_late:
-            arrivals = arrivals[:needed]
-        else:  # all that are there, in an order that no delay changes
-            arrivals.sort(key=lambda one: (one.node, one.replica))
         for one in arrivals:
             key = one.node, one.replica, one.sequence
             self._deciding[key] = self._pool.pop(key)
         step, self.step = self.step, self.step + 1
         self._committing = asyncio.get_running_loop().create_task(self._commit(step, arrivals, self._share(arrivals)))
         self._committing.add_done_callback(self._committed)
+
+    def _drop(self, node: int) -> None:
+        for key in [key for key in self._pool if key[0] == node]:
+            self._pool.pop(key).decided.cancel()
+        _drop(self._outcomes, node)
 
     def _share(self, arrivals: list[_Arrival]) -> float:
         """Return what of the rate a step of these is worth."""
@@ -241,9 +261,31 @@ class Gatekeeper:
                 del known[next(iter(known))]
         return answer
 
-    # -- how far ahead
+    def tick(self) -> None:
+        if self._committing is not None and self._committing.done():
+            self._committing.result()
 
-    def _tick(self, arrive: Arrive) -> Arrived | asyncio.Future[Arrived]:
+    async def close(self) -> None:
+        if self._committing is not None:
+            self._committing.cancel()
+            await asyncio.wait([self._committing])  # no deadline: a request that is cancelled ends
+        for one in (*self._pool.values(), *self._deciding.values()):
+            one.decided.cancel()
+        for later, _ in self._settled:
+            later.cancel()
+
+
+class LeadGatekeeper(Gatekeeper):
+    """Lets no origin get further ahead of the slowest than its gate allows."""
+
+    most_replicas = MOST_REPLICAS
+
+    def __init__(self, gate: Gate, step: int, **surroundings: Any) -> None:
+        super().__init__(gate, step, **surroundings)
+        self._heard: dict[Origin, int] = {}  # → highest sequence that has arrived
+        self._waiting: dict[Origin, asyncio.Future[Arrived]] = {}  # those that are too far ahead
+
+    def arrive(self, arrive: Arrive) -> Arrived | asyncio.Future[Arrived]:
         origin = arrive.node, arrive.replica
         if arrive.sequence > self._heard.get(origin, 0):
             self._heard[origin] = arrive.sequence
@@ -257,6 +299,17 @@ class Gatekeeper:
             waiting = self._waiting[origin] = asyncio.get_running_loop().create_future()
         return waiting
 
+    def _look(self) -> None:
+        least = min(self._present.values(), default=0)
+        for origin in list(self._waiting):
+            if self._may_go(origin, least):
+                self._go_on(origin)
+
+    def _drop(self, node: int) -> None:
+        for origin in [origin for origin in self._waiting if origin[0] == node]:
+            self._go_on(origin)
+        _drop(self._heard, node)
+
     def _may_go(self, origin: Origin, least: int) -> bool:
         ahead, clock = self._gate.ahead(), self._present.get(origin)
         return ahead is None or clock is None or clock - least <= ahead
@@ -266,19 +319,11 @@ class Gatekeeper:
         if waiting is not None and not waiting.done():
             waiting.set_result(Arrived(COUNTED, 0))
 
-    # -- the end
-
-    def tick(self) -> None:
-        """Raise what went wrong in a step: a bug."""
-        if self._committing is not None and self._committing.done():
-            self._committing.result()
-
     async def close(self) -> None:
-        """Drop what is under way."""
-        if self._committing is not None:
-            self._committing.cancel()
-            await asyncio.wait([self._committing])  # no deadline: a request that is cancelled ends
-        for one in (*self._pool.values(), *self._deciding.values()):
-            one.decided.cancel()
-        for later in (*self._waiting.values(), *(later for later, _ in self._settled)):
-            later.cancel()
+        for waiting in self._waiting.values():
+            waiting.cancel()
+
+
+def _drop(books: dict[Origin, Any], node: int) -> None:
+    for origin in [origin for origin in books if origin[0] == node]:
+        del books[origin]

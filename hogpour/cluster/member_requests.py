@@ -12,6 +12,7 @@ from collections.abc import Awaitable
 import msgspec
 
 from hogpour.cluster.coordinator import Coordinator
+from hogpour.cluster.gatekeeper import MOST_REPLICAS
 from hogpour.cluster.membership import MemberRecord
 from hogpour.core.cluster_state import Totals
 from hogpour.core.errors import ConfigError, Refusal, RequestFailed
@@ -28,9 +29,6 @@ from hogpour.net.wire.status import Described, Status
 from hogpour.net.wire.where import Map, Where
 
 __all__ = ["MemberRequests"]
-
-_MOST_REPLICAS = 1024
-"""Replicas of a member that may take part in a gate."""
 
 _LEAVE_S = 60.0
 """For the shards of a member that leaves to be with others. Then it may ask again."""
@@ -151,9 +149,9 @@ class MemberRequests:
 
     def _check_origin(self, member: MemberRecord, replica: int) -> None:
         """Raise RequestFailed for what no replica says: others would wait for it."""
-        if not member.ready or not 0 <= replica < _MOST_REPLICAS or not self._coordinator.gated:
+        if not member.ready or not 0 <= replica < self._gatekeeper.most_replicas:
             raise RequestFailed(Refusal.WRONG, f"{member} takes part in no gate as replica {replica}: expected "
-                                f"a member that is ready, 0 to {_MOST_REPLICAS - 1}, and a scheme with a gate")
+                                f"a member that is ready, 0 to {MOST_REPLICAS - 1}, and a scheme with a gate")
 
     def _arrive(self, message: Arrive) -> Reply[Arrived] | Awaitable[Reply[Arrived]]:
         self._check_origin(self._known(message.node), message.replica)

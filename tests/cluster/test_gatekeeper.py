@@ -14,7 +14,7 @@ from hogpour.algos.gate.barrier import Barrier
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.quorum import Quorum
 from hogpour.algos.gate.slack import Slack
-from hogpour.cluster.gatekeeper import _REMEMBERED, Gatekeeper
+from hogpour.cluster.gatekeeper import _REMEMBERED, keeper_of
 from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.wire.base import Message
@@ -95,7 +95,7 @@ class Gated:
         self.shards = Shards(places, step)
         self.said: list[str] = []
         self.failed: list[str] = []
-        self.keeper = Gatekeeper(
+        self.keeper: Any = keeper_of(gate)(
             gate, step, shard_map=lambda: self.shards.map, peers=self.shards.at, log=self.said.append,
             fail=self.failed.append,
         )  # fmt: skip
@@ -484,7 +484,8 @@ async def test_of_the_dead_nothing_is_kept() -> None:
                 g.arrive(2, 1, sequence=sequence)
             g.keeper.forget(2)
             keeper = g.keeper
-            books = (keeper._present, keeper._heard, keeper._outcomes, keeper._waiting, keeper._pool)
+            books = [book for book in vars(keeper).values() if isinstance(book, dict)]
+            assert len(books) >= 4
             assert [key for book in books for key in book if key[0] == 2] == []
 
 

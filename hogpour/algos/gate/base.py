@@ -12,11 +12,22 @@ hold lets servers apply each push as it comes, and may still have origins wait f
 from __future__ import annotations
 
 from abc import ABC
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Protocol, TypeVar
 
 from hogpour.core.kernels.jit import Array, njit
 
 __all__ = ["Gate", "gate_end"]
+
+
+class _Origin(Protocol):
+    """Whom a gradient is from: attributes ``node`` and ``replica``, numbers."""
+
+    node: int
+    replica: int
+
+
+Origin = TypeVar("Origin", bound=_Origin)
 
 
 class Gate(ABC):  # noqa: B024 (what it does not say, it does not ask for)
@@ -42,6 +53,39 @@ class Gate(ABC):  # noqa: B024 (what it does not say, it does not ask for)
             At least 1. Where late ones are dropped at most ``present``, or nobody could ever go on.
         """
         raise NotImplementedError(f"{type(self).__name__} holds no gradients")
+
+    def is_late(self, step: int, newest: int) -> bool:
+        """Return whether a gradient is dropped when it arrives; with ``holds``.
+
+        Args:
+            step: clock of the parameters that it was computed on.
+            newest: of the step that is decided next.
+        """
+        return not self.counts_late and step < newest
+
+    def detains(self, arrived: int, present: int) -> bool:
+        """Return whether the origin of a gradient waits until it is decided on; with ``holds``.
+
+        Args:
+            arrived: gradients that wait for the next step, this one included.
+            present: as in ``needed``.
+        """
+        return not self.counts_late or arrived >= self.needed(present)
+
+    def choose(self, arrivals: Sequence[Origin], present: int) -> list[Origin]:
+        """Return the gradients of the next step in the order of their sum, none where too few are there; with
+        ``holds``.
+
+        Args:
+            arrivals: in the order of arrival.
+            present: as in ``needed``.
+        """
+        needed = self.needed(present)
+        if len(arrivals) < needed:
+            return []
+        if self.counts_late:
+            return list(arrivals[:needed])
+        return sorted(arrivals, key=lambda one: (one.node, one.replica))  # all, in an order that no delay changes
 
     def ahead(self) -> int | None:
         """Return by how many gradients an origin may be ahead of the slowest one present; None: by any number."""

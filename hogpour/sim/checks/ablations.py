@@ -20,7 +20,7 @@ from hogpour.client.pulls import Pulls
 from hogpour.cluster import every_shard
 from hogpour.cluster.coordinator import Coordinator
 from hogpour.cluster.evaluation_ledger import EvaluationLedger
-from hogpour.cluster.gatekeeper import Gatekeeper
+from hogpour.cluster.gatekeeper import Gatekeeper, LeadGatekeeper, StepGatekeeper
 from hogpour.cluster.leases import EpochLedger
 from hogpour.cluster.membership import Membership
 from hogpour.cluster.placement import Placement
@@ -288,7 +288,7 @@ ABLATIONS: Mapping[str, Ablation] = {
         "ends: ",
     ),
     "slack": Ablation(
-        "nobody gets further ahead of the slowest than s", Gatekeeper, "_may_go", lambda _: lambda *_: True, 44,
+        "nobody gets further ahead of the slowest than s", LeadGatekeeper, "_may_go", lambda _: lambda *_: True, 44,
         "gates: ",
     ),
     "retire": Ablation(
@@ -302,11 +302,12 @@ ABLATIONS: Mapping[str, Ablation] = {
         "a step is told again until every shard has it", every_shard, "_ask", _told_once, 868, "kept: ",
     ),
     "share": Ablation(
-        "a step of fewer than have had data moves by its share", Gatekeeper, "_share", lambda _: lambda *_: 1.0, 20,
+        "a step of fewer than have had data moves by its share", StepGatekeeper, "_share", lambda _: lambda *_: 1.0, 20,
         "gates: ",
     ),
     "late": Ablation(
-        "a gradient of an earlier step is dropped where late ones are", Gatekeeper, "arrive", _never_late, 52, "ends: ",
+        "a gradient of an earlier step is dropped where late ones are", StepGatekeeper, "arrive", _never_late, 52,
+        "ends: ",
     ),
     "handing over": Ablation(
         "a member that leaves stays until its shards are with others", Coordinator, "may_go",

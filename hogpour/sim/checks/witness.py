@@ -41,7 +41,7 @@ from hogpour.client.landings import Landings
 from hogpour.client.pulls import Pulls
 from hogpour.client.pushes import AccruedPushes
 from hogpour.cluster.evaluation_ledger import EvaluationLedger
-from hogpour.cluster.gatekeeper import Gatekeeper
+from hogpour.cluster.gatekeeper import Gatekeeper, LeadGatekeeper, StepGatekeeper
 from hogpour.cluster.lease_desk import EvaluationDesk
 from hogpour.cluster.leases import EpochLedger
 from hogpour.cluster.membership import Membership
@@ -122,9 +122,10 @@ class Witness:
             (Elastic, "on_gradient", self._pulls.on_gradient),
             (Elastic, "pull", self._pulls.on_pull),
             (Gatekeeper, "attend", self._gates.on_attend),
-            (Gatekeeper, "arrive", self._gates.on_arrive),
+            (StepGatekeeper, "arrive", self._gates.on_arrive),
+            (LeadGatekeeper, "arrive", self._gates.on_arrive),
             (Gatekeeper, "forget", self._gates.on_forget),
-            (Gatekeeper, "_commit", self._gates.on_commit),
+            (StepGatekeeper, "_commit", self._gates.on_commit),
             (ParameterServer, "open", self._on_open),
             (ParameterServer, "forget", self._on_forget),
             (ParameterServer, "_begin_fetch", self._on_begin_fetch),

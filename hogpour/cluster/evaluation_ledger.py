@@ -1,10 +1,10 @@
 """The ledger of a batch: who computes which block of the evaluation that is under way, and what each came to.
 
-The other ledger (``tickets``) hands every ticket to one member, once. Here a batch is used again and again, one
+The other ledger (``EpochLedger``) hands every ticket to one member, once. Here a batch is used again and again, one
 evaluation after the other, and at the end of each the blocks that are still out are given to others as well: the first
 one to finish counts ("backup copies", Dean et al. 2012). Neighbouring blocks go to the same member.
 
-A ticket is ``evaluation · blocks + block``. Knows no messages and no time; the same methods as ``tickets.Ledger``.
+A ticket is ``evaluation · blocks + block``. Knows no messages and no time; a ``LeaseLedger`` as well.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class EvaluationLedger:
     Attributes:
         evaluation: number of the newest one.
         done: tickets that are done, earlier runs included.
-        examples_done, examples_repeated: as of ``tickets.Ledger``; copies count as repeated.
+        examples_done, examples_repeated: as of ``EpochLedger``; copies count as repeated.
         copied: blocks that were given out as copies.
         wanted: blocks of the newest evaluation.
         finished: set when there will be no more evaluations.
@@ -89,7 +89,7 @@ class EvaluationLedger:
         count = max(1, round(self._share * n))
         return sorted((number + k * n // count) % n for k in range(count))
 
-    # -- as of tickets.Ledger
+    # -- as of EpochLedger
 
     @property
     def total(self) -> int:
@@ -111,7 +111,7 @@ class EvaluationLedger:
         return frozenset(self._held.get(node, ()))
 
     def grant(self, node: int, holds: Iterable[int], want: int, replicas: int = 0) -> list[int]:
-        """Give blocks of this evaluation to a member; as ``tickets.Ledger.grant``.
+        """Give blocks of this evaluation to a member; as ``EpochLedger.grant``.
 
         Args:
             replicas: that it computes with; where it holds fewer blocks, it may have copies.
@@ -125,12 +125,12 @@ class EvaluationLedger:
             self._free.discard(block)
             self._take(node, block, mine, granted)
         while self._copies and not self._free and len(granted) < want and len(mine) < replicas:
-            block = self._outstanding(mine)
-            if block is None:
+            late = self._outstanding(mine)
+            if late is None:
                 break
             self.copied += 1
-            self.examples_repeated += self.examples(block)
-            self._take(node, block, mine, granted)
+            self.examples_repeated += self.examples(late)
+            self._take(node, late, mine, granted)
         self._keep(node, mine)
         return granted
 

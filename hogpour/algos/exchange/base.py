@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy.typing as npt
 
@@ -72,10 +72,15 @@ class Exchange(ABC):
     scratch: ClassVar[bool] = False
     """Whether ``on_gradient`` needs ``ReplicaView.scratch``."""
 
-    n_push: int
-    """Steps of a replica between two pushes of what it accrued; only where a link pushes."""
-    n_fetch: int
-    """Steps of a replica between two fetches; only where a link fetches."""
+    if TYPE_CHECKING:  # fields of some, constants of others
+
+        @property
+        def n_push(self) -> int:
+            """Steps of a replica between two pushes of what it accrued; only where a link pushes."""
+
+        @property
+        def n_fetch(self) -> int:
+            """Steps of a replica between two fetches; only where a link fetches."""
 
     def replica_rule(self, optimiser: Optimiser) -> Optimiser:
         """Return the rule that replicas step by, whose rows their node keeps; ``optimiser`` is the job's."""

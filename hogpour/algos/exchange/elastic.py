@@ -58,12 +58,12 @@ class Elastic(Exchange):
             raise ValueError(f"tau = {self.tau}, expected at least 1")
 
     @property
-    def n_push(self) -> int:  # type: ignore[override]
+    def n_push(self) -> int:
         """Steps of a round."""
         return self.tau
 
     @property
-    def n_fetch(self) -> int:  # type: ignore[override]
+    def n_fetch(self) -> int:
         """Steps of a round."""
         return self.tau
 

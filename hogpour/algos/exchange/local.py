@@ -57,12 +57,12 @@ class Local(Exchange):
             raise ValueError(f"steps = {self.steps}, expected at least 1")
 
     @property
-    def n_push(self) -> int:  # type: ignore[override]
+    def n_push(self) -> int:
         """Steps of a round."""
         return self.steps
 
     @property
-    def n_fetch(self) -> int:  # type: ignore[override]
+    def n_fetch(self) -> int:
         """Steps of a round."""
         return self.steps
 

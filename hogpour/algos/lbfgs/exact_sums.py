@@ -36,7 +36,7 @@ WORDS = _LIMBS + 1
 
 _SHIFT = 350  # exponent of the lowest bit, negated
 
-_CHUNK = 1 << 14  # elements of float64 that stay in the first-level cache's neighbour while vectors pass by
+_CHUNK = 1 << 14  # elements of float64 that stay in L2 while vectors pass by
 
 Floats = npt.NDArray[np.float32]
 
@@ -47,8 +47,8 @@ def value_of(words: Iterable[int]) -> float:
     Args:
         words: ``WORDS`` integers; those of several accumulators are added one by one before.
     """
-    *limbs, strange = words
-    if strange:
+    *limbs, nonfinite = words
+    if nonfinite:
         return math.nan
     total = sum(limb << 32 * k for k, limb in enumerate(limbs) if limb)
     return total / (1 << _SHIFT)  # division of integers is rounded correctly
@@ -147,12 +147,12 @@ def _accumulate(words: Array, value: float) -> None:
 def largest(vector: Array) -> np.float64:
     """Return the largest magnitude in (n,) float32, 0 for none; infinity where something is not finite."""
     most = np.float32(0)
-    strange = False
+    nonfinite = False
     for k in range(vector.size):
         size = abs(vector[k])
-        strange |= not size < np.inf
+        nonfinite |= not size < np.inf
         most = max(most, size) if size == size else most
-    return np.float64(np.inf) if strange else np.float64(most)
+    return np.float64(np.inf) if nonfinite else np.float64(most)
 
 
 @njit(cache=True, nogil=True)

@@ -186,7 +186,7 @@ def minimise(rules: LbfgsOptions, start: ResumePoint | None = None) -> Minimisin
         if not (yield from _begin(run)):
             return "the objective is not finite at the first point"
     else:
-        yield from _go_on(run, start)
+        yield from _resume(run, start)
     if not (yield run.said()):
         return "stopped"
     while True:
@@ -217,7 +217,7 @@ def _begin(run: _Run) -> Generator[Evaluate | list[Operation], Evaluated | list[
     return True
 
 
-def _go_on(run: _Run, start: ResumePoint) -> Generator[list[Operation], list[float], None]:
+def _resume(run: _Run, start: ResumePoint) -> Generator[list[Operation], list[float], None]:
     """Begin where another run ended: all inner products are asked for anew, and come out as they were."""
     run.number, run.value, run.history.slots = start.iteration, start.value, list(start.slots)
     (run.largest,) = yield [Largest(run.history.gradient)]
@@ -261,12 +261,15 @@ def _where(vector: int, gradient: int) -> int:
     return gradient if vector == GRADIENT else vector
 
 
-def _turn(run: _Run, before: tuple[Operation, ...] = ()) -> Generator[list[Operation], list[float], None]:
-    """Find the direction of the next iteration, and the slope along it."""
+def _next_direction(
+    run: _Run, before: tuple[Operation, ...] = ()
+) -> Generator[list[Operation], list[float], float]:
+    """Find the direction of the next iteration; return the slope along it."""
     history, rules = run.history, run.rules
     aligned = (Align(DIRECTION, PSEUDO, rules.l1.ranges),) if rules.orthants else ()
     combined = Combine(DIRECTION, history.direction())
-    (run.slope,) = yield [*before, combined, *aligned, Dot(DIRECTION, history.gradient)]
+    (slope,) = yield [*before, combined, *aligned, Dot(DIRECTION, history.gradient)]
+    return slope
 
 
 def _iterate(run: _Run) -> Generator[Evaluate | list[Operation], Evaluated | list[float], str]:
@@ -274,9 +277,8 @@ def _iterate(run: _Run) -> Generator[Evaluate | list[Operation], Evaluated | lis
     history, rules = run.history, run.rules
     while True:
         found, gradient = None, math.inf
-        if run.slope is None:
-            yield from _turn(run)
-        slope, run.slope = run.slope, None
+        slope = (yield from _next_direction(run)) if run.slope is None else run.slope
+        run.slope = None
         if slope < 0 and math.isfinite(slope):
             step = 1.0 if history.slots else min(1.0, 1.0 / math.sqrt(history.product(*[history.gradient] * 2)))
             first = (yield from _propose(run, step)) if rules.subsets else step
@@ -346,4 +348,4 @@ def _accept(run: _Run, found: TrialPoint, gradient: float) -> Generator[list[Ope
         # No curvature that an update could use, which Wolfe's conditions should have seen to: the rest of the history
         # is of another place. A step of OWL-QN promises none, and is left out.
         history.slots.clear()
-    yield from _turn(run, _MOVE)
+    run.slope = yield from _next_direction(run, _MOVE)

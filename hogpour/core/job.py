@@ -32,6 +32,10 @@ __all__ = [
 ]
 
 
+MOST_VALIDATION = 0.9
+"""Of the training examples may be held back: what is left must be worth training on."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
     """``[data]``: where examples come from and how they are scaled."""
@@ -54,8 +58,8 @@ class DataConfig:
     """svmlight: number of features; 0: the highest index of the training file."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.validation <= 0.9:
-            raise ValueError(f"validation = {self.validation}, expected 0 to 0.9")
+        if not 0 <= self.validation <= MOST_VALIDATION:
+            raise ValueError(f"validation = {self.validation}, expected 0 to {MOST_VALIDATION}")
         if self.n_features < 0:
             raise ValueError(f"n_features = {self.n_features}, expected 0 or more")
         if not self.train:

@@ -12,16 +12,18 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from hogpour.core.errors import ConfigError, DataError
+from hogpour.core.job import MOST_VALIDATION
 from hogpour.data import formats
 from hogpour.data.blocks import generator
 from hogpour.data.dataset import Data, Dataset, Encoding, Features
 from hogpour.data.formats.base import Table, Targets, Wanted, need_memory
+from hogpour.data.labels import distinct, encode
 from hogpour.data.scaling import LARGEST, Kind, Scaling, is_finite
 
 __all__ = ["Data", "Dataset", "Encoding", "Features", "Scaling", "arrays", "load", "load_features", "shuffled"]
@@ -54,8 +56,8 @@ def load(
         scale: "none", "unit" (the training set's features become 0..1) or "standard" (mean 0, variance 1).
         label: csv: the column that is y; "" means the last one.
         ignore: csv: columns that are neither feature nor label.
-        validation: fraction of the training examples that becomes the test set where there is none, 0 up to but not
-            including 1; 0 splits off nothing. Drawn by the seed; at least one example.
+        validation: fraction of the training examples that becomes the test set where there is none, 0 to 0.9; 0 splits
+            off nothing. Drawn by the seed; at least one example.
         targets: "labels" or "values"; which of them follows from the loss.
         n_features: svmlight: number of features; 0 means the highest index of the training file.
         seed: of the split and of the order of the training examples, 0 or more.
@@ -106,8 +108,8 @@ def arrays(
 
 
 def _check_options(validation: float, targets: str, scale: str) -> None:
-    if not 0 <= validation < 1:
-        raise ConfigError(f"validation: got {validation}, expected at least 0 and less than 1")
+    if not 0 <= validation <= MOST_VALIDATION:
+        raise ConfigError(f"validation: got {validation}, expected 0 to {MOST_VALIDATION}")
     if targets not in get_args(Targets):
         raise ConfigError(f'targets: got "{targets}", expected one of {", ".join(get_args(Targets))}')
     if scale not in get_args(Kind):
@@ -125,13 +127,13 @@ def _assemble(
     """Learn labels and scaling from the training table, split or take the test table, and encode both."""
     table, source = train
     shape = table.x.shape[1:]
-    label_names = _learn_labels(source, table) if targets == "labels" else ()
-    y = _encode(source, table, targets, label_names)
+    label_names = tuple(distinct(source, table)[0]) if targets == "labels" else ()
+    y = encode(source, table, targets, label_names)
     encoding = Encoding(shape, targets, label_names, Scaling.none(), table.label, table.columns, table.first_index)
     if test is not None:
         other, other_source = test
         _check_shape(other_source, other, shape, source)
-        test_y = _encode(other_source, other, targets, label_names, source)
+        test_y = encode(other_source, other, targets, label_names, source)
         test_rows, train_rows = np.arange(len(test_y)), generator(seed, _SHUFFLE).permutation(len(y))
         if test_y.shape[1:] != y.shape[1:]:
             raise DataError(f"{other_source}: y has {test_y.shape[1]} values an example, {source} has {y.shape[1]}")
@@ -176,7 +178,7 @@ def load_features(path: str | Path, encoding: Encoding, *, format: str = "", bas
     _check_shape(source, table, encoding.shape, "the model's training set")
     y = None
     if table.y is not None and not _is_placeholder(source, table, encoding):
-        y = _encode(source, table, encoding.targets, encoding.label_names, "the model")
+        y = encode(source, table, encoding.targets, encoding.label_names, "the model")
     x = _scaled(source, _dense(source, table, np.arange(table.x.shape[0])), encoding.scaling)
     return Features(x, y, source)
 
@@ -199,7 +201,7 @@ def _is_placeholder(source: str, table: Table, encoding: Encoding) -> bool:
     """Whether an svmlight file says of every row what cannot be: it means to say nothing, often by a 0."""
     if table.first_index is None or encoding.targets == "values":
         return False
-    names, _ = _names(source, table)
+    names, _ = distinct(source, table)
     return len(names) == 1 and names[0] not in encoding.label_names
 
 
@@ -283,71 +285,3 @@ def _dense(source: str, table: Table, rows: npt.NDArray[np.int64]) -> npt.NDArra
         else:
             into[...] = piece
     return x
-
-
-# Labels. A label is known by its name: the text of the file, where numbers are written as integers ("1" for 1.0).
-
-
-def _learn_labels(source: str, table: Table) -> tuple[str, ...]:
-    """Return the names of the labels of a training set, sorted; as numbers if all of them are."""
-    names, _ = _names(source, table)
-    return tuple(names)
-
-
-def _encode(
-    source: str, table: Table, targets: Targets, label_names: tuple[str, ...], known_by: str = ""
-) -> npt.NDArray[np.int64] | npt.NDArray[np.float32]:
-    """Return y as labels (n,) int64 or as values (n, n_values) float32."""
-    assert table.y is not None
-    if targets == "values":
-        return _values(source, table.y)
-    names, codes = _names(source, table)
-    labels = {name: label for label, name in enumerate(label_names)}
-    if unknown := [name for name in names if name not in labels]:
-        row = int(np.flatnonzero(codes == names.index(unknown[0]))[0])
-        known = ", ".join(label_names[:20]) + (", ..." if len(label_names) > 20 else "")
-        raise DataError(
-            f"{source}: {_at(table, row)}: the label {unknown[0]} is not known to {known_by}; known: {known}"
-        )
-    return np.array([labels[name] for name in names], np.int64)[codes]
-
-
-def _names(source: str, table: Table) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """Return the distinct names in y, sorted, and for each example its place among them."""
-    y = table.y
-    assert y is not None
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim != 1:
-        raise DataError(f"{source}: y has shape {y.shape}, expected one label for each example")
-    found, codes = np.unique(y, return_inverse=True)
-    try:
-        numbers = found.astype(np.float64)
-    except ValueError:
-        return [str(name) for name in found], codes
-    whole = np.isfinite(numbers) & (numbers == np.rint(numbers)) & (np.abs(numbers) < 2**53)
-    if not whole.all():
-        row = int(np.flatnonzero(~whole[codes])[0])
-        raise DataError(
-            f"{source}: {_at(table, row)}: the label is {y[row]}, expected an integer; "
-            "to predict real values, use a loss for values"
-        )
-    # Text such as "1" and "1.0" is one label, and 10 comes after 9.
-    distinct, again = np.unique(numbers.astype(np.int64), return_inverse=True)
-    return [str(number) for number in distinct], again[codes]
-
-
-def _values(source: str, y: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    if y.ndim > 2 or y.dtype.kind == "U":
-        what = "text" if y.dtype.kind == "U" else f"shape {y.shape}"
-        raise DataError(f"{source}: y has {what}, expected one or more numbers for each example")
-    with np.errstate(over="ignore"):
-        values = y.astype(np.float32).reshape(len(y), -1)
-    if not is_finite(values):
-        row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-        raise DataError(f"{source}: y of row {row}, counted from 0, is not finite in float32")
-    return values
-
-
-def _at(table: Table, row: int) -> str:
-    return f"line {table.lines[row]}" if table.lines is not None else f"row {row}, counted from 0"

@@ -61,8 +61,9 @@ def npz_bytes(**arrays: Any) -> bytes:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"validation": 1.0}, "validation: got 1.0, expected at least 0 and less than 1"),
-        ({"validation": -0.1}, "validation: got -0.1, expected at least 0 and less than 1"),
+        ({"validation": 0.95}, "validation: got 0.95, expected 0 to 0.9"),
+        ({"validation": 1.0}, "validation: got 1.0, expected 0 to 0.9"),
+        ({"validation": -0.1}, "validation: got -0.1, expected 0 to 0.9"),
         ({"targets": "classes"}, 'targets: got "classes", expected one of labels, values'),
         ({"scale": "max"}, 'scale: got "max", expected one of none, unit, standard'),
         ({"n_features": -1}, "n_features: got -1, expected 0 or more"),

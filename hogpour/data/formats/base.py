@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -113,7 +113,7 @@ def explain(path: Path, exc: Exception) -> str:
     return f"{path}: truncated or corrupt ({str(exc) or 'ends too early'})"
 
 
-def fill(file: BinaryIO, n_bytes: int) -> tuple[npt.NDArray[np.uint8], int]:
+def fill(file: IO[bytes], n_bytes: int) -> tuple[npt.NDArray[np.uint8], int]:
     """Read up to ``n_bytes``, and one more to see whether there is an end.
 
     A lying header costs address space only: pages are touched when bytes arrive for them.
@@ -122,7 +122,7 @@ def fill(file: BinaryIO, n_bytes: int) -> tuple[npt.NDArray[np.uint8], int]:
         The bytes, (n_bytes,) uint8, new; and how many were there: ``n_bytes + 1`` stands for any greater number.
     """
     data = np.empty(n_bytes, np.uint8)
-    view = memoryview(data)
+    view = data.data
     got = 0
     while got < n_bytes:
         n = file.readinto(view[got : got + _PIECE_BYTES])  # type: ignore[attr-defined]

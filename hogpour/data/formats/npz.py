@@ -10,7 +10,7 @@ import struct
 import zipfile
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +72,7 @@ def _member(path: Path, archive: zipfile.ZipFile, key: str) -> npt.NDArray[Any]:
     return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
 
 
-def _header(path: Path, member: BinaryIO, key: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _header(path: Path, member: IO[bytes], key: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     try:
         version = npy.read_magic(member)
         if version not in _HEADERS:

@@ -9,7 +9,7 @@ is read alike. Rows stay sparse (CSR) here; who wants them dense, spreads them o
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -53,10 +53,10 @@ def read(path: Path, wanted: Wanted) -> Table:
     return Table(csr_matrix((x.data, x.indices - first, x.indptr), shape=(len(y), n_features)), y, first_index=first)
 
 
-def _row(x: object, index: int) -> int:
+def _row(x: Any, index: int) -> int:
     """Return the first row of a CSR matrix that holds the column ``index``, counted from 0."""
-    at = int(np.flatnonzero(x.indices == index)[0])  # type: ignore[attr-defined]
-    return int(np.searchsorted(x.indptr, at, side="right")) - 1  # type: ignore[attr-defined]
+    at = int(np.flatnonzero(x.indices == index)[0])
+    return int(np.searchsorted(x.indptr, at, side="right")) - 1
 
 
 def _first_fault(file: BinaryIO) -> str:

@@ -219,7 +219,7 @@ def test_an_encoding_survives_a_model_file(npz: Npz) -> None:
      ("a.svmlight", "svmlight"), ("images-idx3-ubyte.gz", "idx"), ("images.idx3", "idx"), ("a.idx3-ubyte", "idx")],
 )  # fmt: skip
 def test_the_format_follows_from_the_name(name: str, format: str) -> None:
-    assert find(Path("folder", name), name, "").__name__ == f"hogpour.formats.{format}"
+    assert find(Path("folder", name), name, "").__name__ == f"hogpour.data.formats.{format}"
 
 
 def test_a_given_format_goes_before_the_name() -> None:

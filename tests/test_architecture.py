@@ -37,7 +37,7 @@ EXCEPT = {("core.job", "pathlib"), ("core.host", "os"), ("core.host", "pathlib")
 """Job files are read where their words are; what the machine offers is asked for in one place."""
 
 DOORS = {
-    "uvloop": {"cli.main"},
+    "uvloop": {"cli.options"},
     "mmap": {"shm.segment"},
     "random": set(),
     "pickle": set(),
@@ -164,7 +164,7 @@ def test_single_doors(module: str) -> None:
         assert module in DOORS.get(top, {module}), f"{module}:{line} imports {name}; doors: {DOORS[top]}"
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if m not in ("cli.main", "core.host")])
+@pytest.mark.parametrize("module", [m for m in modules() if m not in ("cli.options", "core.host")])
 def test_the_environment_is_read_in_two_places(module: str) -> None:
     assert not attributes(module) & {"environ", "getenv"}
 

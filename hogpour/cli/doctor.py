@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
+import argparse
 import importlib
-import json
 import os
 import resource
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
+from hogpour.cli.options import add_json
 from hogpour.core import host
 from hogpour.core.errors import ResourceError
-from hogpour.shm.layout import Layout
-from hogpour.shm.segment import Segment
 
-__all__ = ["Diagnosis", "examine", "run"]
+__all__ = ["Diagnosis", "add_arguments", "examine", "run"]
 
 Verdict = Literal["ok", "warn", "bad"]
 _MARKS: dict[Verdict, str] = {"ok": "ok  ", "warn": "warn", "bad": "BAD "}
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(NamedTuple):
     """One thing that was looked at."""
 
     check: str
@@ -38,19 +32,26 @@ class Diagnosis:
     """What to do; empty where all is well."""
 
 
-def run(as_json: bool) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what ``doctor`` takes."""
+    parser.description = "Check cores, BLAS threads, shared memory, limits and the kernel cache, and say what to do."
+    parser.epilog = "example: python -m hogpour doctor"
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
     """Print every finding and return the exit code: 1 where something is bad."""
+    from hogpour.cli.tables import print_json
+
     worst = 0
     for finding in examine():
         worst = max(worst, finding.verdict == "bad")
-        if as_json:
-            fields = {"check": finding.check, "verdict": finding.verdict, "text": finding.text}
-            line = json.dumps(fields | {"advice": finding.advice})
-        else:
-            line = f"{_MARKS[finding.verdict]}  {finding.check:<15} {finding.text}"
-            line += f"\n      {'':<15} → {finding.advice}" if finding.advice else ""
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
+        if options.json:
+            print_json(**finding._asdict())
+            continue
+        line = f"{_MARKS[finding.verdict]}  {finding.check:<15} {finding.text}"
+        line += f"\n      {'':<15} → {finding.advice}" if finding.advice else ""
+        print(line, flush=True)  # noqa: T201
     return worst
 
 
@@ -99,6 +100,9 @@ def _threading_layer() -> Diagnosis:
 
 
 def _shared_memory() -> Diagnosis:
+    from hogpour.shm.layout import Layout
+    from hogpour.shm.segment import Segment
+
     size = 64 << 20
     try:
         segment = Segment.create(Layout.pack([("probe", (size,), "uint8")]), "a probe of 64 MB")
@@ -127,11 +131,13 @@ def _processes() -> Diagnosis:
 
 
 def _kernel_cache() -> Diagnosis:
-    from numba import config
+    import numba
 
     from hogpour.layers import linear
 
-    folder = Path(linear.add_bias.stats.cache_path)
+    config: Any = numba.config
+    kernel: Any = linear.add_bias
+    folder = Path(kernel.stats.cache_path)
     if config.CACHE_DIR and not folder.is_relative_to(config.CACHE_DIR):
         return Diagnosis("kernel cache", "warn", f"{folder} is used, not {config.CACHE_DIR}",
                        "set NUMBA_CACHE_DIR, before numba is imported, to a folder that can be written")  # fmt: skip
@@ -143,6 +149,7 @@ def _kernel_cache() -> Diagnosis:
 
 def _ports() -> Diagnosis:
     """A node alone opens no port; one that listens must get one, and be reached through loopback."""
+    import asyncio
 
     async def listen() -> int:
         server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
@@ -159,6 +166,8 @@ def _ports() -> Diagnosis:
 
 
 def _disk() -> Diagnosis:
+    import tempfile
+
     with tempfile.TemporaryFile() as file:
         file.write(b"0")
     stat = os.statvfs(".")

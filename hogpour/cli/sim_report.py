@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from hogpour.cli.tables import Columns, cell, duration, print_json
 from hogpour.core.cluster_state import STALENESS_COUNTS
 from hogpour.sim.report import Point, SimulationReport
 
@@ -25,12 +25,12 @@ class JsonShow:
 
     def point(self, point: Point) -> None:
         """Show a point."""
-        _print(json.dumps({"event": "point"} | asdict(point)))
+        print_json(event="point", **asdict(point))
 
     def report(self, report: SimulationReport, wall_s: float) -> None:
         """Show the report, without what was shown already."""
         words = {k: v for k, v in report.to_dict().items() if k != "points"}
-        _print(json.dumps({"event": "finished"} | words | {"wall_s": round(wall_s, 3)}, ensure_ascii=False))
+        print_json(event="finished", **words, wall_s=round(wall_s, 3))
 
 
 class TableShow:
@@ -41,8 +41,8 @@ class TableShow:
         log: show everything that happened.
     """
 
-    COLUMNS = (("virtual time", 14), ("epoch", 9), ("examples", 13), ("test loss", 11), ("accuracy", 10), ("nodes", 7),
-               ("staleness", 11))  # fmt: skip
+    COLUMNS = Columns(("virtual time", 14), ("epoch", 9), ("examples", 13), ("test loss", 11), ("accuracy", 10),
+                      ("nodes", 7), ("staleness", 11))  # fmt: skip
 
     def __init__(self, epochs: int, log: bool = False) -> None:
         from rich.console import Console
@@ -57,10 +57,11 @@ class TableShow:
         self._next = max(self._next + self._step, point.epoch + self._step / 2)
         if not self._headed:
             self._headed = True
-            self._console.print("".join(name.rjust(width) for name, width in self.COLUMNS), style="bold")
-        cells = (duration(point.seconds), f"{point.epoch:.2f}", f"{point.examples:,}", _number(point.loss),
-                 _number(point.accuracy), str(point.nodes), _number(point.staleness, 2))  # fmt: skip
-        self._console.print("".join(cell.rjust(width) for cell, (_, width) in zip(cells, self.COLUMNS)))
+            self._console.print(self.COLUMNS.head(), style="bold")
+        cells = (duration(point.seconds, True), f"{point.epoch:.2f}", f"{point.examples:,}",
+                 cell(point.loss, unknown="–"), cell(point.accuracy, unknown="–"), str(point.nodes),
+                 cell(point.staleness, ".2f", "–"))  # fmt: skip
+        self._console.print(self.COLUMNS.row(cells))
 
     def report(self, report: SimulationReport, wall_s: float) -> None:
         """Show the report."""
@@ -70,9 +71,10 @@ class TableShow:
             say(line, markup=False)
         say(_node_table(report))
         if report.staleness:
-            say(f"staleness: mean {_number(report.mean_staleness, 2)}, {_quantiles(report.staleness)} updates")
+            mean = cell(report.mean_staleness, ".2f", "–")
+            say(f"staleness: mean {mean}, {_quantiles(report.staleness)} updates")
         if report.wait_s:
-            say(f"gate: a push waited {duration(report.wait_s)} on average, {report.dropped:,} came too late")
+            say(f"gate: a push waited {duration(report.wait_s, True)} on average, {report.dropped:,} came too late")
         sent = f"{_bytes(report.bytes)} sent"
         if report.examples:
             sent += f", {report.bytes / report.examples:,.0f} bytes an example"
@@ -82,13 +84,13 @@ class TableShow:
         result = "" if report.loss is None else f"; loss {report.loss:.4f}"
         result += "" if report.accuracy is None else f", accuracy {report.accuracy:.4f}"
         why = f": {report.error}" if report.error else ""
-        say(f"{report.outcome}{why} after {duration(report.seconds)} of virtual time, {report.examples:,} examples"
-            f"{result}", style="bold")  # fmt: skip
+        say(f"{report.outcome}{why} after {duration(report.seconds, True)} of virtual time, "
+            f"{report.examples:,} examples{result}", style="bold")  # fmt: skip
         say(f"simulated in {wall_s:.1f} s, {report.events:,} events; trace {report.trace}", style="dim")
 
     def _happenings(self, report: SimulationReport) -> Iterable[str]:
         told = [h for h in report.happenings if self._log or h.text.startswith(_TOLD)]
-        lines = [f"{duration(h.seconds):>14}  node {h.node}: {h.text}" for h in told]
+        lines = [f"{duration(h.seconds, True):>14}  node {h.node}: {h.text}" for h in told]
         if self._log or len(lines) <= 2 * _HAPPENINGS:
             return lines
         left_out = f"{'…':>14}  {len(lines) - 2 * _HAPPENINGS:,} more; --log shows all"
@@ -98,18 +100,6 @@ class TableShow:
 _TOLD = ("is killed", "loses its power", "is cut", "reaches", "begins again", "ends: failed", "ends: diverged",
          "stands", "goes on", "was out of reach")  # fmt: skip
 """Beginnings of what is shown without being asked for."""
-
-
-def duration(seconds: float) -> str:
-    """Return virtual seconds as people say them."""
-    if seconds < 120:
-        return f"{seconds:.2f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours:02}:{minutes:02}:{rest:02}"
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02} min"
 
 
 def _node_table(report: SimulationReport) -> Any:
@@ -123,8 +113,9 @@ def _node_table(report: SimulationReport) -> Any:
     for name in ("node", "lives", "ended", "examples", "computed", "waited", "received", "sent"):
         grid.add_column(name, justify="left" if name == "ended" else "right")
     for node in nodes:
-        grid.add_row(str(node.node), str(node.lives), node.outcome, f"{node.examples:,}", duration(node.computing_s),
-                     duration(node.waiting_s), _bytes(node.bytes_in), _bytes(node.bytes_out))  # fmt: skip
+        grid.add_row(str(node.node), str(node.lives), node.outcome, f"{node.examples:,}",
+                     duration(node.computing_s, True), duration(node.waiting_s, True), _bytes(node.bytes_in),
+                     _bytes(node.bytes_out))  # fmt: skip
     return grid
 
 
@@ -140,17 +131,11 @@ def _quantiles(histogram: tuple[int, ...]) -> str:
     return f"median {words[0]}, 90 % at most {words[1]}, largest {words[2]}"
 
 
-def _number(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _bytes(n: int) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
+def _bytes(n: float) -> str:
+    if n < 1000:
+        return f"{n:.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        n /= 1000
         if n < 1000:
-            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
-        n /= 1000  # type: ignore[assignment]
-    return f"{n:.1f} TB"
-
-
-def _print(text: str) -> None:
-    print(text, flush=True)  # noqa: T201
+            return f"{n:.1f} {unit}"
+    return f"{n / 1000:.1f} TB"

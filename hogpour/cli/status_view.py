@@ -1,4 +1,4 @@
-"""A cluster at one moment, and how it is drawn for a terminal that is 100 characters wide. Pure: asks nobody.
+"""A cluster at one moment, and how it is drawn for a terminal that is 100 characters wide, or told as JSON.
 
 From the top: the run, a table of members, one of shards, and how stale the pushes were. Numbers are never cut: where
 there is no room, names are folded, and shards beyond the rows that there is room for are counted.
@@ -6,18 +6,32 @@ there is no room, names are folded, and shards beyond the rows that there is roo
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
+from typing import Protocol
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hogpour.cli.tables import print_json
 from hogpour.core.cluster_state import STALENESS_COUNTS, ClusterState, ShardState
 from hogpour.core.shard_map import listed
 
-__all__ = ["Silent", "View", "drawn", "printable", "quantile"]
+__all__ = ["JsonOutput", "Output", "Silent", "TextOutput", "View", "drawn", "make_console", "printable", "quantile"]
+
+MOST_ROWS = 20
+"""Of shards, in one view."""
+
+WIDTH = 100
+"""Of a view that goes into a file or a pipe; on a terminal it is as wide as that."""
+
+_AROUND = 12
+"""Lines of a view that are no rows of members or shards, and one for the cursor."""
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -216,3 +230,91 @@ def _table(*columns: str) -> Table:
 def printable(text: str) -> str:
     """Return what others say of themselves without what would move a terminal's cursor."""
     return "".join(c if c.isprintable() else "�" for c in text)
+
+
+# -- where views go ---------------------------------------------------------------------------------------------------
+
+
+class Output(Protocol):
+    def view(self, address: str, view: View) -> None: ...
+
+    def trouble(self, text: str) -> None:
+        """Say why there is no view this time."""
+
+    def ended(self, text: str) -> None: ...
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class JsonOutput:
+    """One JSON object a line; its ``"event"`` is status, warning or, when a run that was watched is over, ended."""
+
+    def view(self, address: str, view: View) -> None:
+        owners, counts = view.cluster.owners, view.staleness
+        known = [{"node": owners[s.shard], **asdict(s)} for s in view.shards if s is not None]
+        silent = [{**asdict(s), "shards": view.shards_of(s.node)} for s in view.silent]
+        quantiles = {"p50": quantile(counts, 0.5), "p90": quantile(counts, 0.9), "max": quantile(counts, 1.0)}
+        print_json(event="status", address=address, **asdict(view.cluster), shards=known, silent=silent,
+                   staleness=quantiles)  # fmt: skip
+
+    def trouble(self, text: str) -> None:
+        print_json(event="warning", text=text)
+
+    def ended(self, text: str) -> None:
+        print_json(event="ended", text=text)
+
+    def close(self) -> None:
+        pass
+
+
+class TextOutput:
+    """Tables; on a terminal that is watched, over the last ones."""
+
+    def __init__(self, console: Console, watch: bool) -> None:
+        self._console, self._watch = console, watch
+        self._in_place = watch and console.is_terminal and not console.is_dumb_terminal
+        self._live: Live | None = None
+        self._last: RenderableType = ""
+
+    def view(self, address: str, view: View) -> None:
+        if not self._in_place:
+            self._console.print(drawn(address, view, MOST_ROWS))
+            if self._watch:
+                self._console.print()
+            return
+        room = self._console.height - _AROUND - len(view.cluster.members) - len(view.silent)
+        self._last = drawn(address, view, max(1, min(MOST_ROWS, room)))
+        self._redraw(self._last)
+
+    def trouble(self, text: str) -> None:
+        line = Text(text, "yellow")
+        if self._in_place:
+            self._redraw(Group(self._last, line))
+        else:
+            self._console.print(line, soft_wrap=True)
+
+    def ended(self, text: str) -> None:
+        self.close()
+        self._console.print(Text(text), soft_wrap=True)
+
+    def close(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _redraw(self, picture: RenderableType) -> None:
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False)
+            self._live.start()
+        self._live.update(picture, refresh=True)
+
+
+def make_console() -> Console:
+    """Return the terminal, or a page of ``WIDTH`` where there is none."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # where a pipe is ASCII, a bar is a question mark, and no traceback
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(WIDTH, console.width)
+    return console

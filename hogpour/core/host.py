@@ -14,8 +14,8 @@ from pathlib import Path
 
 from hogpour.core.errors import ResourceError
 
-__all__ = ["available_memory", "cores", "replica_environment", "set_kernel_cache", "state_folder",
-           "threads_in_force"]  # fmt: skip
+__all__ = ["available_memory", "cores", "replica_environment", "set_kernel_cache", "set_one_thread",
+           "state_folder", "threads_in_force"]  # fmt: skip
 
 KERNEL_FOLDERS = (
     "core/kernels", "layers", "layers/kernels", "layers/losses", "shm",
@@ -64,6 +64,12 @@ def replica_environment(threads: int) -> dict[str, str]:
         # workqueue, the fallback, aborts the process when two threads enter a parallel kernel.
         "NUMBA_THREADING_LAYER": os.environ.get("NUMBA_THREADING_LAYER", "omp"),
     }
+
+
+def set_one_thread() -> None:
+    """Let evaluation in this process take one core, before BLAS is loaded; replicas get theirs from the supervisor."""
+    for variable in THREAD_VARIABLES[:2]:
+        os.environ.setdefault(variable, "1")
 
 
 def set_kernel_cache() -> None:

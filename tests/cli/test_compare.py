@@ -15,8 +15,9 @@ import pytest
 
 import hogpour as hp
 from hogpour.algos.schemes.hogwild import Hogwild
-from hogpour.cli.compare import LossPoint, Trial, compare, names_in, pushed, variant
+from hogpour.cli.comparison import compare, names_in, variant
 from hogpour.cli.main import main
+from hogpour.cli.trial import LossPoint, Trial, count_pushes
 from hogpour.core import job as config
 from hogpour.core.cluster_state import ShardState
 from hogpour.core.errors import ConfigError, ReplicaDied
@@ -213,9 +214,9 @@ def test_pushes_are_those_of_all_shards_and_staleness_is_weighed_by_them() -> No
         names = ("pushes", "pushes_repeated", "pushes_amended", "pushes_dropped", "staleness")
         return dict(zip(names, found, strict=True))
 
-    assert pushed([shard(30, 1, 2.0), shard(10, 2, 4.0)]) == counts(40, 3, 10, 14, 2.5)
-    assert pushed([shard(0, 0, 0.0)]) == counts(0, 0, 5, 7, None)
-    assert pushed([]) == {}
+    assert count_pushes([shard(30, 1, 2.0), shard(10, 2, 4.0)]) == counts(40, 3, 10, 14, 2.5)
+    assert count_pushes([shard(0, 0, 0.0)]) == counts(0, 0, 5, 7, None)
+    assert count_pushes([]) == {}
 
 
 # -- the picture --------------------------------------------------------------------------------------------------------
@@ -253,7 +254,7 @@ def test_a_picture_that_cannot_be_written_is_told_before_anything_is_trained(
 
 def test_a_path_that_is_checked_leaves_no_file(job: Job, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from hogpour.cli.compare import check_plot
+    from hogpour.cli.plots import check_plot
 
     check_plot("a.png")
     assert not (tmp_path / "a.png").exists()

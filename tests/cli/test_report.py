@@ -1,34 +1,21 @@
-"""What people and programs read: rows of a table, JSON lines, predictions. Snapshots are made up, output is recorded."""
+"""What people and programs read of a run: rows of a table, JSON lines. Snapshots are made up, output is recorded."""
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from rich.console import Console
+from support.progress import SNAPSHOT, SUMMARY
 
-import hogpour as hp
-from hogpour.cli import report
 from hogpour.cli.report import JsonReporter, TableReporter
-from hogpour.core.errors import DataError, ReplicaDied
 from hogpour.core.progress import Evaluation, Notice, Progress, Summary
 
-SNAPSHOT = Progress(
-    epoch=1.0, epochs=4, examples=1000, seconds=2.0, rate=500.0, loss=0.5, evaluation=None, left_s=6.0, replicas=2,
-    computing=2, new_evaluation=False, notices=(),
-)  # fmt: skip
-SUMMARY = Summary(
-    outcome="finished", examples=4000, seconds=8.0, rate=500.0, loss=0.25, accuracy=0.975, epoch=4.0, restarts=0,
-    model="m.safetensors",
-)  # fmt: skip
 HEADER = "    epoch     examples  examples/s      loss  test loss  accuracy    left"
 
 
@@ -246,126 +233,3 @@ def test_json_has_no_numbers_that_json_does_not_know(capsys: pytest.CaptureFixtu
     assert lines[0]["loss"] is None
     assert lines[0]["test_loss"] is None
     assert lines[1]["loss"] is None
-
-
-# -- a run, with a node that is made up ---------------------------------------------------------------------------------
-
-
-class FakeNode:
-    """Hands out snapshots, then ends, or fails."""
-
-    working = False
-
-    def __init__(self, snapshots: list[Progress], end: Summary | Exception) -> None:
-        self.snapshots, self.end = snapshots, end
-
-    def __call__(self, *_: Any, **__: Any) -> FakeNode:
-        return self
-
-    async def __aenter__(self) -> FakeNode:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-    async def __aiter__(self) -> Any:
-        for snapshot in self.snapshots:
-            yield snapshot
-
-    async def wait(self) -> Summary:
-        if isinstance(self.end, Exception):
-            raise self.end
-        return self.end
-
-
-class Record:
-    """A reporter that remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.told: list[Any] = []
-
-    def progress(self, progress: Progress) -> None:
-        self.told.append(progress)
-
-    def notice(self, notice: Notice) -> None:
-        self.told.append(notice)
-
-    def finished(self, summary: Summary) -> None:
-        self.told.append(summary)
-
-    def close(self) -> None:
-        self.told.append("closed")
-
-
-@pytest.mark.parametrize(("outcome", "code"), [("finished", 0), ("stopped", 0), ("diverged", 1)])
-def test_the_exit_code_says_how_a_run_ended(outcome: Any, code: int) -> None:
-    record, summary = Record(), replace(SUMMARY, outcome=outcome)
-    node = FakeNode([SNAPSHOT], summary)
-    assert asyncio.run(report.run_node(node, record)) == code  # type: ignore[arg-type]
-    assert record.told == [SNAPSHOT, "closed", summary]
-
-
-def test_a_run_that_fails_leaves_the_terminal_as_it_was() -> None:
-    record = Record()
-    node = FakeNode([SNAPSHOT], ReplicaDied(0, 1, "replica 0 died"))
-    with pytest.raises(ReplicaDied):
-        asyncio.run(report.run_node(node, record))  # type: ignore[arg-type]
-    assert record.told == [SNAPSHOT, "closed"]
-
-
-# -- predictions --------------------------------------------------------------------------------------------------------
-
-
-def model_file(folder: Path, loss: str, label: str) -> str:
-    """A model of y = 2 · x0 - x1, saved."""
-    from hogpour.data.load import Encoding, Scaling
-    from hogpour.layers.sequential import network_of
-
-    job = hp.Job(data=None, model=[hp.Linear(1)], loss=loss)
-    network = network_of(job, (2,))
-    params = network.spec.zeros()
-    network.spec.views(params)["0.linear.weight"][:, 0] = [2, -1]
-    names = ("cold", "warm") if job.loss.targets == "labels" else ()
-    encoding = Encoding((2,), job.loss.targets, names, Scaling.none(), label, ("a", "b"))
-    hp.Model(job, network, params, encoding).save(str(folder / "m.safetensors"))
-    return str(folder / "m.safetensors")
-
-
-def test_labels_are_printed_by_name_and_the_accuracy_goes_to_standard_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "x.csv").write_text("a,b,kind\n3,1,warm\n0,1,cold\n1,5,warm\n")
-    path, data = model_file(tmp_path, "logistic", "kind"), str(tmp_path / "x.csv")
-    assert report.predict(path, data, "", False) == 0
-    out, err = capsys.readouterr()
-    assert out == "warm\ncold\ncold\n"
-    losses = [math.log1p(math.exp(-5)), math.log1p(math.exp(-1)), math.log1p(math.exp(3))]
-    assert err == f"3 examples: loss {np.mean(losses):.4f}, accuracy 0.6667\n"
-    assert report.predict(path, data, "", True) == 0
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert lines == [{"example": k, "prediction": name} for k, name in enumerate(["warm", "cold", "cold"])]
-
-
-def test_without_labels_there_is_no_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "x.csv").write_text("b,a\n1,3\n")
-    assert report.predict(model_file(tmp_path, "logistic", "kind"), str(tmp_path / "x.csv"), "", False) == 0
-    assert capsys.readouterr() == ("warm\n", "")
-
-
-def test_values_are_printed_with_six_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "x.csv").write_text("a,b,y\n0.5,0.25,1\n1000000,0,2000000\n")
-    path, data = model_file(tmp_path, "squared_error", "y"), str(tmp_path / "x.csv")
-    assert report.predict(path, data, "", False) == 0
-    out, err = capsys.readouterr()
-    assert out == "0.75\n2e+06\n"
-    assert err.startswith("2 examples: loss ")
-    assert "accuracy" not in err
-    assert report.predict(path, data, "", True) == 0
-    assert [json.loads(line)["prediction"] for line in capsys.readouterr().out.splitlines()] == [[0.75], [2e6]]
-
-
-@pytest.mark.parametrize("as_json", [False, True])
-def test_predictions_that_are_not_finite_are_an_error(as_json: bool, tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text("a,b\n1e38,-3e38\n3e38,-3e38\n")
-    with pytest.raises(DataError, match=r"x\.csv: the model's predictions are not finite$"):
-        report.predict(model_file(tmp_path, "squared_error", "y"), str(tmp_path / "x.csv"), "", as_json)

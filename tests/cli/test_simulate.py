@@ -150,6 +150,17 @@ def test_a_mistake_of_a_sweep_is_one_line(words: list[str], text: str, capsys: p
     assert capsys.readouterr().err == f"hogpour: {text}\n"
 
 
+def test_a_place_that_takes_no_picture_is_refused_before_anything_is_simulated(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was found out at the end, and told with the number of the error and the path once more."""
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr("hogpour.sim.simulation.Simulation.run", lambda _: pytest.fail("simulated"))
+    assert main(["sim", "--plot", "/nonexistent/x.png"]) == 2
+    text = "hogpour: --plot /nonexistent/x.png: cannot be written: No such file or directory\n"
+    assert capsys.readouterr() == ("", text)
+
+
 @pytest.mark.slow
 @pytest.mark.real
 def test_a_picture_is_drawn(scenario: str, tmp_path: Path) -> None:

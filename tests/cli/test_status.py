@@ -20,7 +20,7 @@ from support.cluster_views import CLUSTER, FIRST, SECOND, VIEW, of_shards, shard
 
 import hogpour as hp
 from hogpour.cli import main as cli
-from hogpour.cli import status
+from hogpour.cli import status, status_client, status_view
 from hogpour.cli.status_view import View, drawn
 from hogpour.core.cluster_state import ClusterState, ShardState
 from hogpour.core.errors import HogpourError, InputError, PeerLost, Refusal, RemoteProtocolError, RequestFailed
@@ -149,7 +149,7 @@ def test_json_is_one_object_a_line_with_all_that_is_known(run: Run, nobody: str,
 def test_a_server_that_does_not_answer_is_shown_and_all_others_too(
     run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(status, "REPORT_S", 0.05)
+    monkeypatch.setattr(status_client, "REPORT_S", 0.05)
 
     async def never(message: Any) -> Reply:
         return await asyncio.get_running_loop().create_future()
@@ -210,13 +210,13 @@ def test_the_connection_to_a_server_that_has_left_is_closed(run: Run) -> None:
         async with node(None, reporting(shard(2))) as second:
             clusters = [served_by(second.address), replace(CLUSTER, members=(FIRST,), owners=(1, 1, 1))]
             async with node(lambda m: describing(clusters.pop(0))(m), reporting(shard(0), shard(1))) as first:
-                observer = status._Observer(first.address, TOKEN)
-                await observer.look()
-                (peer,) = observer._others.values()
+                client = status_client.StatusClient(first.address, TOKEN)
+                await client.look()
+                (peer,) = client._others.values()
                 assert peer.connected
-                await observer.look()
+                await client.look()
                 assert not peer.connected
-                await observer.close()
+                await client.close()
 
     run(main())
 
@@ -238,7 +238,7 @@ def test_nothing_stays_open(run: Run, capsys: pytest.CaptureFixture[str], monkey
             assert [peer.address for peer in peers] == [first.address, second.address]
             assert not any(peer.connected for peer in peers)
 
-    monkeypatch.setattr(status, "Peer", Kept)
+    monkeypatch.setattr(status_client, "Peer", Kept)
     run(main())
 
 
@@ -258,7 +258,7 @@ def test_nobody_there_is_known_at_once(run: Run, nobody: str) -> None:
 
 
 def test_whoever_says_nothing_is_waited_for_for_a_while(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "ANSWER_S", 0.05)
+    monkeypatch.setattr(status_client, "ANSWER_S", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"127.0.0.1:{mute.getsockname()[1]}"
         text = refusal(run, status.show(address, TOKEN, watch=False, as_json=False), PeerLost)
@@ -369,7 +369,7 @@ def test_watching_goes_on_until_ctrl_c(run: Run, capsys: pytest.CaptureFixture[s
 @pytest.mark.usefixtures("at_once")
 def test_ctrl_c_gives_the_cursor_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     console = terminal()
-    monkeypatch.setattr(status, "_console", lambda: console)
+    monkeypatch.setattr(status_view, "make_console", lambda: console)
     assert run(Script(go_on, ctrl_c).watched()) == 0
     assert "\x1b[?25l" in written(console)
     assert written(console).endswith("\n\x1b[?25h")
@@ -410,7 +410,7 @@ def test_that_a_name_with_several_addresses_is_refused_is_known_too(
         raise answer
 
     monkeypatch.setattr(status, "EVERY_S", 0.0)
-    monkeypatch.setattr(status._Observer, "look", look)
+    monkeypatch.setattr(status_client.StatusClient, "look", look)
     assert run(status.show("localhost:1", TOKEN, watch=True, as_json=True)) == 0
     assert [one["event"] for one in objects(capsys)] == ["status", "ended"]
 
@@ -469,7 +469,7 @@ def written(console: Console) -> str:
 
 def test_on_a_terminal_a_view_is_drawn_over_the_last_one() -> None:
     console = terminal()
-    text = status._Text(console, watch=True)
+    text = status_view.TextOutput(console, watch=True)
     text.view("a:1", VIEW)
     assert "\x1b[1A" not in written(console)
     text.view("a:1", VIEW)
@@ -485,7 +485,7 @@ def test_a_view_that_is_drawn_over_is_no_higher_than_the_terminal() -> None:
     many = of_shards(50, **{f"shard_{k}": shard(k, clock=k) for k in range(50)})
     for height in (16, 24, 60):
         console = terminal(height)
-        text = status._Text(console, watch=True)
+        text = status_view.TextOutput(console, watch=True)
         text.view("a:1", many)
         lines = written(console).splitlines()
         assert len(lines) < height
@@ -496,7 +496,7 @@ def test_a_view_that_is_drawn_over_is_no_higher_than_the_terminal() -> None:
 @pytest.mark.parametrize("watch", [False, True])
 def test_in_a_pipe_there_are_no_control_characters(watch: bool) -> None:
     console = Console(file=io.StringIO(), width=100)
-    text = status._Text(console, watch)
+    text = status_view.TextOutput(console, watch)
     text.view("a:1", VIEW)
     text.view("a:1", VIEW)
     text.trouble("a:1: no answer " + "x" * 200)
@@ -509,7 +509,7 @@ def test_in_a_pipe_there_are_no_control_characters(watch: bool) -> None:
 def test_a_pipe_that_is_no_unicode_gets_question_marks(monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(pipe, encoding="ascii"))
-    status._Text(status._console(), watch=False).view("a:1", VIEW)
+    status_view.TextOutput(status_view.make_console(), watch=False).view("a:1", VIEW)
     assert pipe.getvalue().rstrip().endswith(b"\n0 ??? ? 4")
 
 

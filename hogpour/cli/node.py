@@ -1,0 +1,122 @@
+"""``hogpour node``: train a job on this machine, alone or as a node of a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from hogpour.cli.options import add_job, add_json, add_token, check_replicas, given, read_job, run_async, token_of
+from hogpour.core.errors import InputError, Stopped
+
+if TYPE_CHECKING:
+    from hogpour.cli.report import Reporter
+    from hogpour.node.node import Node
+
+__all__ = ["add_arguments", "run", "train"]
+
+_KILLED = 130  # what a shell expects of a program that was killed by Ctrl+C
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what ``node`` takes."""
+    parser.description = "Train a job with all cores of this machine, or of several. Without a job file: on " \
+                         "scikit-learn's digits."  # fmt: skip
+    parser.epilog = (
+        "example: python -m hogpour node job.toml --epochs 3\n"
+        "example: python -m hogpour node job.toml --listen 127.0.0.1:7000    (the first node of a cluster)\n"
+        "         python -m hogpour node --join 127.0.0.1:7000               (another one; gets the job from there)\n"
+        "Ctrl+C stops and keeps the model, within 2 s where a node is alone; a second one kills."
+    )
+    add_job(parser)
+    add_json(parser, "one JSON object a line instead of the table")
+    add = parser.add_argument
+    add("--resume", action="store_true", help="go on from the job's model file")
+    add("--epochs", type=int, metavar="N", help="instead of run.epochs")
+    add("--replicas", type=int, metavar="N", help="instead of run.replicas")
+    add("--seed", type=int, metavar="N", help="instead of run.seed")
+    add("--model", metavar="FILE", help="instead of run.model; empty: write none")
+    add("--listen", metavar="HOST:PORT", default="", help="let others join; with --join: serve shards")
+    add("--join", metavar="HOST:PORT", default="", help="first node of a cluster, which has the job")
+    add("--data", metavar="FOLDER", help="with --join: folder that the job's data paths are relative to")
+    add_token(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, and return the exit code."""
+    from hogpour.cli.report import JsonReporter, TableReporter
+    from hogpour.node.node import Node
+
+    check_replicas(options)
+    changes = given(options, "epochs", "replicas", "seed")
+    if options.model is not None:
+        changes["save"] = options.model
+    cluster: dict[str, Any] = {}
+    if options.listen or options.join:
+        token = token_of(options, options.listen, options.join)
+        cluster = {"listen": options.listen, "join": options.join, "token": token, "insecure": options.insecure}
+    if options.data is not None and not options.join:
+        raise InputError("--data: goes with --join; a job file says where its data are")
+
+    def make() -> Node:
+        if not options.join:
+            job = read_job(options.job, bool(options.listen), **changes)
+            return Node(job, resume=options.resume, every_s=0.5, **cluster)
+        for name, said in (("a job file", options.job), ("--resume", options.resume), ("--epochs", options.epochs),
+                           ("--seed", options.seed)):  # fmt: skip
+            if said:
+                raise InputError(f"--join {options.join}: the first node has the job; {name} goes with that one")
+        if options.data is not None:
+            changes["base"] = options.data
+        return Node(changes=changes, every_s=0.5, **cluster)
+
+    return run_async(train(make, JsonReporter() if options.json else TableReporter()))
+
+
+async def train(make: Callable[[], Node], reporter: Reporter) -> int:
+    """Make a node, let it train, report it, and return the exit code. The first signal stops, the second kills."""
+    import asyncio
+
+    from hogpour.core.progress import Notice
+
+    loop, asked = asyncio.get_running_loop(), 0
+    node = make()
+    node.tell = reporter.notice
+
+    def on_signal() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            node.kill()
+            reporter.close()
+            _leave(_KILLED)
+        node.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup, and jobs in the background of a script
+            loop.add_signal_handler(number, on_signal)
+    try:
+        async with node:
+            async for progress in node:
+                reporter.progress(progress)
+            summary = await node.wait()
+    except Stopped as stopped:
+        reporter.close()
+        reporter.notice(Notice("warning", str(stopped)))
+        _leave(stopped.exit_code)
+    finally:
+        reporter.close()
+    reporter.finished(summary)
+    code = 1 if summary.outcome == "diverged" else 0
+    if node.working:
+        _leave(code)
+    return code
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: a thread that reads or compiles would be waited for at an ordinary end."""
+    sys.stdout.flush()
+    os._exit(code)

@@ -1,0 +1,57 @@
+"""``hogpour predict``: what a saved model says of examples in a file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from hogpour.cli.options import add_json
+from hogpour.core.errors import DataError
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what ``predict`` takes."""
+    parser.description = "Print the prediction of a model for every example of a data file, one a line; where the " \
+                         "file has labels, the accuracy goes to standard error."  # fmt: skip
+    parser.epilog = (
+        'example: python -m hogpour predict model.safetensors digits\n"digits" stands for their test examples.'
+    )
+    parser.add_argument("model", help="model file")
+    parser.add_argument("data", help='data file, or "digits"')
+    parser.add_argument("--format", default="", help="npz, idx, svmlight or csv; default: by the suffix")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the prediction for every example of a file and return the exit code."""
+    import numpy as np
+
+    from hogpour.cli.tables import print_json
+    from hogpour.data.load import Dataset, load_features
+    from hogpour.model.model import Model
+
+    model = Model.load(options.model)
+    features = load_features(options.data, model.encoding, format=options.format, base=Path())
+    scores = model.scores_of_scaled(features.x)
+    predicted = model.job.loss.predict(scores.T)
+    labels, names = model.job.loss.targets == "labels", model.encoding.label_names
+    if not labels and not np.isfinite(predicted).all():
+        raise DataError(f"{options.data}: the model's predictions are not finite")
+    if labels:
+        answers = [names[k] if names else str(k) for k in predicted]
+    else:
+        answers = [row.tolist() if options.json else " ".join(f"{v:.6g}" for v in row) for row in predicted.T]
+    if options.json:
+        for k, answer in enumerate(answers):
+            print_json(example=k, prediction=answer)
+    else:
+        sys.stdout.write("".join(f"{answer}\n" for answer in answers))
+    if features.y is not None:
+        evaluation = model.evaluate(Dataset(features.x, features.y, len(names), names, features.source))
+        assert evaluation is not None
+        accuracy = "" if evaluation.accuracy is None else f", accuracy {evaluation.accuracy:.4f}"
+        print(f"{len(answers)} examples: loss {evaluation.loss:.4f}{accuracy}", file=sys.stderr)  # noqa: T201
+    return 0

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from hogpour.cli.tables import print_json
 from hogpour.core.cluster_state import STALENESS_COUNTS, ClusterState, ShardState
-from hogpour.core.shard_map import listed
+from hogpour.core.shard_map import format_shards
 
 __all__ = ["JsonOutput", "Output", "Silent", "TextOutput", "View", "drawn", "make_console", "printable", "quantile"]
 
@@ -91,7 +91,7 @@ def drawn(address: str, view: View, most: int) -> RenderableType:
         parts.append(Text(f"… and {unsaid:,} more", "dim"))
     for silent in view.silent:
         where = f"node {silent.node} ({silent.address})" if silent.address else f"node {silent.node}"
-        numbers = listed(view.shards_of(silent.node))
+        numbers = format_shards(view.shards_of(silent.node))
         parts.append(Text(printable(f"{where} serves {numbers} and does not answer: {silent.reason}"), "yellow"))
     return Group(*parts, "", *_staleness_lines(view))
 

@@ -26,8 +26,8 @@ from hogpour.cluster.membership import MemberRecord, Membership
 from hogpour.cluster.placement import Placement
 from hogpour.cluster.warm_start import WarmStart
 from hogpour.core.cluster_state import ClusterState, MemberState, Totals
-from hogpour.core.node_id import spoken
-from hogpour.core.shard_map import ShardMap, listed
+from hogpour.core.node_id import display_id
+from hogpour.core.shard_map import ShardMap, format_shards
 from hogpour.net.requests import Requests
 
 __all__ = ["Coordinator", "Terms"]
@@ -189,7 +189,7 @@ class Coordinator:
             members=tuple(self._member_state(member, now, shards[member.node]) for member in self.members),
             epoch=self.map.epoch,
             bounds=self.map.bounds,
-            owners=tuple(spoken(owner) for owner in self.map.owners),
+            owners=tuple(display_id(owner) for owner in self.map.owners),
             tickets_done=self.ledger.done,
             tickets_leased=self.ledger.leased,
             tickets_free=self.ledger.free,
@@ -226,7 +226,7 @@ class Coordinator:
         lost = self.remove(member)
         if lost:
             go_on = f"go on with --resume from {self.snapshot}" if self.snapshot else "there is no snapshot yet"
-            self.fail(f"{member} is gone; it served {listed(lost)}; {go_on}")
+            self.fail(f"{member} is gone; it served {format_shards(lost)}; {go_on}")
         silent_s = now - member.heard
         self.log(f"{member} is gone: silent for {silent_s:.1f} s; {examples} examples are given to others")
 
@@ -254,7 +254,7 @@ class Coordinator:
     def _member_state(self, member: MemberRecord, now: float, shards: int) -> MemberState:
         account = self.stats[member.node]
         return MemberState(
-            node=spoken(member.node),
+            node=display_id(member.node),
             name=member.name,
             address=member.address,
             phase="leaving" if member.leaving else "ready" if member.ready else "loading",

@@ -16,8 +16,8 @@ from hogpour.cluster.gatekeeper import MOST_REPLICAS
 from hogpour.cluster.membership import MemberRecord
 from hogpour.core.cluster_state import Totals
 from hogpour.core.errors import ConfigError, Refusal, RequestFailed
-from hogpour.core.node_id import spoken
-from hogpour.core.shard_map import listed
+from hogpour.core.node_id import display_id
+from hogpour.core.shard_map import format_shards
 from hogpour.net import address as addresses
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.wire.base import Message, Ok
@@ -80,8 +80,8 @@ class MemberRequests:
                 raise RequestFailed(Refusal.WRONG, str(error)) from error
         now, there = self._clock(), self._members.at(message.address)
         if there is not None and (there.ready or there.node == self._coordinator.home):
-            raise RequestFailed(Refusal.BUSY, f"node {spoken(there.node)} ({there.name}) serves at {message.address} "
-                                        f"and was heard {now - there.heard:.1f} s ago")  # fmt: skip
+            raise RequestFailed(Refusal.BUSY, f"node {display_id(there.node)} ({there.name}) serves at "
+                                        f"{message.address} and was heard {now - there.heard:.1f} s ago")  # fmt: skip
         if there is not None:  # its answer was lost, and it asks again; or it was started anew before it was ready
             self._coordinator.remove(there)
         if self._members.full:
@@ -191,7 +191,7 @@ class MemberRequests:
                 while self._members.get(member.node) is member and not self._coordinator.may_go(member):
                     await self._placement.changed()
         except TimeoutError:
-            shards = listed(self._placement.shards_of(member.node))
+            shards = format_shards(self._placement.shards_of(member.node))
             raise RequestFailed(Refusal.BUSY, f"{member} still serves {shards}") from None
         if self._members.get(member.node) is member:
             return self._left(member)
@@ -215,6 +215,6 @@ class MemberRequests:
         """Return a member, which is alive since it was heard from."""
         member = self._members.beat(node, self._clock())
         if member is None:
-            raise RequestFailed(Refusal.FENCED, f"node {spoken(node)} is no member of the cluster: it was silent for "
-                                                "too long, left, or never joined")  # fmt: skip
+            raise RequestFailed(Refusal.FENCED, f"node {display_id(node)} is no member of the cluster: it was silent "
+                                                "for too long, left, or never joined")  # fmt: skip
         return member

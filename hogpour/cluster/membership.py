@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hogpour.core.node_id import MOST_MEMBERS, spoken
+from hogpour.core.node_id import MOST_MEMBERS, display_id
 
 __all__ = ["MemberRecord", "Membership"]
 
@@ -37,7 +37,7 @@ class MemberRecord:
     """It has asked to go."""
 
     def __str__(self) -> str:
-        return f"node {spoken(self.node)} ({self.address or self.name})"
+        return f"node {display_id(self.node)} ({self.address or self.name})"
 
 
 class Membership:

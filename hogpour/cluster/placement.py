@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 from hogpour.core.errors import PeerLost, RequestFailed
-from hogpour.core.node_id import spoken
+from hogpour.core.node_id import display_id
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Requests
 from hogpour.net.wire.dump import Adopt
@@ -186,7 +186,7 @@ class Placement:
                 return
             except RequestFailed as error:
                 if not server.complained:
-                    self._log(f"{self._named(server)} does not fence node {spoken(node)}: {error}")
+                    self._log(f"{self._named(server)} does not fence node {display_id(node)}: {error}")
                 server.complained = True
                 return
             server.owed.discard(node)
@@ -268,7 +268,7 @@ class Placement:
             return False
         except RequestFailed as error:
             self._move = None
-            where = f"between {self._named(source)} and node {spoken(move.taker)}"
+            where = f"between {self._named(source)} and node {display_id(move.taker)}"
             self._fail(f"shard {move.shard} was lost {where}: {error}")
             return False
         # Where it was, but by a new map: whoever was refused meanwhile waits for one.
@@ -278,6 +278,6 @@ class Placement:
         return False
 
     def _named(self, server: _Server) -> str:
-        return f"node {spoken(server.node)}" + (f" ({server.address})" if server.address else "")
+        return f"node {display_id(server.node)}" + (f" ({server.address})" if server.address else "")
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["MOST_MEMBERS", "first_node", "same_run", "spoken"]
+__all__ = ["MOST_MEMBERS", "display_id", "first_node", "same_run"]
 
-_SPOKEN = 1 << 20
+_INCARNATIONS = 1 << 20
 """Incarnations that a run may have: with 32 bits before them, a number stays below 2^53."""
 
 
@@ -19,14 +19,14 @@ def first_node(nonce: bytes) -> int:
     numbers that are not to be anybody's now: a shard would take the pushes of two nodes for those of one, and answer
     the newer ones as repeated.
     """
-    return int.from_bytes(nonce[:4]) * _SPOKEN + 1
+    return int.from_bytes(nonce[:4]) * _INCARNATIONS + 1
 
 
-def spoken(node: int) -> int:
+def display_id(node: int) -> int:
     """Return an incarnation as people hear of it: 1, 2, 3 ... in every run."""
-    return node % _SPOKEN
+    return node % _INCARNATIONS
 
 
 def same_run(node: int, other: int) -> bool:
     """Return whether two incarnations are of one run: of one life of the first node."""
-    return node // _SPOKEN == other // _SPOKEN
+    return node // _INCARNATIONS == other // _INCARNATIONS

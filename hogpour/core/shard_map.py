@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from hogpour.core.spec import ALIGNMENT
 
-__all__ = ["LARGEST_SHARD_BYTES", "SHARD_BYTES", "ShardMap", "cut", "listed"]
+__all__ = ["LARGEST_SHARD_BYTES", "SHARD_BYTES", "ShardMap", "cut", "format_shards"]
 
 SHARD_BYTES = 4 << 20
 """Default size of a shard of float32."""
@@ -70,7 +70,7 @@ class ShardMap:
         return ShardMap(self.epoch + 1, self.bounds, tuple(owners), tuple(addresses))
 
 
-def listed(shards: list[int]) -> str:
+def format_shards(shards: list[int]) -> str:
     """Return shards as people write them: "shard 3", "shards 0 to 3, 7"."""
     runs: list[list[int]] = []
     for shard in shards:

@@ -25,7 +25,7 @@ from hogpour.client.coordinator_client import CoordinatorClient
 from hogpour.core.cluster_state import ShardState
 from hogpour.core.errors import ClusterFailed, ConfigError, HogpourError, PeerLost, Refusal, RequestFailed
 from hogpour.core.job import Job, job_from
-from hogpour.core.node_id import MOST_MEMBERS, spoken
+from hogpour.core.node_id import MOST_MEMBERS, display_id
 from hogpour.core.progress import Notice
 from hogpour.core.shard_map import LARGEST_SHARD_BYTES
 from hogpour.data.blocks import Blocks
@@ -173,7 +173,7 @@ class ClusterRun:
                 self.joined = await self._member.join(self._join_s)
             except (PeerLost, RequestFailed) as error:
                 raise ClusterFailed(f"--join {self._join}: {error}") from error
-            self._notify(Notice("joined", f"joined {self._join} as node {spoken(self.joined.node)}"))
+            self._notify(Notice("joined", f"joined {self._join} as node {display_id(self.joined.node)}"))
             self._spawn(self._member.beat(self.stats.beat, self._heard))
             self._spawn(self._member.rejoin(self._join_again))
 
@@ -314,7 +314,7 @@ class ClusterRun:
             return ""
         assert self._member is not None
         place = Path(self._model)
-        return f"{place.stem}.node-{spoken(self._member.node)}{place.suffix}"
+        return f"{place.stem}.node-{display_id(self._member.node)}{place.suffix}"
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -451,7 +451,7 @@ class ClusterRun:
         """The old incarnation is dead: what it held is others', what it did is counted."""
         assert self._member is not None
         self._notify(Notice("warning", "was out of reach for longer than its lease; joined again as node "
-                            f"{spoken(self._member.node)}, its unfinished portions are others' now"))  # fmt: skip
+                            f"{display_id(self._member.node)}, its unfinished portions are others' now"))  # fmt: skip
         if self._serving is not None:
             self._serving.begin(self._member.node)
         if self._link is not None:
@@ -497,7 +497,8 @@ class ClusterRun:
         """Say who it is that does not answer at an address."""
         for shard, address in enumerate(self._map.addresses if self._link is not None else ()):
             if isinstance(error, PeerLost) and error.address == (address or self._join):
-                who = f"node {spoken(self._map.owners[shard])}, which serves shards," if address else "the first node"
+                owner = display_id(self._map.owners[shard])
+                who = f"node {owner}, which serves shards," if address else "the first node"
                 return ClusterFailed(f"{who} does not answer: {error}")
         return ClusterFailed(str(error))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from hogpour.algos.exchange.base import Traffic
 from hogpour.algos.schemes.base import Scheme
 from hogpour.core.errors import PeerLost, Refusal, RequestFailed
-from hogpour.core.node_id import spoken
+from hogpour.core.node_id import display_id
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.wire.base import Message, Ok
@@ -108,8 +108,8 @@ class ShardHost:
         except PeerLost as error:
             raise RequestFailed(Refusal.BUSY, f"shard {shard}: {error}") from error
         if node != self.node:
-            raise RequestFailed(Refusal.FENCED, f"shard {shard}: it came for node {spoken(node)}, which was declared "
-                                                "dead")  # fmt: skip
+            raise RequestFailed(Refusal.FENCED, f"shard {shard}: it came for node {display_id(node)}, which was "
+                                                "declared dead")  # fmt: skip
         self.server.install(answer, memory, part.start, held)
 
     async def _held(self, shard: int, number: int, size: int, source: str) -> tuple[Push, memoryview]:

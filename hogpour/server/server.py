@@ -32,7 +32,7 @@ from hogpour.algos.gate.open import Open
 from hogpour.algos.optim.base import Optimiser
 from hogpour.core.cluster_state import ShardState
 from hogpour.core.errors import Refusal, RequestFailed
-from hogpour.core.node_id import same_run, spoken
+from hogpour.core.node_id import display_id, same_run
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.wire.base import Answer, Message, Ok
 from hogpour.net.wire.dump import Dump, Dumped
@@ -298,7 +298,7 @@ class ParameterServer:
     def check_member(self, node: int) -> None:
         """Raise RequestFailed for what a node asks that is no member of this run, or not any more."""
         if not self._is_member(node):
-            raise RequestFailed(Refusal.FENCED, f"node {spoken(node)} is no member any more: it must join again")
+            raise RequestFailed(Refusal.FENCED, f"node {display_id(node)} is no member any more: it must join again")
 
     def shard(self, number: int) -> Shard | None:
         """Return a shard that is here, perhaps given up."""

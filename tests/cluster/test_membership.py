@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from hogpour.cluster.membership import Membership
-from hogpour.core.node_id import MOST_MEMBERS, first_node, spoken
+from hogpour.core.node_id import MOST_MEMBERS, display_id, first_node
 
 
 def nodes(members: object) -> list[int]:
@@ -173,5 +173,5 @@ TestMembership.pytestmark = [pytest.mark.slow]
 def test_incarnations_of_two_runs_are_others_and_sound_alike() -> None:
     first, second = first_node(b"\x00\x00\x00\x01"), first_node(b"\xff\xff\xff\xff")
     assert first != second
-    assert [spoken(first), spoken(first + 1), spoken(second + 1)] == [1, 2, 2]
+    assert [display_id(first), display_id(first + 1), display_id(second + 1)] == [1, 2, 2]
     assert second + 4095 < 2**53  # also a number of JSON

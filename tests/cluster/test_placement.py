@@ -10,7 +10,7 @@ from support.cluster import World, settle
 
 from hogpour.cluster.placement import Placement
 from hogpour.core.errors import Refusal, RequestFailed
-from hogpour.core.shard_map import ShardMap, listed
+from hogpour.core.shard_map import ShardMap, format_shards
 from hogpour.net.wire.dump import Adopt
 from hogpour.net.wire.status import Fence
 
@@ -465,7 +465,7 @@ async def test_the_home_cannot_leave() -> None:
     [([3], "shard 3"), ([0, 1], "shards 0 to 1"), ([0, 1, 2, 3, 7], "shards 0 to 3, 7"), ([0, 2, 5], "shards 0, 2, 5")],
 )
 def test_shards_are_listed_as_people_write_them(shards: list[int], text: str) -> None:
-    assert listed(shards) == text
+    assert format_shards(shards) == text
 
 
 # -- anything in any order

@@ -16,7 +16,7 @@ from support import reference_sgd
 import hogpour as hp
 from hogpour.client.client import ParameterClient as NodeLink
 from hogpour.core import registry
-from hogpour.core.node_id import spoken
+from hogpour.core.node_id import display_id
 from hogpour.server.shard import Shard
 from hogpour.sim.checks.witness import Witness
 from hogpour.sim.scenario import Death, LinkConditions, Partition, Pause, ReplicaDeath, Scenario, Slow
@@ -255,7 +255,7 @@ def test_a_node_a_quarter_as_fast_takes_a_quarter_of_the_steps_in_a_round(monkey
     applied = Shard.count_applied
 
     def count(shard: Shard, update: Any) -> int:
-        steps[int(spoken(update.push.node))].append(update.push.steps)
+        steps[int(display_id(update.push.node))].append(update.push.steps)
         return applied(shard, update)
 
     monkeypatch.setattr(Shard, "count_applied", count)

@@ -18,7 +18,7 @@ import numpy as np
 
 from hogpour.client.landings import Landings
 from hogpour.cluster.gatekeeper import Gatekeeper
-from hogpour.core.node_id import spoken
+from hogpour.core.node_id import display_id
 from hogpour.net.wire.gate import Arrive
 from hogpour.server.gated_step import GatedStep
 from hogpour.server.shard import Shard
@@ -131,5 +131,5 @@ class GateInvariants:
             if self._limit is None or clock is None or wish <= landings._mailbox.landed(replica):
                 continue
             if clock - min(self._clocks.values()) > self._limit:
-                self._say(f"gates: replica {replica} of node {spoken(node)} goes on at clock {clock}, the slowest is "
-                          f"at {min(self._clocks.values())}, {self._limit} apart are allowed")  # fmt: skip
+                self._say(f"gates: replica {replica} of node {display_id(node)} goes on at clock {clock}, the slowest "
+                          f"is at {min(self._clocks.values())}, {self._limit} apart are allowed")  # fmt: skip

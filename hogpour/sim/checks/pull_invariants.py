@@ -25,7 +25,7 @@ from hogpour.algos.exchange.elastic import Elastic
 from hogpour.client.landings import Landings
 from hogpour.client.path import Parts
 from hogpour.client.pulls import Pulls
-from hogpour.core.node_id import spoken
+from hogpour.core.node_id import display_id
 from hogpour.machine.replica import Replica
 from hogpour.server.shard import Shard, Update
 
@@ -50,7 +50,7 @@ class _Node:
 
     @property
     def name(self) -> str:
-        return f"node {spoken(self.pulls._parts.coordinator.node)}"
+        return f"node {display_id(self.pulls._parts.coordinator.node)}"
 
     def part(self, params: npt.NDArray[Any]) -> slice:
         """Return where in the live vector this is."""
@@ -192,7 +192,7 @@ class PullInvariants:
         taken, fresh = self._taken.pop((shard.number, push.node, push.replica, push.sequence), (0.0, np.zeros(0, int)))
         error = np.abs(params - self._centre[shard.number] - taken)
         if not (error <= 1e-6 * (1 + np.abs(params) + np.abs(taken))).all():
-            self._say(f"kept: shard {shard.number} was not added what was taken from node {spoken(push.node)}")
+            self._say(f"kept: shard {shard.number} was not added what was taken from node {display_id(push.node)}")
         brought = Counter({shard.start + int(element): int(fresh[element]) for element in np.flatnonzero(fresh)})
         self._history.setdefault(shard.number, []).append((shard.clock, brought))
         self._centre[shard.number] = params.copy()

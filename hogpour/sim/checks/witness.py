@@ -46,7 +46,7 @@ from hogpour.cluster.lease_desk import EvaluationDesk
 from hogpour.cluster.leases import EpochLedger
 from hogpour.cluster.membership import Membership
 from hogpour.cluster.placement import Placement
-from hogpour.core.node_id import same_run, spoken
+from hogpour.core.node_id import display_id, same_run
 from hogpour.machine.replica import Replica
 from hogpour.server.gated_step import GatedStep
 from hogpour.server.handover import ShardHost
@@ -310,7 +310,7 @@ class Witness:
 
         def after(begun: Any) -> None:
             if fenced and begun is not None:
-                self._say(f"fenced: node {spoken(push.node)} was fenced, and push {_named(key)} of it is taken")
+                self._say(f"fenced: node {display_id(push.node)} was fenced, and push {_named(key)} of it is taken")
 
         return after
 
@@ -383,14 +383,14 @@ class Witness:
 
         def after(granted: list[int]) -> None:
             if len(granted) > max(0, want):
-                self._say(f"leases: node {spoken(node)} asked for {want} tickets and was granted {len(granted)}")
+                self._say(f"leases: node {display_id(node)} asked for {want} tickets and was granted {len(granted)}")
             for ticket in granted:
                 holder = self._holders.get(ticket)
                 if holder is None:
                     self.granted[ticket] = self.granted.get(ticket, 0) + 1
                 elif holder != node:
-                    self._say(f"leases: ticket {ticket} is granted to node {spoken(node)}, and node {spoken(holder)} "
-                              "holds it")  # fmt: skip
+                    self._say(f"leases: ticket {ticket} is granted to node {display_id(node)}, and node "
+                              f"{display_id(holder)} holds it")  # fmt: skip
                 if ticket in self._done:
                     self._say(f"leases: ticket {ticket} is granted, and done")
                 self._holders[ticket] = node
@@ -404,7 +404,7 @@ class Witness:
         def after(_: int) -> None:
             if ledger.done - before != len(mine):
                 self._say(f"leases: {ledger.done - before} tickets became done, of {len(mine)} that node "
-                          f"{spoken(node)} held and reported")  # fmt: skip
+                          f"{display_id(node)} held and reported")  # fmt: skip
             for ticket in mine:
                 del self._holders[ticket]
                 self._done.add(ticket)
@@ -423,7 +423,7 @@ class Witness:
 
         def after(expired: list[Any]) -> None:
             if self._calm and expired:
-                self._say(f"calm: node {spoken(expired[0].node)} is declared dead, and nothing was disturbed")
+                self._say(f"calm: node {display_id(expired[0].node)} is declared dead, and nothing was disturbed")
 
         return after
 
@@ -455,7 +455,7 @@ def _least(counts: list[int], dropped: list[int]) -> int:
 
 def _named(key: tuple[int, int, int, int]) -> str:
     shard, node, replica, sequence = key
-    return f"{sequence} of replica {replica} of node {spoken(node)} to shard {shard}"
+    return f"{sequence} of replica {replica} of node {display_id(node)} to shard {shard}"
 
 
 class replaced:

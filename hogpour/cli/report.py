@@ -7,17 +7,16 @@ output; where standard output is a file or a pipe, there is no such line and the
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from hogpour.cli.tables import Columns, cell, duration, print_json
-from hogpour.core.progress import Notice, Progress, Summary
+from hogpour.core.progress import Notice, Progress, Summary, Trouble
 
 __all__ = ["JsonReporter", "Reporter", "TableReporter"]
 
 _COLUMNS = (("epoch", 9), ("examples", 13), ("examples/s", 12), ("loss", 10), ("test loss", 11), ("accuracy", 10),
             ("left", 8))  # fmt: skip
 _CLUSTER = (("nodes", 7), ("replicas", 10), ("staleness", 11))
-_QUIET = ("compiling", "compiled", "listening", "joining", "joined", "member", "snapshot")
 
 
 class Reporter(Protocol):
@@ -97,7 +96,7 @@ class TableReporter:
             self._move(progress)
 
     def notice(self, notice: Notice) -> None:
-        self._print(notice.text, "dim" if notice.event in _QUIET else "yellow")
+        self._print(notice.text, "yellow" if notice.event in get_args(Trouble) else "dim")
 
     def finished(self, summary: Summary) -> None:
         words = "trained" if summary.outcome == "finished" else f"{summary.outcome} after"

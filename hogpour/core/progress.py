@@ -7,26 +7,18 @@ from typing import Literal
 
 from hogpour.core.cluster_state import ClusterProgress
 
-__all__ = ["Evaluation", "Meter", "Notice", "Progress", "Summary"]
+__all__ = ["Evaluation", "Meter", "Notice", "Progress", "Summary", "Trouble"]
+
+
+News = Literal["compiling", "compiled", "listening", "joining", "joined", "member", "snapshot", "iteration"]
+Trouble = Literal["replica_died", "replica_restarted", "warning", "diverged"]
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
     """Something that happened once and that a person wants to know."""
 
-    event: Literal[
-        "compiling",
-        "compiled",
-        "listening",
-        "joining",
-        "joined",
-        "member",
-        "replica_died",
-        "replica_restarted",
-        "snapshot",
-        "warning",
-        "diverged",
-    ]
+    event: News | Trouble
     text: str
     """One line, or a line and a traceback."""
 

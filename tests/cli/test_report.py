@@ -125,6 +125,16 @@ def test_news_is_told_at_once_even_before_the_first_example(output: io.StringIO)
     assert lines[2] == HEADER
 
 
+@pytest.mark.parametrize(
+    ("event", "yellow"), [("iteration", False), ("compiled", False), ("warning", True), ("replica_died", True)]
+)
+def test_only_what_went_wrong_is_yellow(event: Any, yellow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every iteration of L-BFGS was printed as a warning."""
+    screen = terminal(monkeypatch, "xterm", "standard")
+    TableReporter().notice(Notice(event, "iteration 1: 0.5"))
+    assert screen.getvalue().startswith("\x1b[33m" if yellow else "\x1b[2m")
+
+
 def test_long_news_is_not_cut_and_not_folded(output: io.StringIO) -> None:
     text = "a warning " * 40 + "ends"
     assert table(output, replace(SNAPSHOT, seconds=0.5, notices=(Notice("warning", text),))) == [text]
@@ -158,12 +168,12 @@ def test_a_pipe_gets_no_control_characters(output: io.StringIO) -> None:
     assert all(c == "\n" or c.isprintable() for c in output.getvalue())
 
 
-def terminal(monkeypatch: pytest.MonkeyPatch, kind: str) -> io.StringIO:
+def terminal(monkeypatch: pytest.MonkeyPatch, kind: str, colors: Any = None) -> io.StringIO:
     """A screen of this kind ($TERM), whatever the tests themselves are run in."""
     screen = io.StringIO()
     monkeypatch.setattr(
         "rich.console.Console",
-        lambda **settings: Console(file=screen, force_terminal=True, width=100, color_system=None,
+        lambda **settings: Console(file=screen, force_terminal=True, width=100, color_system=colors,
                                    _environ={"TERM": kind}, **settings),
     )  # fmt: skip
     return screen

@@ -121,13 +121,14 @@ def errors() -> str:
 
 @cache
 def field_texts(cls: type) -> dict[str, str]:
-    """Return what is said of each field of a dataclass, in itself or else in its bases."""
+    """Return what is said of each field of a dataclass, in itself or else in its bases, which may have it as a property."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if not base.__module__.startswith("hogpour."):
             continue
         tree = ast.parse(inspect.getsource(inspect.getmodule(base) or base))
         node = next(one for one in ast.walk(tree) if isinstance(one, ast.ClassDef) and one.name == base.__name__)
+        found |= {one.name: _prose(ast.get_docstring(one) or "") for one in ast.walk(node) if isinstance(one, ast.FunctionDef)}
         for one, after in zip(node.body, node.body[1:], strict=False):
             match one, after:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):

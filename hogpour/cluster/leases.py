@@ -40,41 +40,24 @@ class LedgerState:
 
 class LeaseLedger(Protocol):
     """Who does which block: ``EpochLedger``, where each is done once, and ``EvaluationLedger``, where it is done again
-    in every evaluation."""
+    in every evaluation. What each member means is said at the first one."""
 
     examples_done: int
     examples_repeated: int
 
     @property
-    def done(self) -> int:
-        """Tickets that are done, earlier runs included."""
-
+    def done(self) -> int: ...
     @property
-    def leased(self) -> int:
-        """Tickets that members hold."""
-
+    def leased(self) -> int: ...
     @property
-    def free(self) -> int:
-        """Tickets that nobody holds and that are to be done."""
-
+    def free(self) -> int: ...
     @property
-    def finished(self) -> bool:
-        """Whether there is nothing left to do, now and later."""
-
-    def held(self, node: int) -> frozenset[int]:
-        """Return the tickets that a member holds."""
-
-    def grant(self, node: int, holds: Iterable[int], want: int) -> list[int]:
-        """Lease tickets to a member, or lease them to it again; see ``EpochLedger.grant``."""
-
-    def finish(self, node: int, losses: Mapping[int, float], /) -> int:
-        """Note what a member reports as done; return the examples that were not done before."""
-
-    def take_back(self, node: int) -> int:
-        """Free what a member holds, because it died or goes; return the examples of it."""
-
-    def state(self) -> LedgerState:
-        """Return what a snapshot keeps."""
+    def finished(self) -> bool: ...
+    def held(self, node: int) -> frozenset[int]: ...
+    def grant(self, node: int, holds: Iterable[int], want: int) -> list[int]: ...
+    def finish(self, node: int, losses: Mapping[int, float], /) -> int: ...
+    def take_back(self, node: int) -> int: ...
+    def state(self) -> LedgerState: ...
 
 
 class EpochLedger:

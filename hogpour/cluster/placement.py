@@ -37,9 +37,6 @@ _FENCE_S = 1.0
 _REFUSALS = 3
 """A member that refused so many shards is offered no more. The home is asked for ever: there is nobody else."""
 
-_MOVES = 0
-"""Stands for the moves where servers stand for themselves: no member has this number."""
-
 _FENCED = 256
 """So many of those who went last are told to a member that begins to serve."""
 
@@ -100,9 +97,9 @@ class Placement:
         self._servers = {self._home: _Server(self._home, shards.addresses[0])}
         self._went: deque[int] = deque(maxlen=_FENCED)
         self._move: _Move | None = None
-        self.still = still
-        self._holds_still = False
-        self._tasks: dict[int, asyncio.Task[None]] = {}  # by the server that is told of fences; _MOVES
+        self.still = still if still is not None else asyncio.Lock()
+        self._locked = False
+        self._tasks: dict[int | None, asyncio.Task[None]] = {}  # by the server that is told of fences; None: the moves
         self._changed = asyncio.Event()
 
     def shards_of(self, node: int) -> list[int]:
@@ -128,8 +125,8 @@ class Placement:
         for server in self._servers.values():
             server.owed.add(node)
         if self._move is not None and node in (self._move.source, self._move.taker):
-            if _MOVES in self._tasks:
-                self._tasks[_MOVES].cancel()  # nobody will answer it
+            if None in self._tasks:
+                self._tasks[None].cancel()  # nobody will answer it
             if node == self._move.source:
                 self._move = None
             else:
@@ -156,10 +153,10 @@ class Placement:
         for server in self._servers.values():
             if server.owed:
                 self._start(server.node, self._fence, server)
-        if self._move is None and _MOVES not in self._tasks:
+        if self._move is None and None not in self._tasks:
             self._let_go()
         if self._move is not None or self._next_move() is not None:
-            self._start(_MOVES, self._move_shards)
+            self._start(None, self._move_shards)
 
     async def close(self) -> None:
         """Drop what is under way."""
@@ -172,7 +169,7 @@ class Placement:
             if not task.cancelled():
                 task.result()
 
-    def _start(self, key: int, work: Callable[..., Coroutine[None, None, None]], *args: _Server) -> None:
+    def _start(self, key: int | None, work: Callable[..., Coroutine[None, None, None]], *args: _Server) -> None:
         if key not in self._tasks:
             self._tasks[key] = asyncio.get_running_loop().create_task(work(*args))
 
@@ -224,9 +221,8 @@ class Placement:
                 self._let_go()
                 if self._next_move() is None:
                     return
-                if self.still is not None:
-                    await self.still.acquire()
-                    self._holds_still = True
+                await self.still.acquire()
+                self._locked = True
                 self._move = self._next_move()
                 if self._move is None:
                     return
@@ -234,8 +230,8 @@ class Placement:
 
     def _let_go(self) -> None:
         """Let those go on who wait until no shard moves."""
-        if self._holds_still and self.still is not None:
-            self._holds_still = False
+        if self._locked:
+            self._locked = False
             self.still.release()
 
     async def _bring(self, move: _Move) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -200,7 +201,7 @@ def _adds_what_is_old(begin_sum: Any) -> Any:
 
 def _moves_at_once(move_shards: Any) -> Any:
     async def at_once(self: Placement) -> None:
-        self.still = None
+        self.still = asyncio.Lock()
         await move_shards(self)
 
     return at_once

@@ -142,27 +142,85 @@ async def gated(gate: Gate, places: Sequence[str] = ("a", "b"), **more: Any) -> 
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+# -- who waits for whom, and what a step is made of
+
+CASES = [
+    # sentence, gate, what happens and what is known by it, the steps in the order of their sums, dropped
+    ("a step is made when everybody has arrived",
+     Barrier(), "+1 +1.1 +2 2 1.1 1>1:0,1.1:0,2:0", "1,1.1,2", 0),
+    ("a barrier sums in the order of numbers where all came in it", Barrier(), "+1 +2 +3 1 2 3>1:0,2:0,3:0", "1,2,3", 0),
+    ("a barrier sums in the order of numbers where the last came first", Barrier(), "+1 +2 +3 3 1 2>1:0,2:0,3:0", "1,2,3", 0),
+    ("a barrier sums in the order of numbers where the first came last", Barrier(), "+1 +2 +3 2 3 1>1:0,2:0,3:0", "1,2,3", 0),
+    ("with backups the first make the step and the others are late",
+     Barrier(backups=2), "+1 +2 +3 +4 +5 4 2 5>2:0,4:0,5:0 1@0>1:L1 3@0>3:L1", "2,4,5", 2),
+    ("more backups than there are origins let each make its step",
+     Barrier(backups=4), "+1 +2 2>2:0 1@0>1:L1 1>1:0", "2 1", 1),
+    ("a late one that asks again is dropped once, and told what it was then",
+     Barrier(backups=1), "+1 +2 1>1:0 2@0>2:L1 2?>2:L1 2?>2:L1 1>1:0 2?>2:L1", "1 1", 1),
+    ("a quorum counts the first in the order of their coming and keeps nobody waiting",
+     Quorum(n=2), "+1 +2 +3 +4 +5 4>4:U 2>2:0 4?>4:0 5@0>5:U 1@0>1:1 5?>5:1", "4,2 5,1", 0),
+    ("one origin may have several gradients in a step of a quorum",
+     Quorum(n=1), "+1 +2 +3 2>2:U 2>2:U 2>2:0 +4", "2,2,2", 0),
+    ("staleness is told in steps since the parameters, and not below zero where a shard ran ahead",
+     Quorum(n=4), "+1 1>1:0 1@0>1:1 1@0>1:2 1@99>1:0", "1 1 1 1", 0),
+    ("nobody gets further ahead than s", Slack(s=2), "+1 +2 1>1:0 1>1:0 1 2>1:0,2:0", "", 0),
+    ("whoever goes and comes again keeps its lead; at the clock of the slowest it would get s more",
+     Slack(s=2), "+1 +2 1>1:0 1>1:0 -1 +1 1 2>1:0,2:0", "", 0),
+    ("without slack all wait for the slowest", Slack(s=0), "+1 +2 +3 1 3 2>1:0,2:0,3:0", "", 0),
+    ("whoever joins begins with the slowest and whoever goes holds nobody up",
+     Slack(s=0), "+1 +2 2 1>1:0,2:0 2 1>1:0,2:0 2 1>1:0,2:0 +3 1 2 -3>1:0,2:0", "", 0),
+    ("one that waits and is counted out need not wait any more", Slack(s=0), "+1 +2 1 -1>1:0 1>1:0", "", 0),
+    ("with slack nobody waits for the dead and the dead for nobody", Slack(s=0), "+1 +2 +3 1 2 x2>2:0 x3>1:0", "", 0),
+    ("one that dies before it arrives is in no step and holds none up", Barrier(), "+1 +2 +3 1 3 x2>1:0,3:0", "1,3", 0),
+    ("one that dies after it has arrived is in no step that is decided later",
+     Barrier(), "+1 +2 +2.1 +3 1 2 2.1 x2>2:X,2.1:X 3>1:0,3:0", "1,3", 0),
+    ("a quorum gets smaller with those who die", Quorum(n=1), "+1 +2 +3 1>1:U 2>2:U x3 1?>1:0 2?>2:0", "1,2", 0),
+    ("one that has no more blocks is not waited for", Barrier(), "+1 +2 1 -2>1:0", "1", 0),
+    ("one that enters in the midst of a step is waited for", Barrier(), "+1 +2 1 +3 2 3>1:0,2:0,3:0", "1,2,3", 0),
+    ("entering twice is entering once", Barrier(), "+1 +2 +1 1 2>1:0,2:0", "1,2", 0),
+    ("leaving twice is leaving once", Barrier(), "+1 +2 -1 -1 2>2:0", "2", 0),
+    ("the last one goes and nothing is decided", Barrier(), "+1 1>1:0 -1", "1", 0),
+    ("what the last one left behind is a step of its own", Barrier(), "+1 +2 1 -1>1:0 -2", "1", 0),
+    ("what the last one left behind, that a quorum had let pass, is a step of its own",
+     Quorum(), "+1 +2 1>1:U -1 -2 1?>1:0", "1", 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("gate", "script", "steps", "dropped"), [pytest.param(*row, id=name) for name, *row in CASES])
+async def test_who_waits_for_whom(gate: Gate, script: str, steps: str, dropped: int) -> None:
+    """+1: replica 0 of node 1 takes part, -1: not any more, x1: node 1 is dead. 1.1: a gradient of its replica 1 has
+    arrived, computed on the newest step; 1@0: on step 0; 1?: the one before is asked for again. Behind ``>`` is who hears
+    what by that: how stale its gradient counted, L: that it was late, U: not decided yet, X: it is dead."""
+    async with gated(gate) as g:
+        waiting: list[tuple[str, Any]] = []
+        sequences: dict[str, int] = {}
+        for event, _, answers in (token.partition(">") for token in script.split()):
+            kind, (at, _, step) = event[0], event.strip("+-x?").partition("@")
+            node, replica = int(at.partition(".")[0]), int(at.partition(".")[2] or 0)
+            if kind in "+-":
+                g.attend((node, replica), present=kind == "+")
+            elif kind == "x":
+                g.keeper.forget(node)
+            else:
+                sequences[at] = sequences.get(at, 0) + (not event.endswith("?"))
+                on = int(step) if step else g.keeper.step
+                waiting.append((at, g.arrive(node, replica, sequence=sequences[at], step=on)))
+            await settle()
+            heard = sorted(f"{at}:{short(known(one))}" for at, one in waiting if known(one) is not None)
+            waiting = [(at, one) for at, one in waiting if known(one) is None]
+            assert heard == sorted(one for one in answers.split(",") if one), f"by {event}"
+        made = [",".join(f"{node}" + (f".{replica}" if replica else "") for node, replica in step) for step in g.steps]
+        assert (made, g.keeper.dropped) == (steps.split(), dropped)
+
+
+def short(answer: Any) -> str:
+    if answer == "cancelled":
+        return "X"
+    outcome, staleness = answer
+    return {COUNTED: f"{staleness}", LATE: f"L{staleness}", UNDECIDED: "U"}[outcome]
+
+
 # -- a barrier
-
-
-async def test_a_step_is_made_when_everybody_has_arrived() -> None:
-    async with gated(Barrier()) as g:
-        g.attend((1, 0), (1, 1), (2, 0))
-        first, second = g.arrive(2), g.arrive(1, 1)
-        await settle()
-        assert (known(first), known(second), g.steps) == (None, None, [])
-        third = g.arrive(1, 0)
-        await settle()
-        assert [known(one) for one in (first, second, third)] == [(COUNTED, 0)] * 3
-        assert (g.keeper.step, g.keeper.dropped) == (1, 0)
-
-
-@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2), (2, 3, 1)])
-async def test_a_barrier_sums_in_the_order_of_numbers_whoever_came_first(order: tuple[int, ...]) -> None:
-    async with gated(Barrier()) as g:
-        g.attend((1, 0), (2, 0), (3, 0))
-        await g.round(*order)
-        assert g.steps == [[(1, 0), (2, 0), (3, 0)]]
 
 
 async def test_steps_follow_each_other_on_every_shard_wherever_it_is() -> None:
@@ -172,15 +230,6 @@ async def test_steps_follow_each_other_on_every_shard_wherever_it_is() -> None:
             assert await g.round(1, 2, sequence=k + 1, step=7 + k) == [(COUNTED, 0)] * 2
         assert g.steps == [[(1, 0), (2, 0)]] * 3
         assert [(at, one.step, one.shards) for at, one in g.shards.asked[:3]] == [("a", 7, [0, 2]), ("b", 7, [1]), ("c", 7, [3])]
-
-
-async def test_with_backups_the_first_make_the_step_and_the_others_are_late() -> None:
-    async with gated(Barrier(backups=2)) as g:
-        g.attend(*((node, 0) for node in range(1, 6)))
-        assert await g.round(4, 2) == [None, None]
-        assert await g.round(5) == [(COUNTED, 0)]
-        assert await g.round(1, 3) == [(LATE, 1), (LATE, 1)]
-        assert (g.steps, g.keeper.dropped) == ([[(2, 0), (4, 0), (5, 0)]], 2)
 
 
 async def test_what_arrives_while_a_step_is_applied_was_too_late_for_it() -> None:
@@ -202,37 +251,7 @@ async def test_what_arrives_while_a_step_is_applied_was_too_late_for_it() -> Non
         assert g.steps == [[(1, 0), (2, 0)]]
 
 
-async def test_more_backups_than_there_are_origins_let_each_make_its_step() -> None:
-    async with gated(Barrier(backups=4)) as g:
-        g.attend((1, 0), (2, 0))
-        assert await g.round(2) == [(COUNTED, 0)]
-        assert await g.round(1) == [(LATE, 1)]
-        assert await g.round(1, sequence=2, step=1) == [(COUNTED, 0)]
-        assert g.steps == [[(2, 0)], [(1, 0)]]
-
-
 # -- a quorum
-
-
-async def test_a_quorum_counts_the_first_in_the_order_of_their_coming_and_keeps_nobody_waiting() -> None:
-    async with gated(Quorum(n=2)) as g:  # ⌊5/2⌋ = 2
-        g.attend(*((node, 0) for node in range(1, 6)))
-        assert await g.round(4) == [(UNDECIDED, 0)]
-        assert await g.round(2) == [(COUNTED, 0)]
-        assert known(g.arrive(4)) == (COUNTED, 0)  # it asks again
-        assert await g.round(5, 1) == [(UNDECIDED, 0), (COUNTED, 1)]
-        assert known(g.arrive(5)) == (COUNTED, 1)
-        assert g.steps == [[(4, 0), (2, 0)], [(5, 0), (1, 0)]]
-        assert g.keeper.dropped == 0
-
-
-async def test_one_origin_may_have_several_gradients_in_a_step_of_a_quorum() -> None:
-    async with gated(Quorum(n=1)) as g:
-        g.attend((1, 0), (2, 0), (3, 0))
-        for sequence in (1, 2):
-            assert known(g.arrive(2, sequence=sequence)) == (UNDECIDED, 0)
-        assert await g.round(2, sequence=3) == [(COUNTED, 0)]
-        assert g.shards.history[0] == [[(2, 0, 1, 0), (2, 0, 2, 0), (2, 0, 3, 0)]]
 
 
 async def test_a_quorum_keeps_what_comes_while_a_step_is_applied_and_goes_on_with_it_at_once() -> None:
@@ -248,50 +267,7 @@ async def test_a_quorum_keeps_what_comes_while_a_step_is_applied_and_goes_on_wit
         assert g.steps == [[(1, 0), (2, 0)], [(2, 0), (1, 0)]]
 
 
-async def test_staleness_is_told_in_steps_since_the_parameters() -> None:
-    async with gated(Quorum(n=4), step=10) as g:
-        g.attend((1, 0))
-        assert await g.round(1, step=10) == [(COUNTED, 0)]
-        assert await g.round(1, sequence=2, step=7) == [(COUNTED, 4)]
-        assert await g.round(1, sequence=3, step=99) == [(COUNTED, 0)]  # a shard ran ahead: not less than nothing
-
-
 # -- slack
-
-
-async def test_whoever_goes_and_comes_again_keeps_its_lead() -> None:
-    """A replica whose node waits for blocks is out for a moment; at the clock of the slowest it would get s more."""
-    async with gated(Slack(s=2)) as g:
-        g.attend((1, 0), (2, 0))
-        assert await g.round(1, sequence=1) == [(COUNTED, 0)]
-        assert await g.round(1, sequence=2) == [(COUNTED, 0)]
-        g.keeper.attend(1, 0, False)
-        g.keeper.attend(1, 0, True)
-        ahead = g.arrive(1, sequence=3)
-        assert known(ahead) is None
-        assert await g.round(2, sequence=1) == [(COUNTED, 0)]
-        assert known(ahead) == (COUNTED, 0)
-
-
-async def test_nobody_gets_further_ahead_than_s() -> None:
-    async with gated(Slack(s=2)) as g:
-        g.attend((1, 0), (2, 0))
-        assert await g.round(1, sequence=1) == [(COUNTED, 0)]
-        assert await g.round(1, sequence=2) == [(COUNTED, 0)]
-        ahead = g.arrive(1, sequence=3)
-        assert known(ahead) is None
-        assert await g.round(2, sequence=1) == [(COUNTED, 0)]
-        assert known(ahead) == (COUNTED, 0)
-        assert g.shards.asked == []  # nothing is held, nothing to be applied
-
-
-async def test_without_slack_all_wait_for_the_slowest() -> None:
-    async with gated(Slack(s=0)) as g:
-        g.attend((1, 0), (2, 0), (3, 0))
-        waiting = [g.arrive(1), g.arrive(3)]
-        assert [known(one) for one in waiting] == [None, None]
-        assert known(g.arrive(2)) == (COUNTED, 0)
-        assert [known(one) for one in waiting] == [(COUNTED, 0)] * 2
 
 
 async def test_a_clock_that_is_told_again_is_the_same_clock() -> None:
@@ -303,38 +279,6 @@ async def test_a_clock_that_is_told_again_is_the_same_clock() -> None:
         assert g.arrive(1, sequence=2) is first  # the same wait
         g.arrive(2, sequence=1)
         assert known(first) == known(g.arrive(1, sequence=2)) == (COUNTED, 0)
-
-
-async def test_whoever_joins_begins_with_the_slowest_and_whoever_goes_holds_nobody_up() -> None:
-    async with gated(Slack(s=0)) as g:
-        g.attend((1, 0), (2, 0))
-        for sequence in (1, 2, 3):
-            g.arrive(2, sequence=sequence)
-            g.arrive(1, sequence=sequence)
-        g.attend((3, 0))
-        first, second = g.arrive(1, sequence=4), g.arrive(2, sequence=4)
-        assert (known(first), known(second)) == (None, None)  # for the new one
-        g.attend((3, 0), present=False)
-        assert (known(first), known(second)) == ((COUNTED, 0), (COUNTED, 0))
-
-
-async def test_one_that_waits_and_is_counted_out_need_not_wait_any_more() -> None:
-    async with gated(Slack(s=0)) as g:
-        g.attend((1, 0), (2, 0))
-        waiting = g.arrive(1)
-        g.attend((1, 0), present=False)
-        assert known(waiting) == (COUNTED, 0)
-        assert known(g.arrive(1, sequence=2)) == (COUNTED, 0)
-
-
-async def test_with_slack_nobody_waits_for_the_dead_and_the_dead_for_nobody() -> None:
-    async with gated(Slack(s=0)) as g:
-        g.attend((1, 0), (2, 0), (3, 0))
-        one, two = g.arrive(1), g.arrive(2)
-        g.keeper.forget(2)
-        assert (known(one), known(two)) == (None, (COUNTED, 0))
-        g.keeper.forget(3)
-        assert (known(one), g.keeper.present) == ((COUNTED, 0), 1)
 
 
 # -- asked again
@@ -353,16 +297,6 @@ async def test_whoever_asks_again_waits_for_the_same_and_is_in_the_step_once() -
         await settle()
         assert known(g.arrive(1)) == known(g.arrive(1)) == (COUNTED, 0)
         assert g.steps == [[(1, 0), (2, 0)]]
-
-
-async def test_a_late_one_that_asks_again_is_dropped_once() -> None:
-    async with gated(Barrier(backups=1)) as g:
-        g.attend((1, 0), (2, 0))
-        await g.round(1)
-        assert [known(g.arrive(2)) for _ in range(3)] == [(LATE, 1)] * 3
-        assert g.keeper.dropped == 1
-        await g.round(1, sequence=2, step=1)
-        assert known(g.arrive(2)) == (LATE, 1)  # as it was then
 
 
 async def test_of_each_origin_some_outcomes_are_remembered_the_newest_ones() -> None:
@@ -439,27 +373,6 @@ async def test_a_server_that_is_busy_is_told_again(monkeypatch: pytest.MonkeyPat
 # -- deaths
 
 
-async def test_one_that_dies_before_it_arrives_is_in_no_step_and_holds_none_up() -> None:
-    async with gated(Barrier()) as g:
-        g.attend((1, 0), (2, 0), (3, 0))
-        assert await g.round(1, 3) == [None, None]
-        g.keeper.forget(2)
-        await settle()
-        assert g.steps == [[(1, 0), (3, 0)]]
-
-
-async def test_one_that_dies_after_it_has_arrived_is_in_no_step_that_is_decided_later() -> None:
-    async with gated(Barrier()) as g:
-        g.attend((1, 0), (2, 0), (2, 1), (3, 0))
-        answers = [g.arrive(1), g.arrive(2, 0), g.arrive(2, 1)]
-        g.keeper.forget(2)
-        await settle()
-        assert [known(one) for one in answers] == [None, "cancelled", "cancelled"]
-        g.arrive(3)
-        await settle()
-        assert g.steps == [[(1, 0), (3, 0)]]
-
-
 async def test_one_that_dies_while_its_step_is_applied_is_in_it() -> None:
     async with gated(Barrier()) as g:
         g.attend((1, 0), (2, 0))
@@ -489,26 +402,7 @@ async def test_of_the_dead_nothing_is_kept() -> None:
             assert [key for book in books for key in book if key[0] == 2] == []
 
 
-async def test_a_quorum_gets_smaller_with_those_who_die() -> None:
-    async with gated(Quorum(n=1)) as g:
-        g.attend((1, 0), (2, 0), (3, 0))
-        assert await g.round(1, 2) == [(UNDECIDED, 0)] * 2
-        g.keeper.forget(3)
-        await settle()
-        assert g.steps == [[(1, 0), (2, 0)]]
-
-
 # -- coming and going
-
-
-async def test_one_that_has_no_more_blocks_is_not_waited_for() -> None:
-    async with gated(Barrier()) as g:
-        g.attend((1, 0), (2, 0))
-        assert await g.round(1) == [None]
-        g.attend((2, 0), present=False)
-        await settle()
-        assert g.steps == [[(1, 0)]]
-        assert g.keeper.present == 1
 
 
 @pytest.mark.parametrize(
@@ -531,19 +425,6 @@ async def test_a_step_of_fewer_than_have_had_data_moves_by_its_share(gate: Gate,
         assert [told[step] for step in sorted(told)] == shares
 
 
-async def test_one_that_enters_in_the_midst_of_a_step_is_waited_for() -> None:
-    async with gated(Barrier()) as g:
-        g.attend((1, 0), (2, 0))
-        waiting = g.arrive(1)
-        g.attend((3, 0))
-        g.arrive(2)
-        await settle()
-        assert (known(waiting), g.steps) == (None, [])
-        g.arrive(3)
-        await settle()
-        assert (known(waiting), g.steps) == ((COUNTED, 0), [[(1, 0), (2, 0), (3, 0)]])
-
-
 async def test_one_that_enters_while_a_step_is_applied_is_in_the_next_one() -> None:
     async with gated(Barrier()) as g:
         g.attend((1, 0))
@@ -557,35 +438,6 @@ async def test_one_that_enters_while_a_step_is_applied_is_in_the_next_one() -> N
         assert await g.round(1, sequence=2, step=1) == [None]
         assert await g.round(2, step=1) == [(COUNTED, 0)]
         assert g.steps == [[(1, 0)], [(1, 0), (2, 0)]]
-
-
-async def test_entering_and_leaving_twice_changes_nothing() -> None:
-    async with gated(Barrier()) as g:
-        g.attend((1, 0), (2, 0), (1, 0))
-        assert g.keeper.present == 2
-        g.attend((1, 0), present=False)
-        g.attend((1, 0), present=False)
-        assert g.keeper.present == 1
-
-
-async def test_the_last_one_goes_and_nothing_is_decided() -> None:
-    async with gated(Barrier()) as g:
-        g.attend((1, 0))
-        assert await g.round(1) == [(COUNTED, 0)]
-        g.attend((1, 0), present=False)
-        await settle()
-        assert (g.keeper.present, g.steps) == (0, [[(1, 0)]])
-
-
-@pytest.mark.parametrize("gate", [Barrier(), Quorum()])
-async def test_what_the_last_one_left_behind_is_a_step_of_its_own(gate: Gate) -> None:
-    """Its link counts it out after its push has passed; a quorum lets it pass before it is decided."""
-    async with gated(gate) as g:
-        g.attend((1, 0), (2, 0))
-        g.arrive(1)
-        g.attend((1, 0), (2, 0), present=False)
-        await settle()
-        assert g.steps == [[(1, 0)]]
 
 
 # -- who looks at all shards at once

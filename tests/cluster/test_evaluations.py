@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support.cluster import settle
 
-from hogpour.algos.lbfgs.commands import TRIAL, Iteration, Penalty
+from hogpour.algos.lbfgs.commands import TRIAL, Iteration, Penalty, ResumePoint
 from hogpour.algos.lbfgs.minimise import LbfgsOptions
 from hogpour.cluster.evaluations import LbfgsDriver
 from hogpour.core.errors import Refusal, RequestFailed
@@ -26,16 +26,18 @@ GOAL = np.array([1.0, -2.0, 0.5])
 
 
 class Shard:
-    """Carries programs out on (vectors, 3) float64; the objective is half the square of the distance to ``GOAL``."""
+    """Carries programs out on (vectors, 3) float64; the objective is half the square of the distance to ``GOAL``, times
+    ``scale``."""
 
-    def __init__(self) -> None:
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
         self.vectors = np.zeros((32, 3))
         self.programs: list[Operate] = []
         self.refusals: list[RequestFailed] = []
 
     @property
     def value(self) -> float:
-        return float(0.5 * ((self.vectors[TRIAL] - GOAL) ** 2).sum())
+        return float(0.5 * self.scale * ((self.vectors[TRIAL] - GOAL) ** 2).sum())
 
     async def request(self, message: Message, payload: Sequence[memoryview] = (), *, into: memoryview | None = None,
                       deadline_s: float, retry: bool = True) -> Message:  # fmt: skip
@@ -53,7 +55,7 @@ class Shard:
             elif work.kind == LARGEST:
                 largest.append(float(np.abs(v[work.vectors[0]]).max()))
             elif work.kind == SETTLE:
-                v[work.vectors[0]] = v[TRIAL] - GOAL
+                v[work.vectors[0]] = self.scale * (v[TRIAL] - GOAL)
                 largest.append(float(np.abs(v[work.vectors[0]]).max()))
             else:
                 assert work.kind == OPEN
@@ -68,14 +70,15 @@ def accumulator(value: float) -> list[int]:
 class Driven:
     """A driver, its shard, and member 2 that computes all blocks at once."""
 
-    def __init__(self, *, epochs: int = 50, **rules: Any) -> None:
-        self.shard = Shard()
+    def __init__(self, *, epochs: int = 50, seconds: float = 0.0, scale: float = 1.0, start: ResumePoint | None = None,
+                 **rules: Any) -> None:  # fmt: skip
+        self.shard = Shard(scale)
         self.iterations: list[Iteration] = []
         self.said: list[str] = []
         self.failed: list[str] = []
         self.driver = LbfgsDriver(
             Blocks(n=8, batch=2, replicas=1, epochs=epochs, count=4), LbfgsOptions(**rules), Penalty(),
-            copies=True, share=1.0, seconds=0.0,
+            copies=True, share=1.0, seconds=seconds, start=start,
             shard_map=lambda: ShardMap(1, (0, 3), (1,), ("",)), peers=lambda _: self.shard,
             log=self.said.append, fail=self.failed.append, on_iteration=self.iterations.append,
         )  # fmt: skip
@@ -133,3 +136,73 @@ async def test_a_server_that_refuses_a_program_ends_the_run_and_is_named_once() 
         await d.compute()
         assert d.failed == ["program 1 cannot be carried out: shard 0: has no vector 9"]
         assert (d.desk.failed, d.desk.ended, d.iterations) == (True, True, [])
+
+
+async def test_the_evaluations_that_epochs_allow_end_the_run_at_the_point_that_was_reached() -> None:
+    async with driven(epochs=2, gradient=0.0, decrease=0.0) as d:
+        await d.compute()
+        assert d.desk.ledger.evaluation == 2
+        assert d.failed == []
+        assert d.said[0].endswith("evaluations made: 2, run.epochs = 2 allows no more")
+        assert d.shard.value == pytest.approx(d.iterations[-1].value)
+
+
+async def test_a_run_without_a_first_value_fails_and_says_why() -> None:
+    async with driven(epochs=0) as d:
+        await d.compute()
+        assert d.failed == [f"evaluations made: 0, run.epochs = 0 allows no more{AGAIN}"]
+
+
+AGAIN = ("; the first point is evaluated again, since its gradients are not within 2^10 and 2^-18: allow 1 or more, or "
+         "scale the data")  # fmt: skip
+
+
+async def test_a_bound_of_time_ends_the_run_after_an_iteration() -> None:
+    async with driven(seconds=1e-9) as d:
+        await d.compute()
+        assert [one.number for one in d.iterations] == [0]
+        assert d.said == ["ended after iteration 0: no more time than 1e-09 s"]
+
+
+async def test_who_waits_for_the_lock_has_the_shards_between_two_iterations() -> None:
+    async with driven() as d:
+        await settle()
+        assert d.driver.still.locked()
+
+        async def look() -> int:
+            async with d.driver.still:
+                return len(d.iterations)
+
+        looking = asyncio.ensure_future(look())
+        await d.compute()
+        assert await looking == 1, "after the first, before the second"
+
+
+async def test_an_evaluation_whose_addends_are_beyond_its_grid_is_made_again() -> None:
+    """Sums are of multiples of a grid that the addends of the evaluation before suggest."""
+    async with driven(scale=2.0**20) as d:
+        await d.compute()
+        grids = [work.factors[0] for one in d.shard.programs for work in one.program if work.kind == OPEN]
+        assert grids[1] == pytest.approx(grids[0] * 2.0**21, rel=1.0)
+        assert d.desk.ledger.evaluation > len(d.iterations)
+        np.testing.assert_allclose(d.shard.vectors[TRIAL], GOAL)
+
+
+async def test_the_end_of_the_run_lets_the_driver_go_in_the_midst_of_an_evaluation() -> None:
+    async with driven() as d:
+        await settle()
+        d.desk.end(failed=True)
+        await d.running
+        assert (d.failed, d.said, d.iterations) == ([], [], [])
+
+
+async def test_a_run_that_goes_on_begins_with_its_evaluation_and_its_grid() -> None:
+    async with driven(iterations=1) as d:
+        await d.compute()
+        state = d.iterations[-1].state
+    async with driven(start=state) as other:
+        other.shard.vectors[:] = d.shard.vectors
+        await other.compute()
+        opened = [work for one in other.shard.programs for work in one.program if work.kind == OPEN]
+        assert (other.iterations[0].number, opened[0].number) == (state.iteration, state.evaluation + 1)
+        assert opened[0].factors[1] == 2.0 ** (np.frexp(state.addend)[1] + 10)

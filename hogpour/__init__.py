@@ -1,22 +1,6 @@
 """hogpour trains one model with every core of every machine: lock-free SGD on shared memory, federated over TCP.
 
-The rooms, from the ground up; a room imports those above it in this list, and not its neighbours:
-
-    core       words: errors, one flat vector and its cutting, the job, numbers, the registry, what the machine has
-    layers     mathematics: a file a layer; losses/; kernels/, of which tile.py and registers.py are the core
-    data       files to arrays: formats/; which examples when
-    net        the wire: frames, wire/ (a file a message), connections without I/O, then the sockets
-    shm        shared memory between a replica and its node; params.py tells of THE RACE
-    algos      decisions: schemes/, exchange/, gate/, correction/, optim/, schedule/, lbfgs/
-    testing    what a layer or loss of your own is held to
-    model      a trained model, its file, snapshots of a cluster, the disk
-    client     a node towards the shards and the coordinator: pushes, pulls, fetches, gate, membership
-    server     the parameter server: shards, turns, deduplication, gated steps, vector operations, handover
-    cluster    the coordinator: members, leases, gate, placement, evaluations
-    machine    the replicas of one machine: the loop, its process, the supervisor, preparation
-    node       composition: the async API, a run in a cluster, the first node, training
-    sim        the laboratory: world/ (time, network, disk are made up), checks/ (what must hold)
-    cli        the command line: one file a command, tables, plots
+The map of its rooms is in docs/architecture.md; each package says what it is for in its first line.
 
 Public names are those below, and every layer, loss, optimiser, schedule and scheme by its class name
 (``hogpour.Conv2D``, ``hogpour.Adagrad``, ``hogpour.Hogwild``). They are imported when first used.

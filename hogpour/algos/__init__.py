@@ -1,1 +1,1 @@
-"""Schemes: which exchange, gate, correction and optimiser make an algorithm of the literature. Pure decisions."""
+"""Decisions: schemes/, exchange/, gate/, correction/, optim/, schedule/, lbfgs/."""

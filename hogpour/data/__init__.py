@@ -1,1 +1,1 @@
-"""Files to arrays, and which examples when."""
+"""Files to arrays: formats/; which examples when."""

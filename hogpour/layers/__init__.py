@@ -1,1 +1,1 @@
-"""Layers and losses, one file each: kernels, forward and backward side by side. Pure mathematics, batch last."""
+"""Mathematics: a file a layer; losses/; kernels/, of which tile.py and registers.py are the core."""

@@ -1,1 +1,1 @@
-"""The wire between nodes: frames, one file per message, connections without I/O, and the sockets around them."""
+"""The wire: frames, wire/ (a file a message), connections without I/O, then the sockets."""

@@ -1,1 +1,1 @@
-"""Shared memory of one machine: one anonymous segment, atomics, clocks, control words, the live vector. No network."""
+"""Shared memory between a replica and its node; params.py tells of THE RACE."""

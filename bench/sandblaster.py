@@ -203,12 +203,12 @@ async def _train(job: hp.Job, nodes: int) -> None:
 @contextmanager
 def _watched(told: Callable[[Iteration], None]) -> Iterator[None]:
     """Hear of each iteration of whatever trains in this process."""
-    before = FirstNode._told_iteration
-    FirstNode._told_iteration = lambda self, iteration: told(iteration)  # type: ignore[method-assign]
+    before = FirstNode._on_iteration
+    FirstNode._on_iteration = lambda self, iteration: told(iteration)  # type: ignore[method-assign]
     try:
         yield
     finally:
-        FirstNode._told_iteration = before  # type: ignore[method-assign]
+        FirstNode._on_iteration = before  # type: ignore[method-assign]
 
 
 # -- what passes
@@ -254,11 +254,12 @@ def _counted(job: hp.Job) -> dict[str, Any]:
         every_shard._ask = ask
     evaluations = (report.examples - report.repeated) // len(simulation.material.x)  # also of an iteration not finished
     n = simulation.material.network.spec.n
-    other = simulation.stations[1].lives[0].federation
+    other = simulation.stations[1].lives[0].endpoint
     assert other is not None
+    n_shards = len(simulation.stations[0].lives[0].endpoint.stats.coordinator.map.owners)  # type: ignore[union-attr]
     fetches = other.stats.link.path.fetches  # type: ignore[union-attr]
     made = iterations[-1].number
-    return {"parameters": n, "shards": len(other._map.owners), "iterations": made, "evaluations": evaluations,
+    return {"parameters": n, "shards": n_shards, "iterations": made, "evaluations": evaluations,
             "programs_kB": sum(encoded) / made / 1e3, "fetches_a_node_and_evaluation": fetches / evaluations,
             "other_MB_an_evaluation": report.bytes / evaluations / 1e6}  # fmt: skip
 

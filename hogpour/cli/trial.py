@@ -140,8 +140,8 @@ def simulate(scenario: Scenario) -> Callable[[Job], Trial]:
     def trial(job: Job) -> Trial:
         simulation = Simulation(job, scenario)
         report = simulation.run()
-        runs = [life.federation for station in simulation.stations for life in station.lives]
-        shards = [shard for run in runs if run is not None for shard in (*run.shards, *run.past_shards)]
+        ends = [life.endpoint for station in simulation.stations for life in station.lives if life.endpoint is not None]
+        shards = [shard for end in ends for shard in (*end.stats.shards, *end.stats.past_shards)]
         diverged = report.outcome == "diverged"
         return Trial(
             outcome=report.outcome,

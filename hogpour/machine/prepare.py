@@ -90,7 +90,7 @@ def prepare(
     """
     data, network = examine(job)
     federated = job.algorithm.federated
-    # A cluster goes on from a snapshot of its shards, which the first node reads (``federation``).
+    # A cluster goes on from a snapshot of its shards, which the first node reads (``node.shard_start``).
     stored = _resumed(job, network, data, replicas) if resume and not federated else None
     pending = stored[1].pending if stored else ()
     layout = live_layout(network, job.algorithm.replica_rule, replicas, len(pending), federated)

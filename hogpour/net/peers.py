@@ -30,11 +30,18 @@ class PeerPool:
         self.address = ""
         self._own, self._first, self._token, self._entropy = own, first, token, entropy
         self._peers: dict[str, Peer] = {}
+        self._apart: list[Peer] = []
 
     def reach(self, address: str) -> Requests:
         """Return who answers at an address of the shard map; empty: the first node."""
         named = address or self._first
         return self._peer(named) if named and named != self.address else self._own
+
+    def apart(self) -> Peer:
+        """Return one more connection to the first node: behind a large push on a slow network, a heartbeat would come
+        too late."""
+        self._apart.append(Peer(self._first, self._token, nonce=self._entropy))
+        return self._apart[-1]
 
     async def forget(self, addresses: Iterable[str]) -> None:
         """Close the connections to these: what waits there fails at once."""
@@ -45,6 +52,8 @@ class PeerPool:
     async def close(self) -> None:
         """Close all connections."""
         await self.forget(list(self._peers))
+        for peer in self._apart:
+            await peer.close()
 
     def _peer(self, address: str) -> Peer:
         if address not in self._peers:

@@ -1,107 +1,75 @@
 """What stands behind the training of a node: nobody, or its cluster. ``training`` asks it and does not ask which it is.
 
 A machine alone hands out its own blocks, and its model file holds where training stands. In a cluster the coordinator
-hands them out, a ``ClusterRun`` moves what replicas accrue, and where training stands is in snapshots of the shards.
+hands them out, ``cluster_run.InCluster`` moves what replicas accrue, and snapshots of the shards hold it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from hogpour.core.cluster_state import ClusterProgress, Totals
 from hogpour.core.errors import HogpourError
 from hogpour.core.job import Job
 from hogpour.data.blocks import Blocks
 from hogpour.machine.prepare import Prepared
 from hogpour.model.training_state import TrainingState
-from hogpour.node.cluster_run import ClusterRun
+from hogpour.node.run_stats import RunStats
 from hogpour.shm.clocks import Clocks
 from hogpour.shm.control import Control
 
-__all__ = ["Alone", "Backend", "InCluster", "Stats"]
-
-Floats = npt.NDArray[np.float32]
+__all__ = ["Alone", "Backend"]
 
 
-class Stats(Protocol):
-    """What is known of a run: a ``run_stats.RunStats``, or ``Alone``."""
+class Backend:
+    """Stands behind one ``Training``, which calls ``train`` → ``poll`` → ``wind_down`` → ``finish`` or ``give_up``.
 
-    before: int
-    """Examples that earlier runs used, and others before this node joined."""
-    objective: float | None
-    """Batch methods, on the first node: at the point of the newest iteration."""
+    What is not said otherwise is as nobody needs it.
 
-    @property
-    def examples(self) -> int:
-        """Examples used in this run, by the whole cluster."""
+    Attributes:
+        ready: what the run begins with; memory of its segments is used while training goes on.
+        stats: what is known of the run.
+        ending: futures that are done when the run ends whatever this node does.
+        evaluates: snapshots are evaluated here.
+        keeps_state: the model file holds where training stands, and is written while it goes on.
+    """
 
-    @property
-    def complete(self) -> bool:
-        """Whether every example of every epoch was used."""
+    ending: Sequence[asyncio.Future[None]] = ()
+    evaluates = keeps_state = True
 
-    @property
-    def stepped(self) -> bool:
-        """Whether the parameters are others than at the beginning of this run."""
-
-    @property
-    def repeated(self) -> int:
-        """Examples that were handed out again."""
-
-    @property
-    def reached(self) -> Floats:
-        """(n,) what the run has come to: the live vector, but that of a batch method is of trials."""
-
-    def totals(self) -> Totals:
-        """Return what is known of this run here: of all on the first node, of this node's own on another one."""
-
-    def cluster(self) -> ClusterProgress | None:
-        """Return what this node knows of its cluster; None: it has none."""
-
-
-class Backend(Protocol):
-    """Stands behind one ``Training``, which calls ``train`` → ``poll`` → ``wind_down`` → ``finish`` or ``give_up``."""
-
-    control: Control
-    clocks: Clocks
-    """Of this node's replicas."""
-    ending: Sequence[asyncio.Future[None]]
-    """Done when the run ends whatever this node does."""
-    evaluates: bool
-    """Snapshots are evaluated here."""
-    keeps_state: bool
-    """The model file holds where training stands, and is written while it goes on."""
-
-    @property
-    def stats(self) -> Stats:
-        """What is known of the run."""
+    def __init__(self, ready: Prepared, stats: RunStats) -> None:
+        live = ready.live.arrays
+        self.control, self.clocks = Control(live["control"]), Clocks(live["counters"], live["sums"])
+        self.ready, self.stats = ready, stats
+        stats.clocks, stats.reached, stats.params = self.clocks, live["params"], live["params"]
 
     @property
     def rescue(self) -> str:
         """Name of the file for what this node holds when the run fails and its job has no model file; empty: none."""
+        return ""
 
     def state(self) -> TrainingState | None:
         """Return where training stands, unless others keep that. Read before the parameters: what is counted is then
         in them."""
+        return None
 
     def train(self, alive: Callable[[], int]) -> None:
         """Begin. ``alive`` says how many replica processes run."""
 
     def idle(self, replica: int) -> bool:
         """Whether a replica has a reason to make no step."""
+        return False
 
     def poll(self) -> bool:
         """Look at what the replicas have done, when one rang; return whether the next ring must be heard at once."""
+        return False
 
     def stop(self) -> None:
         """A stop was asked: let the replicas end now where nothing is lost by it."""
 
     async def wind_down(self) -> bool:
         """Hand nothing out any more; return whether the replicas then end by themselves."""
+        return False
 
     async def finish(self, *, diverged: bool) -> None:
         """Bring this node's part to its end, when its replicas have ended. Raises ClusterFailed."""
@@ -110,52 +78,16 @@ class Backend(Protocol):
         """Say that this node cannot go on."""
 
 
-class Alone:
-    """A machine without a cluster. It is its own ``Stats``.
-
-    Args:
-        ready: its segments; their memory is used while training goes on.
-    """
-
-    ending: Sequence[asyncio.Future[None]] = ()
-    evaluates = keeps_state = True
-    rescue, repeated = "", 0
-    objective: float | None = None
+class Alone(Backend):
+    """A machine without a cluster."""
 
     def __init__(self, job: Job, ready: Prepared) -> None:
-        live = ready.live.arrays
-        self.control, self.clocks = Control(live["control"]), Clocks(live["counters"], live["sums"])
-        self._ready, resumed = ready, ready.state
+        super().__init__(ready, _Own(self))
+        before = ready.state
         self._blocks = Blocks(len(ready.examples.arrays["x"]), job.batch, ready.block_replicas, job.epochs)
-        self.before = resumed.examples if resumed else 0
-        self._first_ticket, self._first_step = (resumed.tickets, resumed.steps) if resumed else (0, 0)
-
-    @property
-    def stats(self) -> Stats:
-        return self
-
-    @property
-    def examples(self) -> int:
-        return self.clocks.examples
-
-    @property
-    def complete(self) -> bool:
-        state = self.state()
-        return state.tickets >= self._blocks.total and not state.pending
-
-    @property
-    def stepped(self) -> bool:
-        return int(self.clocks.steps.sum()) > self._first_step
-
-    @property
-    def reached(self) -> Floats:
-        return self._ready.live.arrays["params"]
-
-    def totals(self) -> Totals:
-        return Totals(self.clocks.examples, self.clocks.right, self.clocks.loss)
-
-    def cluster(self) -> None:
-        pass
+        self._first_ticket, self.first_step, self.stats.before = (
+            (before.tickets, before.steps, before.examples) if before else (0, 0, 0)
+        )
 
     def state(self) -> TrainingState:
         """Return where training stands.
@@ -163,7 +95,7 @@ class Alone:
         While replicas run, the parameters hold a little more than is counted, and a resumed run uses these examples
         twice; after they ended, the state is exact but for a batch that a killed replica used and did not count.
         """
-        live = self._ready.live
+        live = self.ready.live
         # In this order a block that moves in between is seen twice, or not yet as taken; never neither.
         # Replicas also drew numbers behind the last block; a run with fewer epochs than before begins behind it.
         tickets = max(self._first_ticket, min(self.control.tickets_taken, self._blocks.total))
@@ -175,69 +107,43 @@ class Alone:
             tickets=tickets,
             pending=tuple(block for ticket, block in begun.items() if ticket < tickets),
             steps=int(self.clocks.steps.sum()),
-            examples=self.before + self.clocks.examples,
+            examples=self.stats.before + self.clocks.examples,
             n=self._blocks.n,
-            block_replicas=self._ready.block_replicas,
+            block_replicas=self.ready.block_replicas,
             rows={name: live.arrays[name].copy() for name in names[names.index("params") + 1 :]},
         )
 
-    def train(self, alive: Callable[[], int]) -> None:
-        pass
+    @property
+    def complete(self) -> bool:
+        """Whether every example of every epoch was used."""
+        state = self.state()
+        return state.tickets >= self._blocks.total and not state.pending
 
     def idle(self, replica: int) -> bool:
         return self.control.tickets_taken >= self._blocks.total
 
-    def poll(self) -> bool:
-        return False
-
     def stop(self) -> None:
         self.control.stop()
 
-    async def wind_down(self) -> bool:
-        return False
 
-    async def finish(self, *, diverged: bool) -> None:
-        pass
+class _Own(RunStats):
+    """What a machine alone knows: its clocks say it all."""
 
-    async def give_up(self, error: HogpourError) -> None:
-        pass
-
-
-class InCluster:
-    """A node's part in a cluster that has begun."""
-
-    keeps_state = False
-
-    def __init__(self, run: ClusterRun, ready: Prepared) -> None:
-        live = ready.live.arrays
-        self.control, self.clocks = Control(live["control"]), Clocks(live["counters"], live["sums"])
-        self._run, self.stats = run, run.stats
-        self.ending: Sequence[asyncio.Future[None]] = (run.failed, run.ended)
-        self.evaluates, self.train, self.idle, self.give_up = run.first, run.train, run.waits, run.give_up
+    def __init__(self, alone: Alone) -> None:
+        super().__init__()
+        self._alone = alone
 
     @property
-    def rescue(self) -> str:
-        return self._run.rescue
+    def examples(self) -> int:
+        return self._alone.clocks.examples
 
-    def state(self) -> None:
+    @property
+    def complete(self) -> bool:
+        return self._alone.complete
+
+    @property
+    def stepped(self) -> bool:
+        return int(self._alone.clocks.steps.sum()) > self._alone.first_step
+
+    def cluster(self) -> None:
         pass
-
-    def poll(self) -> bool:
-        self._run.poll()
-        return True
-
-    def stop(self) -> None:
-        """Replicas end when they have pushed what they have."""
-
-    async def wind_down(self) -> bool:
-        if self._run.failed.done():
-            return False
-        await self._run.wind_down()
-        return True
-
-    async def finish(self, *, diverged: bool) -> None:
-        self._run.poll()
-        if diverged:
-            await self._run.give_up(HogpourError("the loss is not finite any more"), everywhere=True)
-        else:
-            await self._run.finish()

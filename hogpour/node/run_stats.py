@@ -15,7 +15,8 @@ from hogpour.algos.lbfgs.commands import Iteration
 from hogpour.client.client import ParameterClient
 from hogpour.client.coordinator_client import CoordinatorClient
 from hogpour.cluster.coordinator import Coordinator
-from hogpour.core.cluster_state import ClusterProgress, Totals
+from hogpour.core.cluster_state import ClusterProgress, ShardState, Totals
+from hogpour.server.server import ParameterServer
 from hogpour.shm.clocks import Clocks
 
 __all__ = ["RunStats"]
@@ -27,6 +28,7 @@ class RunStats:
     Attributes:
         member: this node's membership.
         coordinator: on the first node.
+        server: of the shards that this node serves.
         clocks, params: of this node's replicas; None and empty before there are any.
         link: pushes of this node.
         alive: how many replica processes run here.
@@ -40,6 +42,7 @@ class RunStats:
     def __init__(self) -> None:
         self.member: CoordinatorClient | None = None
         self.coordinator: Coordinator | None = None
+        self.server: ParameterServer | None = None
         self.clocks: Clocks | None = None
         self.link: ParameterClient | None = None
         self.alive: Callable[[], int] = lambda: 0
@@ -51,11 +54,12 @@ class RunStats:
     def own(self) -> Totals:
         """Return what this incarnation of this node did."""
         clocks, link = self.clocks, self.link
-        if clocks is None or link is None:
+        if clocks is None:
             return Totals()
-        pushed = link.buffers
-        done = Totals(clocks.examples, clocks.right, clocks.loss, pushed.pushes, pushed.staleness, pushed.dropped,
-                      pushed.waited_s, link.bytes_moved)  # fmt: skip
+        done = Totals(clocks.examples, clocks.right, clocks.loss)
+        if link is not None:
+            sent = link.buffers
+            done += Totals(0, 0, 0.0, sent.pushes, sent.staleness, sent.dropped, sent.waited_s, link.bytes_moved)
         return done - self._counted
 
     def begin_again(self) -> None:
@@ -86,8 +90,8 @@ class RunStats:
         beaten = self.member.beaten if self.member is not None else None
         return max(0, (beaten.examples if beaten is not None else 0) - self.before)
 
-    def cluster(self) -> ClusterProgress:
-        """Return what this node knows of the cluster."""
+    def cluster(self) -> ClusterProgress | None:
+        """Return what this node knows of the cluster; None: it has none."""
         beaten = self.member.beaten if self.member is not None else None
         totals = self.totals()
         return ClusterProgress(
@@ -99,6 +103,16 @@ class RunStats:
             bytes_per_example=totals.bytes_per_example,
             warming=beaten is not None and beaten.warming,
         )
+
+    @property
+    def shards(self) -> tuple[ShardState, ...]:
+        """How the shards are that this node serves."""
+        return self.server.states() if self.server is not None else ()
+
+    @property
+    def past_shards(self) -> tuple[ShardState, ...]:
+        """How the shards were that this node has served and others have now."""
+        return self.server.past_states() if self.server is not None else ()
 
     @property
     def stepped(self) -> bool:

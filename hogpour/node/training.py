@@ -12,31 +12,29 @@ finite loss. What was in the file before stays there otherwise.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from hogpour.core.errors import ClusterFailed, HogpourError, ReplicaDied, ResourceError
-from hogpour.core.job import Job, job_to_dict
+from hogpour.core.job import Job
 from hogpour.core.progress import Meter, Notice, Summary
 from hogpour.data.blocks import Blocks
-from hogpour.machine.precompile import rehearse
 from hogpour.machine.prepare import Prepared
-from hogpour.machine.replica import Orders
-from hogpour.machine.supervisor import Supervisor
-from hogpour.model import model_file
 from hogpour.model.model import Model
 from hogpour.model.training_state import TrainingState
 from hogpour.node.backends import Backend
 from hogpour.node.evaluator import Evaluator, Floats
+from hogpour.shm.clocks import Clocks
 from hogpour.shm.control import DIVERGED
-from hogpour.shm.doorbell import Doorbell
 
-__all__ = ["Training"]
+__all__ = ["STOPPED", "Crew", "NodeBell", "NodeMachine", "Training"]
 
+Futures = Sequence[asyncio.Future[None]]
 Outcome = Literal["finished", "stopped", "diverged", "failed"]
+
+STOPPED = "stopped before training began; nothing was written"
 
 GRACE_S = 1.0
 """Time that replicas have to end their step after a stop; the rest of the 2 s that a stop may take is for the file."""
@@ -47,20 +45,65 @@ _LAST_LOOK_S = 0.5  # for the evaluation of a run that was stopped
 _STALLED_S = 10.0  # a replica that makes no step for so long is spoken of
 
 
+class Crew(Protocol):
+    """The replicas of a machine: ``supervisor.Supervisor``, which says what this does, or ``sim.world.replicas``."""
+
+    restarts: int
+
+    @property
+    def alive(self) -> int: ...
+    async def run(self, orders: Callable[[int], Any], clocks: Clocks, stop_others: Callable[[], None], /) -> None: ...
+    async def stop(self, grace_s: float) -> None: ...
+
+
+class NodeBell(Protocol):
+    """What replicas ring: ``doorbell.Doorbell``, or ``sim.world.replicas``."""
+
+    @property
+    def listen_fd(self) -> Any: ...
+    def answer(self) -> None: ...
+
+
+class NodeMachine(Protocol):
+    """What a run uses of the machine that it is on: a ``local_machine.LocalMachine``, or a simulated one."""
+
+    @property
+    def supervisor(self) -> Crew: ...
+    @property
+    def bell(self) -> NodeBell: ...
+    async def start(self, job: Job, in_cluster: bool) -> None:
+        """Check what can be wrong with the machine, and start the replicas; first. Raises InputError."""
+
+    async def prepare(
+        self, job: Job, resume: bool, block_replicas: int, failures: Futures, stop_asked: asyncio.Event
+    ) -> Prepared:
+        """Return what the run begins with. Raises Stopped, or what a failure is, where that comes first."""
+
+    def wake(self, replica: int) -> None:
+        """Ring the bell of a replica."""
+
+    def orders(self, job: Job, ready: Prepared) -> Callable[[int], Any]:
+        """Return what says what a replica is told, for ``Crew.run``."""
+
+    def rehearse(self, job: Job, ready: Prepared) -> None:
+        """Run every kernel once, on a thread. Raises ConfigError or ResourceError."""
+
+    def save(self, path: str, model: Model, state: TrainingState | None) -> None:
+        """Write the model file, on a thread. Raises ResourceError."""
+
+
 class Training:
-    """One run. The node makes it, awaits ``run`` once, and closes the segments afterwards.
+    """One run. The node makes it, awaits ``run`` once, and ``release``s the segments afterwards.
 
     Args:
-        fds: descriptors of the live segment and of the examples, as the replicas inherited them.
         notify: called with what a person wants to know.
         stop_asked: set by whoever wants the run to end.
         news: set here when there is something new to show.
-        backend: what stands behind it.
-        wake_fds: of the bells of the replicas, as they inherited them; empty on a machine alone.
-        rehearsing: runs every kernel once; None: ``rehearse``.
-        saving: writes the model file; None: ``model_file.save``.
 
     Attributes:
+        job: what is trained.
+        ready: what the run began with.
+        backend: what stands behind it.
         evaluator: has the newest evaluation, and the model at the end.
         summary: how the run ended; None before it did.
         working: the thread that compiles, while it does; nobody waits for it after a stop.
@@ -69,31 +112,23 @@ class Training:
     def __init__(
         self,
         job: Job,
-        ready: Prepared,
-        supervisor: Supervisor,
-        bell: Doorbell,
-        fds: tuple[int, int],
+        machine: NodeMachine,
+        backend: Backend,
         *,
-        replicas: int,
-        threads: int,
         notify: Callable[[Notice], None],
         stop_asked: asyncio.Event,
         news: asyncio.Event,
-        backend: Backend,
-        wake_fds: Sequence[int] = (),
-        rehearsing: Callable[[Job, Prepared, int], None] | None = None,
-        saving: Callable[[str, Model, TrainingState | None], None] | None = None,
     ) -> None:
-        self._job, self._ready, self._supervisor, self._bell, self._fds = job, ready, supervisor, bell, fds
-        self._replicas, self._threads, self._notify = replicas, threads, notify
+        self.job, self.backend = job, backend
+        self.ready = ready = backend.ready
+        self._machine, self._supervisor, self._bell = machine, machine.supervisor, machine.bell
+        self._notify = notify
         self._stop_asked, self._news, self._loop = stop_asked, news, asyncio.get_running_loop()
         self._moved = asyncio.Event()
         self._deaf: asyncio.TimerHandle | None = None
         self.control, self.clocks = backend.control, backend.clocks
         self._blocks = Blocks(len(ready.examples.arrays["x"]), job.batch, ready.block_replicas, job.epochs,
                               job.algorithm.batch_blocks)  # fmt: skip
-        self.backend, self._wake_fds = backend, wake_fds
-        self._rehearse, self._save = rehearsing or rehearse, saving or model_file.save
         self.meter = Meter(self._blocks.n, job.epochs, backend.stats.before)
         self.evaluator = Evaluator(job, ready, self._loop.time)
         self._moves: dict[int, tuple[int, float]] = {}  # replica → steps, and when they were seen first
@@ -129,7 +164,8 @@ class Training:
             return
         backend.train(lambda: self._supervisor.alive)
         self._listen()
-        runner = asyncio.create_task(self._supervisor.run(self._orders, self.clocks, self.control.stop))
+        orders = self._machine.orders(self.job, self.ready)
+        runner = asyncio.create_task(self._supervisor.run(orders, self.clocks, self.control.stop))
         try:
             await self._watch(runner)
             if await backend.wind_down():
@@ -160,13 +196,20 @@ class Training:
         if failure is not None:
             raise failure
 
+    def release(self) -> None:
+        """Let go of the segments, keeping the numbers as they are now."""
+        self.ready.live.release()
+        self.ready.examples.release()
+        self.clocks.detach()
+        self.control.detach()
+
     # -- compiling ----------------------------------------------------------------------------------------------------
 
     async def _compile(self) -> bool:
         """Run every kernel once in this process, so that replicas find them compiled; False where a stop came."""
         began = self._loop.time()
         stop = asyncio.ensure_future(self._stop_asked.wait())
-        self.working = self._loop.run_in_executor(None, self._rehearse, self._job, self._ready, self._threads)
+        self.working = self._loop.run_in_executor(None, self._machine.rehearse, self.job, self.ready)
         awaited: list[asyncio.Future[Any]] = [self.working, stop, *self.backend.ending]
         try:
             await asyncio.wait(awaited, timeout=_SILENT_COMPILE_S, return_when=asyncio.FIRST_COMPLETED)
@@ -214,7 +257,7 @@ class Training:
                 if due and now() - evaluated >= patience:
                     evaluated, evaluated_epoch = now(), int(self.epoch)
                     work = asyncio.ensure_future(asyncio.to_thread(self._look, runner.done, stop.done))
-                elif self.backend.keeps_state and self._job.save and now() - saved >= self._job.save_every_s:
+                elif self.backend.keeps_state and self.job.save and now() - saved >= self.job.save_every_s:
                     saved = now()
                     work = asyncio.ensure_future(asyncio.to_thread(self._save_live))
             if stop.done() and not runner.done():
@@ -240,9 +283,9 @@ class Training:
 
     def _save_live(self) -> None:
         state, stepped = self.backend.state(), self.backend.stats.stepped
-        model = self.evaluator.take(self._ready.live.arrays["params"])
+        model = self.evaluator.take(self.ready.live.arrays["params"])
         if stepped and model is not None:
-            self._save(self._job.save, model, state)
+            self._machine.save(self.job.save, model, state)
 
     def _look_for_stalled(self, now: float) -> None:
         """Speak once of a replica that lives but makes no step: stopped by a signal, or starved."""
@@ -263,19 +306,19 @@ class Training:
         state: TrainingState | None = None
         written = False
         if stats.stepped and outcome != "diverged":
-            source = stats.reached if outcome == "failed" else self._ready.live.arrays["params"]
+            source = stats.reached if outcome == "failed" else self.ready.live.arrays["params"]
             if await asyncio.to_thread(self._take_final, source, outcome == "finished"):
                 state, written = self.backend.state(), True
             else:
                 outcome = "diverged"
         if outcome == "diverged":
             state, evaluator.final, written = evaluator.good_state, evaluator.good, evaluator.found_good
-        path = self._job.save
+        path = self.job.save
         if outcome == "failed":
             path = path or self.backend.rescue
         written = written and bool(path)
         if written:
-            await asyncio.to_thread(self._save, path, evaluator.final, state)
+            await asyncio.to_thread(self._machine.save, path, evaluator.final, state)
         if written and outcome == "failed":
             self._notify(Notice("warning", f"what this node holds is in {path}"))
         if outcome == "diverged":
@@ -303,34 +346,14 @@ class Training:
 
     def _say_diverged(self, written: bool) -> str:
         if written:
-            file = f"the last good model is in {self._job.save}"
-        elif self._job.save:
-            file = f"no snapshot of this run was good, {self._job.save} was not written"
+            file = f"the last good model is in {self.job.save}"
+        elif self.job.save:
+            file = f"no snapshot of this run was good, {self.job.save} was not written"
         else:
             file = "the last good model is kept"
         return f"the loss is not finite any more at epoch {self.epoch:.2f}: {file}; a lower learning rate may help"
 
     # -- small parts --------------------------------------------------------------------------------------------------
-
-    def _orders(self, replica: int) -> Orders:
-        live, examples = self._ready.live.layout, self._ready.examples.layout
-        return Orders(
-            job=job_to_dict(self._job),
-            input_shape=self._ready.examples.arrays["x"].shape[1:],
-            replica=replica,
-            replicas=self._replicas,
-            block_replicas=self._ready.block_replicas,
-            threads=self._threads,
-            parent=os.getpid(),
-            bell_fd=self._bell.ring_fd,
-            wake_fd=self._wake_fds[replica] if self._wake_fds else -1,
-            live_fd=self._fds[0],
-            live=live.fields,
-            live_size=live.size,
-            data_fd=self._fds[1],
-            data=examples.fields,
-            data_size=examples.size,
-        )
 
     def _listen(self) -> None:
         self._loop.add_reader(self._bell.listen_fd, self._rang)

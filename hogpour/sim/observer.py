@@ -50,9 +50,9 @@ class Observer:
         found = None
         for station in self._stations:
             life = station.lives[-1] if station.lives else None
-            serving = life.federation._serving if life is not None and life.federation is not None else None
-            if serving is not None and serving.server.serves(number):
-                found = serving.server._shards[number]
+            server = life.endpoint.stats.server if life is not None and life.endpoint is not None else None
+            if server is not None and server.serves(number):
+                found = server._shards[number]
         return found
 
     def look(self, seconds: float) -> Point:
@@ -82,8 +82,8 @@ class Observer:
             state
             for station in self._stations
             for life in station.lives
-            if life.federation is not None
-            for state in (*life.federation.shards, *life.federation.past_shards)
+            if life.endpoint is not None
+            for state in (*life.endpoint.stats.shards, *life.endpoint.stats.past_shards)
         ]
         staleness = [0] * max((len(state.staleness) for state in shards), default=0)
         for state in shards:
@@ -116,7 +116,7 @@ class Observer:
     def _coordinator(self) -> Any:
         """Return the newest coordinator; None before there was one."""
         for life in reversed(self._stations[0].lives if self._stations else []):
-            stats = life.federation.stats if life.federation is not None else None
+            stats = life.endpoint.stats if life.endpoint is not None else None
             if stats is not None and stats.coordinator is not None:
                 return stats.coordinator
         return None
@@ -139,7 +139,7 @@ class Observer:
 
 def _node_report(station: Site) -> NodeReport:
     life = station.lives[-1]
-    clocks = [one.federation.stats.clocks for one in station.lives if one.federation is not None]
+    clocks = [one.endpoint.stats.clocks for one in station.lives if one.endpoint is not None]
     replicas = [one.replicas for one in station.lives if one.replicas is not None]
     return NodeReport(
         node=station.number,

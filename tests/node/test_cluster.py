@@ -20,7 +20,7 @@ from hogpour.core.errors import ClusterFailed, ConfigError, InputError, Resource
 from hogpour.core.job import ClusterConfig, DataConfig
 from hogpour.core.progress import Notice
 from hogpour.model import model_file
-from hogpour.node import training
+from hogpour.node import local_machine
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -329,17 +329,17 @@ async def until(node: hp.Node, event: str, text: str = "") -> None:
 
 async def test_a_server_that_is_stopped_while_it_compiles_gives_its_shards_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """It went without a word, and took a part of the model with it: the run failed."""
-    token, compiling, rehearse = b"the token of these nodes", threading.Event(), training.rehearse
+    token, compiling, rehearse = b"the token of these nodes", threading.Event(), local_machine.rehearse
     job = job_of(epochs=FOR_EVER, cluster=ClusterConfig(lease_s=1.0, give_up_s=5.0, shard_bytes=1024))
     async with hp.Node(job, listen="127.0.0.1:0", token=token, every_s=0.05) as first:
-        monkeypatch.setattr(training, "rehearse", lambda *_: compiling.wait(30))
+        monkeypatch.setattr(local_machine, "rehearse", lambda *_: compiling.wait(30))
         try:
             async with hp.Node(join=first.address, listen="127.0.0.1:0", token=token, every_s=0.05) as second:
                 second.stop()
                 assert (await second.wait()).outcome == "stopped"
         finally:
             compiling.set()
-        monkeypatch.setattr(training, "rehearse", rehearse)
+        monkeypatch.setattr(local_machine, "rehearse", rehearse)
         await until(first, "member", "left")
         first.stop()
         assert (await first.wait()).outcome == "stopped"
@@ -349,11 +349,11 @@ async def test_a_first_node_that_is_stopped_while_it_compiles_keeps_what_others_
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It wrote the initial parameters over the model, and told nobody."""
-    token, compiling, rehearse = b"the token of these nodes", threading.Event(), training.rehearse
+    token, compiling, rehearse = b"the token of these nodes", threading.Event(), local_machine.rehearse
     job = job_of(epochs=FOR_EVER, save=str(tmp_path / "m.safetensors"))
-    monkeypatch.setattr(training, "rehearse", lambda *_: compiling.wait(30))
+    monkeypatch.setattr(local_machine, "rehearse", lambda *_: compiling.wait(30))
     async with hp.Node(job, listen="127.0.0.1:0", token=token, every_s=0.05) as first:
-        monkeypatch.setattr(training, "rehearse", rehearse)
+        monkeypatch.setattr(local_machine, "rehearse", rehearse)
         async with hp.Node(join=first.address, token=token, every_s=0.05) as second:
             async for progress in second:
                 if progress.examples > 3000:

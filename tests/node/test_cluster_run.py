@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import hogpour as hp
-from hogpour.core.errors import ConfigError, Refusal, RequestFailed
+from hogpour.core.errors import ClusterFailed, ConfigError, PeerLost, Refusal, RequestFailed
 from hogpour.core.job import job_to_dict
+from hogpour.core.node_id import display_id
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.wire.base import Ok
 from hogpour.net.wire.dump import Dump
@@ -23,19 +24,24 @@ from hogpour.net.wire.lease import Lease
 from hogpour.net.wire.push import Push
 from hogpour.net.wire.status import Fence
 from hogpour.net.wire.where import Where
-from hogpour.node.cluster_run import ClusterRun
+from hogpour.node.cluster_run import InCluster
+from hogpour.node.joining import Endpoint, JoinedNode
+from hogpour.shm.clocks import COUNTERS, SUMS
+from hogpour.shm.control import WORDS as CONTROL_WORDS
 from hogpour.shm.mailbox import WORDS, Mailbox
 
 MAP = ShardMap(1, (0, 64), (1,), ("",))
 
 
-def joining() -> ClusterRun:
-    """A node that joins others and has not yet begun to."""
-    return ClusterRun(listen="", join="first:7000", token=b"", insecure=False, join_s=1.0, notify=lambda notice: None)
+def joining() -> Endpoint:
+    """The end of a node that joins others and has not yet begun to."""
+    return Endpoint(listen="", join="first:7000", token=b"", insecure=False, join_s=1.0, notify=lambda notice: None)
 
 
-class Maps:
-    """Stands for the member, which is told maps, and for the link and the shards, which take them in."""
+class Fake:
+    """Stands for the member, which is told maps, and for the client and the shards, which take them in."""
+
+    beaten = None
 
     def __init__(self) -> None:
         self.asked: list[asyncio.Future[ShardMap]] = []
@@ -48,13 +54,24 @@ class Maps:
     def follow(self, shard_map: ShardMap) -> None:
         self.followed.append(shard_map.epoch)
 
+    async def close(self) -> None:
+        pass
+
+
+def run_of(endpoint: Endpoint, there: Any, mailbox: Mailbox) -> InCluster:
+    """A run that has begun, in which ``there`` is everybody."""
+    role = JoinedNode(there, Joined(2, b"{}", "/theirs", 1, 3.0, 7.0), "first:7000")
+    live = {"control": np.zeros(CONTROL_WORDS, np.int64), "params": np.zeros(64, np.float32)}
+    live |= {"counters": np.zeros((2, COUNTERS), np.int64), "sums": np.zeros((2, SUMS))}
+    ready: Any = SimpleNamespace(live=SimpleNamespace(arrays=live))
+    queue: Any = None
+    return InCluster(endpoint, role, there, there, queue, mailbox, lambda replica: None, MAP, ready)
+
 
 async def test_a_map_that_is_overtaken_by_a_newer_one_is_not_followed() -> None:
-    federation, maps = joining(), Maps()
-    there: Any = maps
-    federation._member = federation._link = federation._serving = there
-    federation._map = MAP
-    both = [asyncio.ensure_future(federation._relocate()) for _ in range(2)]
+    maps = Fake()
+    run = run_of(joining(), maps, Mailbox(np.zeros((2, *WORDS), np.int64)))
+    both = [asyncio.ensure_future(run._relocate()) for _ in range(2)]
     await asyncio.sleep(0)
     second = MAP.moved(0, 2, "b:1")
     third = second.moved(0, 1, "")
@@ -62,14 +79,13 @@ async def test_a_map_that_is_overtaken_by_a_newer_one_is_not_followed() -> None:
     await both[1]
     maps.asked[0].set_result(second)
     await both[0]
-    assert (federation._map, maps.followed) == (third, [3, 3])
+    assert (run._map, maps.followed) == (third, [3, 3])
 
 
-def joined(data: dict[str, Any]) -> ClusterRun:
-    federation = joining()
+def joined(data: dict[str, Any]) -> JoinedNode:
     tables = job_to_dict(hp.Job(data="their.npz", model=[hp.Linear(3)], algorithm="downpour", save="their.safetensors"))
-    federation.joined = Joined(2, json.dumps(tables | {"data": data}).encode(), "/theirs", 1, 3.0, 7.0)
-    return federation
+    said = Joined(2, json.dumps(tables | {"data": data}).encode(), "/theirs", 1, 3.0, 7.0)
+    return JoinedNode(SimpleNamespace(beaten=None, node=2), said, "first:7000")  # type: ignore[arg-type]
 
 
 async def test_a_node_that_came_back_says_that_it_serves_nothing_yet() -> None:
@@ -93,28 +109,65 @@ async def test_a_first_node_that_was_started_anew_sends_its_old_members_to_join_
 
 
 async def test_the_job_of_others_is_theirs_but_for_what_is_another_here() -> None:
-    federation = joined({"train": "their.npz"})
-    job = federation.job({})
+    node = joined({"train": "their.npz"})
+    job = node.job({})
     assert (job.data.train, job.base, job.save) == ("their.npz", "/theirs", "")
-    job = federation.job({"base": "/ours", "save": "our.safetensors", "replicas": 3})
+    job = node.job({"base": "/ours", "save": "our.safetensors", "replicas": 3})
     assert (job.data.train, job.base, job.save, job.replicas) == ("their.npz", "/ours", "our.safetensors", 3)
 
 
 async def test_data_that_have_no_name_must_be_given() -> None:
     """The node read "digits", and was told that it had other data."""
-    federation = joined({})
+    node = joined({})
     with pytest.raises(ConfigError, match=r"^--join first:7000: the first node's data have no name here; give "
                                           r"changes=\{'data': \.\.\.\} to Node\(join=\.\.\.\)$"):  # fmt: skip
-        federation.job({"base": "/ours"})
+        node.job({"base": "/ours"})
     own = hp.arrays(np.zeros((20, 8)), np.arange(20) % 3, validation=0)
-    assert federation.job({"data": own}).data is own
+    assert node.job({"data": own}).data is own
 
 
 async def test_the_replicas_of_a_node_are_told_its_pace_and_never_one_that_makes_no_sense() -> None:
-    federation, there = joining(), SimpleNamespace(beaten=None)
-    federation._link = federation._member = there  # type: ignore[assignment]
-    federation._map = MAP
-    federation._mailbox = Mailbox(np.zeros((2, *WORDS), np.int64))
+    endpoint, mailbox = joining(), Mailbox(np.zeros((2, *WORDS), np.int64))
+    run_of(endpoint, Fake(), mailbox)
     for pace, seen in ((1.0, 1.0), (0.25, 0.25), (float("nan"), 0.25), (0.0, 0.25), (-1.0, 0.25), (7.0, 0.25)):
-        federation._heard(HeartbeatReply("run", "", 1, False, 2, 0, pace))
-        assert [federation._mailbox.pace(replica) for replica in range(2)] == [seen, seen]
+        endpoint.on_heartbeat(HeartbeatReply("run", "", 1, False, 2, 0, pace))
+        assert [mailbox.pace(replica) for replica in range(2)] == [seen, seen]
+
+
+async def test_whoever_does_not_answer_is_named_by_the_shards_that_it_serves() -> None:
+    endpoint = joining()
+    endpoint.follow(ShardMap(1, (0, 64, 128), (1, 5), ("", "b:1")))
+
+    async def lost(address: str) -> None:
+        raise PeerLost(address, "no answer")
+
+    for address, text in (("first:7000", "the first node does not answer: first:7000: no answer"),
+                          ("b:1", f"node {display_id(5)}, which serves shards, does not answer: b:1: no answer"),
+                          ("c:1", "c:1: no answer")):  # fmt: skip
+        with pytest.raises(ClusterFailed) as caught:
+            await endpoint.guard(lost(address))
+        assert str(caught.value) == text
+
+
+async def test_the_end_closes_in_its_order_and_a_joined_node_leaves_first() -> None:
+    endpoint, order = joining(), list[str]()
+
+    class Member(Fake):
+        async def leave(self) -> None:
+            order.append("leave")
+
+    async def beats() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            order.append("beats")
+
+    async def close() -> None:
+        order.append("client")
+
+    endpoint.role = JoinedNode(Member(), Joined(2, b"{}", "/", 1, 3.0, 7.0), "first:7000")  # type: ignore[arg-type]
+    endpoint.tasks.start(beats())
+    endpoint.closing.append(close)
+    await asyncio.sleep(0)
+    await endpoint.close()
+    assert order == ["leave", "beats", "client"]

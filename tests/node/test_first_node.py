@@ -19,13 +19,16 @@ from hogpour.core.job import ClusterConfig
 from hogpour.core.progress import Notice
 from hogpour.machine.prepare import Prepared, prepare
 from hogpour.model import snapshot
+from hogpour.model.disk import REAL
 from hogpour.net.loopback import Loopback
 from hogpour.net.requests import Handler
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.heartbeat import Heartbeat
 from hogpour.net.wire.push import Push
-from hogpour.node import first_node as founding_file
+from hogpour.node import first_node as first_node_file
+from hogpour.node import snapshots as snapshots_file
 from hogpour.node.first_node import FirstNode
+from hogpour.node.shard_start import ShardStart
 from hogpour.server.server import ParameterServer
 from hogpour.shm.segment import anonymous_file
 
@@ -60,9 +63,9 @@ class First:
         self.server, self.pushed = ParameterServer(job.algorithm.server_rule), 0
         self.told: list[Notice] = []
         self.handlers: dict[type[Message], Handler] = dict(self.server.handlers())
-        origin = FirstNode.origin(job, ready, resume)
-        self.founding = FirstNode(job, ready, origin, self.server, self.reach, self.told.append,
-                                 iterated=lambda iteration: None)  # fmt: skip
+        start = ShardStart.read(job, ready, resume, REAL)
+        self.node = FirstNode(job, ready, start, self.server, self.reach, self.told.append,
+                               on_iteration=lambda iteration: None)  # fmt: skip
         self.folder = snapshot.folder_beside(job.save)
 
     def reach(self, address: str) -> Loopback:
@@ -75,13 +78,13 @@ class First:
             self.server.handlers()[Push](Push(state.shard, 1, 0, self.pushed, 0, 1, 1.0), memoryview(grad).cast("B"))
 
     def beat(self, pushes: int) -> None:
-        coordinator = self.founding.coordinator
+        coordinator = self.node.coordinator
         beat = Heartbeat(coordinator.home, 1, examples=4 * pushes, right=0, loss=0.0, pushes=pushes, staleness=0.0)
-        self.founding.requests.handlers(local=True)[Heartbeat](beat)
+        self.node.requests.handlers(local=True)[Heartbeat](beat)
 
     async def snapshot(self) -> list[int]:
         """Take one, and return which there are."""
-        await self.founding.snapshot()
+        await self.node.snapshots.take()
         return self.kept
 
     @property
@@ -129,7 +132,7 @@ async def test_numbers_that_are_not_finite_are_no_snapshot_and_spoken_of_once(jo
         assert await one.snapshot() == [1]
     assert one.texts == ["shard 0 holds numbers that are not finite: no snapshot is written of them, the older "
                          "ones are kept"]  # fmt: skip
-    assert one.founding.coordinator.snapshot == str(one.folder / "1")
+    assert one.node.coordinator.snapshot == str(one.folder / "1")
     assert [path.name for path in one.folder.iterdir()] == ["1"]
 
 
@@ -137,7 +140,7 @@ async def test_of_a_batch_that_failed_in_the_midst_of_an_iteration_there_is_no_s
     job = replace(job, algorithm=hp.Sandblaster(memory=2, blocks=2))
     ready = prepare(job, 1, False, (anonymous_file(), anonymous_file()))
     one = First(job, ready)
-    batches = one.founding._batches
+    batches = one.node._driver
     assert batches is not None
     batches.desk.ledger.examples_done += 1
     assert await one.snapshot() == [1]
@@ -161,12 +164,12 @@ async def test_the_first_snapshot_of_a_new_run_is_taken_when_there_is_something_
 ) -> None:
     """Killed before the first one was due, a new run left those of an earlier one, and whoever resumed it went on from
     there."""
-    monkeypatch.setattr(founding_file, "_TICK_S", 0.001)
+    monkeypatch.setattr(first_node_file, "_TICK_S", 0.001)
     old = First(job, ready)
     old.push()
     assert await old.snapshot() == [1]
     one, again = First(job, ready), First(job, ready, resume=True)
-    running = [asyncio.ensure_future(first.founding.run()) for first in (one, again)]
+    running = [asyncio.ensure_future(first.node.run()) for first in (one, again)]
     await asyncio.sleep(0.01)
     assert one.kept == [1]
     for first in (again, one):
@@ -180,7 +183,7 @@ async def test_the_first_snapshot_of_a_new_run_is_taken_when_there_is_something_
     for task, first in zip(running, (one, again), strict=True):
         task.cancel()
         await asyncio.wait([task])
-        await first.founding.close()
+        await first.node.close()
 
 
 class Moving:
@@ -196,7 +199,7 @@ class Moving:
         if self.errors:
             error = self.errors.pop()
             if isinstance(error, PeerLost):
-                placement = self.first.founding.coordinator.placement
+                placement = self.first.node.coordinator.placement
                 placement.map = placement.map.moved(0, 1, "b:1")
             raise error
         return await Loopback(self.first.handlers).request(message, **options)
@@ -207,19 +210,19 @@ async def test_a_shard_that_moves_slowly_is_waited_for(
     job: hp.Job, ready: Prepared, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """After 5 s the run had failed, because of a snapshot."""
-    monkeypatch.setattr(founding_file, "_TICK_S", 0.0)
+    monkeypatch.setattr(snapshots_file, "_AGAIN_S", 0.0)
     one = First(job, ready)
     one.push()
     moving = Moving(one, [error] * (100 if isinstance(error, RequestFailed) else 1))
-    one.founding._reach = moving.reach
+    one.node.snapshots._reach = moving.reach
     assert await one.snapshot() == [1]
 
 
 async def test_a_shard_that_is_nowhere_fails_the_run(
     job: hp.Job, ready: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(founding_file, "_TICK_S", 0.0)
-    monkeypatch.setattr(founding_file, "_MOVE_S", 0.01)
+    monkeypatch.setattr(snapshots_file, "_AGAIN_S", 0.0)
+    monkeypatch.setattr(snapshots_file, "_MOVE_S", 0.01)
     one = First(job, ready)
     one.server._shards.clear()
     with pytest.raises(ClusterFailed, match=r"^shard 0 was not to be found for a snapshot within 0\.01 s$"):
@@ -250,16 +253,16 @@ async def test_a_batch_method_does_not_go_on_with_another_history(job: hp.Job) -
     job = replace(job, algorithm=hp.Sandblaster(memory=10, blocks=2))
     ready = prepare(job, 1, False, (anonymous_file(), anonymous_file()))
     one = First(job, ready)
-    one.founding.coordinator.ledger.examples_done += 1
+    one.node.coordinator.ledger.examples_done += 1
     await one.snapshot()
     with pytest.raises(LayoutError) as caught:
-        FirstNode.origin(replace(job, algorithm=hp.Sandblaster(memory=5, blocks=2)), ready, True)
+        ShardStart.read(replace(job, algorithm=hp.Sandblaster(memory=5, blocks=2)), ready, True, REAL)
     assert str(caught.value) == (
         f"snapshot {one.folder / '1'}: of algorithm.memory = 10 and l1 = 0; memory = 5 and l1 = 0 need other vectors: "
         "set them back, or begin anew without --resume"
     )
     with pytest.raises(LayoutError) as caught:
-        FirstNode.origin(replace(job, algorithm=hp.Downpour()), ready, True)
+        ShardStart.read(replace(job, algorithm=hp.Downpour()), ready, True, REAL)
     assert str(caught.value) == (
         f"snapshot {one.folder / '1'}: holds optimiser rows direction, gradient, point, s0 and 20 others; the job's "
         "optimiser needs none"
@@ -282,13 +285,13 @@ async def test_of_another_objective_a_batch_method_begins_anew(job: hp.Job, chan
     job = replace(job, algorithm=hp.Sandblaster(memory=2, blocks=2, l1=0.01))
     ready = prepare(job, 1, False, (anonymous_file(), anonymous_file()))
     one = First(job, ready)
-    assert one.founding._batches is not None
-    one.founding._batches.newest = Iteration(3, 0.5, 0.1, 1.0, 0, ResumePoint(3, 0.5, (), 4, 1.0))
-    one.founding.coordinator.ledger.examples_done += 1
+    assert one.node._driver is not None
+    one.node._driver.newest = Iteration(3, 0.5, 0.1, 1.0, 0, ResumePoint(3, 0.5, (), 4, 1.0))
+    one.node.coordinator.ledger.examples_done += 1
     await one.snapshot()
     other = First(replace(job, algorithm=replace(job.algorithm, **changes)), ready, resume=True)
-    assert other.founding._batches is not None
-    assert (other.founding._batches._start is None) == bool(changes)
+    assert other.node._driver is not None
+    assert (other.node._driver._start is None) == bool(changes)
     text = f"the objective is another one ({said}): iterations and evaluations are counted anew"
     assert [notice.text for notice in other.told if notice.event == "warning"] == ([text] if said else [])
     ready.live.close()

@@ -209,7 +209,7 @@ async def test_evaluation_does_not_stop_the_replicas(monkeypatch: pytest.MonkeyP
 
     evaluate = hp.Model.evaluate
     monkeypatch.setattr(hp.Model, "evaluate", patient)
-    monkeypatch.setattr("hogpour.node.training.rehearse", lambda *_: None)
+    monkeypatch.setattr("hogpour.node.local_machine.rehearse", lambda *_: None)
     async with hp.Node(job_of(epochs=100_000), every_s=0.01) as node:
         async for _ in node:
             if moved:
@@ -326,7 +326,7 @@ async def test_a_stop_before_training_began_says_so() -> None:
 async def test_a_stop_while_kernels_compile_does_not_wait_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The compiler here ends when the test says so, which is after the node has ended."""
     finish = threading.Event()
-    monkeypatch.setattr("hogpour.node.training.rehearse", lambda *_: finish.wait())
+    monkeypatch.setattr("hogpour.node.local_machine.rehearse", lambda *_: finish.wait())
     path = tmp_path / "m.safetensors"
     async with hp.Node(job_of(save=str(path)), every_s=0.01) as node:
         async for progress in node:

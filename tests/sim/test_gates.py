@@ -227,8 +227,8 @@ def watch(
     def look() -> None:
         shard = shard_of(simulation)
         lives = [station.life for station in simulation.stations if station.life is not None]
-        links = [life.federation.stats.link for life in lives]
-        clocks = simulation.stations[0].life.federation._founding.coordinator.gatekeeper._present.values()
+        links = [life.endpoint.stats.link for life in lives]
+        clocks = simulation.stations[0].life.endpoint.stats.coordinator.gatekeeper._present.values()
         waited_s = sum(sum(life.replicas.waited_s) for life in lives)
         seen.append(Sight(shard.clock, shard.pushes, shard._staleness, sum(link.buffers.dropped for link in links), waited_s,
                           max(clocks) - min(clocks)))  # fmt: skip
@@ -413,7 +413,7 @@ def test_at_the_end_of_the_data_a_step_moves_by_as_much_as_took_part_in_it(monke
 
 
 def dropped(simulation: Simulation) -> int:
-    return sum(life.federation.stats.link.buffers.dropped for station in simulation.stations for life in station.lives)
+    return sum(life.endpoint.stats.link.buffers.dropped for station in simulation.stations for life in station.lives)
 
 
 # -- what is dropped

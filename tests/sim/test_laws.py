@@ -95,7 +95,7 @@ def watch(
 
     def look() -> None:
         shard = simulation.shard(0)
-        clocks = [station.life.federation.stats.link._fetches.clocks[0] for station in simulation.stations]
+        clocks = [station.life.endpoint.stats.link._fetches.clocks[0] for station in simulation.stations]
         counts = np.array(shard.state().staleness)
         counts.resize(STALENESS_COUNTS)
         seen.append(Sight(shard.pushes, shard._staleness, counts, clocks, float(shard.params[offset])))

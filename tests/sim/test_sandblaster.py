@@ -217,13 +217,13 @@ def test_a_first_node_that_is_killed_goes_on_from_its_last_iteration(at_s: float
 def test_a_run_that_fails_keeps_the_point_of_its_last_iteration(at_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a node holds is the point that is tried, which may be far off."""
     points: list[bytes] = []
-    told = FirstNode._told_iteration
+    told = FirstNode._on_iteration
 
     def seen(self: FirstNode, iteration: Iteration) -> None:
         told(self, iteration)
         points.append(b"".join(shard.params.tobytes() for k in range(9) if (shard := simulation.shard(k)) is not None))
 
-    monkeypatch.setattr(FirstNode, "_told_iteration", seen)
+    monkeypatch.setattr(FirstNode, "_on_iteration", seen)
     death = Death(at_s=at_s, nodes=(1,))
     simulation = Simulation(job_of(9), Scenario(nodes=2, serving=1, look_every_s=1e6, death=(death,),
                                                 compute=hp.Compute(mean_s=0.01)))  # fmt: skip

@@ -79,7 +79,7 @@ def test_one_node_with_one_replica_is_plain_sgd_bit_for_bit(optimiser: Any, shar
 
 
 def bounds_of(simulation: Simulation) -> tuple[int, ...]:
-    return simulation.stations[0].lives[0].federation.stats.coordinator.map.bounds
+    return simulation.stations[0].lives[0].endpoint.stats.coordinator.map.bounds
 
 
 def test_several_nodes_learn_and_everything_is_told() -> None:
@@ -238,7 +238,7 @@ def test_staleness_is_that_of_every_push_where_shards_have_moved_too() -> None:
     """What a server had counted of a shard went with the shard: 405 of 1,350 pushes were in the histogram."""
     job = job_of(cluster=hp.ClusterConfig(shard_bytes=1024))
     simulation, report = simulate(job, nodes=4, serving=3, compute=hp.Compute(mean_s=0.1))
-    coordinator = simulation.stations[0].lives[0].federation.stats.coordinator
+    coordinator = simulation.stations[0].lives[0].endpoint.stats.coordinator
     assert len(set(coordinator.map.owners)) == 1, "they have left, and given them back"
     assert sum(report.staleness) == coordinator.totals.pushes * coordinator.map.n_shards
 

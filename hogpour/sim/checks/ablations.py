@@ -29,7 +29,7 @@ from hogpour.machine.replica_link import ReplicaLink
 from hogpour.net.peer import Peer
 from hogpour.net.wire.gate import Committed
 from hogpour.net.wire.join import Join
-from hogpour.node import cluster_run
+from hogpour.node import joining
 from hogpour.server.dedup import PushDedup
 from hogpour.server.fetch_history import FetchHistory
 from hogpour.server.handover import ShardHost
@@ -272,7 +272,7 @@ ABLATIONS: Mapping[str, Ablation] = {
         13710, "once: ",
     ),
     "before": Ablation(
-        "a node that comes back where it served says that it serves nothing yet", cluster_run, "_BEFORE",
+        "a node that comes back where it served says that it serves nothing yet", joining, "BEFORE",
         lambda before: {Join: before[Join]}, 449, "ends: ",
     ),
     "origins": Ablation(

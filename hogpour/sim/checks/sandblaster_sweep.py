@@ -80,14 +80,14 @@ class Points:
         self.found: dict[int, bytes] = {}
         self.violations: list[str] = []
         self._simulation, self._witness, self._serial = simulation, witness, serial
-        told = FirstNode._told_iteration
+        told = FirstNode._on_iteration
 
         def seen(founding: FirstNode, iteration: Iteration) -> None:
             told(founding, iteration)
             if simulation.loop.host.alive:
                 self._look(iteration.number)
 
-        self._replaced = replaced(FirstNode, "_told_iteration", seen)
+        self._replaced = replaced(FirstNode, "_on_iteration", seen)
 
     def __enter__(self) -> Points:
         self._replaced.__enter__()

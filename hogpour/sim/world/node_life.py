@@ -1,8 +1,7 @@
 """One machine of the simulated cluster and the node that lives on it: what ``node.Node`` is in reality.
 
-The composition root of a node in virtual time. Everything of the cluster is production code (``federation``, and all
-behind it; ``training``, which runs a node from its first step to its last); made up are the memory, which is not
-shared with other processes, the replicas (``replicas``) and the files.
+Everything is production code, from the start of a run (``node.start``) to its end, but for the ``SimulatedMachine``:
+made up are the memory, which is not shared with other processes, the replicas (``replicas``) and the files.
 
 A machine has several lives, one after the other: it is started, dies or ends, and may be started again.
 """
@@ -14,15 +13,15 @@ from collections.abc import Callable
 from typing import Literal
 
 from hogpour.core.errors import HogpourError, Stopped
+from hogpour.core.job import Job
 from hogpour.core.progress import Notice, Summary
+from hogpour.machine.prepare import Prepared
 from hogpour.machine.replica import Replica
 from hogpour.model.disk import Disk
 from hogpour.model.model import Model
 from hogpour.model.training_state import TrainingState
-from hogpour.node.backends import InCluster
-from hogpour.node.cluster_run import ClusterRun
-from hogpour.node.node import unless_stopped
-from hogpour.node.training import Training
+from hogpour.node.start import OpenedCluster, start_run
+from hogpour.node.training import Futures, Training
 from hogpour.sim.world.loop import Host, Loop
 from hogpour.sim.world.replicas import Bell, Replicas
 from hogpour.sim.world.workload import Workload
@@ -44,7 +43,7 @@ class NodeLife:
     Args:
         loop, host: on which it lives.
         material: what it trains.
-        listen, join: see ``ClusterRun``.
+        listen, join: see ``joining.Endpoint``.
         replicas: that it runs.
         entropy: source of random bytes.
         disk: of the machine, as this life sees it.
@@ -55,8 +54,7 @@ class NodeLife:
     Attributes:
         outcome: how it ended; ``running`` before it did.
         error: why it failed; empty where it did not.
-        summary: of a run that ended in order.
-        federation: the node's part in the cluster, once it has one.
+        endpoint: the node's end of the cluster, once it has one.
         replicas: once they are made.
         training: once it began.
     """
@@ -76,14 +74,13 @@ class NodeLife:
         resume: bool,
         heard: Callable[[Notice], None],
     ) -> None:
-        self.host, self.outcome, self.error = host, "running", ""
-        self.outcome: Outcome
-        self.summary: Summary | None = None
-        self.federation: ClusterRun | None = None
+        self.outcome: Outcome = "running"
+        self.host, self.error = host, ""
+        self.endpoint: OpenedCluster | None = None
         self.replicas: Replicas | None = None
         self.training: Training | None = None
-        self._loop, self._material, self._listen, self._join = loop, material, listen, join
-        self._n_replicas, self._entropy, self._disk, self._compute_s = replicas, entropy, disk, compute_s
+        self.material, self.n_replicas, self.compute_s = material, replicas, compute_s
+        self._loop, self._listen, self._join, self._entropy, self._disk = loop, listen, join, entropy, disk
         self._resume, self._heard = resume, heard
         self._stop: asyncio.Event | None = None
         self.task = loop.spawn(host, self._run())
@@ -93,6 +90,11 @@ class NodeLife:
         """Whether this is the first node of its cluster."""
         return not self._join
 
+    @property
+    def summary(self) -> Summary | None:
+        """Of a run that ended; also of one that failed in the end."""
+        return self.training.summary if self.training is not None else None
+
     def leave(self) -> None:
         """Ask the node to end, as Ctrl+C does."""
         if self._stop is not None:
@@ -101,18 +103,18 @@ class NodeLife:
     async def _run(self) -> None:
         self._stop = asyncio.Event()
         try:
-            await self._train()
+            await self._train(self._stop)
         except Stopped:
             self.outcome = "stopped"
         except HogpourError as error:
             self.outcome, self.error = "failed", str(error)
         else:
-            assert self.summary is not None
-            self.outcome = self.summary.outcome
+            summary = self.summary
+            assert summary is not None
+            self.outcome = summary.outcome
 
-    async def _train(self) -> None:
-        assert self._stop is not None
-        federation = self.federation = ClusterRun(
+    async def _train(self, stop: asyncio.Event) -> None:
+        endpoint = self.endpoint = OpenedCluster(
             listen=self._listen,
             join=self._join,
             token=_TOKEN,
@@ -123,52 +125,62 @@ class NodeLife:
             entropy=self._entropy,
             disk=self._disk,
         )
+        material, machine = self.material, SimulatedMachine(self)
         try:
-            await unless_stopped(self._stop, federation.open())
-            job, material = self._material.job, self._material
-            if self._join:
-                job = federation.job({"data": job.data, "base": job.base})
-            joined = federation.joined
-            ready = material.prepare(job, self._n_replicas, joined.block_replicas if joined is not None else 0)
-            bell = Bell(self._loop)
-
-            def make(number: int) -> Replica:
-                return material.replica(
-                    job,
-                    material.network,
-                    ready.live.arrays,
-                    material.x,
-                    material.y,
-                    number,
-                    block_replicas=ready.block_replicas,
-                    on_block=bell.ring,
-                    clock=self._loop.time,
-                )
-
-            replicas = self.replicas = Replicas(self._n_replicas, make, self._compute_s)
-            ready = await unless_stopped(self._stop, federation.begin(job, ready, replicas.wake, self._resume))
-            training = self.training = Training(
-                job,
-                ready,
-                replicas,  # type: ignore[arg-type]
-                bell,  # type: ignore[arg-type]
-                (-1, -1),
-                replicas=self._n_replicas,
-                threads=1,
-                notify=self._heard,
-                stop_asked=self._stop,
-                news=asyncio.Event(),
-                backend=InCluster(federation, ready),
-                rehearsing=lambda *_: None,  # once for all nodes, before virtual time began
-                saving=self._save,
-            )
             try:
+                training = self.training = await start_run(
+                    machine,
+                    endpoint,
+                    None if self._join else material.job,
+                    changes={"data": material.job.data, "base": material.job.base},
+                    resume=self._resume,
+                    notify=self._heard,
+                    stop_asked=stop,
+                    news=asyncio.Event(),
+                )
                 await training.run()
             finally:
-                self.summary = training.summary
-                await replicas.stop(0.0)
+                await machine.supervisor.stop(0.0)
         finally:
-            await federation.close()
+            await endpoint.close()
 
-    def _save(self, path: str, model: Model, state: TrainingState | None) -> None:
+
+class SimulatedMachine:
+    """The ``training.NodeMachine`` of one life."""
+
+    def __init__(self, life: NodeLife) -> None:
+        self._life, loop = life, asyncio.get_running_loop()
+        self.supervisor, self.bell = Replicas(life.n_replicas, life.compute_s), Bell(loop)
+
+    async def start(self, job: Job, in_cluster: bool) -> None:
+        """Nothing: replicas are no processes here."""
+
+    async def prepare(
+        self, job: Job, resume: bool, block_replicas: int, failures: Futures, stop_asked: asyncio.Event
+    ) -> Prepared:
+        self._life.replicas = self.supervisor
+        return self._life.material.prepare(job, self._life.n_replicas, block_replicas)
+
+    def wake(self, replica: int) -> None:
+        self.supervisor.wake(replica)
+
+    def orders(self, job: Job, ready: Prepared) -> Callable[[int], Replica]:
+        """Return what makes the replica of a number, on the memory that its predecessor left."""
+        material = self._life.material
+        return lambda number: material.replica(
+            job,
+            material.network,
+            ready.live.arrays,
+            material.x,
+            material.y,
+            number,
+            block_replicas=ready.block_replicas,
+            on_block=self.bell.ring,
+            clock=asyncio.get_running_loop().time,
+        )
+
+    def rehearse(self, job: Job, ready: Prepared) -> None:
+        """Nothing: it was done once for all nodes, before virtual time began."""
+
+    def save(self, path: str, model: Model, state: TrainingState | None) -> None:
         """Keep no model file: what was trained is looked at where it is."""

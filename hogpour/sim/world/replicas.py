@@ -77,7 +77,6 @@ class Replicas:
 
     Args:
         count: of them.
-        make: makes the replica of a number, on the memory that its predecessor left.
         compute_s: number → how long its next gradient takes.
         restart_s: until a replica that was killed runs again.
 
@@ -90,14 +89,13 @@ class Replicas:
     def __init__(
         self,
         count: int,
-        make: Callable[[int], Replica],
         compute_s: Callable[[int], float],
         *,
         restart_s: float = 0.5,
     ) -> None:
         self.restarts = 0
         self.waited_s, self.computed_s = [0.0] * count, [0.0] * count
-        self._count, self._make, self._compute_s, self._restart_s = count, make, compute_s, restart_s
+        self._count, self._compute_s, self._restart_s = count, compute_s, restart_s
         self._lives: dict[int, _Life] = {}
         self._stopping = False
         self._loop = asyncio.get_running_loop()
@@ -110,9 +108,13 @@ class Replicas:
         """Number of replicas that run."""
         return len(self._lives)
 
-    async def run(self, orders: object, clocks: object, stop_others: object) -> None:
-        """Run all replicas until each has ended; see ``Supervisor.run``, whose arguments processes need."""
-        del orders, clocks, stop_others
+    async def run(self, make: Callable[[int], Replica], clocks: object, stop_others: object) -> None:
+        """Run all replicas until each has ended; see ``Supervisor.run``, whose other arguments processes need.
+
+        Args:
+            make: makes the replica of a number, on the memory that its predecessor left.
+        """
+        self._make = make
         for number in range(self._count):
             self._start(number)
         await asyncio.shield(self._ended)  # no deadline: training may take days

@@ -77,8 +77,8 @@ class Node:
         def make(number: int) -> Any:
             return Fake(self, number, self._moments[number])
 
-        self.replicas = Replicas(len(self._moments), make, self._seconds)
-        await self.replicas.run(None, None, None)
+        self.replicas = Replicas(len(self._moments), self._seconds)
+        await self.replicas.run(make, None, None)
         self.note(-1, "all ended")
 
     def at(self, at_s: float, work: Callable[..., object], *arguments: Any) -> None:

@@ -38,13 +38,14 @@ class FetchHistory:
     Args:
         size: elements of the shard.
         rows: of the correction, by number.
-        limit: nodes that are remembered; of further ones nothing is kept, and their pushes are not amended.
+        limit: nodes that are remembered; of further ones nothing is kept, and their pushes are not amended. 0 where no
+            correction asks for it.
     """
 
-    __slots__ = ("_free", "_held", "_limit", "_n_rows", "_rows", "_size", "_versions")
+    __slots__ = ("_free", "_held", "_n_rows", "_rows", "_size", "_versions", "limit")
 
     def __init__(self, size: int, rows: int, limit: int) -> None:
-        self._size, self._n_rows, self._limit = size, rows, limit
+        self._size, self._n_rows, self.limit = size, rows, limit
         self._versions: dict[int, _Version] = {}  # by clock
         self._held: dict[int, deque[int]] = {}  # node → clocks, the oldest first
         self._rows: dict[int, tuple[npt.NDArray[np.float32], ...]] = {}
@@ -54,7 +55,7 @@ class FetchHistory:
         """Remember that a node gets the parameters as they are now, copied where nobody has fetched them yet."""
         held = self._held.get(node)
         if held is None:
-            if len(self._held) >= self._limit:
+            if len(self._held) >= self.limit:
                 return
             held = self._held[node] = deque()
         if clock in held:
@@ -79,7 +80,7 @@ class FetchHistory:
     def rows_of(self, node: int) -> tuple[npt.NDArray[np.float32], ...] | None:
         """Return the correction's rows of a node, zeros at first; None where no further node is remembered."""
         rows = self._rows.get(node)
-        if rows is None and len(self._rows) < self._limit:
+        if rows is None and len(self._rows) < self.limit:
             rows = self._rows[node] = tuple(np.zeros(self._size, np.float32) for _ in range(self._n_rows))
         return rows
 

@@ -8,17 +8,18 @@ gradient under way, and where late ones count a step is made as soon as enough a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.algos.correction.base import Correction
 from hogpour.algos.gate.base import gate_end
 from hogpour.algos.optim.base import Optimiser
 from hogpour.core.kernels.vector import vector_add, vector_scale
 from hogpour.net.wire.push import Push
+from hogpour.server.copies import Replaced
 
-__all__ = ["GatedStep", "PendingPushes"]
+__all__ = ["GatedStep", "PendingPushes", "step_nothing"]
 
 Floats = npt.NDArray[np.float32]
 Key = tuple[int, int, int]
@@ -62,13 +63,13 @@ class PendingPushes:
         """Reuse this memory for what comes next."""
         self._free.extend(arrays)
 
-    def free(self, clock: int, gone: Collection[int], *, late: bool) -> int:
-        """Free what no step will count: gradients of nodes that are gone and, with ``late``, those that were computed
-        on parameters older than ``clock``. Returns how many late ones."""
+    def free(self, gone: Collection[int], late: Callable[[int], bool]) -> int:
+        """Free what no step will count: gradients of nodes that are gone, and those computed on parameters of a clock
+        that is ``late``. Returns how many of these, beside those of nodes that are gone."""
         found = [
             (key, push.node not in gone)
             for key, (push, _) in self._held.items()
-            if push.node in gone or (late and push.clock < clock)
+            if push.node in gone or late(push.clock)
         ]
         for key, _ in found:
             self._free.append(self._held.pop(key)[1])
@@ -87,7 +88,7 @@ class GatedStep:
         staleness: of each.
         scale: staleness → factor of the rate.
         params, rows: of the shard.
-        moved: (old, new) vectors of the shard that are frozen and what replaces them; see ``shard.Shard.thaw``.
+        replaced: see ``shard.Shard.thaw``.
         total: (size,) float32, scratch memory.
         t: the shard's clock after it.
         share: of the rate, above 0, at most 1; see ``gatekeeper``.
@@ -99,8 +100,8 @@ class GatedStep:
         arrays: of the gradients, to be given back.
     """
 
-    __slots__ = ("_moved", "_optimiser", "_params", "_rows", "_t", "_total", "_weights", "arrays", "factors",
-                 "lr_scale", "pushes", "share", "staleness")  # fmt: skip
+    __slots__ = ("_optimiser", "_params", "_replaced", "_rows", "_t", "_total", "_weights", "arrays", "factors",
+                 "lr_scale", "pushes", "share", "sources", "staleness")  # fmt: skip
 
     def __init__(
         self,
@@ -110,7 +111,7 @@ class GatedStep:
         optimiser: Optimiser,
         params: Floats,
         rows: tuple[Floats, ...],
-        moved: Sequence[tuple[Any, Any]],
+        replaced: Replaced,
         total: Floats,
         t: int,
         share: float = 1.0,
@@ -120,7 +121,7 @@ class GatedStep:
         self.staleness = list(staleness)
         self.factors = [scale(late) for late in staleness]
         self._optimiser, self._params, self._rows = optimiser, params, rows
-        self._moved, self._total, self._t = moved, total, t
+        self._replaced, self.sources, self._total, self._t = replaced, replaced.sources, total, t
         rates = [push.scale * factor for push, factor in zip(self.pushes, self.factors, strict=True)]
         # Where all are equal their mean is that, which a division by their number may miss by a bit.
         self.lr_scale = rates[0] if len(set(rates)) == 1 else sum(rates) / len(rates)
@@ -128,21 +129,23 @@ class GatedStep:
         self.share = share
         self.lr_scale *= share
 
-    @property
-    def left(self) -> list[Any]:
-        """The frozen vectors that it copies from; it counts as a reader of them until it has run."""
-        return [old for old, _ in self._moved]
-
     def run(self) -> None:
         """Copy what is frozen, then apply."""
-        for old, new in self._moved:
-            new.array[...] = old.array
+        self._replaced.fill()
         total, real = self._total, np.float32
         vector_scale(total, self.arrays[0], real(self._weights[0]))
         for array, weight in zip(self.arrays[1:], self._weights[1:], strict=True):
             vector_add(total, array, real(weight))
         gate_end(total, real(len(self.arrays)))
         self._optimiser.apply(self._params, total, self._rows, lr_scale=self.lr_scale, t=self._t)
+
+
+def step_nothing(optimiser: Optimiser, _: Correction) -> None:
+    """Apply a step of two gradients of nothing to nothing."""
+    params, total, *grads = np.zeros((4, 16), np.float32)
+    rows = tuple(np.zeros(16, np.float32) for _ in optimiser.state)
+    held = [(Push(0, 0, 0, sequence, 0, 1, 1.0), grad) for sequence, grad in enumerate(grads)]
+    GatedStep(held, [0, 0], lambda _: 1.0, optimiser, params, rows, Replaced(), total, 1).run()
 
 
 def _key(push: Push) -> Key:

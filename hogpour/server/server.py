@@ -15,17 +15,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
-from typing import Generic, Protocol
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.algos.correction.base import Correction, Late
+from hogpour.algos.correction.base import Correction
 from hogpour.algos.correction.plain import Plain
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.open import Open
@@ -42,19 +40,20 @@ from hogpour.net.wire.held import Held, HeldPush
 from hogpour.net.wire.push import DROPPED, HELD, REPEATED, Push, Pushed
 from hogpour.net.wire.status import Fence, Report, Reported
 from hogpour.net.wire.window import PushWindow
-from hogpour.server.gated_step import GatedStep
-from hogpour.server.shard import Copies, Shard, Update, Vector
+from hogpour.server.copies import Copies, Vector, owned
+from hogpour.server.gated_step import GatedStep, step_nothing
+from hogpour.server.shard import Shard, Update, apply_nothing, moved
+from hogpour.server.turns import Running, TurnQueue
 
-__all__ = ["INLINE_ELEMENTS", "MAX_ORIGINS", "MAX_TURNS", "ParameterServer"]
+__all__ = ["INLINE_ELEMENTS", "MAX_ORIGINS", "ParameterServer"]
+
+Floats = npt.NDArray[np.float32]
 
 INLINE_ELEMENTS = 1 << 18
 """1 MiB of float32: the slowest kernel (Adam) stays below 1 ms, and a thread would cost more than it saves."""
 
 MAX_ORIGINS = 4096
 """Replicas that may have pushed to one shard; their windows go with their node."""
-
-MAX_TURNS = 1024
-"""Requests that may wait for one shard. Whoever asks for more than that gets ``busy``."""
 
 _MOST_SCALE = 1e6
 """Factor of the rate that a push may ask for: above it, sums of several would leave float32."""
@@ -99,12 +98,9 @@ class ParameterServer:
         self._gate = gate if gate is not None else Open()
         self._shards: dict[int, Shard] = {}
         self._copies = Copies(copies_bytes)
-        self._stalled: dict[int, Shard] = {}  # the push whose turn it is waits for a reader to be done
         self._refused: dict[int, None] = {}  # incarnations, the oldest entry first
-        for late in _nothing(optimiser, self._correction):
-            self._correction.apply(optimiser, late)
-        if self._gate.holds:
-            _step_of_nothing(optimiser).run()
+        self._take, rehearse = self._gate.place((self._apply, apply_nothing), (self._hold, step_nothing))
+        rehearse(optimiser, self._correction)
 
     # -- what the node says ---------------------------------------------------------------------------------------
 
@@ -135,10 +131,10 @@ class ParameterServer:
         assert len(rows) == wanted, f"shard {shard}: got {len(rows)} optimiser rows, expected {wanted}"
         assert not self.serves(shard), f"shard {shard}: is served already"
         self.drop(shard)  # it may have been here before, and come back before the map said that it went
-        arrays = [_owned(array, params.size) for array in (params, *rows)]
+        arrays = [owned(array, params.size) for array in (params, *rows)]
         windows = [window for window in windows if window.node not in self._refused]
-        gated = self._gate.holds
-        self._shards[shard] = Shard(shard, arrays, start, clock, windows, self._correction, gated=gated)
+        turns = TurnQueue(shard, params.size, self._copies, self._inline_elements)
+        self._shards[shard] = Shard(shard, arrays, start, clock, windows, self._correction, turns)
 
     def install(
         self, dumped: Dumped, memory: memoryview, start: int, held: Iterable[tuple[Push, memoryview]] = ()
@@ -152,9 +148,9 @@ class ParameterServer:
             held: gradients that wait there for their step; copied.
         """
         arrays = np.frombuffer(memory, np.float32).reshape(1 + len(self._optimiser.state), -1)
-        self.open(dumped.shard, arrays[0], arrays[1:], start=start, clock=dumped.clock, windows=dumped.windows)
+        self.open(dumped.shard, arrays[0], list(arrays[1:]), start=start, clock=dumped.clock, windows=dumped.windows)
         for push, grad in held:
-            self._shards[dumped.shard].held.hold(push, np.frombuffer(grad, np.float32))
+            self._shards[dumped.shard].pending.hold(push, np.frombuffer(grad, np.float32))
 
     def dump_bytes(self, size: int) -> int:
         """Return how long the payload of ``Dumped`` is for a shard of ``size`` elements."""
@@ -170,7 +166,7 @@ class ParameterServer:
         Raises:
             RequestFailed: it is not here any more.
         """
-        self._find(shard).given_up = False
+        self.find(shard).given_up = False
 
     def drop(self, shard: int) -> None:
         """Free a shard that was given up, because somebody has it. Until then it can be dumped again."""
@@ -186,8 +182,7 @@ class ParameterServer:
             self._shards[number].given_up = True  # for those who wait for their turn
             shard = self._shards[number]
             self.drop(number)
-            if self._stalled.pop(number, None) is not None:
-                self._advance(shard)
+            shard.turns.advance()  # they wait for memory, perhaps
 
     def forget(self, node: int) -> None:
         """Refuse what this incarnation still pushes, now that it is dead or has left, and free its windows."""
@@ -195,9 +190,8 @@ class ParameterServer:
         if len(self._refused) > _MAX_REFUSED:
             del self._refused[next(iter(self._refused))]
         for shard in self._shards.values():
-            shard.windows.forget(node)
-            if shard.origins is not None:
-                shard.origins.forget(node)
+            shard.dedup.forget(node)
+            shard.history.forget(node)
 
     def states(self) -> tuple[ShardState, ...]:
         """Return how the shards are that are served here, by number."""
@@ -210,7 +204,7 @@ class ParameterServer:
     # -- what peers ask -------------------------------------------------------------------------------------------
 
     def handlers(self) -> dict[type[Message], Handler]:
-        """Return what answers each request. A reply that is not there at once is a future; see ``_Turn``."""
+        """Return what answers each request. A reply that is not there at once is a future; see ``turns``."""
         return {
             Fetch: self._fetch,
             Push: self._push,
@@ -222,7 +216,7 @@ class ParameterServer:
         }
 
     def _push(self, push: Push, payload: memoryview) -> Reply[Pushed] | Awaitable[Reply[Pushed]]:
-        shard = self._find(push.shard)
+        shard = self.find(push.shard)
         if payload.nbytes != 4 * shard.size:
             raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: got {payload.nbytes} bytes, expected "
                                                f"{4 * shard.size}")  # fmt: skip
@@ -232,54 +226,57 @@ class ParameterServer:
                 f"shard {shard.number}: got sequence {push.sequence}, clock {push.clock}, steps {push.steps}, "
                 f"scale {push.scale}; expected at least 1, 0 and 1, and a scale of 0 to {_MOST_SCALE:g}",
             )
-        return self.at_once(shard, partial(self._begin_push, shard, push, payload))
-
-    def at_once(self, shard: Shard, begin: Begin[Answer]) -> Reply[Answer] | Awaitable[Reply[Answer]]:
-        """Serve a request now where its shard is idle and small, else when it is its turn."""
-        if not shard.turns and shard.size <= self._inline_elements:
-            reply = begin()
-            if reply is not None:
-                return reply  # type: ignore[return-value]
-        return self.in_turn(shard, begin)
+        return shard.turns.at_once(partial(self._begin_push, shard, push, payload))
 
     def _fetch(self, fetch: Fetch) -> Reply[Fetched] | Awaitable[Reply[Fetched]]:
-        shard = self._find(fetch.shard)
-        begin = partial(self._begin_fetch, shard, fetch.node)
-        return self.in_turn(shard, begin) if shard.turns else begin()
+        shard = self.find(fetch.shard)
+        return shard.turns.read(partial(self._begin_fetch, shard, fetch.node))
 
     def _dump(self, dump: Dump) -> Reply[Dumped] | Awaitable[Reply[Dumped]]:
-        shard = self._find(dump.shard)
-        begin = partial(self._begin_dump, shard, dump)
-        return self.in_turn(shard, begin) if shard.turns else begin()
+        shard = self.find(dump.shard)
+        return shard.turns.read(partial(self._begin_dump, shard, dump))
 
     def _held(self, held: Held) -> Reply[HeldPush]:
         """Answer whoever takes a shard over. Nothing comes to it or goes from it any more."""
-        shard = self._find(held.shard)
+        shard = self.find(held.shard)
         self.check_member(held.node)
-        if not shard.given_up or not 0 <= held.number < len(shard.held):
+        if not shard.given_up or not 0 <= held.number < len(shard.pending):
             raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: asked for gradient {held.number} of those that "
-                                f"wait here, and there are {len(shard.held) if shard.given_up else 0}")  # fmt: skip
-        push, grad = next(islice(shard.held, held.number, None))
+                                f"wait here, and there are {len(shard.pending) if shard.given_up else 0}")  # fmt: skip
+        push, grad = next(islice(shard.pending, held.number, None))
         return Reply(HeldPush(push), [grad.data.cast("B").toreadonly()])
 
     async def _commit(self, commit: Commit) -> Reply[Committed]:
         """Apply a step to the shards that are here; answers when all of them have it."""
         if not commit.counted:
             raise RequestFailed(Refusal.WRONG, f"step {commit.step}: has no gradients")
-        parts = []
-        for number in commit.shards:
-            shard = self._shards.get(number)
-            if shard is not None and not shard.given_up:
-                parts.append(self.in_turn(shard, partial(self._begin_step, shard, commit)))
-        done = []
+        answers = await self.on_each(commit.shards, partial(self._begin_step, commit=commit))
+        return Reply(Committed([shard for answer in answers for shard in answer.shards]))
+
+    async def on_each(
+        self, shards: Iterable[int], begin: Callable[[Shard], Reply[Answer] | Running[Answer] | None]
+    ) -> list[Answer]:
+        """Serve a request on each of these shards, and return the answers of those that are here.
+
+        Args:
+            begin: as ``turns.Begin``, for a shard.
+
+        Raises:
+            RequestFailed: a shard refuses, when all have been served; too many requests wait, before any is.
+        """
+        here = [shard for shard in map(self._shards.get, dict.fromkeys(shards)) if shard and not shard.given_up]
+        for shard in here:
+            shard.turns.check_room()  # all of them first, or turns of the others would be left that nobody waits for
+        turns = [shard.turns.put(partial(begin, shard)) for shard in here]
+        answers = []
         # No deadline: this process works on it. All are waited for, or nobody would look at the error of a second one.
-        for outcome in await asyncio.gather(*parts, return_exceptions=True):
+        for outcome in await asyncio.gather(*turns, return_exceptions=True):
             if isinstance(outcome, RequestFailed) and outcome.code == Refusal.MOVED:
                 continue
             if isinstance(outcome, BaseException):
                 raise outcome
-            done += outcome.message.shards
-        return Reply(Committed(done))
+            answers.append(outcome.message)
+        return answers
 
     def _fence(self, fence: Fence) -> Reply[Ok]:
         self.forget(fence.node)
@@ -300,61 +297,53 @@ class ParameterServer:
         if not self._is_member(node):
             raise RequestFailed(Refusal.FENCED, f"node {display_id(node)} is no member any more: it must join again")
 
-    def shard(self, number: int) -> Shard | None:
-        """Return a shard that is here, perhaps given up."""
-        return self._shards.get(number)
-
-    def thaw(self, shard: Shard) -> list[tuple[Vector, Vector]] | None:
-        """Make a shard writable; as ``Shard.thaw``."""
-        return shard.thaw(self._copies)
-
-    def _find(self, number: int) -> Shard:
+    def find(self, number: int) -> Shard:
+        """Return a shard that is here, perhaps given up; else raise RequestFailed."""
         shard = self._shards.get(number)
         if shard is None:
-            raise _moved(number)
+            raise moved(number)
         return shard
 
     # -- what happens when it is a request's turn -----------------------------------------------------------------
 
     def _begin_push(self, shard: Shard, push: Push, payload: memoryview) -> Reply[Pushed] | Running[Pushed] | None:
         """Apply a push, or prepare what a thread is to apply; None where memory for that must be waited for."""
-        if shard.given_up:
-            raise _moved(shard.number)
-        node, replica = push.node, push.replica
-        self.check_member(node)
-        windows = shard.windows
-        if windows.repeats(node, replica, push.sequence):
+        shard.check_here()
+        self.check_member(push.node)
+        if shard.dedup.repeats(push.node, push.replica, push.sequence):
             shard.count_repeated()
             return Reply(Pushed(shard.number, shard.clock, REPEATED))
-        if self._gate.holds:
-            return self._hold(shard, push, payload)
-        if len(windows) >= MAX_ORIGINS and not windows.knows(node, replica):
+        return self._take(shard, push, np.frombuffer(payload, np.float32))
+
+    def _apply(self, shard: Shard, push: Push, grad: Floats) -> Reply[Pushed] | Running[Pushed] | None:
+        """Apply a push as it comes."""
+        node, replica = push.node, push.replica
+        if len(shard.dedup) >= MAX_ORIGINS and not shard.dedup.knows(node, replica):
             raise RequestFailed(Refusal.BUSY, f"shard {shard.number}: remembers {MAX_ORIGINS} replicas, no room for "
                                               "another")  # fmt: skip
-        moved = self.thaw(shard)
-        if moved is None:
+        replaced = shard.thaw()
+        if replaced is None:
             return None
         # Remembered first: should the kernel fail half-way, a retry must not apply the other half twice.
-        windows.add(node, replica, push.sequence)
-        update = Update(self._optimiser, self._correction, shard, push, np.frombuffer(payload, np.float32), moved)
-        return self.run(shard, update, partial(_pushed, shard, update))
+        shard.dedup.add(node, replica, push.sequence)
+        update = Update(self._optimiser, self._correction, shard, push, grad, replaced)
+        return shard.turns.run(update, partial(_pushed, shard, update))
 
-    def _hold(self, shard: Shard, push: Push, payload: memoryview) -> Reply[Pushed]:
+    def _hold(self, shard: Shard, push: Push, grad: Floats) -> Reply[Pushed]:
         """Let a push wait for its step."""
         outcome = HELD
-        if not self._gate.counts_late and push.clock < shard.clock:
+        if self._gate.is_late(push.clock, shard.clock):
             outcome = DROPPED
             shard.count_dropped(1)
-        elif not shard.held.has(push):
-            if len(shard.held) >= MAX_ORIGINS:
+        elif not shard.pending.has(push):
+            if len(shard.pending) >= MAX_ORIGINS:
                 raise RequestFailed(Refusal.BUSY, f"shard {shard.number}: {MAX_ORIGINS} gradients wait for their step")
-            shard.held.hold(push, np.frombuffer(payload, np.float32))
+            shard.pending.hold(push, grad)
         return Reply(Pushed(shard.number, shard.clock, outcome))
 
     def _begin_step(self, shard: Shard, commit: Commit) -> Reply[Committed] | Running[Committed] | None:
         """Apply a step, or prepare what a thread is to apply; as ``_begin_push``."""
-        if shard.given_up:
-            raise _moved(shard.number)
+        shard.check_here()
         if shard.clock > commit.step:  # it has it: the answer was lost
             return Reply(Committed([shard.number]))
         if shard.clock < commit.step:
@@ -365,202 +354,47 @@ class ParameterServer:
         if not 0 < commit.share <= 1:
             raise RequestFailed(Refusal.WRONG, f"step {commit.step} has a share of {commit.share} of the rate, "
                                 "expected more than 0, at most 1")  # fmt: skip
-        if not shard.held.has_all(keys):  # looked at first: what replaces a frozen array is filled by the step alone
+        if not shard.pending.has_all(keys):  # looked at first: what replaces a frozen array is filled by the step alone
             raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: lacks a gradient of step {commit.step}")
-        moved = self.thaw(shard)
-        if moved is None:
+        replaced = shard.thaw()
+        if replaced is None:
             return None
-        held = shard.held.take(keys)
+        held = shard.pending.take(keys)
         for one in counted:
             if one.node not in self._refused:  # its windows are freed, and would be by nobody once more
-                shard.windows.add(one.node, one.replica, one.sequence)
+                shard.dedup.add(one.node, one.replica, one.sequence)
         staleness = [one.staleness for one in counted]
-        step = GatedStep(held, staleness, self._correction.scale, self._optimiser, shard.params, shard.rows, moved,
+        step = GatedStep(held, staleness, self._correction.scale, self._optimiser, shard.params, shard.rows, replaced,
                          shard.scratch, shard.clock + 1, commit.share)  # fmt: skip
-        return self.run(shard, step, partial(self._stepped, shard, step))
-
-    def run(
-        self, shard: Shard, work: ShardWork, reply: Callable[[], Reply[Answer]], passes: int = 1
-    ) -> Reply[Answer] | Running[Answer]:
-        """Do what writes a shard, or leave it to a thread where it passes over many elements."""
-        if shard.size * passes > self._inline_elements:
-            return Running(work, reply)
-        try:
-            work.run()
-        finally:
-            self._copies.release(work.left)
-        return reply()
+        return shard.turns.run(step, partial(self._stepped, shard, step))
 
     def _stepped(self, shard: Shard, step: GatedStep) -> Reply[Committed]:
         shard.count_step(step)
-        shard.held.give_back(step.arrays)
-        shard.count_dropped(shard.held.free(shard.clock, self._refused, late=not self._gate.counts_late))
+        shard.pending.give_back(step.arrays)
+        shard.count_dropped(shard.pending.free(self._refused, lambda clock: self._gate.is_late(clock, shard.clock)))
         return Reply(Committed([shard.number]))
 
     def _begin_fetch(self, shard: Shard, node: int) -> Reply[Fetched]:
-        if shard.given_up:
-            raise _moved(shard.number)
-        if shard.origins is not None and self._is_member(node):  # the memory of others would be freed by nobody
-            shard.origins.fetched(node, shard.clock, shard.params)
+        shard.check_here()
+        if self._is_member(node):  # the memory of others would be freed by nobody
+            shard.history.fetched(node, shard.clock, shard.params)
         return self._frozen(Fetched(shard.number, shard.clock), shard.vectors[:1])
 
     def _begin_dump(self, shard: Shard, dump: Dump) -> Reply[Dumped]:
         if dump.node:  # else it would take a shard that others are to go on serving
             self.check_member(dump.node)
         if shard.given_up and not dump.give_up:  # but the taker may ask again: the first answer may be lost
-            raise _moved(shard.number)
+            raise moved(shard.number)
         shard.given_up = dump.give_up
-        return self._frozen(Dumped(shard.number, shard.clock, list(shard.windows), len(shard.held)), shard.vectors[:])
+        return self._frozen(Dumped(shard.number, shard.clock, list(shard.dedup), len(shard.pending)), shard.vectors[:])
 
     def _frozen(self, message: Answer, vectors: list[Vector]) -> Reply[Answer]:
         """Return a reply that reads live arrays: nobody writes them until it was sent."""
         for vector in vectors:
             vector.readers += 1
-        return Reply(message, [vector.payload for vector in vectors], partial(self._let_go, vectors))
-
-    def _let_go(self, vectors: list[Vector]) -> None:
-        self._copies.release(vectors)
-        for shard in list(self._stalled.values()):
-            self._advance(shard)
-
-    # -- turns ----------------------------------------------------------------------------------------------------
-
-    def in_turn(self, shard: Shard, begin: Begin[Answer]) -> Awaitable[Reply[Answer]]:
-        """Serve a request when all before it have been.
-
-        Args:
-            begin: answers it, or returns what a thread must do before; None: it waits for memory, and is asked again.
-        """
-        if len(shard.turns) >= MAX_TURNS:
-            raise RequestFailed(Refusal.BUSY, f"shard {shard.number}: {MAX_TURNS} requests wait for it")
-        turn = _Turn(begin, partial(self._advance, shard))
-        shard.turns.append(turn)
-        self._advance(shard)
-        return turn
-
-    def _advance(self, shard: Shard) -> None:
-        """Serve the requests whose turn it is; may be called at any time."""
-        turns = shard.turns
-        while turns and not turns[0].begun:
-            turn = turns[0]
-            self._stalled.pop(shard.number, None)
-            if not turn.cancelled():
-                turn.begun = True
-                try:
-                    outcome = turn.begin()
-                    if isinstance(outcome, Running):
-                        self._start(shard, turn, outcome)
-                        return
-                except Exception as error:  # whoever asked is told; the next one has its turn
-                    turn.set_exception(error)
-                else:
-                    if outcome is None:
-                        turn.begun = False
-                        self._stalled[shard.number] = shard
-                        return
-                    turn.set_result(outcome)
-            turns.popleft()
-
-    def _start(self, shard: Shard, turn: _Turn[Answer], running: Running[Answer]) -> None:
-        """Run a kernel in a thread. Whatever happens to the request: the turn ends when the kernel has ended."""
-        try:
-            thread = turn.get_loop().run_in_executor(None, running.work.run)
-        except RuntimeError:  # the executor was shut down
-            self._copies.release(running.work.left)
-            raise
-        thread.add_done_callback(partial(self._applied, shard, turn, running))
-
-    def _applied(
-        self, shard: Shard, turn: _Turn[Answer], running: Running[Answer], thread: asyncio.Future[None]
-    ) -> None:
-        error = thread.exception()
-        if error is None:
-            turn.set_result(running.reply())
-        else:
-            turn.set_exception(error)
-        shard.turns.popleft()
-        self._let_go(running.work.left)
-        self._advance(shard)
-
-
-class ShardWork(Protocol):
-    """What writes a shard."""
-
-    @property
-    def left(self) -> list[Vector]:
-        """The frozen vectors that it copies from; it counts as a reader of them until it has run."""
-
-    def run(self) -> None:
-        """Do it; may be called in a thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class Running(Generic[Answer]):
-    """Work that is left to a thread, and what answers the request when it is done."""
-
-    work: ShardWork
-    reply: Callable[[], Reply[Answer]]
-
-
-Begin = Callable[[], Reply[Answer] | Running[Answer] | None]
-
-
-class _Turn(asyncio.Future[Reply[Answer]]):
-    """The reply to a request that waits for others of its shard.
-
-    It can be cancelled before it has begun, and then nothing of it happens. Not after that: a kernel reads the
-    payload of the request, whose memory must not be given back before the kernel has ended. (``cancel`` says False, and
-    a task that waits here is cancelled when the kernel has ended.) A reply that a cancelled task does not take any more
-    is let go of here, or the shard would stay frozen for ever.
-    """
-
-    def __init__(self, begin: Begin[Answer], advance: Callable[[], None]) -> None:
-        super().__init__(loop=asyncio.get_running_loop())
-        self.begin, self._advance, self.begun = begin, advance, False
-
-    def cancel(self, msg: object | None = None) -> bool:
-        if self.begun or not super().cancel(msg):
-            return False
-        self._advance()  # it may have been the first, waiting for memory
-        return True
-
-    def __await__(self) -> Generator[object, None, Reply[Answer]]:
-        try:
-            return (yield from super().__await__())
-        except asyncio.CancelledError:
-            if self.done() and not self.cancelled() and self.exception() is None:
-                sent = self.result().sent
-                if sent is not None:
-                    sent()
-            raise
-
-
-def _nothing(optimiser: Optimiser, correction: Correction) -> Iterator[Late]:
-    """Yield pushes of nothing to nothing: on time, and late where that is another kernel."""
-    for fetched in (None, np.zeros(16, np.float32))[: 1 + correction.amends]:
-        params, grad, scratch = np.zeros((3, 16), np.float32)
-        rows, state = (tuple(np.zeros((len(named), 16), np.float32)) for named in (correction.rows, optimiser.state))
-        yield Late(params, grad, fetched, rows, state, scratch, 1.0, 1)
-
-
-def _step_of_nothing(optimiser: Optimiser) -> GatedStep:
-    """Return a step of two gradients of nothing to nothing."""
-    params, total, *grads = np.zeros((4, 16), np.float32)
-    rows = tuple(np.zeros(16, np.float32) for _ in optimiser.state)
-    held = [(Push(0, 0, 0, sequence, 0, 1, 1.0), grad) for sequence, grad in enumerate(grads)]
-    return GatedStep(held, [0, 0], lambda _: 1.0, optimiser, params, rows, [], total, 1)
+        return Reply(message, [vector.payload for vector in vectors], partial(self._copies.let_go, vectors))
 
 
 def _pushed(shard: Shard, update: Update) -> Reply[Pushed]:
     staleness = shard.count_applied(update)
     return Reply(Pushed(shard.number, shard.clock, staleness))
-
-
-def _moved(shard: int) -> RequestFailed:
-    return RequestFailed(Refusal.MOVED, f"shard {shard} is not served here")
-
-
-def _owned(array: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
-    """Return the array if its memory is its own, else a copy."""
-    assert (array.dtype, array.shape) == (np.float32, (size,)), f"got {array.dtype} {array.shape}, expected ({size},)"
-    return array if array.flags.owndata and array.flags.c_contiguous and array.flags.writeable else array.copy()

@@ -6,7 +6,6 @@ are cut (``exact_sums.py``). The sums of an evaluation do not move with a shard:
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
@@ -35,13 +34,14 @@ from hogpour.net.wire.operate import (
     together,
 )
 from hogpour.net.wire.push import REPEATED, Pushed
-from hogpour.server.server import ParameterServer, Running
-from hogpour.server.shard import Shard, Vector
+from hogpour.server.copies import Replaced
+from hogpour.server.server import ParameterServer
+from hogpour.server.shard import Shard
+from hogpour.server.turns import Running
 
 __all__ = ["Program", "VectorOps"]
 
 Floats = npt.NDArray[np.float32]
-Moved = Sequence[tuple[Vector, Vector]]
 
 _VECTORS = {COMBINE: (2, 1 << 16), DOT: (2, 2), LARGEST: (1, 1), OPEN: (0, 0), SETTLE: (2, 2), MAGNITUDE: (1, 1),
             PSEUDO: (3, 3), ALIGN: (2, 2), ORTHANT: (3, 3)}  # fmt: skip
@@ -75,20 +75,7 @@ class VectorOps:
         self._server.check_member(operate.node)
         for work in operate.program:
             self._check(work)
-        parts = []
-        for number in operate.shards:
-            shard = self._server.shard(number)
-            if shard is not None and not shard.given_up:
-                parts.append(self._server.in_turn(shard, partial(self._begin, shard, operate)))
-        answers: list[Operated] = []
-        # No deadline: this process works on it. All are waited for, or nobody would look at the error of a second one.
-        for outcome in await asyncio.gather(*parts, return_exceptions=True):
-            if isinstance(outcome, RequestFailed) and outcome.code == Refusal.MOVED:
-                continue
-            if isinstance(outcome, BaseException):
-                raise outcome
-            answers.append(outcome.message)
-        return Reply(together(answers))
+        return Reply(together(await self._server.on_each(operate.shards, partial(self._begin, operate=operate))))
 
     def _check(self, work: Work) -> None:
         n, wanted = len(work.vectors), _VECTORS.get(work.kind)
@@ -101,89 +88,36 @@ class VectorOps:
 
     def _begin(self, shard: Shard, operate: Operate) -> Reply[Operated] | Running[Operated] | None:
         """Carry out a program on a shard, or prepare it for a thread; None where memory must be waited for."""
-        if shard.given_up:
-            raise RequestFailed(Refusal.MOVED, f"shard {shard.number} is not served here")
+        shard.check_here()
         newest = self._sequence.get(shard.number, 0)
         if operate.sequence < newest:  # its sender has been answered since, and gone on
             raise RequestFailed(Refusal.WRONG, f"program {operate.sequence} comes after program {newest}")
-        moved = self._server.thaw(shard)
-        if moved is None:
+        replaced = shard.thaw()
+        if replaced is None:
             return None
         self._sequence[shard.number] = operate.sequence
-        program = Program(shard, operate.program, moved)
-        answer = partial(_answer, shard, program)
-        return self._server.run(shard, program, answer, passes=len(operate.program))
+        program = Program(shard, operate.program, replaced)
+        return shard.turns.run(program, partial(_answer, shard, program), passes=len(operate.program))
 
     # -- gradients
 
     def _sum(self, message: Sum, payload: memoryview) -> Reply[Pushed] | Awaitable[Reply[Pushed]]:
-        shard = self._server.shard(message.shard)
-        if shard is None:
-            raise RequestFailed(Refusal.MOVED, f"shard {message.shard} is not served here")
+        shard = self._server.find(message.shard)
         if payload.nbytes != 4 * shard.size or message.block < 0:
             raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: got {payload.nbytes} bytes of block "
                                 f"{message.block}, expected {4 * shard.size} of block 0 or a later one")  # fmt: skip
-        return self._server.at_once(shard, partial(self._begin_sum, shard, message, payload))
+        return shard.turns.at_once(partial(self._begin_sum, shard, message, payload))
 
     def _begin_sum(self, shard: Shard, message: Sum, payload: memoryview) -> Reply[Pushed] | Running[Pushed]:
-        if shard.given_up:
-            raise RequestFailed(Refusal.MOVED, f"shard {shard.number} is not served here")
+        shard.check_here()
         self._server.check_member(message.node)
         if message.evaluation > shard.clock:
             raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: at evaluation {shard.clock}, got a block of "
                                 f"{message.evaluation}")  # fmt: skip
-        sums: _Sums | None = shard.sums
-        if sums is None or sums.number != message.evaluation or message.block in sums.blocks:
-            shard.count_repeated()
+        addition = shard.add_block(message.evaluation, message.block, np.frombuffer(payload, np.float32))
+        if addition is None:
             return Reply(Pushed(shard.number, shard.clock, REPEATED))
-        # Remembered first: should the kernel fail half-way, a copy must not add the other half.
-        sums.blocks.add(message.block)
-        shard.pushes += 1
-        addition = _Addition(sums, np.frombuffer(payload, np.float32))
-        return self._server.run(shard, addition, lambda: Reply(Pushed(shard.number, shard.clock, 0)))
-
-
-class _Sums:
-    """The sums of one evaluation on one shard.
-
-    Attributes:
-        number: of the evaluation.
-        total: (size,) int64, in grids.
-        blocks: that are in it.
-        most: largest magnitude of all addends; infinite where one was not finite.
-    """
-
-    __slots__ = ("blocks", "grid", "limit", "most", "number", "total")
-
-    def __init__(self, size: int) -> None:
-        self.total = np.zeros(size, np.int64)
-        self.number, self.grid, self.limit, self.most = 0, 1.0, 0.0, 0.0
-        self.blocks: set[int] = set()
-
-    def begin(self, number: int, grid: float, limit: float) -> None:
-        """Begin an evaluation; doing it again changes nothing."""
-        if number == self.number:
-            return
-        self.number, self.grid, self.limit, self.most = number, grid, limit, 0.0
-        self.total[:] = 0
-        self.blocks.clear()
-
-
-class _Addition:
-    """The gradient of a block that is about to be added."""
-
-    __slots__ = ("_addend", "_sums", "left")
-
-    def __init__(self, sums: _Sums, addend: Floats) -> None:
-        self._sums, self._addend = sums, addend
-        self.left: list[Vector] = []
-
-    def run(self) -> None:
-        """Add it, unless it would leave int64; whoever asks for the sum is told."""
-        most = largest(self._addend)
-        if most <= self._sums.limit:
-            add_rounded(self._sums.total, self._addend, 1 / self._sums.grid)
-        self._sums.most = max(self._sums.most, most)
+        return shard.turns.run(addition, lambda: Reply(Pushed(shard.number, shard.clock, 0)))
 
 
 class Program:
@@ -193,23 +127,17 @@ class Program:
         words, largest: what came of it, see ``Operated``.
     """
 
-    def __init__(self, shard: Shard, program: Sequence[Work], moved: Moved) -> None:
-        self._shard, self._program, self._moved = shard, program, moved
+    def __init__(self, shard: Shard, program: Sequence[Work], replaced: Replaced) -> None:
+        self._shard, self._program, self._replaced, self.sources = shard, program, replaced, replaced.sources
         self._vectors = [shard.params, *shard.rows]
         self._words = np.zeros((sum(work.kind in (DOT, MAGNITUDE) for work in program), WORDS), np.int64)
         self._summed = 0
         self.words: list[list[int]] = []
         self.largest: list[float] = []
 
-    @property
-    def left(self) -> list[Vector]:
-        """The frozen vectors that it copies from; it counts as a reader of them until it has run."""
-        return [old for old, _ in self._moved]
-
     def run(self) -> None:
         """Copy what is frozen, then carry the operations out."""
-        for old, new in self._moved:
-            new.array[...] = old.array
+        self._replaced.fill()
         for work in self._program:
             _DO[work.kind](self, work)
         self.words = self._words.tolist()
@@ -253,15 +181,11 @@ class Program:
         self.largest.append(float(largest(self._vectors[work.vectors[0]])))
 
     def _open(self, work: Work) -> None:
-        shard = self._shard
-        if shard.sums is None:
-            shard.sums = _Sums(shard.size)
-        shard.sums.begin(work.number, *work.factors)
-        shard.clock = work.number
+        self._shard.open_evaluation(work.number, *work.factors)
 
     def settle(self, work: Work) -> None:
         """Put the sums of an evaluation into a vector."""
-        sums: _Sums | None = self._shard.sums
+        sums = self._shard.sums
         if sums is None or sums.number != work.number:
             raise RequestFailed(Refusal.WRONG, f"shard {self._shard.number}: has no sums of evaluation {work.number}")
         out, params = (self._vectors[k] for k in work.vectors)

@@ -14,8 +14,8 @@ import hogpour as hp
 from hogpour.algos.optim.base import Optimiser
 from hogpour.core import registry
 from hogpour.net.wire.push import Push
+from hogpour.server.copies import Replaced, Vector
 from hogpour.server.gated_step import GatedStep, PendingPushes
-from hogpour.server.shard import Vector
 
 Floats = npt.NDArray[np.float32]
 OPTIMISERS = [cls(0.1) for cls in registry.available("optimiser").values()]
@@ -32,7 +32,7 @@ class Shard:
 
     def step(self, *held: tuple[Push, Floats], staleness: Sequence[int] = (),
              scale: Callable[[int], float] = lambda late: 1.0) -> GatedStep:  # fmt: skip
-        step = GatedStep(held, list(staleness) or [0] * len(held), scale, self.optimiser, self.params, self.rows, [],
+        step = GatedStep(held, list(staleness) or [0] * len(held), scale, self.optimiser, self.params, self.rows, Replaced(),
                     np.full(SIZE, np.nan, np.float32), self.clock + 1)  # fmt: skip
         step.run()
         self.clock += 1
@@ -144,7 +144,7 @@ def test_to_a_rule_that_divides_by_its_history_the_mean_rate_is_a_rate() -> None
 def test_a_share_is_one_of_the_rate(share: float) -> None:
     old = filled(1)
     step = GatedStep([(push(), filled(2)), (push(), filled(4))], [0, 1], lambda late: 1.0 / (1 + late), hp.Sgd(0.5), old, (),
-                [], filled(0), 1, share)  # fmt: skip
+                Replaced(), filled(0), 1, share)  # fmt: skip
     step.run()
     assert old.tolist() == filled(1 - 0.5 * share * (2 + 4 / 2) / 2).tolist()
 
@@ -157,8 +157,8 @@ def test_a_rate_of_nothing_moves_nothing() -> None:
 
 def test_what_somebody_reads_is_copied_before_it_is_applied() -> None:
     old, new = Vector(filled(5)), Vector(filled(np.nan))
-    step = GatedStep([(push(), filled(1))], [0], lambda _: 1.0, hp.Sgd(1.0), new.array, (), [(old, new)], filled(0), 1)
-    assert step.left == [old]
+    step = GatedStep([(push(), filled(1))], [0], lambda _: 1.0, hp.Sgd(1.0), new.array, (), Replaced([(old, new)]), filled(0), 1)
+    assert step.sources == [old]
     step.run()
     assert (set(old.array.tolist()), set(new.array.tolist())) == ({5.0}, {4.0})
 
@@ -202,22 +202,22 @@ def test_all_of_a_step_are_here_or_not() -> None:
 
 def test_late_ones_are_freed_and_counted_and_those_of_the_gone_are_freed() -> None:
     held = holding(push(node=1, clock=3), push(node=2, clock=4), push(node=3, clock=3), push(node=4, clock=4))
-    assert held.free(4, {3, 4}, late=True) == 1
+    assert held.free({3, 4}, lambda clock: clock < 4) == 1
     assert held_of(held) == [(2, 0, 1)]
 
 
 def test_where_late_ones_count_those_of_the_gone_alone_are_freed() -> None:
     held = holding(push(node=1, clock=0), push(node=2, clock=0))
-    assert held.free(9, {2}, late=False) == 0
+    assert held.free({2}, lambda _: False) == 0
     assert held_of(held) == [(1, 0, 1)]
-    assert held.free(9, set(), late=False) == 0
+    assert held.free(set(), lambda _: False) == 0
 
 
 def test_memory_is_taken_again() -> None:
     held = holding(push(node=1), push(node=2, clock=1), push(node=3))
     arrays = {id(grad) for _, grad in held}
     held.give_back([grad for _, grad in held.take([(1, 0, 1)])])
-    held.free(1, (), late=True)  # the third one
+    held.free((), lambda clock: clock < 1)  # the third one
     for node in (7, 8):
         held.hold(push(node=node), filled(node))
     assert {id(grad) for _, grad in held} == arrays

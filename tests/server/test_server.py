@@ -39,7 +39,8 @@ from hogpour.net.wire.push import Push, Pushed
 from hogpour.net.wire.status import Fence, Report, Reported
 from hogpour.net.wire.window import PushWindow
 from hogpour.server import server as server_file
-from hogpour.server.server import MAX_ORIGINS, MAX_TURNS, ParameterServer
+from hogpour.server.server import MAX_ORIGINS, ParameterServer
+from hogpour.server.turns import MAX_TURNS
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def test_a_push_whose_fetch_nobody_knows_is_applied_as_it_is() -> None:
 def test_a_node_that_is_fenced_leaves_nothing_and_can_bring_nothing_back() -> None:
     server = compensated()
     fetch(server, 2)
-    origins = server._shards[0].origins
+    origins = server._shards[0].history
     assert origins is not None
     assert origins.params_of(2, 0) is not None
     now(server, Fence(2))
@@ -70,7 +70,7 @@ def test_of_a_node_of_another_run_nothing_is_kept() -> None:
     server = compensated()
     server.node = first_node(b"\0\0\0\7")
     fetch(server, 1)  # a member of the run before, which has not heard that it is over
-    origins = server._shards[0].origins
+    origins = server._shards[0].history
     assert origins is not None
     assert origins.nodes == set()
     fetch(server, server.node)
@@ -84,7 +84,7 @@ def test_beyond_the_limit_a_push_is_applied_as_it_is(monkeypatch: pytest.MonkeyP
         fetch(server, node)
         now(server, push(1, node=node), ones(2))
     assert fetched(server)[1] == [-2.0]
-    origins = server._shards[0].origins
+    origins = server._shards[0].history
     assert origins is not None
     assert origins.nodes == {1}
 
@@ -100,7 +100,7 @@ def test_the_rate_is_divided_by_the_staleness_before_the_optimiser_sees_it() -> 
 def test_with_plain_nothing_is_remembered() -> None:
     server = served(RATE)
     fetch(server, 1)
-    assert server._shards[0].origins is None
+    assert server._shards[0].history.limit == 0
 
 
 async def test_a_kernel_on_a_thread_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:

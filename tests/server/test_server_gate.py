@@ -23,6 +23,7 @@ from hogpour.net.wire.push import DROPPED, HELD, REPEATED, Push, Pushed
 from hogpour.net.wire.status import Fence
 from hogpour.server import server as module
 from hogpour.server.server import ParameterServer
+from hogpour.server.turns import MAX_TURNS
 
 
 def gated(shards: int = 1, gate: Any = None, optimiser: Any = None, **more: Any) -> ParameterServer:
@@ -116,7 +117,7 @@ async def test_what_came_too_late_for_its_step_is_freed_with_it() -> None:
         outcome(server, push(node=node), node)
     await committed(server, commit(0, 1, 3))
     assert fetched(server) == (1, [2.0])
-    assert (len(server._shards[0].held), server.states()[0].dropped) == (0, 1)
+    assert (len(server._shards[0].pending), server.states()[0].dropped) == (0, 1)
 
 
 async def test_a_quorum_frees_nothing_that_is_late() -> None:
@@ -125,7 +126,7 @@ async def test_a_quorum_frees_nothing_that_is_late() -> None:
         outcome(server, push(node=node), node)
     await committed(server, commit(0, 3))
     assert fetched(server) == (1, [3.0])
-    assert len(server._shards[0].held) == 2
+    assert len(server._shards[0].pending) == 2
     await committed(server, commit(1, 2, 1, staleness=1))
     assert fetched(server) == (2, [4.5])
 
@@ -149,7 +150,7 @@ def test_what_makes_no_sense_is_refused_before_it_waits() -> None:
     server = gated()
     assert refused(server, push(sequence=0), ones())[0] == "wrong"
     assert refused(server, push(), np.zeros(3, np.float32)) == ("wrong", f"shard 0: got 12 bytes, expected {4 * SIZE}")
-    assert len(server._shards[0].held) == 0
+    assert len(server._shards[0].pending) == 0
 
 
 # -- steps
@@ -385,9 +386,9 @@ async def test_what_moves_with_a_shard_is_told_with_it() -> None:
     hand_over(source, taker)
     assert refused(source, push(node=3), ones())[0] == "moved"
     assert await committed(source, commit(0, 1, 2)) == []
-    assert [(one.node, one.steps, one.scale) for one, _ in taker._shards[0].held] == [(1, 1, 1.0), (2, 3, 0.5)]
+    assert [(one.node, one.steps, one.scale) for one, _ in taker._shards[0].pending] == [(1, 1, 1.0), (2, 3, 0.5)]
     assert outcome(taker, push(node=2)) == HELD
-    assert len(taker._shards[0].held) == 2
+    assert len(taker._shards[0].pending) == 2
     assert await committed(taker, commit(0, 1, 2)) == [0]
 
 
@@ -412,7 +413,7 @@ async def test_a_step_is_applied_before_a_shard_is_given_up_that_it_was_told_fir
     await kernels.finish()
     assert await step == [0]
     reply = sent(await dump)
-    assert reply.message == Dumped(0, 1, list(server._shards[0].windows), 0)
+    assert reply.message == Dumped(0, 1, list(server._shards[0].dedup), 0)
     assert values(reply, 0) == [2.0]
 
 
@@ -461,9 +462,9 @@ async def test_what_waits_of_a_node_that_is_fenced_is_freed_with_the_next_step()
     for node in (1, 2):
         outcome(server, push(node=node), 2 * node)
     now(server, Fence(2))
-    assert len(server._shards[0].held) == 2
+    assert len(server._shards[0].pending) == 2
     await committed(server, commit(0, 1))
-    assert (len(server._shards[0].held), server.states()[0].dropped) == (0, 0)  # nobody will ask for it
+    assert (len(server._shards[0].pending), server.states()[0].dropped) == (0, 0)  # nobody will ask for it
     assert fetched(server) == (1, [2.0])
 
 
@@ -483,7 +484,7 @@ async def test_of_the_dead_no_window_comes_back_with_such_a_step() -> None:
         outcome(server, push(node=node))
     now(server, Fence(2))
     await committed(server, commit(0, 1, 2))
-    assert [window.node for window in server._shards[0].windows] == [1]
+    assert [window.node for window in server._shards[0].dedup] == [1]
     assert refused(server, push(node=2), ones())[0] == "fenced"
 
 
@@ -493,7 +494,7 @@ async def test_a_quorum_too_frees_what_the_dead_left() -> None:
         outcome(server, push(node=node))
     now(server, Fence(2))
     await committed(server, commit(0, 1))
-    assert [one.node for one, _ in server._shards[0].held] == [3]
+    assert [one.node for one, _ in server._shards[0].pending] == [3]
 
 
 async def test_what_waits_takes_the_same_memory_again() -> None:
@@ -502,6 +503,23 @@ async def test_what_waits_takes_the_same_memory_again() -> None:
         for node in (1, 2):
             outcome(server, push(step + 1, node=node, clock=step))
         await committed(server, commit(step, 1, 2, sequence=step + 1))
-    assert len(server._shards[0].held._free) == 2
+    assert len(server._shards[0].pending._free) == 2
 
 
+async def test_a_step_that_one_shard_has_no_room_for_leaves_no_turn_on_the_others(kernels: Kernels) -> None:
+    """The turn on shard 0 was left behind, and nobody looked at what came of it."""
+    server = gated(shards=2, inline=False)
+    for shard in (0, 1):
+        await soon(server, push(shard=shard), ones())
+    waiting = [asyncio.ensure_future(soon(server, commit(0, 1, shards=(1,))))]
+    await settle()
+    waiting += [asyncio.ensure_future(soon(server, Fetch(1, 1))) for _ in range(MAX_TURNS - 1)]
+    await settle()
+    assert await refused_commit(server, commit(0, 1, shards=(0, 1))) == ("busy", "shard 1: 1024 requests wait for it")
+    assert (len(server._shards[0].turns), len(server._shards[0].pending)) == (0, 1)
+    await kernels.finish()
+    await asyncio.gather(*waiting)
+    last = asyncio.ensure_future(committed(server, commit(0, 1, shards=(0, 1))))
+    await settle()
+    await kernels.finish()
+    assert await last == [0, 1]

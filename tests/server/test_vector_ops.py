@@ -200,7 +200,7 @@ async def test_what_makes_no_sense_is_refused() -> None:
 async def test_a_long_program_on_a_small_shard_is_left_to_a_thread(dots: int, expected: list[str]) -> None:
     """Six hundred inner products of a shard of 2^17 stopped the event loop for 125 ms."""
     served, threads = Served(), []
-    served.server._inline_elements = 4 * N
+    served.server._shards[0].turns._inline_elements = 4 * N
     loop = asyncio.get_running_loop()
     loop.set_default_executor(Named(threads))
     await served.operate(*[Work(DOT, [4, 5], [], None, 0)] * dots)

@@ -430,4 +430,4 @@ def test_every_gradient_is_in_every_shard_or_counted_as_dropped(delay_s: float, 
     assert late > 0
     for number in range(shards):
         shard = shard_of(simulation, number)
-        assert (shard.pushes + late, len(shard.held)) == (NODES * TICKETS * 6, 0)
+        assert (shard.pushes + late, len(shard.pending)) == (NODES * TICKETS * 6, 0)

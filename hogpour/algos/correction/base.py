@@ -53,6 +53,10 @@ class Correction(ABC):  # noqa: B024 (the default amends nothing, and is a choic
     rows: ClassVar[tuple[str, ...]] = ()
     """Vectors to remember for each node and shard, by name."""
 
+    def remembered(self, most: int) -> int:
+        """Return of how many nodes a server keeps what they fetched, at most so many."""
+        return most if self.amends else 0
+
     def scale(self, staleness: int) -> float:
         """Return the factor of the rate for a push that is so many updates late; exactly 1 at 0."""
         del staleness

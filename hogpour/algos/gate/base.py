@@ -15,9 +15,13 @@ from abc import ABC
 from collections.abc import Sequence
 from typing import ClassVar, Protocol, TypeVar
 
+import numpy as np
+
 from hogpour.core.kernels.jit import Array, njit
 
 __all__ = ["Gate", "gate_end"]
+
+Choice = TypeVar("Choice")
 
 
 class _Origin(Protocol):
@@ -42,6 +46,10 @@ class Gate(ABC):  # noqa: B024 (what it does not say, it does not ask for)
     counts_late: ClassVar[bool] = True
     """With ``holds``: gradients computed on parameters of an earlier step count too. Otherwise they are dropped, and an
     origin waits until its gradient is decided on, since what it computed meanwhile would be late."""
+
+    def place(self, at_once: Choice, waiting: Choice) -> Choice:
+        """Return what is right for pushes that are applied as they come, or for those that wait for their step."""
+        return waiting if self.holds else at_once
 
     def needed(self, present: int) -> int:
         """Return how many gradients make a step; with ``holds``.
@@ -93,7 +101,7 @@ class Gate(ABC):  # noqa: B024 (what it does not say, it does not ask for)
 
 
 @njit(cache=True, nogil=True)
-def gate_end(total: Array, count: int) -> None:
+def gate_end(total: Array, count: np.float32) -> None:
     """total /= count: the mean of a step. Divided, not multiplied by a reciprocal, which would round twice."""
     for k in range(total.size):
         total[k] /= count

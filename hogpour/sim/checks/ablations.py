@@ -30,6 +30,7 @@ from hogpour.net.peer import Peer
 from hogpour.net.wire.gate import Committed
 from hogpour.net.wire.join import Join
 from hogpour.node import joining
+from hogpour.server.copies import Replaced
 from hogpour.server.dedup import PushDedup
 from hogpour.server.fetch_history import FetchHistory
 from hogpour.server.handover import ShardHost
@@ -121,7 +122,8 @@ def _newest_fetch(params_of: Any) -> Any:
 def _held_by_nobody(bring: Any) -> Any:
     async def bring_nothing(self: ShardHost, shard: int, source: str) -> None:
         await bring(self, shard, source)
-        self.server._shards[shard].held.free(0, {push.node for push, _ in self.server._shards[shard].held}, late=False)
+        pending = self.server._shards[shard].pending
+        pending.free({push.node for push, _ in pending}, lambda _: False)
 
     return bring_nothing
 
@@ -245,7 +247,8 @@ ABLATIONS: Mapping[str, Ablation] = {
         lambda _: property(lambda self: True), 179, "whole: ",
     ),
     "frozen fetch": Ablation(
-        "a shard's array is not written while somebody reads it", Shard, "thaw", lambda _: lambda *_: [], 17, "whole: ",
+        "a shard's array is not written while somebody reads it",
+        Shard, "thaw", lambda _: lambda *_: Replaced(), 17, "whole: ",
     ),
     "deadline": Ablation(
         "nobody waits for ever for an answer", Peer, "request", _no_deadline, 2, "ends: ",

@@ -48,6 +48,7 @@ from hogpour.cluster.membership import Membership
 from hogpour.cluster.placement import Placement
 from hogpour.core.node_id import display_id, same_run
 from hogpour.machine.replica import Replica
+from hogpour.server.copies import Copies
 from hogpour.server.gated_step import GatedStep
 from hogpour.server.handover import ShardHost
 from hogpour.server.server import ParameterServer
@@ -131,7 +132,7 @@ class Witness:
             (ParameterServer, "_begin_fetch", self._on_begin_fetch),
             (ParameterServer, "_begin_push", self._on_begin_push),
             (ParameterServer, "_frozen", self._on_frozen),
-            (ParameterServer, "_let_go", self._on_let_go),
+            (Copies, "let_go", self._on_let_go),
             (AccruedPushes, "_push", self._on_sealed),
             (SealedBuffers, "acknowledge", self._on_acknowledged),
             (Pulls, "_push_back", self._on_push_back),
@@ -304,7 +305,7 @@ class Witness:
     def _on_begin_push(self, server: ParameterServer, shard: Shard, push: Any, payload: Any) -> Callable[[Any], None]:
         key = (shard.number, push.node, push.replica, push.sequence)
         fenced = push.node in self._fenced.get(server, ()) and key not in self._pushes
-        known = shard.origins.params_of(push.node, push.clock) if shard.origins is not None else None
+        known = shard.history.params_of(push.node, push.clock)
         if known is not None and zlib.crc32(known) != self._fetched[shard, push.clock]:
             self._say(f"origins: push {_named(key)} is amended by what was not fetched at clock {push.clock}")
 
@@ -315,7 +316,7 @@ class Witness:
         return after
 
     def _on_begin_fetch(self, server: ParameterServer, shard: Shard, node: int) -> Callable[[Any], None]:
-        if shard.origins is not None:
+        if shard.history.limit:
             self._fetched[shard, shard.clock] = zlib.crc32(shard.params)
         return lambda _: self._look_at_origins(server)
 
@@ -325,7 +326,7 @@ class Witness:
 
     def _look_at_origins(self, server: ParameterServer) -> None:
         for shard in server._shards.values():
-            if shard.origins is not None and (gone := shard.origins.nodes & self._fenced.get(server, set())):
+            if (gone := shard.history.nodes & self._fenced.get(server, set())):
                 self._say(f"origins: shard {shard.number} remembers nodes that were fenced: {sorted(gone)}")
 
     def _on_open(
@@ -345,8 +346,8 @@ class Witness:
         for vector in vectors:
             self._handed.setdefault(vector, zlib.crc32(vector.payload))
 
-    def _on_let_go(self, server: ParameterServer, vectors: list[Any]) -> None:
-        del server
+    def _on_let_go(self, copies: Copies, vectors: list[Any]) -> None:
+        del copies
         for vector in vectors:
             handed = self._handed.get(vector)
             if handed is not None and handed != zlib.crc32(vector.payload):

@@ -90,6 +90,20 @@ class Blocks:
         start = int(order[ticket % self.n_blocks]) * self.block_size
         return start, min(start + self.block_size, self.n)
 
+    def example_order(
+        self, seed: int, epoch: int, start: int, stop: int, out: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """Write the order in which a replica uses the examples of one block; see ``example_order``."""
+        if not self.count:
+            return example_order(seed, epoch, start, stop, out)
+        out[: stop - start] = np.arange(start, stop)
+        return out[: stop - start]
+
+    def stream(self, ticket: int) -> int:
+        """Return whose random numbers a ticket's steps draw: its own; with ``count`` its block's, whatever the epoch,
+        since the objective of a batch method is the same function in every evaluation."""
+        return ticket % self.n_blocks if self.count else ticket
+
 
 def example_order(
     seed: int, epoch: int, start: int, stop: int, out: npt.NDArray[np.int64]

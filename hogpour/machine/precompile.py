@@ -17,8 +17,9 @@ from hogpour.algos.exchange.base import ReplicaView, Traffic
 from hogpour.core.errors import ConfigError, HogpourError, ResourceError
 from hogpour.core.job import Job
 from hogpour.core.kernels.vector import vector_copy
+from hogpour.machine.live_layout import live_layout, optimiser_rows
 from hogpour.machine.prepare import Prepared
-from hogpour.machine.replica import Replica, live_layout, optimiser_rows
+from hogpour.machine.replica import Replica
 from hogpour.model.model import Model
 from hogpour.shm.accrual import Accrual, list_sealed, release
 from hogpour.shm.control import Control

@@ -22,7 +22,7 @@ from hogpour.core.job import DataConfig, Job
 from hogpour.data.blocks import generator
 from hogpour.data.load import Data, Dataset, Encoding, load
 from hogpour.layers.sequential import Network, network_of
-from hogpour.machine.replica import live_layout
+from hogpour.machine.live_layout import live_layout
 from hogpour.model import model_file
 from hogpour.model.description import Description
 from hogpour.model.training_state import TrainingState
@@ -42,7 +42,7 @@ class Prepared:
 
     network: Network
     live: Segment
-    """Arrays of ``replica.live_layout``, filled: initial or resumed parameters, optimiser rows, tickets."""
+    """Arrays of ``live_layout``, filled: initial or resumed parameters, optimiser rows, tickets."""
     examples: Segment
     """Arrays x and y: the training examples, scaled and shuffled."""
     test: Dataset | None

@@ -1,12 +1,13 @@
-"""A replica's side of the link: when to seal, when to ask for parameters, when to wait, and where blocks come from.
+"""A replica's side of its node's client: where its blocks come from, when it seals, asks for parameters, and waits.
 
-The replica calls it around every step; everything it says goes through words in shared memory and a ring of the
-node's bell. It waits only where the exchange says so (``algos/exchange/accrue.py``). Waiting is a ``yield``: whoever
-runs the replica waits then, for its bell and a bounded while, so that a stop and the node's death are heard.
+The replica calls it around every step. What it has to say goes through words in shared memory and a ring of the node's
+bell. Where it must wait it is given a generator, which yields whenever there is nothing to do: whoever runs the replica
+waits then, for its bell and a bounded while, so that a stop and the node's death are heard.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Mapping
 from enum import Enum
 from typing import Any
@@ -17,10 +18,12 @@ import numpy.typing as npt
 from hogpour.algos.exchange.base import Exchange, ReplicaView, Traffic
 from hogpour.shm import accrual, mailbox, queue
 from hogpour.shm.accrual import Accrual
+from hogpour.shm.clocks import Clocks
+from hogpour.shm.control import Control
 from hogpour.shm.mailbox import BLOCKS, BUFFER, LANDING, Mailbox
 from hogpour.shm.queue import TicketQueue
 
-__all__ = ["Moment", "ReplicaLink", "link_arrays"]
+__all__ = ["LINKS", "AccruedLink", "Moment", "ReplicaLink", "link_arrays"]
 
 
 class Moment(Enum):
@@ -33,7 +36,7 @@ class Moment(Enum):
 
 
 def link_arrays(n: int, replicas: int) -> Iterable[tuple[str, tuple[int, ...], npt.DTypeLike]]:
-    """Return what the live segment of a node with a link holds besides (for ``shm.layout``)."""
+    """Return what the live segment of a node with a client holds besides (for ``shm.layout``)."""
     yield "accrual", (replicas, *accrual.WORDS), np.int64
     yield "accrual_tickets", (replicas, accrual.BUFFERS, accrual.TICKETS), np.int64
     yield "mailbox", (replicas, *mailbox.WORDS), np.int64
@@ -42,17 +45,97 @@ def link_arrays(n: int, replicas: int) -> Iterable[tuple[str, tuple[int, ...], n
     yield "accrued", (replicas, accrual.BUFFERS, n), np.float32
 
 
-class ReplicaLink:
-    """The outlet of one replica.
+Waiting = Generator[Moment, None, bool]
+"""Waits where it is run; returns False where the replica must end."""
+
+
+class ReplicaLink(ABC):
+    """What a replica says to its node around a step; of itself, nothing."""
+
+    diverges = True
+    """Whether a loss that is not finite ends the run."""
+
+    @abstractmethod
+    def was_taken(self, ticket: int) -> bool:
+        """Whether a block that a predecessor announced was taken by it; else it is still to be had."""
+
+    @abstractmethod
+    def take(self, announce: Callable[[int], None]) -> Generator[Moment, None, int | None]:
+        """Take the next block, waiting for one; None where there will be none, or the replica must end.
+
+        Args:
+            announce: see ``Control.take_ticket``.
+        """
+
+    def begin_block(self, position: int) -> int:
+        """Return from which position on a block is used, of which ``position`` examples were used before."""
+        return position
+
+    def is_over(self, evaluation: int) -> bool:
+        """Whether a block of this evaluation is of no use: the live vector is that of a later one."""
+        return False
+
+    def before_step(self) -> Waiting | None:
+        """Return what waits until the next step may be computed; None: it may."""
+        return None
+
+    def before_use(self) -> Waiting | None:
+        """Return what waits until the gradient that was computed may be used; None: it may."""
+        return None
+
+    def accrued(self, loss: float) -> None:  # noqa: B027
+        """Count the gradient that the exchange has just accrued, and its loss. Before the clock does: a kill between
+        the two has the batch used twice; the other way round it would be counted as used and pushed by nobody."""
+
+    def after_step(self) -> None:  # noqa: B027
+        """Seal and ask where it is time, after a gradient was accrued and counted."""
+
+    def finish(self, word: int) -> Waiting | None:
+        """Report a finished block with the next push; return what waits until there is room for that; None: it is
+        reported."""
+        return None
+
+
+class NoLink(ReplicaLink):
+    """On a machine alone: blocks come from the counter in the live segment.
+
+    Args:
+        live: arrays of the live segment.
+        number: of the replica.
+        total: tickets of the run.
+    """
+
+    def __init__(self, live: Mapping[str, npt.NDArray[Any]], number: int, *_: Any, total: int, **__: Any) -> None:
+        self._number, self._total, self._control = number, total, Control(live["control"])
+        self._clocks, self._pending = Clocks(live["counters"], live["sums"]), live["pending"]
+        self._own = iter(range(number, len(self._pending), len(live["counters"])))  # of a resumed run's open blocks
+
+    def was_taken(self, ticket: int) -> bool:
+        return ticket < min(self._control.tickets_taken, self._total)
+
+    def take(self, announce: Callable[[int], None]) -> Generator[Moment, None, int | None]:
+        yield from ()
+        for k in self._own:
+            ticket, position = map(int, self._pending[k])
+            if ticket >= 0:
+                self._clocks.begin_block(self._number, ticket, position)
+                self._pending[k] = -1  # from here on the clock alone says that it is under way
+                return ticket
+        ticket = self._control.take_ticket(announce)
+        return ticket if ticket < self._total else None
+
+
+class AccruedLink(ReplicaLink):
+    """Pushes what is accrued and asks for parameters; blocks come from the node's queue.
 
     Args:
         live: arrays of ``link_arrays`` among others.
         number: of the replica.
-        steps: that this replica has done before, by a predecessor.
         view: shown to the exchange; its ``accrued`` is kept up to date here.
         gated: others may wait for what this replica pushes, and it for theirs. Then it says when it takes part, and
             never computes on while its push is decided on.
-        ring: wakes the node's link.
+        steps: that this replica has done before, by a predecessor.
+        ring: wakes the node's client.
         go_on: False ends every wait.
     """
 
@@ -65,12 +148,13 @@ class ReplicaLink:
         *,
         gated: bool = False,
         steps: int,
+        total: int,
         ring: Callable[[], None],
         go_on: Callable[[], bool],
     ) -> None:
         self._number, self._exchange, self._view, self._steps = number, exchange, view, steps
         self._ring, self._go_on, self._gated = ring, go_on, gated
-        self._entered, self._rounds = False, gated or exchange.waits
+        self._takes_part, self._rounds = False, gated or exchange.waits
         self._accrual = Accrual(live["accrual"][number], live["accrual_tickets"][number], live["accrued"][number])
         self._mailbox = Mailbox(live["mailbox"])
         self.queue = TicketQueue(live["queue"], live["queue_ring"])
@@ -85,46 +169,47 @@ class ReplicaLink:
             self._seal()
             self._ring()
 
-    def before_step(self) -> Generator[Moment, None, bool]:
-        """Wait until the next step may be computed; return False where the replica must end."""
-        if self._gated and not (self._entered and self._mailbox.attends(self._number)):
-            # Others wait for it from now on, and what it fetched before may be of a step that is over. So may what a
-            # predecessor fetched that was killed behind a seal: its gradient, not this one, is that of the step.
-            self._entered = True
+    def was_taken(self, ticket: int) -> bool:
+        return ticket not in self.queue
+
+    def take(self, announce: Callable[[int], None]) -> Generator[Moment, None, int | None]:
+        while self._mailbox.held(self._number) or (ticket := self.queue.take(announce)) is None:
+            if self._accrual.waiting:
+                self._seal()  # whoever waits for others has no reason to keep what it has
+            if self._gated:
+                self._mailbox.attend(self._number, False)
+            self._ring()
+            if not (yield from self._await(self._no_blocks)) or (self.queue.closed and not len(self.queue)):
+                return None
+        return ticket
+
+    def before_step(self) -> Waiting | None:
+        if self._gated and not (self._takes_part and self._mailbox.attends(self._number)):
+            # Others wait for this replica from now on, so it asks for parameters before it computes:
+            # 1. It may have waited for blocks. The step that its last fetch was of may be over.
+            # 2. It may follow a replica that was killed after it sealed. The gradient of that push is this origin's in
+            #    the step that the fetch was of, and the next one must be of a later step.
+            self._takes_part = True
             self._mailbox.attend(self._number, True)
             self._want()
             self._ring()
-        if self._missing() and not (yield from self._await(self._missing)):
+        if self._missing():
+            return self._await_step()
+        if not self._view.n_accrued:
+            self._accrual.begin(self._mailbox.number(self._number))
+        return None
+
+    def _await_step(self) -> Waiting:
+        if not (yield from self._await(self._missing)):
             return False
         if not self._view.n_accrued:
             self._accrual.begin(self._mailbox.number(self._number))
         return True
 
-    def before_use(self) -> Generator[Moment, None, bool]:
-        """Wait until the gradient that was computed may be used; return False where the replica must end."""
-        pulled = self._exchange.traffic is Traffic.PULLED
-        return not pulled or not self._pulled() or (yield from self._await(self._pulled))
-
-    def accrued(self) -> None:
-        """Count the gradient that the exchange has just accrued. Before the clock does: a kill between the two has the
-        batch used twice, and the other way round it would be counted as used and pushed by nobody."""
+    def accrued(self, loss: float) -> None:
         self._view.n_accrued = self._accrual.added(self._exchange.push_scale(self._view.lr_scale))
 
-    def add_loss(self, loss: float) -> None:
-        """Add the losses of a batch to what is accrued; before ``accrued``."""
-        self._accrual.add_loss(loss)
-
-    def drop(self) -> None:
-        """Forget what was accrued: of a block that is begun anew, or whose sum is of no use any more."""
-        self._accrual.drop()
-        self._refresh()
-
-    def is_over(self, evaluation: int) -> bool:
-        """Whether a block of this evaluation is of no use: the live vector is that of a later one."""
-        return evaluation < self._mailbox.evaluation(self._number)
-
     def after_step(self) -> None:
-        """Seal and ask where it is time, after a gradient was accrued and counted."""
         self._steps += 1
         due = self._view.n_accrued >= self._round()
         if due:
@@ -135,42 +220,37 @@ class ReplicaLink:
         if due:
             self._ring()
 
-    def finish(self, word: int) -> Generator[Moment, None, bool]:
-        """Report a finished block, by its word in the queue, with the next push; False where the replica must end."""
-        if not self._accrual.free and not (yield from self._await(lambda: 0 if self._accrual.free else BUFFER)):
-            return False
+    def finish(self, word: int) -> Waiting | None:
+        if not self._accrual.free:
+            return self._await_finish(word)
         self._accrual.finish(word)
-        if self._accrual.full or self._exchange.traffic is Traffic.SUMMED:
+        if self._is_due():
             self._seal()
             self._ring()
+        return None
+
+    def _await_finish(self, word: int) -> Waiting:
+        if not (yield from self._await(lambda: 0 if self._accrual.free else BUFFER)):
+            return False
+        self.finish(word)
         return True
 
-    def take(self, announce: Callable[[int], None]) -> Generator[Moment, None, int | None]:
-        """Take the next block of this node, as a word of the queue, waiting for one; None where there will be none, or
-        the replica must end."""
-        while (ticket := self._try_take(announce)) is None:
-            if self._accrual.waiting:
-                self._seal()  # whoever waits for others has no reason to keep what it has
-            if self._gated:
-                self._mailbox.attend(self._number, False)
-            self._ring()
-            if not (yield from self._await(self._no_blocks)) or (self.queue.closed and not len(self.queue)):
-                return None
-        return ticket
+    def _is_due(self) -> bool:
+        """Whether what is reported with the end of a block must be sealed now."""
+        return self._accrual.full
 
     def _missing(self) -> int:
         """Return what the next step must wait for."""
-        # Tick k was asked for after step k·n_fetch; it must have landed before step (k+1)·n_fetch is computed.
-        overdue = self._rounds or self._steps + 1 - self._tick_step >= self._exchange.n_fetch
         missing = 0 if self._accrual.free else BUFFER
-        pulled = self._exchange.traffic is Traffic.PULLED
-        if not pulled and self._mailbox.landed(self._number) < self._tick - (not overdue):
+        if self._lands_late():
             missing |= LANDING
         return missing | (BLOCKS if self._mailbox.held(self._number) else 0)
 
-    def _pulled(self) -> int:
-        """Return what the use of a gradient must wait for."""
-        return LANDING if self._mailbox.landed(self._number) < self._tick else 0
+    def _lands_late(self) -> bool:
+        """Whether parameters must land before the next step is computed."""
+        # Tick k was asked for after step k·n_fetch; it must have landed before step (k+1)·n_fetch is computed.
+        overdue = self._rounds or self._steps + 1 - self._tick_step >= self._exchange.n_fetch
+        return self._mailbox.landed(self._number) < self._tick - (not overdue)
 
     def _no_blocks(self) -> int:
         # Closed is looked at before the queue: what was put before the closing is still to be had.
@@ -178,21 +258,19 @@ class ReplicaLink:
             return BLOCKS
         return 0 if self.queue.closed or len(self.queue) else BLOCKS
 
-    def _await(self, missing: Callable[[], int]) -> Generator[Moment, None, bool]:
-        """Wait until nothing is missing; False where the replica must end."""
+    def _await(self, missing: Callable[[], int]) -> Waiting:
+        """Wait until nothing is missing; return False where the replica must end."""
         try:
             while True:
                 self._mailbox.wait_for(self._number, missing())
-                if not missing():  # once more: what came before the link could see that somebody waits, it did not ring
+                # Once more: the client rings only where it sees that somebody waits, and what came before that is here.
+                if not missing():
                     return True
                 if not self._go_on():
                     return False
                 yield Moment.WAITING
         finally:
             self._mailbox.wait_for(self._number, 0)
-
-    def _try_take(self, announce: Callable[[int], None]) -> int | None:
-        return None if self._mailbox.held(self._number) else self.queue.take(announce)
 
     def _round(self) -> int:
         """Return how many steps there are between two pushes."""
@@ -214,3 +292,54 @@ class ReplicaLink:
 
     def _refresh(self) -> None:
         self._view.accrued, self._view.n_accrued = self._accrual.buffer, self._accrual.count
+
+
+class PulledLink(AccruedLink):
+    """Computes the first gradient of a round while the pull is under way, and uses it when that has landed."""
+
+    def before_use(self) -> Waiting | None:
+        return self._await(self._pulled) if self._pulled() else None
+
+    def _lands_late(self) -> bool:
+        return False
+
+    def _pulled(self) -> int:
+        """Return what the use of a gradient must wait for."""
+        return LANDING if self._mailbox.landed(self._number) < self._tick else 0
+
+
+class SummedLink(AccruedLink):
+    """Sends the sum of a whole block (batch methods), which is begun anew where a predecessor was killed in it: half of
+    an addition may be in what was accrued."""
+
+    diverges = False  # it is a bad trial point
+
+    def begin_block(self, position: int) -> int:
+        self._drop()
+        return 0
+
+    def is_over(self, evaluation: int) -> bool:
+        over = evaluation < self._mailbox.evaluation(self._number)
+        if over:
+            self._drop()
+        return over
+
+    def accrued(self, loss: float) -> None:
+        self._accrual.add_loss(float(loss))
+        super().accrued(loss)
+
+    def _is_due(self) -> bool:
+        return True
+
+    def _drop(self) -> None:
+        self._accrual.drop()
+        self._refresh()
+
+
+LINKS: Mapping[Traffic, Callable[..., ReplicaLink]] = {
+    Traffic.NONE: NoLink,
+    Traffic.ACCRUED: AccruedLink,
+    Traffic.PULLED: PulledLink,
+    Traffic.SUMMED: SummedLink,
+}
+"""What a replica has, by what its exchange sends."""

@@ -20,7 +20,7 @@ import msgspec
 from hogpour.core.errors import ReplicaDied, ResourceError
 from hogpour.core.host import replica_environment
 from hogpour.core.progress import Notice
-from hogpour.machine.replica import Orders
+from hogpour.machine.replica_process import Orders
 from hogpour.shm.clocks import Clocks
 
 __all__ = ["Supervisor"]
@@ -138,7 +138,7 @@ class Supervisor:
             sys.executable,
             "-P",  # the current folder is searched only where this process searches it
             "-m",
-            "hogpour.machine.replica",
+            "hogpour.machine.replica_process",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

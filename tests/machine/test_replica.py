@@ -14,7 +14,8 @@ import hogpour as hp
 from hogpour.core.job import Job
 from hogpour.data.blocks import generator
 from hogpour.layers.sequential import network_of
-from hogpour.machine.replica import Replica, live_layout
+from hogpour.machine.live_layout import live_layout
+from hogpour.machine.replica import Replica
 from hogpour.shm.clocks import Clocks
 from hogpour.shm.control import DIVERGED, Control
 
@@ -125,7 +126,7 @@ def test_a_replica_killed_right_after_taking_a_block_has_announced_it() -> None:
         pass
 
     class Dies(Replica):
-        def _block(self, ticket: int, position: int) -> bool:
+        def _block(self, word: int) -> bool:
             raise Killed
 
     with pytest.raises(Killed):

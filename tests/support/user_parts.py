@@ -35,7 +35,7 @@ class Scale(Layer):
 def in_replica() -> bool:
     """Whether this code runs in a replica process."""
     spec = sys.modules["__main__"].__spec__
-    return spec is not None and spec.name == "hogpour.machine.replica"
+    return spec is not None and spec.name == "hogpour.machine.replica_process"
 
 
 @dataclass(frozen=True)

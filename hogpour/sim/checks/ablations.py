@@ -25,7 +25,7 @@ from hogpour.cluster.gatekeeper import Gatekeeper, LeadGatekeeper, StepGatekeepe
 from hogpour.cluster.leases import EpochLedger
 from hogpour.cluster.membership import Membership
 from hogpour.cluster.placement import Placement
-from hogpour.machine.replica_link import ReplicaLink
+from hogpour.machine.replica_link import PulledLink
 from hogpour.net.peer import Peer
 from hogpour.net.wire.gate import Committed
 from hogpour.net.wire.join import Join
@@ -335,7 +335,7 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "rounds": Ablation(
         "a replica steps on when its node has been pulled",
-        ReplicaLink, "_pulled", lambda _: lambda _: 0, 11, "rounds: ",
+        PulledLink, "_pulled", lambda _: lambda _: 0, 11, "rounds: ",
     ),
     "drain": Ablation(
         "a node that ends waits until what was taken from it is in the shards",

@@ -52,10 +52,9 @@ class ModelOnlyReplica(Replica):
 
     def use(self, batch: int) -> None:
         """Count the step."""
-        assert self._outlet is not None
-        self._outlet.accrued()
+        self._link.accrued(0.0)
         self._view.t = self._clocks.record(self._number, batch, 0.0, 0) + 1
-        self._outlet.after_step()
+        self._link.after_step()
 
 
 def hollow_shards(n: int, shard_bytes: int) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from hogpour.core.errors import HogpourError
 from hogpour.core.job import Job
 from hogpour.data.blocks import Blocks
@@ -42,6 +44,14 @@ class Backend:
         self.control, self.clocks = Control(live["control"]), Clocks(live["counters"], live["sums"])
         self.ready, self.stats = ready, stats
         stats.clocks, stats.reached, stats.params = self.clocks, live["params"], live["params"]
+
+    def release(self) -> None:
+        """Let go of the segments, keeping the numbers as they are now."""
+        self.clocks.detach()
+        self.control.detach()
+        self.stats.reached = self.stats.params = np.zeros(0, np.float32)
+        self.ready.live.release()
+        self.ready.examples.release()
 
     @property
     def rescue(self) -> str:

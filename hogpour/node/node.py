@@ -172,7 +172,7 @@ class Node:
                 self._task.cancel()
                 await asyncio.wait([self._task])
             if self._training is not None:
-                self._training.release()
+                self._training.backend.release()
             self._machine.close()
         if kind is None and self._stage is not _Stage.TOLD and not self._task.cancelled():
             self._task.result()

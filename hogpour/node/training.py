@@ -93,7 +93,7 @@ class NodeMachine(Protocol):
 
 
 class Training:
-    """One run. The node makes it, awaits ``run`` once, and ``release``s the segments afterwards.
+    """One run. The node makes it, awaits ``run`` once, and has the backend release the segments afterwards.
 
     Args:
         notify: called with what a person wants to know.
@@ -195,13 +195,6 @@ class Training:
             self._notify(Notice("warning", str(error)))
         if failure is not None:
             raise failure
-
-    def release(self) -> None:
-        """Let go of the segments, keeping the numbers as they are now."""
-        self.ready.live.release()
-        self.ready.examples.release()
-        self.clocks.detach()
-        self.control.detach()
 
     # -- compiling ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,152 @@
+"""A training with made-up replicas: compile, watch, end, in this order, whatever the end is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from support.machine import FakeMachine
+from support.prepared import N, prepared, small_job
+
+from hogpour.core.errors import ConfigError, HogpourError, ReplicaDied
+from hogpour.core.progress import Notice
+from hogpour.machine.prepare import Prepared
+from hogpour.node.backends import Alone
+from hogpour.node.training import Training
+
+JOB = small_job(epochs=1)
+
+
+@pytest.fixture
+def ready() -> Iterator[Prepared]:
+    with prepared(JOB) as ready:
+        yield ready
+
+
+class Run:
+    """One training. ``calls`` are what its backend and its machine were asked, in their order."""
+
+    def __init__(self, ready: Prepared, replicas: Callable[[Run], Any], *, save: str = "") -> None:
+        async def act() -> None:
+            await replicas(self)
+
+        self.machine, self.notices = FakeMachine(ready, act), list[Notice]()
+        self.calls = self.machine.noted
+        self.backend = Noting(ready, self.calls)
+        self.stop = asyncio.Event()
+        self.training = Training(replace(JOB, save=save), self.machine, self.backend, notify=self.notices.append,
+                                 stop_asked=self.stop, news=asyncio.Event())  # fmt: skip
+
+    async def end(self) -> str:
+        try:
+            await self.training.run()
+        finally:
+            self.machine.bell.close()
+            self.backend.release()
+        assert self.training.summary is not None
+        return self.training.summary.outcome
+
+
+class Noting(Alone):
+    """A machine alone that notes what it is asked at the end."""
+
+    def __init__(self, ready: Prepared, calls: list[str]) -> None:
+        super().__init__(JOB, ready)
+        self.calls = calls
+
+    def train(self, alive: Callable[[], int]) -> None:
+        self.calls.append("train")
+
+    async def wind_down(self) -> bool:
+        self.calls.append("wind down")
+        return False
+
+    async def finish(self, *, diverged: bool) -> None:
+        self.calls.append("diverged" if diverged else "finish")
+
+    async def give_up(self, error: HogpourError) -> None:
+        self.calls.append(f"give up: {error}")
+
+
+async def trains(run: Run) -> None:
+    """Use every example, and move the parameters."""
+    while not run.backend.idle(0):
+        run.backend.control.take_ticket(lambda ticket: None)
+    run.backend.clocks.record(0, N, 1.0, N)
+    run.backend.ready.live.arrays["params"][:] = 0.5
+
+
+async def test_a_run_compiles_trains_ends_and_writes_its_model(ready: Prepared) -> None:
+    run = Run(ready, trains, save="m.safetensors")
+    assert await run.end() == "finished"
+    assert run.calls == ["rehearse", "train", "run", "wind down", "finish"]
+    assert run.machine.saved == ["m.safetensors"]
+    assert (run.training.evaluator.final.params == 0.5).all()
+
+
+async def test_a_stop_ends_the_replicas_and_then_the_backend(ready: Prepared) -> None:
+    async def waits(run: Run) -> None:
+        run.stop.set()
+        await asyncio.Event().wait()
+
+    run = Run(ready, waits, save="m.safetensors")
+    assert await run.end() == "stopped"
+    assert run.calls == ["rehearse", "train", "run", "wind down", "stop", "finish"]
+    assert run.machine.saved == [], "no step was made"
+
+
+async def test_a_stop_before_training_takes_leave_and_trains_nothing(ready: Prepared) -> None:
+    run = Run(ready, trains)
+    run.stop.set()
+    assert await run.end() == "stopped"
+    assert run.calls == ["rehearse", "wind down", "finish"]
+
+
+async def test_kernels_that_do_not_compile_are_given_up_and_told(ready: Prepared) -> None:
+    run = Run(ready, trains)
+
+    def fails(*_: Any) -> None:
+        raise ConfigError("the first step fails")
+
+    run.machine.rehearse = fails  # type: ignore[method-assign]
+    with pytest.raises(ConfigError, match=r"^the first step fails$"):
+        await run.end()
+    assert run.calls == ["give up: the first step fails"]
+
+
+async def test_a_replica_that_dies_for_good_leaves_what_was_trained(ready: Prepared) -> None:
+    async def dies(run: Run) -> None:
+        await trains(run)
+        raise ReplicaDied(0, -9, "replica 0 died")
+
+    run = Run(ready, dies, save="m.safetensors")
+    with pytest.raises(ReplicaDied):
+        await run.end()
+    assert run.calls[-2:] == ["wind down", "give up: replica 0 died"]
+    assert run.training.summary is not None
+    assert (run.training.summary.outcome, run.machine.saved) == ("failed", ["m.safetensors"])
+
+
+async def test_a_replica_that_diverges_ends_the_run_as_diverged(ready: Prepared) -> None:
+    async def diverges(run: Run) -> None:
+        await trains(run)
+        run.backend.control.diverge()
+
+    run = Run(ready, diverges, save="m.safetensors")
+    assert await run.end() == "diverged"
+    assert run.calls[-1] == "diverged"
+    assert run.machine.saved == [], "no snapshot was good"
+
+
+async def test_final_parameters_that_are_not_finite_are_not_written(ready: Prepared) -> None:
+    async def overflows(run: Run) -> None:
+        await trains(run)
+        run.backend.ready.live.arrays["params"][0] = np.nan
+
+    run = Run(ready, overflows, save="m.safetensors")
+    assert await run.end() == "diverged"
+    assert run.machine.saved == []

@@ -10,12 +10,12 @@ import inspect
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from types import UnionType
-from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from hogpour.algos.schemes.base import Scheme
 from hogpour.core import errors as error_tree
 from hogpour.core import registry
-from hogpour.core.job import ClusterConfig, DataConfig, Job, RunConfig
+from hogpour.core.job import ClusterConfig, DataConfig, Job, RunConfig, key_of
 from hogpour.sim import scenario as scenarios
 from hogpour.sim.checks.ablations import ABLATIONS
 from hogpour.sim.world.compute import Compute
@@ -137,14 +137,14 @@ def field_texts(cls: type) -> dict[str, str]:
 
 
 def _fields(cls: type, chosen: list[Field[Any]] | None = None) -> str:
-    hints, texts = get_type_hints(cls), field_texts(cls)
+    hints, texts = get_type_hints(cls, include_extras=True), field_texts(cls)
     rows = []
     for field in fields(cls) if chosen is None else chosen:
         text = texts.get(field.name, "")
         assert text, f"{cls.__name__}.{field.name} has no docstring"
         kind = field.metadata.get("kind")
         said = f"{kind}, name or table" if kind else _type(hints[field.name])
-        rows.append(_row(field.name, said, _default(field), text))
+        rows.append(_row(key_of(field), said, _default(field), text))
     return _table(rows)
 
 
@@ -162,6 +162,8 @@ def _cell(text: str) -> str:
 
 def _type(hint: Any) -> str:
     origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return f"{_type(arguments[0])}, {arguments[1]}"
     if origin is Literal:
         return " or ".join(f"`{_toml(one)}`" for one in arguments)
     if origin in (Union, UnionType):

@@ -7,33 +7,45 @@ nearest known key. Knows no data and starts nothing; layers, losses and schemes 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+from functools import cache
+from math import inf, nextafter
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar, get_type_hints
 
 from hogpour.core import registry
 from hogpour.core.errors import ConfigError
 from hogpour.core.shard_map import LARGEST_SHARD_BYTES, SHARD_BYTES
 
-__all__ = [
-    "ClusterConfig",
-    "DataConfig",
-    "Job",
-    "RunConfig",
-    "check_keys",
-    "default_job",
-    "job_from",
-    "job_to_dict",
-    "read_job",
-    "read_tables",
-    "section",
-    "table",
-]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
+    from hogpour.algos.schemes.base import Scheme
+    from hogpour.data.dataset import Data
+    from hogpour.layers.base import Layer, Loss
+
+    _T = TypeVar("_T", bound=DataclassInstance)
+
+__all__ = ["ClusterConfig", "DataConfig", "Job", "Range", "RunConfig", "check_keys", "default_job", "job_from",
+           "job_to_dict", "key_of", "read_job", "read_tables", "section", "table"]  # fmt: skip
 
 MOST_VALIDATION = 0.9
 """Of the training examples may be held back: what is left must be worth training on."""
+
+
+class Range(NamedTuple):
+    """The numbers that a setting may be: its error says them, and so does the job reference."""
+
+    low: float
+    high: float = inf
+    words: str = ""
+    """Instead of the two numbers."""
+
+    def __str__(self) -> str:
+        if self.words or self.high < inf:
+            return self.words or f"{self.low} to {self.high}"
+        return f"at least {self.low}" if self.low else "0 or more"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +64,13 @@ class DataConfig:
     """csv: name of the label column; empty: the last one."""
     ignore: tuple[str, ...] = ()
     """csv: columns that are neither feature nor label."""
-    validation: float = 0.1
-    """Fraction of the training examples held back when there is no test file; 0 to 0.9, 0: evaluate on none."""
-    n_features: int = 0
+    validation: Annotated[float, Range(0, MOST_VALIDATION)] = 0.1
+    """Fraction of the training examples held back when there is no test file; 0: evaluate on none."""
+    n_features: Annotated[int, Range(0)] = 0
     """svmlight: number of features; 0: the highest index of the training file."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.validation <= MOST_VALIDATION:
-            raise ValueError(f"validation = {self.validation}, expected 0 to {MOST_VALIDATION}")
-        if self.n_features < 0:
-            raise ValueError(f"n_features = {self.n_features}, expected 0 or more")
+        _check_ranges(self, DataConfig)
         if not self.train:
             raise ValueError('train is empty, expected a path or "digits"')
 
@@ -70,53 +79,43 @@ class DataConfig:
 class RunConfig:
     """``[run]``: how long, with what, and where the result goes."""
 
-    epochs: int = 10
-    """Passes over the training examples, at least 1."""
-    batch: int = 32
-    """Examples per gradient, at least 1."""
-    replicas: int = 0
+    epochs: Annotated[int, Range(1)] = 10
+    """Passes over the training examples."""
+    batch: Annotated[int, Range(1)] = 32
+    """Examples per gradient."""
+    replicas: Annotated[int, Range(0, words="0 (all cores) or more")] = 0
     """Replica processes; 0: one for each core (``sync_sgd``: one)."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**63 - 1, "0 to 2^63 - 1")] = 0
     """Seed of everything random. With one replica, and as many kernel threads, a run is reproduced bit for bit."""
-    model: str = "model.safetensors"
+    save: str = field(default="model.safetensors", metadata={"key": "model"})
     """Path of the model file, relative to the current folder; empty: none is written."""
-    save_every_s: float = 60.0
-    """Seconds between two writings of the model file while training goes on, above 0: what a power cut may cost."""
+    save_every_s: Annotated[float, Range(nextafter(0, 1), words="above 0")] = 60.0
+    """Seconds between two writings of the model file while training goes on: what a power cut may cost."""
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"epochs = {self.epochs}, expected at least 1")
-        if self.batch < 1:
-            raise ValueError(f"batch = {self.batch}, expected at least 1")
-        if not self.save_every_s > 0:
-            raise ValueError(f"save_every_s = {self.save_every_s}, expected above 0")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed = {self.seed}, expected 0 to 2^63 - 1")
+        _check_ranges(self, RunConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterConfig:
     """``[cluster]``: when a silent machine is given up, how parameters are cut. The first node's hold for all."""
 
-    lease_s: float = 3.0
-    """Seconds without a heartbeat after which a node is declared dead, 0.1 to 3600; its portions go to others."""
+    lease_s: Annotated[float, Range(0.1, 3600)] = 3.0
+    """Seconds without a heartbeat after which a node is declared dead; its portions go to others."""
     give_up_s: float = 7.0
     """Seconds without an answer of the first node, or of a shard, after which a node ends; at least ``lease_s``, so
     that a node which was out of reach for a while comes back."""
-    shard_bytes: int = SHARD_BYTES
-    """Largest shard, 64 bytes to 256 MB. One of 4 MB is applied while the next is still arriving."""
+    shard_bytes: Annotated[int, Range(64, LARGEST_SHARD_BYTES)] = SHARD_BYTES
+    """Largest shard. One of 4 MB is applied while the next is still arriving."""
 
     def __post_init__(self) -> None:
-        if not 0.1 <= self.lease_s <= 3600:
-            raise ValueError(f"lease_s = {self.lease_s}, expected 0.1 to 3600")
+        _check_ranges(self, ClusterConfig)
         if not self.lease_s <= self.give_up_s <= 86400:
             raise ValueError(f"give_up_s = {self.give_up_s}, expected lease_s = {self.lease_s} to 86400")
-        if not 64 <= self.shard_bytes <= LARGEST_SHARD_BYTES:
-            raise ValueError(f"shard_bytes = {self.shard_bytes}, expected 64 to {LARGEST_SHARD_BYTES}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(RunConfig):
     """A whole job as objects: the result of a job file, and what the embedded API takes.
 
     ``data`` is a ``DataConfig``, the path alone, or an already loaded ``Data``; None for a model that only
@@ -127,21 +126,14 @@ class Job:
         ConfigError: something is of another kind or out of range.
     """
 
-    data: Any = field(default_factory=DataConfig)
-    model: Any
-    """The layers, a sequence of layer objects after construction."""
-    loss: Any = "softmax_xent"
-    algorithm: Any = "hogwild"
+    data: DataConfig | Data | None = field(default_factory=DataConfig)
+    model: tuple[Layer, ...]
+    loss: Loss = "softmax_xent"  # type: ignore[assignment]  # until __post_init__, as the next
+    algorithm: Scheme = "hogwild"  # type: ignore[assignment]
     input: tuple[int, ...] = ()
     """Shape of one example, such as (1, 28, 28); empty: as in the data. For flat files that hold images."""
-    epochs: int = 10
-    batch: int = 32
-    replicas: int = 0
-    seed: int = 0
-    save: str = ""
+    save: str = field(default="", metadata={"key": "model"})
     """Path of the model file; empty: none is written."""
-    save_every_s: float = 60.0
-    """Seconds between two writings of the model file while training goes on."""
     base: str = ""
     """Folder that the data paths are relative to; empty: the current one."""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
@@ -158,11 +150,9 @@ class Job:
         if min(self.input, default=1) < 1:
             raise ConfigError(f"model.input = {self.input}, expected numbers of at least 1")
         try:
-            RunConfig(epochs=self.epochs, batch=self.batch, seed=self.seed, save_every_s=self.save_every_s)
+            _check_ranges(self, RunConfig)
         except ValueError as error:
             raise ConfigError(f"run: {error}") from None
-        if self.replicas < 0:
-            raise ConfigError(f"run.replicas = {self.replicas}, expected 0 (all cores) or more")
 
     def _normalise(self) -> None:
         """Make of the short forms what they stand for, and check the plain types."""
@@ -183,13 +173,10 @@ class Job:
             self._set(save=str(self.save))
         if not isinstance(self.cluster, ClusterConfig):
             raise ConfigError(f"cluster: expected a ClusterConfig, got {self.cluster!r:.200}")
-        for name in ("epochs", "batch", "replicas", "seed"):
-            _typed(getattr(self, name), int, f"run.{name}")
-        self._set(
-            save_every_s=_typed(self.save_every_s, float, "run.save_every_s"),
-            input=_typed(self.input, tuple[int, ...], "model.input"),
-            save=_typed(self.save, str, "run.model"),
-        )
+        hints = get_type_hints(RunConfig)
+        for f in fields(RunConfig):
+            self._set(**{f.name: registry.typed(getattr(self, f.name), hints[f.name], f"run.{key_of(f)}")})
+        self._set(input=registry.typed(self.input, tuple[int, ...], "model.input"))
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
@@ -255,27 +242,23 @@ def job_from(tables: Mapping[str, Any], source: str) -> Job:
     try:
         check_keys(tables, ("data", "model", "algorithm", "run", "cluster"), "", "table")
         data = section(DataConfig, tables, "data")
+        replicas = table(tables, "run").get("replicas")
+        if isinstance(replicas, int) and replicas < 1:
+            raise ConfigError(f"run.replicas = {replicas}, expected at least 1, or no such key for all cores")
         run = section(RunConfig, tables, "run")
         cluster = section(ClusterConfig, tables, "cluster")
-        if run.replicas < 0 or (run.replicas == 0 and "replicas" in tables.get("run", {})):
-            raise ConfigError(f"run.replicas = {run.replicas}, expected at least 1, or no such key for all cores")
         model = table(tables, "model")
         check_keys(model, ("layers", "loss", "input"), "model.", "key")
-        layers = _typed(model.get("layers", []), list[dict[str, Any]], "model.layers")
+        layers = registry.typed(model.get("layers", []), list[dict[str, Any]], "model.layers")
         algorithm = dict(table(tables, "algorithm")) or {"name": "hogwild"}
         return Job(
             data=data,
             model=tuple(registry.build("layer", layer, f"model.layers[{k}]") for k, layer in enumerate(layers)),
             loss=registry.build("loss", model.get("loss", "softmax_xent"), "model.loss"),
             algorithm=registry.build("scheme", algorithm, "algorithm"),
-            input=_typed(model.get("input", []), tuple[int, ...], "model.input"),
-            epochs=run.epochs,
-            batch=run.batch,
-            replicas=run.replicas,
-            seed=run.seed,
-            save=run.model,
-            save_every_s=run.save_every_s,
+            input=registry.typed(model.get("input", []), tuple[int, ...], "model.input"),
             cluster=cluster,
+            **asdict(run),
         )
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
@@ -286,13 +269,9 @@ def job_to_dict(job: Job) -> dict[str, Any]:
 
     Data that were given loaded cannot be named: their table is empty.
     """
-    run = {
-        "epochs": job.epochs,
-        "batch": job.batch,
-        "seed": job.seed,
-        "model": job.save,
-        "save_every_s": job.save_every_s,
-    }
+    run = {key_of(f): getattr(job, f.name) for f in fields(RunConfig)}
+    if replicas := run.pop("replicas"):  # a job file does not say 0
+        run["replicas"] = replicas
     return {
         "data": asdict(job.data) if isinstance(job.data, DataConfig) else {},
         "model": {
@@ -301,7 +280,7 @@ def job_to_dict(job: Job) -> dict[str, Any]:
             "input": list(job.input),
         },
         "algorithm": registry.describe(job.algorithm),
-        "run": run | ({"replicas": job.replicas} if job.replicas else {}),
+        "run": run,
         "cluster": asdict(job.cluster),
     }
 
@@ -314,27 +293,44 @@ def table(tables: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return found
 
 
-def section(cls: type, tables: Mapping[str, Any], name: str) -> Any:
+def key_of(f: Field[Any]) -> str:
+    """Return what a field is called in files."""
+    return str(f.metadata.get("key", f.name))
+
+
+def section(cls: type[_T], tables: Mapping[str, Any], name: str) -> _T:
     """Make a dataclass of the table of a name, checked; ConfigErrors begin with the name."""
-    given = table(tables, name)
-    hints = get_type_hints(cls)
-    check_keys(given, [f.name for f in fields(cls)], f"{name}.", "key")
-    missing = [f.name for f in fields(cls) if f.default is f.default_factory is MISSING and f.name not in given]
+    given, hints = table(tables, name), get_type_hints(cls)
+    known = {key_of(f): f for f in fields(cls)}
+    check_keys(given, known, f"{name}.", "key")
+    missing = [key for key, f in known.items() if f.default is f.default_factory is MISSING and key not in given]
     if missing:
         raise ConfigError(f"{name}.{missing[0]} is missing")
-    values = {key: _typed(value, hints[key], f"{name}.{key}") for key, value in given.items()}
+    values = {
+        known[key].name: registry.typed(value, hints[known[key].name], f"{name}.{key}") for key, value in given.items()
+    }
     try:
         return cls(**values)
     except ValueError as error:
         raise ConfigError(f"{name}.{error}") from None
 
 
-def check_keys(given: Mapping[str, Any], known: Sequence[str], at: str, what: str) -> None:
+def check_keys(given: Mapping[str, Any], known: Collection[str], at: str, what: str) -> None:
     """Refuse keys that are not known, with the nearest that is."""
     for key in given:
         if key not in known:
             raise ConfigError(f"{at}{key}: no such {what}{registry.nearest(key, known)}")
 
 
-def _typed(value: Any, kind: Any, at: str) -> Any:
-    return registry.typed(value, kind, at)
+def _check_ranges(config: DataclassInstance, cls: type[DataclassInstance]) -> None:
+    """Raise ValueError where a field of ``cls`` is out of its range."""
+    for name, limit in _ranges(cls):
+        value = getattr(config, name)
+        if not limit.low <= value <= limit.high:
+            raise ValueError(f"{name} = {value}, expected {limit}")
+
+
+@cache
+def _ranges(cls: type[DataclassInstance]) -> list[tuple[str, Range]]:
+    hints = get_type_hints(cls, include_extras=True)
+    return [(f.name, limit) for f in fields(cls) for limit in getattr(hints[f.name], "__metadata__", ())]

@@ -174,9 +174,11 @@ def _blaming(job: Job) -> Iterator[None]:
 
 
 def _load(job: Job) -> Data:
-    if not isinstance(job.data, DataConfig):
-        return job.data
     c = job.data
+    if c is None:
+        raise ConfigError("data: got none, expected examples to train on")
+    if not isinstance(c, DataConfig):
+        return c
     return load(
         c.train,
         c.test or None,

@@ -14,7 +14,7 @@ import pytest
 import hogpour as hp
 from hogpour.core import job as config
 from hogpour.core import registry
-from hogpour.core.job import ClusterConfig, DataConfig, RunConfig
+from hogpour.core.job import ClusterConfig, DataConfig, RunConfig, key_of
 from hogpour.data.dataset import Data, Dataset
 from hogpour.layers.sequential import network_of
 
@@ -124,7 +124,7 @@ def test_the_reference_names_every_key_of_a_job_file() -> None:
     tables = {"data": DataConfig, "run": RunConfig, "cluster": ClusterConfig}
     for table, cls in tables.items():
         section = reference[reference.index(f"## [{table}]") :].partition("\n## ")[0]
-        assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [field.name for field in fields(cls)]
+        assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [key_of(field) for field in fields(cls)]
     model = reference[reference.index("## [model]") :].partition("\n## ")[0]
     assert re.findall(r"^\| `(\w+)` \|", model, re.MULTILINE) == ["layers", "loss", "input"]
     for name, scheme in registry.available("scheme").items():

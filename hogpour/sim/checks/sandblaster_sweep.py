@@ -127,8 +127,10 @@ class Points:
 
 def serial_of(material: Workload) -> Serial:
     """Return what the job of a material comes to on one node, with one shard."""
+    scheme = material.job.algorithm
+    assert isinstance(scheme, Sandblaster)
     one = replace(material.job, cluster=ClusterConfig(shard_bytes=LARGEST_SHARD_BYTES), save="model.safetensors")
-    key: Any = len(one.model), replace(one.algorithm, copies=True), one.epochs
+    key: Any = len(one.model), replace(scheme, copies=True), one.epochs
     if key not in _serials:
         scenario = Scenario(nodes=1, look_every_s=1e9, compute=Compute(mean_s=0.01))
         simulation = Simulation(one, scenario, material=replace(material, job=one))

@@ -224,7 +224,7 @@ def scenario_of(seed: int) -> tuple[Scenario, Job]:
     )
     job = Job(
         data=_data(),
-        model=[Linear(_WIDE), Linear(8)] if wide else [Linear(8)],
+        model=(Linear(_WIDE), Linear(8)) if wide else (Linear(8),),
         algorithm=scheme_of(seed) if is_batch(seed) else _scheme(seed, n_push, n_fetch),
         epochs=epochs,
         batch=_BATCH,

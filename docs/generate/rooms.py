@@ -19,7 +19,7 @@ def rooms() -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = {path.parent.name: set() for path in HOUSE.glob("*/__init__.py")}
     for path in HOUSE.glob("*/**/*.py"):
         room = path.relative_to(HOUSE).parts[0]
-        for node in _walk(ast.parse(path.read_text("utf-8"))):
+        for node in _walk(_tree(path)):
             modules = [node.module] if isinstance(node, ast.ImportFrom) else []
             if isinstance(node, ast.Import):
                 modules = [alias.name for alias in node.names]
@@ -78,6 +78,7 @@ def files() -> str:
     return "\n".join(parts)
 
 
+@cache
 def definitions(path: Path) -> set[str]:
     """Return what a file defines: functions, classes, ``Class.method``, and names that are assigned to, of a class too."""
     found: set[str] = set()
@@ -93,8 +94,13 @@ def definitions(path: Path) -> set[str]:
                 names = target.elts if isinstance(target, ast.Tuple) else [target]
                 found.update(prefix + name.id for name in names if isinstance(name, ast.Name))
 
-    visit(ast.parse(path.read_text("utf-8")).body, "")
+    visit(_tree(path).body, "")
     return found
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
@@ -108,6 +114,6 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
 
 def _first_line(path: Path) -> str:
     """Return the first sentence of a file's docstring, as a cell of a table."""
-    text = " ".join((ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").partition("\n\n")[0].split())
+    text = " ".join((ast.get_docstring(_tree(path)) or "").partition("\n\n")[0].split())
     sentence = re.match(r".*?[.?](?= [A-Z]|$)", text)
     return (sentence[0] if sentence else text).replace("``", "`").replace("|", "\\|")

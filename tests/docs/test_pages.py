@@ -25,6 +25,9 @@ ROOT = generate.ROOT
 PAGES = generate.pages()
 TEXT = {page: page.read_text("utf-8") for page in PAGES}
 
+BENCHES = {*bench.questions(), "list", "NAME"}
+SOURCES = sorted((ROOT / "hogpour").rglob("*.py"))
+
 KNOWN = {"python3", "pip", ".venv/bin/pip", ".venv/bin/ruff", ".ci/run", "mkdocs"}
 """Commands of others; what is behind them is not looked at."""
 
@@ -157,7 +160,7 @@ def test_a_command_of_a_page_exists(page: str, line: str, monkeypatch: pytest.Mo
         for word in arguments:
             assert not word.startswith("examples/") or (ROOT / word).is_file(), f"{page}: {line}"
     elif module == "bench":
-        assert arguments[0] in (*bench.questions(), "list", "NAME"), f"{page}: {line}"
+        assert arguments[0] in BENCHES, f"{page}: {line}"
     else:
         assert module in ("hogpour", "pytest", "docs.generate"), f"{page}: {line}"
 
@@ -211,7 +214,7 @@ def moved(name: str) -> str:
     last = name.rpartition(".")[2]
     places = [
         f"{path.relative_to(ROOT / 'hogpour')}: {one}"
-        for path in sorted((ROOT / "hogpour").rglob("*.py"))
+        for path in SOURCES
         for one in sorted(rooms.definitions(path))
         if last and one.rpartition(".")[2] == last
     ]
@@ -227,11 +230,11 @@ def test_the_architecture_answers_where_things_are() -> None:
         assert any(question in row and re.search(r"`[\w/]+\.py: \w+", row) for row in rows), question
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "hogpour").rglob("*.py")), ids=ids)
-def test_the_files_that_a_docstring_names_are_there(file: Path) -> None:
-    there = [path.as_posix() for path in (ROOT / "hogpour").rglob("*.py")]
-    for named in re.findall(r"``([\w/]+\.py)``", file.read_text("utf-8")):
-        assert any(path.endswith(f"/{named}") for path in there), f"{named}: no such file"
+def test_the_files_that_docstrings_name_are_there() -> None:
+    there = [path.as_posix() for path in SOURCES]
+    for file in SOURCES:
+        for named in re.findall(r"``([\w/]+\.py)``", file.read_text("utf-8")):
+            assert any(path.endswith(f"/{named}") for path in there), f"{ids(file)}: {named}: no such file"
 
 
 # -- what lies beside the pages -------------------------------------------------------------------------------------------

@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from hogpour.cluster.leases import MOST_HELD, LedgerState
+from hogpour.cluster.leases import MOST_HELD, LeaseLedger, LedgerState
 from hogpour.data.blocks import Blocks
 
 __all__ = ["EvaluationLedger"]
 
 
-class EvaluationLedger:
+class EvaluationLedger(LeaseLedger):
     """The blocks of one run.
 
     Args:
@@ -29,22 +29,18 @@ class EvaluationLedger:
 
     Attributes:
         evaluation: number of the newest one.
-        done: tickets that are done, earlier runs included.
-        examples_done, examples_repeated: as of ``EpochLedger``; copies count as repeated.
         copied: blocks that were given out as copies.
         wanted: blocks of the newest evaluation.
-        finished: set when there will be no more evaluations.
+        finished: set by whoever drives, when there will be no more evaluations.
     """
 
     def __init__(self, blocks: Blocks, evaluation: int = 0, *, copies: bool = True, share: float = 1.0) -> None:
-        self._blocks, self._copies, self._share = blocks, copies, share
-        self.evaluation, self.finished = evaluation, False
-        self.done = evaluation * blocks.n_blocks
-        self.examples_done, self.examples_repeated, self.copied = evaluation * blocks.n, 0, 0
+        super().__init__(blocks, evaluation * blocks.n_blocks)
+        self._copies, self._share, self.evaluation = copies, share, evaluation
+        self.examples_done, self.copied = evaluation * blocks.n, 0
         self._losses: dict[int, float] = {}  # block → sum over its examples
         self._free: set[int] = set()
         self.wanted: Sequence[int] = ()
-        self._held: dict[int, dict[int, None]] = {}  # member → tickets, in the order of granting
         self._last: dict[int, int] = {}  # member → block that it was granted last
         self._holders: dict[int, int] = {}  # block of this evaluation → members that have it
         self._open = False
@@ -92,30 +88,10 @@ class EvaluationLedger:
     # -- as of EpochLedger
 
     @property
-    def total(self) -> int:
-        """Tickets of the whole run, at most."""
-        return self._blocks.total
-
-    @property
-    def leased(self) -> int:
-        """Tickets that members hold."""
-        return sum(len(tickets) for tickets in self._held.values())
-
-    @property
     def free(self) -> int:
-        """Tickets that nobody holds."""
         return len(self._free)
 
-    def held(self, node: int) -> frozenset[int]:
-        """Return the tickets that a member holds."""
-        return frozenset(self._held.get(node, ()))
-
     def grant(self, node: int, holds: Iterable[int], want: int, replicas: int = 0) -> list[int]:
-        """Give blocks of this evaluation to a member; as ``EpochLedger.grant``.
-
-        Args:
-            replicas: that it computes with; where it holds fewer blocks, it may have copies.
-        """
         if not self._open:
             return []
         mine = self._held.get(node, {})
@@ -135,10 +111,6 @@ class EvaluationLedger:
         return granted
 
     def finish(self, node: int, losses: Mapping[int, float]) -> int:
-        """Note what a member reports as done, with the loss of each; return the examples that were not done before.
-
-        Only what it holds of this evaluation counts: all shards have its gradient.
-        """
         mine, examples = self._held.get(node, {}), 0
         for ticket, loss in losses.items():
             if ticket not in mine:
@@ -158,7 +130,6 @@ class EvaluationLedger:
         return examples
 
     def take_back(self, node: int) -> int:
-        """Free what a member holds, because it died or goes; return the examples of it."""
         tickets = self._held.pop(node, {})
         self._last.pop(node, None)
         for ticket in tickets:
@@ -170,11 +141,9 @@ class EvaluationLedger:
         return sum(self.examples(ticket) for ticket in tickets)
 
     def state(self) -> LedgerState:
-        """Return what a snapshot keeps: evaluations are whole, or are made again."""
-        return LedgerState(self.evaluation * self._blocks.n_blocks, ())
+        return LedgerState(self.evaluation * self._blocks.n_blocks, ())  # evaluations are whole, or are made again
 
     def examples(self, ticket: int) -> int:
-        """Return how many examples a ticket stands for."""
         start = ticket % self._blocks.n_blocks * self._blocks.block_size
         return min(self._blocks.block_size, self._blocks.n - start)
 
@@ -186,12 +155,6 @@ class EvaluationLedger:
         granted.append(ticket)
         self._last[node] = block
         self._holders[block] = self._holders.get(block, 0) + 1
-
-    def _keep(self, node: int, mine: dict[int, None]) -> None:
-        if mine:
-            self._held[node] = mine
-        else:
-            self._held.pop(node, None)
 
     def _next(self, node: int) -> int:
         """Return the free block for a member: behind its last one, else in the middle of the longest free run, so that

@@ -12,10 +12,10 @@ may hold, however many tickets there are.
 from __future__ import annotations
 
 import heapq
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 
@@ -38,58 +38,26 @@ class LedgerState:
     have been used."""
 
 
-class LeaseLedger(Protocol):
+class LeaseLedger(ABC):
     """Who does which block: ``EpochLedger``, where each is done once, and ``EvaluationLedger``, where it is done again
-    in every evaluation. What each member means is said at the first one."""
-
-    examples_done: int
-    examples_repeated: int
-
-    @property
-    def done(self) -> int: ...
-    @property
-    def leased(self) -> int: ...
-    @property
-    def free(self) -> int: ...
-    @property
-    def finished(self) -> bool: ...
-    def held(self, node: int) -> frozenset[int]: ...
-    def grant(self, node: int, holds: Iterable[int], want: int) -> list[int]: ...
-    def finish(self, node: int, losses: Mapping[int, float], /) -> int: ...
-    def take_back(self, node: int) -> int: ...
-    def state(self) -> LedgerState: ...
-
-
-class EpochLedger:
-    """The tickets of one run.
-
-    Args:
-        blocks: what a ticket stands for.
-        seed: of the run; decides which ticket of an epoch is the short one.
-        state: of an earlier run of the same blocks and seed that this one goes on with.
+    in every evaluation.
 
     Attributes:
+        done: tickets that are done, earlier runs included.
+        finished: there is nothing left to do, now and later.
         examples_done: examples of all tickets that are done, earlier runs included.
         examples_repeated: examples of tickets that were handed out again because a member died, or left, or the run was
-            resumed, in this run: whole tickets, though their holder had perhaps used none of it.
+            resumed, in this run: whole tickets, though their holder had perhaps used none of it. So are copies.
     """
 
-    def __init__(self, blocks: Blocks, seed: int, state: LedgerState = LedgerState()) -> None:
-        pending = sorted(set(state.pending))
-        if not 0 <= state.next <= blocks.total:
-            raise ValueError(f"ledger: next ticket {state.next}, expected 0 to {blocks.total}")
-        if pending and not 0 <= pending[0] <= pending[-1] < state.next:
-            raise ValueError(f"ledger: pending tickets {pending[0]} to {pending[-1]}, expected 0 to {state.next - 1}")
-        self._blocks, self._seed = blocks, seed
-        self._next = state.next
-        self._returned = pending  # a heap; a sorted list is one
-        self._held: dict[int, set[int]] = {}
-        self.examples_done = self._examples_below(state.next) - sum(self.examples(ticket) for ticket in pending)
-        self.examples_repeated = 0
+    def __init__(self, blocks: Blocks, done: int) -> None:
+        self._blocks, self.done, self.finished = blocks, done, False
+        self.examples_done = self.examples_repeated = 0
+        self._held: dict[int, dict[int, None]] = {}  # member → tickets, in the order of granting
 
     @property
     def total(self) -> int:
-        """Tickets of the whole run."""
+        """Tickets of the whole run, at most."""
         return self._blocks.total
 
     @property
@@ -98,81 +66,123 @@ class EpochLedger:
         return sum(len(tickets) for tickets in self._held.values())
 
     @property
+    @abstractmethod
     def free(self) -> int:
         """Tickets that nobody holds and that are to be done."""
-        return self.total - self._next + len(self._returned)
-
-    @property
-    def done(self) -> int:
-        """Tickets that are done, earlier runs included."""
-        return self.total - self.free - self.leased
-
-    @property
-    def finished(self) -> bool:
-        """Whether every ticket is done."""
-        return self.done == self.total
 
     def held(self, node: int) -> frozenset[int]:
         """Return the tickets that a member holds."""
         return frozenset(self._held.get(node, ()))
 
-    def grant(self, node: int, holds: Iterable[int], want: int) -> list[int]:
+    @abstractmethod
+    def grant(self, node: int, holds: Iterable[int], want: int, replicas: int = 0) -> list[int]:
         """Lease tickets to a member, or lease them to it again.
 
         Args:
             holds: what the member says that it holds. What it holds by this ledger, and does not name, was granted in
                 an answer that it never got: that is granted first, again, so that a lost answer loses no ticket.
             want: further tickets that it has room for. Never exceeded, not by repeated ones either.
+            replicas: that it computes with; where it holds fewer tickets, it may have copies of others'.
 
         Returns:
-            At most ``want`` tickets, each held by this member and no other. What was lost and finds no room stays
-            leased to it and comes with a later answer.
+            At most ``want`` tickets. What was lost and finds no room stays leased to it and comes with a later answer.
         """
-        mine = self._held.setdefault(node, set())
-        granted = sorted(mine.difference(holds))[: max(0, want)]
-        for _ in range(min(want - len(granted), MOST_HELD - len(mine), self.free)):
-            ticket = self._take()
-            mine.add(ticket)
-            granted.append(ticket)
-        if not mine:
-            del self._held[node]
-        return granted
 
-    def finish(self, node: int, tickets: Iterable[int]) -> int:
+    @abstractmethod
+    def finish(self, node: int, losses: Mapping[int, float]) -> int:
         """Note what a member reports as done; call it before ``grant`` where a message holds both.
 
         Only what it holds counts: a report that comes twice, or from a member whose tickets were taken back, changes
         nothing.
 
+        Args:
+            losses: ticket → sum of the losses of its examples, for evaluations.
+
         Returns:
             Examples that are done now and were not before.
         """
-        mine = self._held.get(node, set())
-        new = mine.intersection(tickets)
-        mine -= new
-        if not mine:
-            self._held.pop(node, None)
-        examples = sum(self.examples(ticket) for ticket in new)
-        self.examples_done += examples
-        return examples
 
+    @abstractmethod
     def take_back(self, node: int) -> int:
         """Free what a member holds, because it died or goes; return the examples of it."""
-        tickets = self._held.pop(node, set())
-        for ticket in tickets:
-            heapq.heappush(self._returned, ticket)
-        return sum(self.examples(ticket) for ticket in tickets)
 
+    @abstractmethod
     def state(self) -> LedgerState:
         """Return what a snapshot keeps.
 
         Read it before the shards are read: a ticket that is done by then is in the shards, whereas one that becomes
         done meanwhile is pending here and is used again, rather than lost.
         """
+
+    @abstractmethod
+    def examples(self, ticket: int) -> int:
+        """Return how many examples a ticket stands for."""
+
+    def _keep(self, node: int, mine: dict[int, None]) -> None:
+        """Note what a member holds."""
+        if mine:
+            self._held[node] = mine
+        else:
+            self._held.pop(node, None)
+
+
+class EpochLedger(LeaseLedger):
+    """The tickets of one run.
+
+    Args:
+        blocks: what a ticket stands for.
+        seed: of the run; decides which ticket of an epoch is the short one.
+        state: of an earlier run of the same blocks and seed that this one goes on with.
+    """
+
+    def __init__(self, blocks: Blocks, seed: int, state: LedgerState = LedgerState()) -> None:
+        pending = sorted(set(state.pending))
+        if not 0 <= state.next <= blocks.total:
+            raise ValueError(f"ledger: next ticket {state.next}, expected 0 to {blocks.total}")
+        if pending and not 0 <= pending[0] <= pending[-1] < state.next:
+            raise ValueError(f"ledger: pending tickets {pending[0]} to {pending[-1]}, expected 0 to {state.next - 1}")
+        super().__init__(blocks, state.next - len(pending))
+        self.finished = self.done == self.total
+        self._seed = seed
+        self._next = state.next
+        self._returned = pending  # a heap; a sorted list is one
+        self.examples_done = self._examples_below(state.next) - sum(self.examples(ticket) for ticket in pending)
+
+    @property
+    def free(self) -> int:
+        return self.total - self._next + len(self._returned)
+
+    def grant(self, node: int, holds: Iterable[int], want: int, replicas: int = 0) -> list[int]:
+        mine = self._held.get(node, {})
+        granted = sorted(mine.keys() - set(holds))[: max(0, want)]
+        for _ in range(min(want - len(granted), MOST_HELD - len(mine), self.free)):
+            ticket = self._take()
+            mine[ticket] = None
+            granted.append(ticket)
+        self._keep(node, mine)
+        return granted
+
+    def finish(self, node: int, losses: Iterable[int]) -> int:
+        mine, examples = self._held.get(node, {}), 0
+        for ticket in mine.keys() & set(losses):
+            del mine[ticket]
+            examples += self.examples(ticket)
+            self.done += 1
+        self._keep(node, mine)
+        self.examples_done += examples
+        self.finished = self.done == self.total
+        return examples
+
+    def take_back(self, node: int) -> int:
+        tickets = self._held.pop(node, {})
+        for ticket in tickets:
+            heapq.heappush(self._returned, ticket)
+        return sum(self.examples(ticket) for ticket in tickets)
+
+    def state(self) -> LedgerState:
         return LedgerState(self._next, tuple(sorted(set(self._returned).union(*self._held.values()))))
 
     def examples(self, ticket: int) -> int:
-        """Return how many examples a ticket stands for."""
         epoch, rank = self._blocks.place(ticket)
         size = _short_size(self._blocks)
         if size == self._blocks.block_size or rank != _short_rank(self._blocks, self._seed, epoch):

@@ -25,7 +25,7 @@ from hogpour.cluster.member_stats import MemberStats
 from hogpour.cluster.membership import MemberRecord, Membership
 from hogpour.cluster.placement import Placement
 from hogpour.cluster.warm_start import WarmStart
-from hogpour.core.cluster_state import ClusterState, MemberState, Totals
+from hogpour.core.cluster_state import ClusterState, MemberState
 from hogpour.core.node_id import display_id
 from hogpour.core.shard_map import ShardMap, format_shards
 from hogpour.net.requests import Requests
@@ -160,19 +160,9 @@ class Coordinator:
         return len(self.members)
 
     @property
-    def replicas(self) -> int:
-        """Replica processes of all members, as of their last heartbeats."""
-        return self.stats.replicas
-
-    @property
     def able(self) -> int:
         """Members that have the data and the model, the home included."""
         return sum(member.ready for member in self.members)
-
-    @property
-    def totals(self) -> Totals:
-        """What all members did in this run, those that are gone included."""
-        return self.stats.totals
 
     @property
     def examples(self) -> int:
@@ -181,7 +171,7 @@ class Coordinator:
 
     def state(self, now: float) -> ClusterState:
         """Return what the cluster is doing."""
-        totals, shards = self.totals, Counter(self.map.owners)
+        totals, shards = self.stats.totals, Counter(self.map.owners)
         return ClusterState(
             command=self.command,
             reason=self.reason,

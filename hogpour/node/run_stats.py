@@ -78,13 +78,13 @@ class RunStats:
 
     def totals(self) -> Totals:
         """Return what was done in this run: on the first node by the whole cluster."""
-        return self.own() if self.coordinator is None else self.coordinator.totals
+        return self.own() if self.coordinator is None else self.coordinator.stats.totals
 
     @property
     def examples(self) -> int:
         """Examples used in this run by the whole cluster."""
         if self.coordinator is not None:
-            return self.coordinator.totals.examples
+            return self.coordinator.stats.totals.examples
         if self.complete:  # the last heartbeats of others may be on their way to the first node still
             return self.all_examples - self.before
         beaten = self.member.beaten if self.member is not None else None
@@ -96,7 +96,7 @@ class RunStats:
         totals = self.totals()
         return ClusterProgress(
             nodes=beaten.nodes if beaten is not None else 1,
-            replicas=self.alive() if self.coordinator is None else self.coordinator.replicas,
+            replicas=self.alive() if self.coordinator is None else self.coordinator.stats.replicas,
             staleness=totals.mean_staleness,
             dropped=totals.dropped,
             wait_s=totals.mean_wait_s,

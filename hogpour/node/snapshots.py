@@ -80,7 +80,7 @@ class Snapshots:
         if self._saving is not None and self._saving.done():
             self._saving.result()
             self._saving, self._saved = None, now
-        first = self._fresh and self._coordinator.totals.pushes > 0
+        first = self._fresh and self._coordinator.stats.totals.pushes > 0
         if self._saving is None and (first or now - self._saved >= self._job.save_every_s):
             self._fresh = False
             self._saving = self._loop.create_task(self.take())

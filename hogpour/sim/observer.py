@@ -58,7 +58,7 @@ class Observer:
     def look(self, seconds: float) -> Point:
         """Look at the cluster as it is now, and remember the point."""
         coordinator, evaluation = self._coordinator(), self._evaluate()
-        totals = coordinator.totals if coordinator is not None else None
+        totals = coordinator.stats.totals if coordinator is not None else None
         examples = coordinator.examples if coordinator is not None else 0
         point = Point(
             seconds=seconds,
@@ -90,7 +90,7 @@ class Observer:
             for k, count in enumerate(state.staleness):
                 staleness[k] += count
         pushes = sum(state.pushes for state in shards)
-        totals = coordinator.totals if coordinator is not None else Totals()
+        totals = coordinator.stats.totals if coordinator is not None else Totals()
         return SimulationReport(
             outcome=first.outcome,
             error=first.error,

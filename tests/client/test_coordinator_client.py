@@ -645,7 +645,7 @@ def test_six_beats_a_lease_tell_the_totals(run: Any) -> None:
             assert node.wire.of(Heartbeat) == [Heartbeat(2, **totals())] * 6
             assert heard == [node.member.beaten] * 6
             assert (heard[0].command, heard[0].nodes) == ("run", 2)
-            assert node.coordinator.totals.examples == 30
+            assert node.coordinator.stats.totals.examples == 30
             await asyncio.sleep(100.0)
             assert node.coordinator.nodes == 2
 

@@ -303,7 +303,7 @@ async def test_late_words_of_the_dead_count_for_nothing() -> None:
     assert (await cluster.refused(Lease(node, [], [0], 1)))[0] == "fenced"
     assert (await cluster.refused(Heartbeat(node, 2, 70, 0, 0.0, 0, 0.0)))[0] == "fenced"
     assert cluster.ledger.done == 0
-    assert cluster.coordinator.totals.examples == cluster.coordinator.examples == 50
+    assert cluster.coordinator.stats.totals.examples == cluster.coordinator.examples == 50
 
 
 @pytest.mark.parametrize("sign", ["beat", "lease", "ready"])
@@ -437,7 +437,7 @@ async def test_whoever_only_computes_leaves_at_once() -> None:
     assert cluster.lines[-1] == "node 2 (a name) left"
     assert await cluster.ask(Leave(node)) == Ok()  # the answer was lost
     assert await cluster.lease(1, 2) == Leased([0, 1], False)
-    assert cluster.coordinator.totals.examples == 30
+    assert cluster.coordinator.stats.totals.examples == 30
     await cluster.tick()
     assert cluster.world[""].fenced == [node]  # so that servers forget it
 
@@ -611,12 +611,12 @@ async def test_totals_are_of_all_members_that_ever_were() -> None:
     await cluster.beat(1, 100, right=50, loss=10.0, pushes=4, staleness=6.0)
     beaten = await cluster.beat(node, 60, right=20, loss=5.0, pushes=2, staleness=3.0, replicas=5)
     assert beaten == HeartbeatReply("run", "", 1, False, 2, 460, 1.0)  # 300 of an earlier run
-    assert cluster.coordinator.replicas == 7
+    assert cluster.coordinator.stats.replicas == 7
     cluster.silent.add(node)
     await cluster.live(LEASE_S)
     assert cluster.coordinator.nodes == 1
-    assert cluster.coordinator.replicas == 2
-    totals = cluster.coordinator.totals
+    assert cluster.coordinator.stats.replicas == 2
+    totals = cluster.coordinator.stats.totals
     assert (totals.examples, totals.right, totals.loss, totals.pushes, totals.mean_staleness) == (160, 70, 15.0, 6, 1.5)
 
 
@@ -626,7 +626,7 @@ async def test_a_heartbeat_that_was_overtaken_takes_nothing_back() -> None:
     await cluster.beat(1, 100, pushes=4)
     await cluster.beat(1, 90, pushes=4)
     await cluster.beat(1, 100, pushes=3)
-    assert (cluster.coordinator.totals.examples, cluster.coordinator.totals.pushes) == (100, 4)
+    assert (cluster.coordinator.stats.totals.examples, cluster.coordinator.stats.totals.pushes) == (100, 4)
 
 
 async def test_rates_are_measured_over_a_second() -> None:

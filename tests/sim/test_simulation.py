@@ -240,7 +240,7 @@ def test_staleness_is_that_of_every_push_where_shards_have_moved_too() -> None:
     simulation, report = simulate(job, nodes=4, serving=3, compute=hp.Compute(mean_s=0.1))
     coordinator = simulation.stations[0].lives[0].endpoint.stats.coordinator
     assert len(set(coordinator.map.owners)) == 1, "they have left, and given them back"
-    assert sum(report.staleness) == coordinator.totals.pushes * coordinator.map.n_shards
+    assert sum(report.staleness) == coordinator.stats.totals.pushes * coordinator.map.n_shards
 
 
 def test_a_loss_that_is_not_finite_is_none_in_json() -> None:

@@ -18,27 +18,22 @@ from typing import ClassVar
 
 import numpy as np
 
-from hogpour.core.kernels.jit import Array, njit, prange
+from hogpour.core.kernels.jit import Array
 from hogpour.layers.base import Cell, Layer, Reads, Scratch, Shape, uniform_fan_in
-from hogpour.layers.kernels.threaded import Threaded, own_code
-from hogpour.layers.kernels.tile import (
-    LANES,
-    prefetch,
-    tile_add,
-    tile_outer,
-    tile_scatter,
-    tile_store,
-    tile_sum,
-    tile_zeros,
+from hogpour.layers.kernels.linear import (
+    add_bias,
+    linear_clear,
+    linear_d_weight,
+    linear_forward,
+    linear_pack,
+    product,
+    sum_over_batch,
 )
 
 __all__ = ["Linear"]
 
 _TILED_BATCH = 64
 """Largest batch on tiles: beyond it the rows of W no longer come from the cache and BLAS is faster."""
-
-_STRIP = 2 * LANES
-"""Output units of a tile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +55,7 @@ class Linear(Layer):
         return (self.units,)
 
     def tensors(self, shape: Shape) -> dict[str, Shape]:
-        weight = {"weight": (shape[0], self.units)}
+        weight: dict[str, Shape] = {"weight": (shape[0], self.units)}
         return weight | {"bias": (self.units,)} if self.bias else weight
 
     def init(self, params: Sequence[Array], shape: Shape, rng: np.random.Generator) -> None:
@@ -101,152 +96,3 @@ class Linear(Layer):
 def _threads(cell: Cell) -> int:
     """Threads are worth their start from about a million multiplications on."""
     return cell.threads if cell.params[0].size * cell.x.shape[1] > 1_000_000 else 1
-
-
-@njit(cache=True, nogil=True)
-def product(a, b, out):
-    """out = a b, by BLAS; transposed views of C-contiguous arrays are passed as they are."""
-    np.dot(a, b, out)
-
-
-@njit(cache=True, nogil=True)
-def add_bias(y, bias):
-    for u in range(y.shape[0]):
-        for k in range(y.shape[1]):
-            y[u, k] += bias[u]
-
-
-@njit(cache=True, nogil=True)
-def linear_pack(x, rows, count, packed):
-    """Find the rows of x that are not 0, write their numbers and copy them, one behind the other."""
-    rows_, found = rows.reshape(rows.size), 0
-    for i in range(x.shape[0]):
-        some = 0
-        for k in range(x.shape[1]):
-            some |= x[i, k] != 0
-        if some:
-            rows_[found] = i
-            for k in range(x.shape[1]):
-                packed[found, k] = x[i, k]
-            found += 1
-    count[0] = found
-
-
-@njit(inline="always")
-def _forward_tile(w, x, out, rows, found, units, batch, u, k, n_k, cols, masked):
-    """out[k : k+n_k, u : u + cols*LANES] = Σ over the rows found."""
-    acc = tile_zeros(w, n_k, cols, masked)
-    for r in range(found):
-        acc = tile_outer(acc, w, rows[r] * units + u, x, r * batch + k, 1, units - u)
-    tile_store(acc, out, k * units + u, units, units - u)
-
-
-@njit(cache=True, nogil=True)
-def _forward_strip(w, y, rows, count, packed, turned, u):
-    """Output units u to u + _STRIP, for all examples."""
-    own_code()
-    (units, batch), found, k = y.shape, count[0], 0
-    w_, x_, rows_, out = w.reshape(w.size), packed.reshape(packed.size), rows.reshape(rows.size), turned.reshape(y.size)
-    last = min(u + _STRIP, units)
-    if u == 0:
-        # Lines that another replica wrote come from its cache. Asked for all at once they come side by side; met one by
-        # one in the product, whose rows lie far apart for a strip, each is waited for.
-        for r in range(found):
-            for line in range(0, units, 16):
-                prefetch(w_, rows_[r] * units + line)
-    if u + _STRIP <= units:
-        while k + 8 <= batch:
-            _forward_tile(w_, x_, out, rows_, found, units, batch, u, k, 8, 2, 0)
-            k += 8
-        while k < batch:
-            _forward_tile(w_, x_, out, rows_, found, units, batch, u, k, 1, 2, 0)
-            k += 1
-    else:
-        for at in range(u, units, LANES):
-            for k in range(0, batch - 7, 8):
-                _forward_tile(w_, x_, out, rows_, found, units, batch, at, k, 8, 1, 1)
-            for k in range(batch - batch % 8, batch):
-                _forward_tile(w_, x_, out, rows_, found, units, batch, at, k, 1, 1, 1)
-    for unit in range(u, last):
-        for k in range(batch):
-            y[unit, k] = out[k * units + unit]
-
-
-def _forward(w, y, rows, count, packed, turned):
-    """An iteration of the prange owns one strip of output units."""
-    for strip in prange((y.shape[0] + _STRIP - 1) // _STRIP):
-        _forward_strip(w, y, rows, count, packed, turned, strip * _STRIP)
-
-
-@njit(inline="always")
-def _d_weight_tile(d_y, x, d_w, rows, units, batch, u, r, n_r, cols, masked):
-    """d_w[rows[r : r+n_r], u : u + cols*LANES] = Σ over the batch."""
-    acc = tile_zeros(d_y, n_r, cols, masked)
-    for k in range(batch):
-        acc = tile_outer(acc, d_y, k * units + u, x, r * batch + k, batch, units - u)
-    tile_scatter(acc, d_w, rows, r, units, u, units - u)
-
-
-@njit(cache=True, nogil=True)
-def _d_weight_rows(d_w, rows, count, packed, turned, units, r, stop):
-    """The weights of the packed rows r to stop."""
-    own_code()
-    batch = packed.shape[1]
-    x_, rows_, d_y = packed.reshape(packed.size), rows.reshape(rows.size), turned.reshape(turned.size)
-    w_ = d_w.reshape(d_w.size)
-    whole = units - units % _STRIP
-    while r + 8 <= stop:
-        for u in range(0, whole, _STRIP):
-            _d_weight_tile(d_y, x_, w_, rows_, units, batch, u, r, 8, 2, 0)
-        for u in range(whole, units, LANES):
-            _d_weight_tile(d_y, x_, w_, rows_, units, batch, u, r, 8, 1, 1)
-        r += 8
-    while r < stop:
-        for u in range(0, units, LANES):
-            _d_weight_tile(d_y, x_, w_, rows_, units, batch, u, r, 1, 1, 1)
-        r += 1
-
-
-def _d_weight(d_w, rows, count, packed, turned, units):
-    """An iteration of the prange owns the weights of a block of packed rows."""
-    found = count[0]
-    for block in prange((found + 63) // 64):
-        _d_weight_rows(d_w, rows, count, packed, turned, units, block * 64, min(found, block * 64 + 64))
-
-
-@njit(cache=True, nogil=True)
-def linear_clear(d_y, d_w, rows, count, turned):
-    """Write 0 as the gradient of the rows that were not packed, and d_y with the batch first."""
-    units, batch = d_y.shape
-    rows_, turned_, at = rows.reshape(rows.size), turned.reshape(turned.size), 0
-    for i in range(d_w.shape[0]):
-        if at < count[0] and rows_[at] == i:
-            at += 1
-        else:
-            d_w[i] = 0
-    for unit in range(units):
-        for k in range(batch):
-            turned_[k * units + unit] = d_y[unit, k]
-
-
-linear_forward = Threaded(_forward)
-linear_d_weight = Threaded(_d_weight)
-
-
-@njit(cache=True, nogil=True)
-def sum_over_batch(d_y, d_bias):
-    """d_bias[u] = Σ_k d_y[u, k], ``LANES`` partial sums at a time: 12 times a plain loop, which may not reorder."""
-    units, batch = d_y.shape
-    y_, u = d_y.reshape(d_y.size), 0
-    while u + 4 <= units:
-        acc = tile_zeros(y_, 4, 1, 1)
-        for k in range(0, batch, LANES):
-            acc = tile_add(acc, y_, u * batch + k, batch, batch - k)
-        tile_sum(acc, d_bias, u, 1)
-        u += 4
-    while u < units:
-        acc_1 = tile_zeros(y_, 1, 1, 1)
-        for k in range(0, batch, LANES):
-            acc_1 = tile_add(acc_1, y_, u * batch + k, batch, batch - k)
-        tile_sum(acc_1, d_bias, u, 1)
-        u += 1

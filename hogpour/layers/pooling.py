@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from hogpour.layers.base import Cell, Layer, Reads, Shape, Window
+from hogpour.layers.base import Cell, Shape, Window
+from hogpour.layers.windows import Windowed
 
 __all__ = ["Pool"]
 
 
 @dataclass(frozen=True, slots=True)
-class Pool(Layer):
-    """Settings and shapes of a pooling layer; rows and columns that no whole window covers are not read."""
-
-    image_input: ClassVar[bool] = True
+class Pool(Windowed):
+    """Settings and shapes of a pooling layer."""
 
     size: int
     """Rows and columns of the window, at least 1."""
@@ -31,13 +29,7 @@ class Pool(Layer):
         """Rows and columns from a window to the next."""
         return self.stride or self.size
 
-    def output_shape(self, shape: Shape) -> Shape:
-        channels, rows, columns = shape
-        if min(rows, columns) < self.size:
-            raise ValueError(f"a window of {self.size} x {self.size} does not fit the {rows} x {columns} input")
-        return (channels, (rows - self.size) // self.step + 1, (columns - self.size) // self.step + 1)
-
-    def reads(self, shape: Shape) -> Reads:
+    def reads(self, shape: Shape) -> Window:
         return Window((self.size, self.size), (self.step, self.step), (0, 0), all_channels=False)
 
     def tiles(self, cell: Cell) -> bool:

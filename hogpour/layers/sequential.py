@@ -166,7 +166,7 @@ class Workspace:
         # Layers before the first one with parameters have nobody to give a gradient to.
         first = next(k for k, (_, cell) in enumerate(self.cells) if cell.params)
         self.cells[first][1].d_x = None
-        self._trained = self.cells[: first - 1 if first else None : -1]
+        self._last_to_first = self.cells[first:][::-1]
 
     def forward(self) -> None:
         """Compute ``scores`` from ``x``."""
@@ -175,7 +175,7 @@ class Workspace:
 
     def backward(self) -> None:
         """Compute ``grad`` from ``d_scores``, after ``forward``."""
-        for layer, cell in self._trained:
+        for layer, cell in self._last_to_first:
             layer.backward(cell)
 
 

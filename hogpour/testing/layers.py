@@ -178,6 +178,7 @@ class _Trial:
         """Equal seeds give equal bits: again, over other garbage, in used buffers, on threads, as the first layer."""
         cell = self.cell()
         expected = self.step(cell)
+        assert cell.rng is not None
         drew = cell.rng.bit_generator.state != np.random.default_rng(self.seed).bit_generator.state
         expect(drew == self.layer.random, f"{self.name}: random is {self.layer.random}, but forward "
                                           f"{'drew' if drew else 'did not draw'} from cell.rng")  # fmt: skip

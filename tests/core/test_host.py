@@ -198,7 +198,7 @@ import numpy as np, numba, os
 from hogpour.layers.relu import relu_forward as early
 from hogpour.core import host
 host.set_kernel_cache()
-from hogpour.layers.linear import add_bias as late
+from hogpour.layers.kernels.linear import add_bias as late
 for kernel in (early, late):
     print(kernel.stats.cache_path.startswith(os.environ["NUMBA_CACHE_DIR"]))
 late(np.zeros((2, 2), np.float32), np.zeros(2, np.float32))
@@ -219,7 +219,7 @@ def test_set_late_the_folder_holds_for_kernels_defined_afterwards(cache: Path) -
 def test_a_program_that_names_a_layer_has_the_folder_before_its_kernels(cache: Path) -> None:
     """``Node`` alone would be too late: the layers of its job are imported by then."""
     script = (
-        "import hogpour as hp; hp.Linear; from hogpour.layers.linear import add_bias; print(add_bias.stats.cache_path)"
+        "import hogpour as hp; hp.Linear; from hogpour.layers.kernels.linear import add_bias; print(add_bias.stats.cache_path)"
     )
     environment = {name: value for name, value in host.replica_environment(1).items() if name != "NUMBA_CACHE_DIR"}
     end = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import broken_parts as broken
 import pytest
+from support import broken_parts as broken
 from support.own_package.parts import Cubic, Scale
 
 from hogpour.layers.base import Layer, Loss

@@ -117,7 +117,7 @@ def test_a_layer_of_another_package_is_part_of_a_network() -> None:
     layer = registry.build("layer", {"layer": "support.own_package.parts:Scale", "first_gain": 2.0}, at="model.layers[0]")
     assert layer == Scale(2.0)
     network = Sequential(layer, Linear(2)).network((3,))
-    assert next(t.name for t in network.spec.tensors) == "0.own_package.parts:Scale.gain"
+    assert next(t.name for t in network.spec.tensors) == "0.support.own_package.parts:Scale.gain"
 
 
 def test_the_gradient_of_a_whole_network_equals_difference_quotients() -> None:

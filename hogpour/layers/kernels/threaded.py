@@ -35,7 +35,7 @@ def own_code(typing):
 
 
 class Threaded:
-    """The serial and the parallel kernel of one function, compiled when first used."""
+    """The serial and the parallel kernel of one function, compiled when first used. A decorator."""
 
     __slots__ = ("_parallel", "_serial")
 

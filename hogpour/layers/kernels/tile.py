@@ -39,8 +39,8 @@ def _literal(value: Any) -> int | None:
 
 
 def _tile_of(like: Any, rows: Any, cols: Any, masked: Any) -> Tile | None:
-    numbers = [_literal(rows), _literal(cols), _literal(masked)]
-    return None if None in numbers else Tile(like.dtype, numbers[0], numbers[1], bool(numbers[2]))
+    rows, cols, masked = _literal(rows), _literal(cols), _literal(masked)
+    return None if None in (rows, cols, masked) else Tile(like.dtype, rows, cols, bool(masked))
 
 
 @intrinsic(prefer_literal=True)

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from hogpour.core.kernels.jit import Array, njit
 from hogpour.layers.base import Loss
-from hogpour.layers.losses.logistic import one_vs_all_outputs, one_vs_all_predict
+from hogpour.layers.kernels.one_vs_all import count_right, label_of_scores, own_unit, unit_counts
 
 __all__ = ["Hinge"]
 
@@ -27,29 +27,25 @@ class Hinge(Loss):
     targets: ClassVar = "labels"
 
     def n_outputs(self, n_targets: int) -> tuple[int, ...]:
-        return one_vs_all_outputs(n_targets)
+        return unit_counts(n_targets)
 
     def apply(self, scores: Array, target: Array, d_scores: Array) -> tuple[float, int]:
         return hinge(scores, target, d_scores)
 
     def predict(self, scores: Array) -> Array:
-        return one_vs_all_predict(scores)
+        return label_of_scores(scores)
 
 
 @njit(cache=True, nogil=True)
 def hinge(scores: Array, target: Array, d_scores: Array) -> tuple[float, int]:
     n_out, batch = scores.shape
     one, share = scores.dtype.type(1), scores.dtype.type(1 / batch)
-    loss, right = 0.0, 0
+    loss = 0.0
     for k in range(batch):
-        own = target[k] if n_out > 1 else target[k] - 1  # with one unit: 0, the unit itself, for label 1
-        best = 0
+        own = own_unit(target[k], n_out)
         for u in range(n_out):
-            if scores[u, k] > scores[best, k]:
-                best = u
             short = one - (scores[u, k] if u == own else -scores[u, k])
             slope = share if short > 0 else share * 0
             d_scores[u, k] = -slope if u == own else slope
             loss += short if short > 0 else short * 0  # keeps NaN
-        right += best == own if n_out > 1 else (scores[0, k] > 0) == (own == 0)
-    return loss, right
+    return loss, count_right(scores, target)

@@ -67,9 +67,9 @@ class CoordinatorClient:
         self._coordinator, self._name, self._address, self._where = coordinator, name, address, where
         self._spec, self._data = "", ""
         self._held: set[int] = set()
-        self._done: dict[int, float] = {}  # → loss, where a batch method asks for it
+        self._done: dict[int, float] = {}  # finished ticket → its loss, which only batch methods read
         self._reportable = asyncio.Event()
-        self._asking = False  # for portions, of a coordinator that answers when it has some
+        self._asking = False  # for blocks, of a coordinator that answers when it has some; one lease at a time does
         self._reported_s = 0.0
         self._lease_number = 0  # of this incarnation; see shm.queue
         self._wish = asyncio.Event()
@@ -169,8 +169,7 @@ class CoordinatorClient:
 
     async def arrive(self, arrive: Arrive) -> Arrived:
         """Say that every shard has a gradient, and return what is known of it; as ``attend``."""
-        answer = await self._ask(arrive)
-        return answer
+        return await self._ask(arrive)
 
     # -- portions
 
@@ -182,9 +181,9 @@ class CoordinatorClient:
         Args:
             losses: batch methods: the loss of each.
         """
-        for word, loss in zip_longest(tickets, losses, fillvalue=0.0):
-            ticket = ticket_of(int(word))
-            if word == leased_ticket(ticket, self._lease_number) and ticket in self._held:
+        for leased, loss in zip_longest(tickets, losses, fillvalue=0.0):
+            ticket = ticket_of(int(leased))
+            if leased == leased_ticket(ticket, self._lease_number) and ticket in self._held:
                 self._held.discard(ticket)
                 self._done[ticket] = loss
                 self._wish.set()
@@ -279,7 +278,8 @@ class CoordinatorClient:
         done, node = sorted(self._done)[:1024], self.node
         losses = [self._done[ticket] for ticket in done]
         self._reported_s = asyncio.get_running_loop().time()
-        self._asking = self._asking or want > 0
+        if want:
+            self._asking = True
         try:
             # Where the coordinator answers when it has some, it takes its time: not that of this node's patience.
             patience_s = 1.25 * self.joined.give_up_s if replicas and self.joined is not None else 0.0
@@ -290,7 +290,8 @@ class CoordinatorClient:
             self.fence(node)
             return None
         finally:
-            self._asking = self._asking and not want
+            if want:
+                self._asking = False
         if node != self.node:  # it has joined again meanwhile, and what was granted to the old one is others'
             return None
         for ticket in done:

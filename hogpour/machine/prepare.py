@@ -229,7 +229,7 @@ def _digest(examples: Segment) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for array in examples.arrays.values():
         digest.update(f"{array.dtype.name} {array.shape} ".encode())
-        digest.update(array)
+        digest.update(array.data)
     return digest.hexdigest()
 
 

@@ -310,7 +310,7 @@ class Simulation:
                 disk=disk,
                 compute_s=lambda replica: station.times * station.samplers[replica](),
                 resume=resume,
-                heard=lambda notice: self._hear(station, notice),
+                on_notice=lambda notice: self._hear(station, notice),
             )
         )
         life = station.lives[-1]

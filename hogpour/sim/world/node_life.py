@@ -49,7 +49,7 @@ class NodeLife:
         disk: of the machine, as this life sees it.
         compute_s: replica → how long its next gradient takes.
         resume: the first node goes on from its snapshot.
-        heard: told each notice.
+        on_notice: called with each notice.
 
     Attributes:
         outcome: how it ended; ``running`` before it did.
@@ -72,7 +72,7 @@ class NodeLife:
         disk: Disk,
         compute_s: Callable[[int], float],
         resume: bool,
-        heard: Callable[[Notice], None],
+        on_notice: Callable[[Notice], None],
     ) -> None:
         self.outcome: Outcome = "running"
         self.host, self.error = host, ""
@@ -81,7 +81,7 @@ class NodeLife:
         self.training: Training | None = None
         self.material, self.n_replicas, self.compute_s = material, replicas, compute_s
         self._loop, self._listen, self._join, self._entropy, self._disk = loop, listen, join, entropy, disk
-        self._resume, self._heard = resume, heard
+        self._resume, self._notify = resume, on_notice
         self._stop: asyncio.Event | None = None
         self.task = loop.spawn(host, self._run())
 
@@ -120,7 +120,7 @@ class NodeLife:
             token=_TOKEN,
             insecure=False,
             join_s=10.0,
-            notify=self._heard,
+            notify=self._notify,
             name=self.host.name,
             entropy=self._entropy,
             disk=self._disk,
@@ -134,7 +134,7 @@ class NodeLife:
                     None if self._join else material.job,
                     changes={"data": material.job.data, "base": material.job.base},
                     resume=self._resume,
-                    notify=self._heard,
+                    notify=self._notify,
                     stop_asked=stop,
                     news=asyncio.Event(),
                 )

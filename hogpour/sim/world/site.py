@@ -12,7 +12,7 @@ __all__ = ["Site"]
 
 
 class Site:
-    """A station.
+    """One machine and what became of it.
 
     Attributes:
         machine: in the network.

@@ -103,7 +103,7 @@ def variant(job: Job, name: str, said: Iterable[str] | None = None) -> tuple[Job
     """
     given = registry.describe(job.algorithm)
     del given["name"]
-    scheme = registry.find("scheme", name)
+    scheme: Any = registry.find("scheme", name)
     known = {f.name for f in fields(scheme) if f.init} - scheme.unused
     if said is None:
         said = [f.name for f in fields(job.algorithm) if getattr(job.algorithm, f.name) != _default(f)]

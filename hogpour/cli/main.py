@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     host.set_one_thread()
     host.set_kernel_cache()
     try:
-        return _COMMANDS[options.command][0].run(options)
+        code: int = _COMMANDS[options.command][0].run(options)
+        return code
     except HogpourError as error:
         print(f"hogpour: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code

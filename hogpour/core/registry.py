@@ -192,6 +192,6 @@ def _find_foreign(kind: str, name: str) -> type:
         raise ConfigError(f'{kind} "{name}": module {module} has no {attribute}') from None
     except Exception as error:  # of the user's module
         raise ConfigError(f'{kind} "{name}": cannot import {module}: {type(error).__name__}: {error}') from error
-    if getattr(cls, "kind", None) != kind or not is_dataclass(cls):
+    if not isinstance(cls, type) or getattr(cls, "kind", None) != kind or not is_dataclass(cls):
         raise ConfigError(f'{kind} "{name}": {attribute} is not a dataclass of kind {kind!r}')
     return cls

@@ -55,6 +55,11 @@ def test_an_input_shape_of_another_size_is_refused() -> None:
     assert text == "model.input: (1, 28, 28) holds 784 numbers, an example of arrays has 8"
 
 
+def test_a_job_without_data_cannot_be_trained() -> None:
+    """It ended in an AttributeError: such a job is one of a model that only predicts."""
+    assert refused(job_of(data=None), ConfigError) == "data: got none, expected examples to train on"
+
+
 def test_data_of_labels_are_no_data_for_a_loss_of_values() -> None:
     text = refused(job_of(loss="squared_error"), ConfigError)
     assert text == "loss: SquaredError takes values, the data hold labels; load them with targets = 'values'"

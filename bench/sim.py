@@ -22,7 +22,8 @@ import psutil
 import hogpour as hp
 from bench.harness import ROOT, Report, Table, alternate
 from hogpour.sim.simulation import Simulation
-from hogpour.sim.world.loop import BEGIN_S, Host, Loop
+from hogpour.sim.world.host import Host
+from hogpour.sim.world.loop import BEGIN_S, Loop
 from hogpour.sim.world.network import Conditions, SimulatedNetwork
 from hogpour.sim.world.workload import hollow_material, material_of
 

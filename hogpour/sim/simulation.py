@@ -22,7 +22,8 @@ from hogpour.sim.report import Happening, Point, SimulationReport
 from hogpour.sim.scenario import Scenario
 from hogpour.sim.world.actions import Action, actions
 from hogpour.sim.world.disk import Platter, SimulatedDisk
-from hogpour.sim.world.loop import BEGIN_S, Host, Loop, Stuck
+from hogpour.sim.world.host import Host
+from hogpour.sim.world.loop import BEGIN_S, Loop, Stuck
 from hogpour.sim.world.model_only import ModelOnlyNetwork, weigh
 from hogpour.sim.world.network import Conditions, SimulatedNetwork
 from hogpour.sim.world.node_life import PORT, NodeLife
@@ -129,8 +130,8 @@ class Simulation:
             if self._bug is not None:
                 raise self._bug
             if loop.errors:
-                error = loop.errors[0].get("exception")
-                raise Bug(f"{loop.errors[0].get('message')}: {error!r}") from error
+                cause = loop.errors[0].get("exception")
+                raise Bug(f"{loop.errors[0].get('message')}: {cause!r}") from cause
             self._point()
             return self._observer.report(loop, self.network, self._happenings, self._deaths)
         finally:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hogpour.sim.world.loop import BEGIN_S, Host, Loop
+from hogpour.sim.world.host import Host
+from hogpour.sim.world.loop import BEGIN_S, Loop
 from hogpour.sim.world.network import Conditions, SimulatedNetwork, SimulatedServer
 
 __all__ = ["FAR", "RESET", "TOKEN", "End", "Wired", "error_of", "system_error"]

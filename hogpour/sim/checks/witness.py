@@ -294,7 +294,7 @@ class Witness:
     def _on_push_back(self, pulls: Pulls, shard: int, node: int, sequence: int, steps: int) -> None:
         self._pulls.on_push_back(pulls, shard, node, sequence, steps)
         key = (shard, node, pulls._replicas, sequence)
-        self._sealed.setdefault(key, zlib.crc32(pulls._back[pulls._parts.routes.map.range(shard)]))
+        self._sealed.setdefault(key, zlib.crc32(pulls._back[pulls._parts.routes.map.range(shard)].data))
         self._pushed_back[pulls] = {other for other in self._pushed_back.get(pulls, ()) if other[3] == sequence} | {key}
 
     def _on_acknowledged_pull(self, pulls: Pulls, carried: Any, staleness: Any) -> None:
@@ -306,7 +306,7 @@ class Witness:
         key = (shard.number, push.node, push.replica, push.sequence)
         fenced = push.node in self._fenced.get(server, ()) and key not in self._pushes
         known = shard.history.params_of(push.node, push.clock)
-        if known is not None and zlib.crc32(known) != self._fetched[shard, push.clock]:
+        if known is not None and zlib.crc32(known.data) != self._fetched[shard, push.clock]:
             self._say(f"origins: push {_named(key)} is amended by what was not fetched at clock {push.clock}")
 
         def after(begun: Any) -> None:
@@ -317,7 +317,7 @@ class Witness:
 
     def _on_begin_fetch(self, server: ParameterServer, shard: Shard, node: int) -> Callable[[Any], None]:
         if shard.history.limit:
-            self._fetched[shard, shard.clock] = zlib.crc32(shard.params)
+            self._fetched[shard, shard.clock] = zlib.crc32(shard.params.data)
         return lambda _: self._look_at_origins(server)
 
     def _on_forget(self, server: ParameterServer, node: int) -> Callable[[Any], None]:

@@ -24,13 +24,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from hogpour.core.errors import HogpourError
+from hogpour.sim.world.host import Handle, Host
 from hogpour.sim.world.sandbox import LeftSimulation, breaches, sealed
 from hogpour.sim.world.trace import Trace
+from hogpour.sim.world.unsupported import UnsupportedLoop
 
 if TYPE_CHECKING:
     from hogpour.sim.world.network import SimulatedNetwork
 
-__all__ = ["Handle", "Host", "Loop", "Stuck"]
+__all__ = ["Loop", "Stuck"]
 
 BEGIN_S = 1000.0
 """Virtual time at the beginning; a clock may show anything, and code that takes 0 for "never" would be found out."""
@@ -45,58 +47,7 @@ class Stuck(HogpourError):
     """The simulation cannot go on, or does not come to its end."""
 
 
-class Host:
-    """One life of a machine.
-
-    Args:
-        number: of the machine, for the trace.
-        name: address of the machine in the network.
-
-    Attributes:
-        alive: False from the moment it dies on.
-        deferred: what became due while it was paused; None while it is not.
-    """
-
-    __slots__ = ("alive", "deferred", "lane", "name", "number", "queued", "tasks")
-
-    def __init__(self, number: int, name: str) -> None:
-        self.number, self.name, self.alive = number, name, True
-        self.deferred: list[Handle] | None = None
-        self.tasks: dict[asyncio.Task[Any], None] = {}  # that have not ended, in the order of their beginning
-        self.lane: deque[Handle] = deque()  # of its ready callbacks, where hosts are shuffled
-        self.queued = False  # whether that lane is among those drawn from
-
-    def ended(self, task: asyncio.Task[Any]) -> None:
-        """Hold a task no longer."""
-        self.tasks.pop(task, None)
-
-
-class Handle:
-    """A callback that was asked for; see ``asyncio.TimerHandle``."""
-
-    __slots__ = ("_args", "_at", "_callback", "_context", "host")
-
-    def __init__(
-        self, callback: Callable[..., object], args: tuple[Any, ...], context: Context, host: Host, at: float
-    ) -> None:
-        self._callback: Callable[..., object] | None = callback
-        self._args, self._context, self.host, self._at = args, context, host, at
-
-    def cancel(self) -> None:
-        """Let it not run."""
-        self._callback = None
-        self._args = ()
-
-    def cancelled(self) -> bool:
-        """Whether it was cancelled."""
-        return self._callback is None
-
-    def when(self) -> float:
-        """Return the time for which it was asked."""
-        return self._at
-
-
-class Loop(asyncio.AbstractEventLoop):
+class Loop(UnsupportedLoop):
     """The event loop.
 
     Args:
@@ -148,25 +99,18 @@ class Loop(asyncio.AbstractEventLoop):
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
         """See asyncio."""
-        host = self.host
-        handle = Handle(callback, args, copy_context() if context is None else context, host, self._now)
-        if host.alive:
+        handle = Handle(callback, args, copy_context() if context is None else context, self.host, self._now)
+        if self.host.alive:
             self._push(handle)
         return handle
 
-    def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
-        """See asyncio: jobs of executors are run inline, and call this from there."""
-        return self.call_soon(callback, *args, context=context)
+    call_soon_threadsafe = call_soon  # jobs of executors are run inline, and call it from there
 
-    def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> Any:
+    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> Any:
         """See asyncio."""
         return self.call_at(self._now + delay, callback, *args, context=context)
 
-    def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> Any:
+    def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
         """See asyncio."""
         return self.call_on(self.host, when, callback, *args, context=context)
 
@@ -314,16 +258,9 @@ class Loop(asyncio.AbstractEventLoop):
         host.alive, host.deferred = False, None
         host.lane.clear()
         self._deaths += 1
-        # Coroutines that were dropped would be closed by the garbage collector, some time. Here and now, what their
-        # finally blocks ask for is asked for by a dead host, whom nobody hears.
         before, self.host = self.host, host
         try:
-            while host.tasks:  # what is closed may begin further ones
-                task = next(iter(host.tasks))
-                del host.tasks[task]
-                if not task.done():
-                    task._log_destroy_pending = False  # type: ignore[attr-defined]
-                    _end(task.get_coro())
+            host.end_tasks()
         finally:
             self.host = before
 
@@ -338,11 +275,8 @@ class Loop(asyncio.AbstractEventLoop):
         if not deferred:
             return
         # Before what is ready of this host already, which became due at this very moment.
-        if not self._shuffle:
-            self._ready.extendleft(reversed(deferred))
-            return
-        host.lane.extendleft(reversed(deferred))
-        if not host.queued:
+        (host.lane if self._shuffle else self._ready).extendleft(reversed(deferred))
+        if self._shuffle and not host.queued:
             host.queued = True
             self._hosts.append(host)
 
@@ -370,8 +304,7 @@ class Loop(asyncio.AbstractEventLoop):
         if executor is not None:
             raise LeftSimulation("an executor of somebody's own is real; give None")
         future = self.create_future()
-        wait_s = self._executor_s() if self._executor_s is not None else 0.0
-        self.call_later(wait_s, self._job, future, func, args)
+        self.call_later(self._executor_s() if self._executor_s else 0.0, self._job, future, func, args)
         return future
 
     def _job(self, future: asyncio.Future[Any], func: Callable[..., Any], args: tuple[Any, ...]) -> None:
@@ -455,21 +388,7 @@ class Loop(asyncio.AbstractEventLoop):
                 return
         self.errors.append(context)
 
-    def default_exception_handler(self, context: dict[str, Any]) -> None:
-        """See ``call_exception_handler``."""
-        self.call_exception_handler(context)
-
-
-def _no(name: str) -> Callable[..., NoReturn]:
-    def no(*_: object, **__: object) -> NoReturn:
-        raise LeftSimulation(f"loop.{name} would leave the simulation")
-
-    return no
-
-
-for _name in vars(asyncio.AbstractEventLoop):  # asyncio's base class would say that these are not implemented
-    if not _name.startswith("_") and _name not in vars(Loop):
-        setattr(Loop, _name, _no(_name))
+    default_exception_handler = call_exception_handler
 
 
 def _settle(future: asyncio.Future[Any], result: Any, failure: BaseException | None) -> None:
@@ -479,19 +398,3 @@ def _settle(future: asyncio.Future[Any], result: Any, failure: BaseException | N
         future.set_exception(failure)
     else:
         future.set_result(result)
-
-
-def _end(coroutine: Any) -> None:
-    """Close a coroutine and what it awaits, from the inside out, however often that awaits on its way."""
-    for _ in range(1000):
-        innermost = coroutine
-        while (awaited := getattr(innermost, "cr_await", None)) is not None and getattr(awaited, "cr_frame", None):
-            innermost = awaited
-        try:
-            innermost.close()
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException:  # it awaited once more ("ignored GeneratorExit"), or failed: nobody hears
-            pass
-        if coroutine.cr_frame is None:
-            return

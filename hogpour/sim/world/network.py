@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from hogpour.sim.world.loop import Host, Loop
+from hogpour.sim.world.host import Host
+from hogpour.sim.world.loop import Loop
 from hogpour.sim.world.stream import Stream
 
 __all__ = ["Conditions", "Machine", "SimulatedNetwork", "SimulatedServer"]
@@ -86,7 +87,7 @@ class SimulatedServer:
 
     def __init__(self, machine: Machine, host: Host, port: int, factory: Callable[[], Any]) -> None:
         self.machine, self.host, self.port, self.factory = machine, host, port, factory
-        self.sockets = (self,)
+        self.sockets: tuple[SimulatedServer, ...] = (self,)
 
     def getsockname(self) -> tuple[str, int]:
         """Return host and port."""

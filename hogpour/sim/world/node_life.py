@@ -22,7 +22,8 @@ from hogpour.model.model import Model
 from hogpour.model.training_state import TrainingState
 from hogpour.node.start import OpenedCluster, start_run
 from hogpour.node.training import Futures, Training
-from hogpour.sim.world.loop import Host, Loop
+from hogpour.sim.world.host import Host
+from hogpour.sim.world.loop import Loop
 from hogpour.sim.world.replicas import Bell, Replicas
 from hogpour.sim.world.workload import Workload
 

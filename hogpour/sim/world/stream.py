@@ -15,7 +15,7 @@ import zlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from hogpour.sim.world.loop import Host
+from hogpour.sim.world.host import Host
 
 if TYPE_CHECKING:
     from hogpour.sim.world.network import Machine, SimulatedNetwork
@@ -286,7 +286,8 @@ class Stream:
                         self.close()
                     return
                 protocol = self._protocol
-                n, target = min(len(piece), _READ_BYTES), None
+                n = min(len(piece), _READ_BYTES)
+                target: Any = None  # of memory that a protocol gives: typeshed's Buffer has neither length nor elements
                 if isinstance(protocol, asyncio.BufferedProtocol):
                     target = protocol.get_buffer(-1)
                     if not len(target):

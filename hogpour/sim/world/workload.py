@@ -59,9 +59,8 @@ class Workload:
         live.arrays["params"][...] = self.params
         examples = Memory(Layout.pack([]))
         examples.arrays = {"x": self.x, "y": self.y}
-        return Prepared(
-            self.network, live, examples, self.test, self.encoding, block_replicas or replicas, None, "simulated",
-        )  # type: ignore[arg-type]  # fmt: skip
+        replicas = block_replicas or replicas
+        return Prepared(self.network, live, examples, self.test, self.encoding, replicas, None, "simulated")  # type: ignore[arg-type]
 
 
 def material_of(job: Job) -> Workload:

@@ -10,7 +10,8 @@ from functools import partial
 import pytest
 from support.virtual_time import go, loop_of, noted
 
-from hogpour.sim.world.loop import BEGIN_S, Host, Loop
+from hogpour.sim.world.host import Host
+from hogpour.sim.world.loop import BEGIN_S, Loop
 from hogpour.sim.world.trace import Trace
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from hogpour.machine.replica_link import Moment
-from hogpour.sim.world.loop import BEGIN_S, Host, Loop, Stuck
+from hogpour.sim.world.host import Host
+from hogpour.sim.world.loop import BEGIN_S, Loop, Stuck
 from hogpour.sim.world.replicas import Bell, Replicas
 
 COMPUTED, WAITING = Moment.COMPUTED, Moment.WAITING

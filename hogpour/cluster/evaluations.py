@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -28,18 +28,10 @@ from hogpour.algos.lbfgs.commands import (
     POINT,
     TRIAL,
     TRIAL_GRADIENT,
-    Align,
-    Combine,
-    Dot,
     Evaluate,
     Evaluated,
     Iteration,
-    Largest,
-    Magnitude,
-    Operation,
-    Orthant,
     Penalty,
-    Pseudo,
     ResumePoint,
 )
 from hogpour.algos.lbfgs.exact_sums import value_of
@@ -49,22 +41,10 @@ from hogpour.cluster.every_shard import ask_every_shard
 from hogpour.cluster.lease_desk import EvaluationDesk
 from hogpour.core.errors import RequestFailed
 from hogpour.core.shard_map import ShardMap
+from hogpour.core.vector_operations import Combine, Dot, OpenSums, Operation, SettleSums
 from hogpour.data.blocks import Blocks
 from hogpour.net.requests import Requests
-from hogpour.net.wire.operate import (
-    ALIGN,
-    COMBINE,
-    DOT,
-    LARGEST,
-    MAGNITUDE,
-    OPEN,
-    ORTHANT,
-    PSEUDO,
-    SETTLE,
-    Operate,
-    Work,
-    together,
-)
+from hogpour.net.wire.operate import Operate, together
 
 __all__ = ["LbfgsDriver"]
 
@@ -192,18 +172,14 @@ class LbfgsDriver:
                 raise _Ended(self._spent())
             grid, limit = self._grid()
             number = ledger.evaluation + 1
-            opening = Work(OPEN, [], [grid, limit], None, number)
-            await self._carry_out([*map(_work, command.before), opening])
+            await self._operate([*command.before, OpenSums(number, grid, limit)])
             # No deadline: a dead member's blocks are done by others, as long as there are any.
             await self.desk.open(command.subset)
             self._check_running()
             factor = penalty.factor * ledger.part
-            settle = Work(SETTLE, [TRIAL_GRADIENT, TRIAL], [factor], list(penalty.ranges), number)
+            settle = SettleSums(number, TRIAL_GRADIENT, TRIAL, factor, penalty.ranges)
             squares = Dot(TRIAL, TRIAL, penalty.ranges)
-            words, largest = await self._carry_out([settle, _work(squares), *map(_work, command.after)])
-            most = largest[0]
-            squared, *dots = (value_of(one) for one in words)
-            results = _in_order(command.after, dots, largest[1:])
+            most, squared, *results = await self._operate([settle, squares, *command.after])
             value = ledger.loss + 0.5 * factor * squared
             if not math.isfinite(most):  # gradients of examples that overflow: as bad as a loss that does
                 return Evaluated(math.inf, results)
@@ -234,11 +210,6 @@ class LbfgsDriver:
     async def _operate(self, program: list[Operation]) -> list[float]:
         if not program:
             return []
-        words, largest = await self._carry_out([_work(operation) for operation in program])
-        return _in_order(program, [value_of(one) for one in words], largest)
-
-    async def _carry_out(self, program: list[Work]) -> tuple[list[list[int]], list[float]]:
-        """Have every shard carry out a program; return its accumulators and largest magnitudes."""
         self._sequence += 1
         try:
             answers = await ask_every_shard(
@@ -251,35 +222,4 @@ class LbfgsDriver:
                 self.desk.end(failed=True)
                 self._fail(str(error))
             raise _Ended(str(error)) from error
-        whole = together(answers)
-        return whole.words, whole.largest
-
-
-def _work(operation: Operation) -> Work:
-    match operation:
-        case Combine(out, terms):
-            return Work(COMBINE, [out, *(vector for _, vector in terms)], [factor for factor, _ in terms], None, 0)
-        case Dot(a, b, ranges):
-            return Work(DOT, [a, b], [], None if ranges is None else list(ranges), 0)
-        case Largest(of):
-            return Work(LARGEST, [of], [], None, 0)
-        case Magnitude(of, ranges):
-            return Work(MAGNITUDE, [of], [], list(ranges), 0)
-        case Pseudo(out, point, gradient, factor, ranges):
-            return Work(PSEUDO, [out, point, gradient], [factor], list(ranges), 0)
-        case Align(direction, pseudo, ranges):
-            return Work(ALIGN, [direction, pseudo], [], list(ranges), 0)
-        case Orthant(trial, point, pseudo, ranges):
-            return Work(ORTHANT, [trial, point, pseudo], [], list(ranges), 0)
-
-
-def _in_order(program: Iterable[Operation], sums: list[float], largest: list[float]) -> list[float]:
-    """Return the results of a program, in the order of its operations."""
-    of_sums, of_largest = iter(sums), iter(largest)
-    results = []
-    for operation in program:
-        if isinstance(operation, Dot | Magnitude):
-            results.append(next(of_sums))
-        elif isinstance(operation, Largest):
-            results.append(next(of_largest))
-    return results
+        return [value_of(one) if isinstance(one, list) else one for one in together(answers).results]

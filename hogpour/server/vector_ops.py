@@ -6,8 +6,9 @@ are cut (``exact_sums.py``). The sums of an evaluation do not move with a shard:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from functools import partial
+from typing import assert_never, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,24 +16,23 @@ import numpy.typing as npt
 from hogpour.algos.lbfgs.exact_sums import WORDS, add_rounded, combine, exact_dot, exact_magnitude, largest, settle_sums
 from hogpour.algos.lbfgs.orthant import align, keep_orthant, pseudo_gradient
 from hogpour.core.errors import Refusal, RequestFailed
+from hogpour.core.vector_operations import (
+    Align,
+    Combine,
+    Dot,
+    Largest,
+    Magnitude,
+    OpenSums,
+    Operation,
+    Orthant,
+    Pseudo,
+    Ranges,
+    Result,
+    SettleSums,
+)  # fmt: skip
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.wire.base import Message
-from hogpour.net.wire.operate import (
-    ALIGN,
-    COMBINE,
-    DOT,
-    LARGEST,
-    MAGNITUDE,
-    OPEN,
-    ORTHANT,
-    PSEUDO,
-    SETTLE,
-    Operate,
-    Operated,
-    Sum,
-    Work,
-    together,
-)
+from hogpour.net.wire.operate import Operate, Operated, Sum, together
 from hogpour.net.wire.push import REPEATED, Pushed
 from hogpour.server.copies import Replaced
 from hogpour.server.server import ParameterServer
@@ -42,13 +42,6 @@ from hogpour.server.turns import Running
 __all__ = ["Program", "VectorOps"]
 
 Floats = npt.NDArray[np.float32]
-
-_VECTORS = {COMBINE: (2, 1 << 16), DOT: (2, 2), LARGEST: (1, 1), OPEN: (0, 0), SETTLE: (2, 2), MAGNITUDE: (1, 1),
-            PSEUDO: (3, 3), ALIGN: (2, 2), ORTHANT: (3, 3)}  # fmt: skip
-"""Vectors of each operation, at least and at most."""
-
-_FACTORS = {OPEN: 2, SETTLE: 1, PSEUDO: 1}
-"""Factors of those that have some; a combination has one for each of its terms."""
 
 
 class VectorOps:
@@ -73,18 +66,10 @@ class VectorOps:
     async def _operate(self, operate: Operate) -> Reply[Operated]:
         """Carry out a program on the shards that are here; answers when all of them have."""
         self._server.check_member(operate.node)
-        for work in operate.program:
-            self._check(work)
+        for operation in operate.program:
+            if not all(0 <= vector < self._count for vector in operation.vectors):
+                raise RequestFailed(Refusal.WRONG, f"{operation}: this shard has vectors 0 to {self._count - 1}")
         return Reply(together(await self._server.on_each(operate.shards, partial(self._begin, operate=operate))))
-
-    def _check(self, work: Work) -> None:
-        n, wanted = len(work.vectors), _VECTORS.get(work.kind)
-        factors = n - 1 if work.kind == COMBINE else _FACTORS.get(work.kind, 0)
-        if (wanted is None or not wanted[0] <= n <= wanted[1] or len(work.factors) != factors
-                or min(work.vectors, default=0) < 0 or max(work.vectors, default=0) >= self._count):  # fmt: skip
-            raise RequestFailed(Refusal.WRONG, f"operation {work.kind} on vectors {work.vectors} with "
-                                f"{len(work.factors)} factors: this shard has vectors 0 to "
-                                f"{self._count - 1}")  # fmt: skip
 
     def _begin(self, shard: Shard, operate: Operate) -> Reply[Operated] | Running[Operated] | None:
         """Carry out a program on a shard, or prepare it for a thread; None where memory must be waited for."""
@@ -124,100 +109,82 @@ class Program:
     """A program on one shard.
 
     Attributes:
-        words, largest: what came of it, see ``Operated``.
+        results: what came of it, see ``Operated``.
     """
 
-    def __init__(self, shard: Shard, program: Sequence[Work], replaced: Replaced) -> None:
+    def __init__(self, shard: Shard, program: Sequence[Operation], replaced: Replaced) -> None:
         self._shard, self._program, self._replaced, self.sources = shard, program, replaced, replaced.sources
         self._vectors = [shard.params, *shard.rows]
-        self._words = np.zeros((sum(work.kind in (DOT, MAGNITUDE) for work in program), WORDS), np.int64)
-        self._summed = 0
-        self.words: list[list[int]] = []
-        self.largest: list[float] = []
+        self.results: list[Result] = []
 
     def run(self) -> None:
         """Copy what is frozen, then carry the operations out."""
         self._replaced.fill()
-        for work in self._program:
-            _DO[work.kind](self, work)
-        self.words = self._words.tolist()
+        self.results += [result for result in map(self._carry_out, self._program) if result is not None]
 
-    def _combine(self, work: Work) -> None:
-        out, *terms = (self._vectors[k] for k in work.vectors)
-        combine(out, list(zip(work.factors, terms, strict=True)))
+    def _carry_out(self, operation: Operation) -> Result | None:
+        """Carry out an operation; return its result, if it has one."""
+        vectors, shard = [self._vectors[k] for k in operation.vectors], self._shard
+        match operation:
+            case Combine():
+                combine(vectors[0], [(factor, self._vectors[k]) for factor, k in operation.terms])
+            case Dot():
+                words = np.zeros(WORDS, np.int64)
+                for a, b in self._parts(vectors, operation.ranges):
+                    exact_dot(a, b, words)
+                return cast(list[int], words.tolist())
+            case Magnitude():
+                words = np.zeros(WORDS, np.int64)
+                for (vector,) in self._parts(vectors, operation.ranges):
+                    exact_magnitude(vector, words)
+                return cast(list[int], words.tolist())
+            case Largest():
+                return float(largest(vectors[0]))
+            case Pseudo():
+                vectors[0][...] = vectors[2]
+                for out, point, gradient in self._parts(vectors, operation.ranges):
+                    pseudo_gradient(out, point, gradient, operation.factor)
+            case Align():
+                for direction, pseudo in self._parts(vectors, operation.ranges):
+                    align(direction, pseudo)
+            case Orthant():
+                for trial, point, pseudo in self._parts(vectors, operation.ranges):
+                    keep_orthant(trial, point, pseudo)
+            case OpenSums():
+                shard.open_evaluation(operation.evaluation, operation.grid, operation.limit)
+            case SettleSums():
+                return self._settle(operation, *vectors)
+            case _:
+                assert_never(operation)
+        return None
 
-    def _dot(self, work: Work) -> None:
-        words, (a, b) = self._words[self._summed], (self._vectors[k] for k in work.vectors)
-        self._summed += 1
-        if work.ranges is None:
-            exact_dot(a, b, words)
-            return
-        for part in self._parts(work):
-            exact_dot(a[part], b[part], words)
-
-    def _magnitude(self, work: Work) -> None:
-        words, vector = self._words[self._summed], self._vectors[work.vectors[0]]
-        self._summed += 1
-        for part in self._parts(work):
-            exact_magnitude(vector[part], words)
-
-    def _pseudo(self, work: Work) -> None:
-        out, point, gradient = (self._vectors[k] for k in work.vectors)
-        out[...] = gradient
-        for part in self._parts(work):
-            pseudo_gradient(out[part], point[part], gradient[part], work.factors[0])
-
-    def _align(self, work: Work) -> None:
-        direction, pseudo = (self._vectors[k] for k in work.vectors)
-        for part in self._parts(work):
-            align(direction[part], pseudo[part])
-
-    def _orthant(self, work: Work) -> None:
-        trial, point, pseudo = (self._vectors[k] for k in work.vectors)
-        for part in self._parts(work):
-            keep_orthant(trial[part], point[part], pseudo[part])
-
-    def _largest(self, work: Work) -> None:
-        self.largest.append(float(largest(self._vectors[work.vectors[0]])))
-
-    def _open(self, work: Work) -> None:
-        self._shard.open_evaluation(work.number, *work.factors)
-
-    def settle(self, work: Work) -> None:
+    def _settle(self, settle: SettleSums, out: Floats, point: Floats) -> float:
         """Put the sums of an evaluation into a vector."""
         sums = self._shard.sums
-        if sums is None or sums.number != work.number:
-            raise RequestFailed(Refusal.WRONG, f"shard {self._shard.number}: has no sums of evaluation {work.number}")
-        out, params = (self._vectors[k] for k in work.vectors)
-        settle_sums(out, sums.total, sums.grid, 0.0, params)
-        for part in self._parts(work):
-            settle_sums(out[part], sums.total[part], sums.grid, work.factors[0], params[part])
-        self.largest.append(sums.most)
+        if sums is None or sums.number != settle.evaluation:
+            raise RequestFailed(Refusal.WRONG, f"shard {self._shard.number}: has no sums of evaluation "
+                                               f"{settle.evaluation}")  # fmt: skip
+        settle_sums(out, sums.total, sums.grid, 0.0, point)
+        for part in self._ranges(settle.ranges):
+            settle_sums(out[part], sums.total[part], sums.grid, settle.factor, point[part])
+        return float(sums.most)
 
-    def _parts(self, work: Work) -> list[slice]:
-        """Return what of this shard an operation is about."""
+    def _parts(self, vectors: list[Floats], ranges: Ranges | None) -> Iterator[list[Floats]]:
+        """Yield what an operation is about of vectors of this shard, part by part."""
+        for part in self._ranges(ranges):
+            yield [vector[part] for vector in vectors]
+
+    def _ranges(self, ranges: Ranges | None) -> list[slice]:
+        """Return which elements of this shard an operation is about."""
         shard = self._shard
-        if work.ranges is None:
+        if ranges is None:
             return [slice(0, shard.size)]
-        parts = [(max(0, a - shard.start), min(shard.size, b - shard.start)) for a, b in work.ranges]
+        parts = [(max(0, a - shard.start), min(shard.size, b - shard.start)) for a, b in ranges]
         return [slice(a, b) for a, b in parts if a < b]
 
 
 def _answer(shard: Shard, program: Program) -> Reply[Operated]:
-    return Reply(Operated([shard.number], program.words, program.largest))
-
-
-_DO: dict[int, Callable[[Program, Work], None]] = {
-    COMBINE: Program._combine,
-    DOT: Program._dot,
-    LARGEST: Program._largest,
-    OPEN: Program._open,
-    SETTLE: lambda program, work: program.settle(work),
-    MAGNITUDE: Program._magnitude,
-    PSEUDO: Program._pseudo,
-    ALIGN: Program._align,
-    ORTHANT: Program._orthant,
-}
+    return Reply(Operated([shard.number], program.results))
 
 
 def _rehearse() -> None:

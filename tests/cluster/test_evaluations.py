@@ -17,10 +17,11 @@ from hogpour.algos.lbfgs.minimise import LbfgsOptions
 from hogpour.cluster.evaluations import LbfgsDriver
 from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
+from hogpour.core.vector_operations import Combine, Dot, Largest, OpenSums, Result, SettleSums
 from hogpour.data.blocks import Blocks
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.lease import Lease
-from hogpour.net.wire.operate import COMBINE, DOT, LARGEST, OPEN, SETTLE, Operate, Operated
+from hogpour.net.wire.operate import Operate, Operated
 
 GOAL = np.array([1.0, -2.0, 0.5])
 
@@ -45,21 +46,21 @@ class Shard:
         if self.refusals:
             raise self.refusals.pop(0)
         self.programs.append(message)
-        v, words, largest = self.vectors, list[list[int]](), list[float]()
-        for work in message.program:
-            if work.kind == COMBINE:
-                out, *of = work.vectors
-                v[out] = sum(factor * v[k] for factor, k in zip(work.factors, of, strict=True))
-            elif work.kind == DOT:
-                words.append(accumulator(float(v[work.vectors[0]] @ v[work.vectors[1]])))
-            elif work.kind == LARGEST:
-                largest.append(float(np.abs(v[work.vectors[0]]).max()))
-            elif work.kind == SETTLE:
-                v[work.vectors[0]] = self.scale * (v[TRIAL] - GOAL)
-                largest.append(float(np.abs(v[work.vectors[0]]).max()))
-            else:
-                assert work.kind == OPEN
-        return Operated(message.shards, words, largest)
+        v, results = self.vectors, list[Result]()
+        for operation in message.program:
+            match operation:
+                case Combine(out, terms):
+                    v[out] = sum(factor * v[k] for factor, k in terms)
+                case Dot(a, b):
+                    results.append(accumulator(float(v[a] @ v[b])))
+                case Largest(of):
+                    results.append(float(np.abs(v[of]).max()))
+                case SettleSums():
+                    v[operation.out] = self.scale * (v[TRIAL] - GOAL)
+                    results.append(float(np.abs(v[operation.out]).max()))
+                case _:
+                    assert isinstance(operation, OpenSums)
+        return Operated(message.shards, results)
 
 
 def accumulator(value: float) -> list[int]:
@@ -182,7 +183,7 @@ async def test_an_evaluation_whose_addends_are_beyond_its_grid_is_made_again() -
     """Sums are of multiples of a grid that the addends of the evaluation before suggest."""
     async with driven(scale=2.0**20) as d:
         await d.compute()
-        grids = [work.factors[0] for one in d.shard.programs for work in one.program if work.kind == OPEN]
+        grids = [work.grid for one in d.shard.programs for work in one.program if isinstance(work, OpenSums)]
         assert grids[1] == pytest.approx(grids[0] * 2.0**21, rel=1.0)
         assert d.desk.ledger.evaluation > len(d.iterations)
         np.testing.assert_allclose(d.shard.vectors[TRIAL], GOAL)
@@ -203,6 +204,6 @@ async def test_a_run_that_goes_on_begins_with_its_evaluation_and_its_grid() -> N
     async with driven(start=state) as other:
         other.shard.vectors[:] = d.shard.vectors
         await other.compute()
-        opened = [work for one in other.shard.programs for work in one.program if work.kind == OPEN]
-        assert (other.iterations[0].number, opened[0].number) == (state.iteration, state.evaluation + 1)
-        assert opened[0].factors[1] == 2.0 ** (np.frexp(state.addend)[1] + 10)
+        opened = [work for one in other.shard.programs for work in one.program if isinstance(work, OpenSums)]
+        assert (other.iterations[0].number, opened[0].evaluation) == (state.iteration, state.evaluation + 1)
+        assert opened[0].limit == 2.0 ** (np.frexp(state.addend)[1] + 10)

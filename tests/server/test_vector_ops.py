@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,21 +15,20 @@ from hogpour.algos.lbfgs.commands import TRIAL
 from hogpour.algos.lbfgs.commands import Vectors as Rule
 from hogpour.algos.lbfgs.exact_sums import value_of
 from hogpour.core.errors import RequestFailed
-from hogpour.net.requests import Reply
-from hogpour.net.wire.operate import (
-    ALIGN,
-    COMBINE,
-    DOT,
-    LARGEST,
-    MAGNITUDE,
-    OPEN,
-    ORTHANT,
-    PSEUDO,
-    SETTLE,
-    Operate,
-    Sum,
-    Work,
+from hogpour.core.vector_operations import (
+    Align,
+    Combine,
+    Dot,
+    Largest,
+    Magnitude,
+    OpenSums,
+    Operation,
+    Orthant,
+    Pseudo,
+    SettleSums,
 )  # fmt: skip
+from hogpour.net.requests import Reply
+from hogpour.net.wire.operate import Operate, Sum
 from hogpour.net.wire.push import REPEATED
 from hogpour.net.wire.status import Fence
 from hogpour.server.server import ParameterServer
@@ -52,15 +52,15 @@ class Served:
             self.server.open(shard, arrays[0], arrays[1:], start=start)
         self.sequence = 0
 
-    async def operate(self, *program: Work, sequence: int = 0, shards: Any = None) -> tuple[list[float], list[float]]:
+    async def operate(self, *program: Operation, sequence: int = 0, shards: Any = None) -> list[float]:
         self.sequence += 1
         shards = list(range(len(self.bounds) - 1)) if shards is None else shards
         answer = (await self.vectors._operate(Operate(0, sequence or self.sequence, shards, list(program)))).message
         assert answer.shards == [shard for shard in shards if self.server.serves(shard)]
-        return [value_of(words) for words in answer.words], answer.largest
+        return [value_of(one) if isinstance(one, list) else one for one in answer.results]
 
     async def open(self, number: int = 1, limit: float = 1e6) -> None:
-        await self.operate(Work(OPEN, [], [2.0**-40, limit], None, number))
+        await self.operate(OpenSums(number, 2.0**-40, limit))
 
     async def add(self, block: int, gradient: np.ndarray, number: int = 1, node: int = 7) -> list[int]:
         outcomes = []
@@ -80,10 +80,10 @@ class Served:
 async def test_a_program_comes_to_the_same_however_the_vector_is_cut(cuts: tuple[int, ...]) -> None:
     whole, cut = Served(), Served(cuts)
     program = [
-        Work(COMBINE, [4, POINT, GRADIENT], [0.5, -3.0], None, 0),
-        Work(DOT, [4, 5], [], None, 0),
-        Work(DOT, [4, 4], [], [(16, 48)], 0),
-        Work(LARGEST, [4], [], None, 0),
+        Combine(4, ((0.5, POINT), (-3.0, GRADIENT))),
+        Dot(4, 5),
+        Dot(4, 4, ((16, 48),)),
+        Largest(4),
     ]
     assert await cut.operate(*program) == await whole.operate(*program)
     assert cut.vector(4).tobytes() == whole.vector(4).tobytes()
@@ -93,11 +93,11 @@ async def test_a_program_comes_to_the_same_however_the_vector_is_cut(cuts: tuple
 async def test_operations_of_l1_come_to_the_same_however_the_vector_is_cut(cuts: tuple[int, ...]) -> None:
     whole, cut = Served(), Served(cuts)
     program = [
-        Work(PSEUDO, [4, POINT, GRADIENT], [0.5], [(0, 24), (32, 56)], 0),
-        Work(ALIGN, [5, 4], [], [(8, 40)], 0),
-        Work(ORTHANT, [TRIAL, POINT, 4], [], [(8, 40)], 0),
-        Work(MAGNITUDE, [TRIAL], [], [(0, 40), (48, 64)], 0),
-        Work(DOT, [TRIAL, 4], [], None, 0),
+        Pseudo(4, POINT, GRADIENT, 0.5, ((0, 24), (32, 56),)),
+        Align(5, 4, ((8, 40),)),
+        Orthant(TRIAL, POINT, 4, ((8, 40),)),
+        Magnitude(TRIAL, ((0, 40), (48, 64),)),
+        Dot(TRIAL, 4),
     ]
     before = Served()
     assert await cut.operate(*program) == await whole.operate(*program)
@@ -120,7 +120,7 @@ async def test_blocks_are_summed_in_any_order_and_once() -> None:
         for block in order:
             assert set(await served.add(block, gradients[block])) == {0}
         assert set(await served.add(1, gradients[1])) == {REPEATED}
-        _, largest = await served.operate(Work(SETTLE, [3, TRIAL], [0.1], [(0, 32)], 1))
+        largest = await served.operate(SettleSums(1, 3, TRIAL, 0.1, ((0, 32),)))
         assert largest == [np.abs(gradients).max()]
         results.append(served.vector(3).tobytes())
     assert results[0] == results[1]
@@ -136,10 +136,10 @@ async def test_a_block_of_another_evaluation_is_not_added() -> None:
     assert await served.add(0, np.ones(N, np.float32), number=1) == [REPEATED]
     with pytest.raises(RequestFailed, match="at evaluation 2, got a block of 3"):
         await served.add(0, np.ones(N, np.float32), number=3)
-    await served.operate(Work(SETTLE, [3, TRIAL], [0.0], [], 2))
+    await served.operate(SettleSums(2, 3, TRIAL, 0.0, ()))
     assert not served.vector(3).any()
     with pytest.raises(RequestFailed, match="has no sums of evaluation 1"):
-        await served.operate(Work(SETTLE, [3, TRIAL], [0.0], [], 1))
+        await served.operate(SettleSums(1, 3, TRIAL, 0.0, ()))
 
 
 async def test_an_opening_that_comes_twice_keeps_what_was_added() -> None:
@@ -147,7 +147,7 @@ async def test_an_opening_that_comes_twice_keeps_what_was_added() -> None:
     await served.open()
     await served.add(0, np.ones(N, np.float32))
     await served.open()
-    await served.operate(Work(SETTLE, [3, TRIAL], [0.0], [], 1))
+    await served.operate(SettleSums(1, 3, TRIAL, 0.0, ()))
     assert served.vector(3).tolist() == [1.0] * N
 
 
@@ -156,13 +156,13 @@ async def test_an_addend_that_does_not_fit_is_told_and_not_added() -> None:
     await served.open(limit=10.0)
     await served.add(0, np.full(N, 11.0, np.float32))
     await served.add(1, np.full(N, np.nan, np.float32))
-    assert (await served.operate(Work(SETTLE, [3, TRIAL], [0.0], [], 1)))[1] == [np.inf]
+    assert (await served.operate(SettleSums(1, 3, TRIAL, 0.0, ()))) == [np.inf]
     assert not served.vector(3).any()
 
 
 async def test_a_program_that_comes_late_is_refused_and_the_newest_may_come_twice() -> None:
     served = Served()
-    work = Work(COMBINE, [4, POINT], [2.0], None, 0)
+    work = Combine(4, ((2.0, POINT),))
     await served.operate(work, sequence=5)
     await served.operate(work, sequence=5)
     with pytest.raises(RequestFailed, match="program 4 comes after program 5"):
@@ -175,16 +175,15 @@ async def test_a_reader_sees_a_vector_as_it_was() -> None:
     served = Served()
     before = served.vector(TRIAL).tobytes()
     reply = served.server._fetch(Fetch(0, 7))
-    await served.operate(Work(COMBINE, [TRIAL, POINT], [1.0], None, 0))
+    await served.operate(Combine(TRIAL, ((1.0, POINT),)))
     assert bytes(reply.payload[0]) == before  # type: ignore[union-attr]
     assert served.vector(TRIAL).tobytes() != before
 
 
 async def test_what_makes_no_sense_is_refused() -> None:
     served = Served()
-    for work in (Work(9, [], [], None, 0), Work(DOT, [0], [], None, 0), Work(LARGEST, [1 + ROWS], [], None, 0),
-                 Work(COMBINE, [0, 1], [], None, 0)):  # fmt: skip
-        with pytest.raises(RequestFailed, match=f"operation {work.kind} on vectors"):
+    for work in (Dot(0, -1), Largest(1 + ROWS), Combine(0, ((1.0, 1 + ROWS),))):
+        with pytest.raises(RequestFailed, match=rf"^{re.escape(str(work))}: this shard has vectors 0 to {ROWS}$"):
             await served.operate(work)
     await served.open()
     with pytest.raises(RequestFailed, match="got 4 bytes of block 0, expected 256"):
@@ -203,7 +202,7 @@ async def test_a_long_program_on_a_small_shard_is_left_to_a_thread(dots: int, ex
     served.server._shards[0].turns._inline_elements = 4 * N
     loop = asyncio.get_running_loop()
     loop.set_default_executor(Named(threads))
-    await served.operate(*[Work(DOT, [4, 5], [], None, 0)] * dots)
+    await served.operate(*[Dot(4, 5)] * dots)
     assert threads == expected
 
 
@@ -221,10 +220,10 @@ class Named(ThreadPoolExecutor):
 
 async def test_a_large_shard_is_worked_on_in_a_thread_and_comes_to_the_same() -> None:
     served, threaded = Served(), Served()
-    threaded.server._inline_elements = 0
+    threaded.server._shards[0].turns._inline_elements = 0
     gradient = np.random.default_rng(1).standard_normal(N).astype(np.float32)
     for one in (served, threaded):
         await one.open()
         await one.add(0, gradient)
-        await one.operate(Work(SETTLE, [3, TRIAL], [0.5], None, 1), Work(DOT, [3, 3], [], None, 0))
+        await one.operate(SettleSums(1, 3, TRIAL, 0.5, ((0, 64),)), Dot(3, 3))
     assert served.vector(3).tobytes() == threaded.vector(3).tobytes()

@@ -11,87 +11,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hogpour.algos.optim.base import Optimiser, Row
+from hogpour.core.vector_operations import Operation, Ranges
 
 if TYPE_CHECKING:
     from hogpour.core.kernels.jit import Array
 
-__all__ = ["DIRECTION", "GRADIENT", "MOVED", "POINT", "PSEUDO", "TRIAL", "TRIAL_GRADIENT", "Align", "Combine", "Dot",
-           "Evaluate", "Evaluated", "Iteration", "Largest", "Magnitude", "Operation", "Orthant", "Penalty", "Pseudo",
-           "Ranges", "ResumePoint", "Vectors", "first_of_history", "vector_names"]  # fmt: skip
+__all__ = ["DIRECTION", "GRADIENT", "MOVED", "POINT", "PSEUDO", "TRIAL", "TRIAL_GRADIENT", "Evaluate", "Evaluated",
+           "Iteration", "Penalty", "ResumePoint", "Vectors", "first_of_history", "vector_names"]  # fmt: skip
 
 TRIAL, POINT, GRADIENT, TRIAL_GRADIENT, DIRECTION, PSEUDO, MOVED = range(7)
 """Vectors of a shard by number: where the objective is evaluated (what nodes fetch), the point of the last iteration,
 the gradients at the two, the direction; with L1 only, the pseudo-gradient at the point, and how far the trial is from
 it. Behind them s and y of the pairs of the history, all s first."""
-
-Ranges = tuple[tuple[int, int], ...]
-"""Elements of the model's vector, from and to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Combine:
-    """out = sum of factor · vector, in this order."""
-
-    out: int
-    terms: tuple[tuple[float, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Dot:
-    """The inner product of two vectors, in ranges of the model's vector; None: of all of it."""
-
-    a: int
-    b: int
-    ranges: Ranges | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Largest:
-    """The largest magnitude of a vector."""
-
-    of: int
-
-
-@dataclass(frozen=True, slots=True)
-class Magnitude:
-    """The sum of magnitudes of a vector."""
-
-    of: int
-    ranges: Ranges
-
-
-@dataclass(frozen=True, slots=True)
-class Pseudo:
-    """out = the pseudo-gradient at ``point``, where ``gradient`` is that of the smooth part (``orthant.py``)."""
-
-    out: int
-    point: int
-    gradient: int
-    factor: float
-    ranges: Ranges
-
-
-@dataclass(frozen=True, slots=True)
-class Align:
-    """Set to 0 what in a direction does not lead down by its own pseudo-gradient."""
-
-    direction: int
-    pseudo: int
-    ranges: Ranges
-
-
-@dataclass(frozen=True, slots=True)
-class Orthant:
-    """Set to 0 what in a trial has left the orthant of the point."""
-
-    trial: int
-    point: int
-    pseudo: int
-    ranges: Ranges
-
-
-Operation = Combine | Dot | Largest | Magnitude | Pseudo | Align | Orthant
-"""An operation that every shard carries out on its own range. ``Dot``, ``Magnitude`` and ``Largest`` have a result."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from hogpour.algos.lbfgs.commands import (
     DIRECTION,
@@ -23,22 +23,15 @@ from hogpour.algos.lbfgs.commands import (
     PSEUDO,
     TRIAL,
     TRIAL_GRADIENT,
-    Align,
-    Combine,
-    Dot,
     Evaluate,
     Evaluated,
     Iteration,
-    Largest,
-    Magnitude,
-    Operation,
-    Orthant,
     Penalty,
-    Pseudo,
     ResumePoint,
     first_of_history,
 )
 from hogpour.algos.lbfgs.line_search import TrialPoint, backtrack, search
+from hogpour.core.vector_operations import Align, Combine, Dot, Largest, Magnitude, Operation, Orthant, Pseudo
 
 __all__ = ["History", "LbfgsOptions", "Minimising", "minimise"]
 
@@ -250,7 +243,7 @@ def _products(
         gradient: the vector that ``GRADIENT`` will be a copy of.
     """
     dots, most = run.history.wanted(new), 3 * (2 * run.rules.memory + 1)
-    asked = [replace(dot, a=_where(dot.a, gradient), b=_where(dot.b, gradient)) for dot in dots]
+    asked = [Dot(_where(dot.a, gradient), _where(dot.b, gradient), dot.ranges) for dot in dots]
     for begin in range(0, len(dots), most):
         results = yield [*before, *asked[begin : begin + most]]
         run.history.note(dots[begin : begin + most], results)

@@ -8,33 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
+from hogpour.core.vector_operations import Operation, Result
 from hogpour.net.wire.base import Message, Request
 from hogpour.net.wire.push import Pushed
 
-__all__ = ["ALIGN", "COMBINE", "DOT", "LARGEST", "MAGNITUDE", "OPEN", "ORTHANT", "PSEUDO", "SETTLE", "Operate",
-           "Operated", "Sum", "Work", "together"]  # fmt: skip
-
-COMBINE, DOT, LARGEST, OPEN, SETTLE, MAGNITUDE, PSEUDO, ALIGN, ORTHANT = range(9)
-
-
-class Work(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """One operation."""
-
-    kind: int
-    """``COMBINE``: vectors[0] = sum of factors · vectors[1:]. ``DOT``: the inner product of two vectors. ``LARGEST``:
-    the largest magnitude of a vector. ``OPEN``: sums of evaluation ``number`` from now on, in multiples of factors[0].
-    ``SETTLE``: vectors[0] = what was summed, and factors[0] times vectors[1] in ``ranges``. ``MAGNITUDE``: the sum of
-    magnitudes of a vector. ``PSEUDO``: vectors[0] = the pseudo-gradient at vectors[1], where vectors[2] is the gradient
-    of the smooth part and L1 has factors[0] in ``ranges``. ``ALIGN``: the direction vectors[0] is kept to what leads
-    down by the pseudo-gradient vectors[1]. ``ORTHANT``: the trial vectors[0] is kept to the orthant of the point
-    vectors[1], by the pseudo-gradient vectors[2]."""
-    vectors: list[int]
-    factors: list[float]
-    ranges: list[tuple[int, int]] | None
-    """Elements of the model's vector that it is about; None: all."""
-    number: int
+__all__ = ["Operate", "Operated", "Sum", "together"]
 
 
 class Operated(Message, frozen=True):
@@ -44,10 +22,8 @@ class Operated(Message, frozen=True):
     BODY_LIMIT = 1 << 20
 
     shards: list[int]
-    words: list[list[int]]
-    """An accumulator for each ``DOT`` and each ``MAGNITUDE`` (``lbfgs/exact_sums.py``)."""
-    largest: list[float]
-    """One for each ``LARGEST`` and each ``SETTLE``: there, of all addends."""
+    results: list[Result]
+    """Of the operations that have one, in their order."""
 
 
 class Operate(Request[Operated], frozen=True):
@@ -61,16 +37,21 @@ class Operate(Request[Operated], frozen=True):
     sequence: int
     """1, 2, 3 ... of the programs of a run."""
     shards: list[int]
-    program: list[Work]
+    program: list[Operation]
 
 
 def together(answers: Sequence[Operated]) -> Operated:
-    """Return what a program came to on the shards of several answers: accumulators are added word by word."""
+    """Return what a program came to on the shards of several answers: accumulators are added word by word, and of
+    floats the largest counts."""
     if len(answers) == 1:
         return answers[0]
     shards = [shard for answer in answers for shard in answer.shards]
-    words = [[sum(word) for word in zip(*of_one)] for of_one in zip(*(a.words for a in answers), strict=True)]
-    return Operated(shards, words, [max(one) for one in zip(*(a.largest for a in answers), strict=True)])
+    return Operated(shards, [_together(of_one) for of_one in zip(*(a.results for a in answers), strict=True)])
+
+
+def _together(results: tuple[Result, ...]) -> Result:
+    words = [one for one in results if isinstance(one, list)]
+    return [sum(word) for word in zip(*words)] if words else max(one for one in results if isinstance(one, float))
 
 
 class Sum(Request[Pushed], frozen=True):

@@ -13,7 +13,8 @@ from typing import Any
 
 from hogpour.algos.lbfgs.minimise import TRIAL
 from hogpour.cluster.evaluation_ledger import EvaluationLedger
-from hogpour.net.wire.operate import COMBINE, Sum
+from hogpour.core.vector_operations import Combine, SettleSums
+from hogpour.net.wire.operate import Sum
 from hogpour.net.wire.push import REPEATED
 from hogpour.server.shard import Shard
 from hogpour.server.vector_ops import Program
@@ -55,7 +56,7 @@ class EvaluationInvariants:
 
     def on_program(self, program: Program) -> None:
         """Before a program is carried out on a shard: what is computed after it is of another point."""
-        if any(work.kind == COMBINE and work.vectors[0] == TRIAL for work in program._program):
+        if any(isinstance(one, Combine) and one.out == TRIAL for one in program._program):
             self._over.add(program._shard.number)
 
     def on_begin_sum(self, vectors: Any, shard: Shard, message: Sum, payload: Any) -> Callable[[Any], None] | None:
@@ -96,9 +97,10 @@ class EvaluationInvariants:
             if missing and not self._ended:
                 self._say(f"kept: block {block} of evaluation {evaluation} is done, and not in shards {missing}")
 
-    def on_settle(self, program: Program, work: Any) -> None:
+    def on_settle(self, program: Program, settle: SettleSums, *_: Any) -> None:
         """Before a shard's sums are used."""
         sums = program._shard.sums
         wanted = set(self._batch.wanted) if self._batch is not None else set()
-        if sums is not None and sums.number == work.number and sums.blocks != wanted:
-            self._say(f"kept: a sum of {len(sums.blocks)} blocks is used, evaluation {work.number} has {len(wanted)}")
+        if sums is not None and sums.number == settle.evaluation and sums.blocks != wanted:
+            self._say(f"kept: a sum of {len(sums.blocks)} blocks is used, evaluation {settle.evaluation} has "
+                      f"{len(wanted)}")  # fmt: skip

@@ -149,7 +149,7 @@ class Witness:
             (EvaluationDesk, "end", self._batch.on_end),
             (VectorOps, "_begin_sum", self._batch.on_begin_sum),
             (Program, "run", self._batch.on_program),
-            (Program, "settle", self._batch.on_settle),
+            (Program, "_settle", self._batch.on_settle),
         ):
             self._stack.enter_context(replaced(cls, name, self._seen(getattr(cls, name), look)))
         return self

@@ -16,20 +16,15 @@ from hogpour.algos.lbfgs.commands import (
     POINT,
     TRIAL,
     TRIAL_GRADIENT,
-    Align,
-    Combine,
-    Dot,
     Evaluate,
     Evaluated,
     Iteration,
-    Largest,
-    Magnitude,
     Penalty,
-    Pseudo,
     vector_names,
 )
 from hogpour.algos.lbfgs.line_search import backtrack, search
 from hogpour.algos.lbfgs.minimise import History, LbfgsOptions, minimise
+from hogpour.core.vector_operations import Align, Combine, Dot, Largest, Magnitude, Pseudo
 
 Function = Callable[[Any], tuple[float, Any]]
 

@@ -169,7 +169,8 @@ class Peer:
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()  # once: it asks the kernel for the process id every time
         now = loop.time()
-        asked = _Asked(message, payload, into, now, deadline_s, retry, loop.create_future())
+        future: asyncio.Future[Answer] = loop.create_future()
+        asked = _Asked(message, payload, into, now, deadline_s, retry, future)
         self._asked[id] = asked
         try:
             if self._link is not None:
@@ -178,7 +179,7 @@ class Peer:
                 self._connect()
             if self._timer is None or asked.deadline < self._timer_at:
                 self._watch(min(asked.deadline, now + self._sweep_s))
-            return await asked.future  # the sweep sees to its deadline
+            return await future  # the sweep sees to its deadline
         finally:
             if self._asked.pop(id, None) is not None:
                 self._withdraw(id, asked)

@@ -87,5 +87,6 @@ class Copies:
 
 def owned(array: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
     """Return the array if its memory is its own, else a copy."""
-    assert (array.dtype, array.shape) == (np.float32, (size,)), f"got {array.dtype} {array.shape}, expected ({size},)"
+    fits = array.dtype == np.float32 and array.shape == (size,)
+    assert fits, f"got {array.dtype} {array.shape}, expected ({size},)"
     return array if array.flags.owndata and array.flags.c_contiguous and array.flags.writeable else array.copy()

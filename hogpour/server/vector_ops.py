@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Iterator, Sequence
 from functools import partial
-from typing import assert_never, cast
+from typing import assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -132,12 +132,12 @@ class Program:
                 words = np.zeros(WORDS, np.int64)
                 for a, b in self._parts(vectors, operation.ranges):
                     exact_dot(a, b, words)
-                return cast(list[int], words.tolist())
+                return words.tolist()
             case Magnitude():
                 words = np.zeros(WORDS, np.int64)
                 for (vector,) in self._parts(vectors, operation.ranges):
                     exact_magnitude(vector, words)
-                return cast(list[int], words.tolist())
+                return words.tolist()
             case Largest():
                 return float(largest(vectors[0]))
             case Pseudo():

@@ -133,7 +133,7 @@ def _processes() -> Diagnosis:
 def _kernel_cache() -> Diagnosis:
     import numba
 
-    from hogpour.layers import linear
+    from hogpour.layers.kernels import linear
 
     config: Any = numba.config
     kernel: Any = linear.add_bias

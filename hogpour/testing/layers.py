@@ -254,7 +254,8 @@ class _Trial:
             first = np.arange(self.out[axis + 1]) * reads.stride[axis] - reads.padding[axis]
             axes.append((first <= place[axis + 1]) & (place[axis + 1] < first + reads.size[axis]))
         channels = np.ones(self.out[0], bool) if reads.all_channels else np.arange(self.out[0]) == place[0]
-        return channels[:, None, None] & axes[0][:, None] & axes[1]
+        reached: npt.NDArray[np.bool_] = channels[:, None, None] & axes[0][:, None] & axes[1]
+        return reached
 
     def check_zeros(self) -> None:
         got = self.step(self.cell(x=np.zeros_like(self.x)))

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hogpour.algos.lbfgs.minimise import TRIAL
+from hogpour.algos.lbfgs.commands import TRIAL
 from hogpour.cluster.evaluation_ledger import EvaluationLedger
 from hogpour.core.vector_operations import Combine, SettleSums
 from hogpour.net.wire.operate import Sum

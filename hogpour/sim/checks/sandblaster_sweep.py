@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hogpour.algos.lbfgs.minimise import POINT, TRIAL, Iteration
+from hogpour.algos.lbfgs.commands import POINT, TRIAL, Iteration
 from hogpour.algos.schemes.sandblaster import Sandblaster
 from hogpour.core.job import ClusterConfig
 from hogpour.core.shard_map import LARGEST_SHARD_BYTES

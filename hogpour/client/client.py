@@ -4,7 +4,7 @@ Replicas seal and ask through words in shared memory and ring; ``poll`` looks at
 that goes is the path's business: ``pushes`` (what is accrued), ``pulls`` or ``block_sums``, perhaps behind a ``gate``.
 
 What is frozen and until when: a sealed buffer until every shard has answered, then it is given back (``buffers``).
-Fetches are in ``fetches`` and ``landings``, and what is known of where shards are in ``routes``.
+Fetches are in ``fetches``, and what is known of where shards are in ``routes``.
 """
 
 from __future__ import annotations
@@ -21,14 +21,12 @@ from hogpour.algos.schemes.base import Choices
 from hogpour.client.block_sums import BlockSums
 from hogpour.client.buffers import SealedBuffers
 from hogpour.client.coordinator_client import CoordinatorClient
-from hogpour.client.fetches import Fetches
+from hogpour.client.fetches import Fetches, Landings
 from hogpour.client.gate import Gated
-from hogpour.client.landings import Landings
 from hogpour.client.path import Parts, Path
 from hogpour.client.pulls import Pulls
 from hogpour.client.pushes import AccruedPushes
-from hogpour.client.routes import Routes
-from hogpour.client.sender import Sender
+from hogpour.client.routes import Routes, Sender
 from hogpour.core.shard_map import ShardMap
 from hogpour.data.blocks import Blocks
 from hogpour.net.requests import Handler, Requests

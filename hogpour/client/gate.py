@@ -14,7 +14,7 @@ from typing import Any
 from hogpour.algos.gate.base import Gate
 from hogpour.client.path import Parts, Path
 from hogpour.client.pushes import AccruedPushes
-from hogpour.client.sender import Answer, collect
+from hogpour.client.routes import Answer, collect
 from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.net.wire.gate import LATE, UNDECIDED, Arrive
 from hogpour.net.wire.push import DROPPED

@@ -17,10 +17,8 @@ from hogpour.algos.exchange.base import Exchange
 from hogpour.algos.optim.base import Optimiser
 from hogpour.client.buffers import SealedBuffers
 from hogpour.client.coordinator_client import CoordinatorClient
-from hogpour.client.fetches import Fetches
-from hogpour.client.landings import Landings
-from hogpour.client.routes import Routes
-from hogpour.client.sender import Sender
+from hogpour.client.fetches import Fetches, Landings
+from hogpour.client.routes import Routes, Sender
 from hogpour.data.blocks import Blocks
 from hogpour.net.tasks import TaskSet
 from hogpour.shm.mailbox import Mailbox

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from hogpour.client.path import Parts, Path
-from hogpour.client.sender import Answer, collect
+from hogpour.client.routes import Answer, collect
 from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.net.wire.operate import Sum
 from hogpour.net.wire.push import Push

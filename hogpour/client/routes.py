@@ -1,16 +1,24 @@
-"""Where shards are, as a client knows it: the newest map, who answers there, and how many requests are made at once."""
+"""Where shards are, as a client knows it: the newest map, who answers there, and how many requests are made at once.
+
+Pushes go to whoever serves a shard, wherever it moves meanwhile; to shards of this node's own without a socket.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
-from hogpour.net.requests import Requests
+from hogpour.net.requests import Handler, Reply, Requests
+from hogpour.net.tasks import TaskSet
+from hogpour.net.wire.base import Message
+from hogpour.net.wire.operate import Sum
+from hogpour.net.wire.push import Push, Pushed
 
-__all__ = ["Routes", "ask_shard", "gather_all"]
+__all__ = ["Answer", "Routes", "Sender", "ask_shard", "collect", "gather_all"]
 
 _IN_FLIGHT = 8
 """Pushes and fetches to one server at a time: 32 MB of the default shards, far more than a round trip holds."""
@@ -18,16 +26,19 @@ _IN_FLIGHT = 8
 _AGAIN_S = 0.02
 """Until a server that had too much to do is asked again."""
 
-Answer = TypeVar("Answer")
+_Answer = TypeVar("_Answer")
+
+Answer = int | asyncio.Task[int]
+"""The staleness of a push, or what else became of it (``wire.push``); or the task that will return it."""
 
 
 async def ask_shard(
     shard: int,
     newest: Callable[[], ShardMap],
-    attempt: Callable[[str], Awaitable[Answer]],
+    attempt: Callable[[str], Awaitable[_Answer]],
     learn: Callable[[ShardMap], Awaitable[None]],
     patience_s: float,
-) -> Answer:
+) -> _Answer:
     """Ask whoever serves a shard, wherever it moves meanwhile, and again where its server has too much to do.
 
     Args:
@@ -61,7 +72,7 @@ async def ask_shard(
         await learn(known)
 
 
-async def gather_all(parts: list[asyncio.Task[Answer]]) -> list[Answer]:
+async def gather_all(parts: list[asyncio.Task[_Answer]]) -> list[_Answer]:
     """Wait for all; when one fails or the caller is cancelled, end the others before that is told."""
     try:
         await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)  # no deadline: each has its own
@@ -108,7 +119,7 @@ class Routes:
         if shard_map.epoch > self.map.epoch:
             self.map = shard_map
 
-    async def ask(self, shard: int, attempt: Callable[[str], Awaitable[Answer]]) -> Answer:
+    async def ask(self, shard: int, attempt: Callable[[str], Awaitable[_Answer]]) -> _Answer:
         """Ask whoever serves a shard, see ``ask_shard``."""
         return await ask_shard(shard, lambda: self.map, attempt, self._learn, self.patience_s)
 
@@ -125,3 +136,62 @@ class Routes:
         """Return what bounds the requests in flight to one server, so that the deadline of each is for itself and not
         for all shards of a large model. First come, first served: a push stays before the fetch of its shard."""
         return self._lanes.setdefault(address, asyncio.Semaphore(_IN_FLIGHT))
+
+
+class Sender:
+    """What sends the pushes of one node.
+
+    Args:
+        routes: where shards are.
+        own: what answers requests for the shards that this node serves itself.
+        requests: tasks that whoever sends waits for.
+
+    Attributes:
+        bytes_sent: to other nodes.
+    """
+
+    def __init__(self, routes: Routes, own: Mapping[type[Message], Handler], requests: TaskSet) -> None:
+        self._routes, self._own, self._requests = routes, own, requests
+        self.bytes_sent = 0
+
+    def send(self, message: Push | Sum, payload: memoryview) -> Answer:
+        """Push to a shard; where that is this node's own and idle, it is done at once.
+
+        Args:
+            payload: frozen until there is an answer.
+        """
+        promised: Awaitable[Reply[Pushed]] | None = None
+        if self._routes.leads_home(message.shard):
+            with suppress(RequestFailed):  # it is refused below once more
+                given: Reply[Pushed] | Awaitable[Reply[Pushed]] = self._own[type(message)](message, payload)
+                if isinstance(given, Reply):
+                    return given.message.staleness
+                promised = given
+        return self._requests.start(self._push(message, payload, promised))
+
+    async def _push(self, message: Push | Sum, payload: memoryview, promised: Awaitable[Reply[Pushed]] | None) -> int:
+        """Push.
+
+        Args:
+            promised: by this node's own server.
+        """
+
+        async def attempt(address: str) -> Pushed:
+            nonlocal promised
+            reply, promised = promised, None
+            if reply is not None:
+                return (await reply).message  # no deadline: it is this process that works on it
+            requests = self._routes.reach(address)
+            async with self._routes.lane(address):
+                answer = await requests.request(message, [payload], deadline_s=self._routes.patience_s)
+            self.bytes_sent += payload.nbytes
+            return answer
+
+        return (await self._routes.ask(message.shard, attempt)).staleness
+
+
+async def collect(answers: Sequence[Answer]) -> list[int]:
+    """Return the answers of all shards, when they are there."""
+    waiting = [answer for answer in answers if not isinstance(answer, int)]
+    known = [answer for answer in answers if isinstance(answer, int)]
+    return known + (await gather_all(waiting) if waiting else [])

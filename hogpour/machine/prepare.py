@@ -1,37 +1,49 @@
 """Before training: everything that can be wrong with a job is found here, and its segments are laid out and filled.
 
 Runs on a thread of its own while replica processes import. Nothing is written to disk.
+
+Then everything that a run will do is rehearsed, so that every kernel is compiled before replicas begin; a layer or loss
+of the user's own fails there, in this process, with one clear line.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.algos.exchange.base import ReplicaView, Traffic
 from hogpour.core import host
-from hogpour.core.errors import ConfigError, HogpourError, LayoutError
+from hogpour.core.errors import ConfigError, HogpourError, LayoutError, ResourceError
 from hogpour.core.job import DataConfig, Job
+from hogpour.core.kernels.vector import vector_copy
 from hogpour.data.blocks import generator
 from hogpour.data.load import Data, Dataset, Encoding, load
 from hogpour.layers.sequential import Network, network_of
-from hogpour.machine.live_layout import live_layout
+from hogpour.machine.replica import Replica, live_layout, optimiser_rows
 from hogpour.model import model_file
 from hogpour.model.description import Description
+from hogpour.model.model import Model
 from hogpour.model.training_state import TrainingState
+from hogpour.shm.accrual import Accrual, list_sealed, release
 from hogpour.shm.clocks import Clocks
 from hogpour.shm.control import Control
 from hogpour.shm.layout import Layout
+from hogpour.shm.mailbox import Mailbox
+from hogpour.shm.params import params_finite
+from hogpour.shm.queue import TicketQueue
 from hogpour.shm.segment import Segment
 
-__all__ = ["Prepared", "count_replicas", "examine", "initialise", "prepare"]
+__all__ = ["Prepared", "count_replicas", "examine", "initialise", "prepare", "rehearse"]
 
 _PARAMS = 5  # first number of the key of the stream that the initial parameters are drawn from
 
@@ -136,6 +148,68 @@ def initialise(job: Job, network: Network, params: npt.NDArray[np.float32]) -> N
     """Draw the parameters that a new run begins with, into (n,) ``params``."""
     with _blaming(job):
         network.init(params, generator(job.seed, _PARAMS))
+
+
+def rehearse(job: Job, ready: Prepared, threads: int) -> None:
+    """Run every kernel that the run will use, on memory of its own.
+
+    Raises:
+        ConfigError: a step of the model fails; the message says where.
+        ResourceError: there is not enough memory for a step.
+    """
+    try:
+        layout = live_layout(ready.network, job.algorithm.replica_rule, 1, 0, job.algorithm.federated)
+        live = layout.views(bytearray(layout.size))
+        vector_copy(live["params"], ready.live.arrays["params"])
+        x, y = ready.examples.arrays["x"], ready.examples.arrays["y"]
+        # The last batch of an epoch is smaller, and layers have other kernels for few examples than for many.
+        for few in {len(x) % job.batch, min(len(x), job.batch)} - {0}:
+            replica = Replica(job, ready.network, live, x[:few], y[:few], 0, block_replicas=1, threads=threads)
+            if replica.compute(np.arange(few), 0, few, 0) and few == min(len(x), job.batch):
+                replica.use(few)
+        if job.algorithm.federated:
+            exchange, grad = job.algorithm.choices().exchange, np.zeros_like(live["params"])
+            rows = optimiser_rows(live, job.algorithm.replica_rule, 0)
+            view = ReplicaView(live["params"], rows, job.algorithm.replica_rule)
+            view.accrued, view.n_accrued, view.scratch = grad.copy(), 1, np.empty((2, grad.size), np.float32)
+            exchange.on_gradient(view, grad)
+            exchange.on_params(live["params"], grad)
+            grad.flags.writeable = False  # as what this node's own server hands out: numba compiles that apart
+            exchange.on_params(live["params"], grad)
+            if exchange.traffic is Traffic.PULLED:
+                for fetched in (grad, grad.copy()):
+                    exchange.pull(live["params"], fetched, view.accrued, [live["params"]], 0.0)
+            _rehearse_words(live)
+        params_finite(live["params"])
+        control = Control(live["control"])
+        control.take_ticket(lambda ticket: None)
+        control.stop()
+        if ready.test is not None:
+            model = Model(job, ready.network, live["params"], ready.encoding)
+            model.evaluate(ready.test, iter([True, False]).__next__)  # one batch of it
+    except HogpourError:
+        raise
+    except MemoryError as error:
+        raise ResourceError(f"a step with run.batch = {job.batch} does not fit into memory") from error
+    except Exception as error:  # of a layer or loss that is not ours, or a bug of ours
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{os.path.basename(place.filename)}:{place.lineno}"
+        raise ConfigError(f"the first step fails in {where}: {type(error).__name__}: {error}") from error
+
+
+def _rehearse_words(live: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Say once everything that a replica and its link tell each other: compiled in the midst of training, the words
+    would stop the event loop of a node, heartbeats and all."""
+    queue, landing = TicketQueue(live["queue"], live["queue_ring"]), Mailbox(live["mailbox"])
+    queue.put([0])
+    queue.take(lambda ticket: None)
+    queue.close()
+    landing.wait_for(0, 0)
+    landing.waits_for(0)
+    accrual = Accrual(live["accrual"][0], live["accrual_tickets"][0], live["accrued"][0])
+    accrual.seal()
+    for push in list_sealed(live["accrual"], live["accrual_tickets"], 0):
+        release(live["accrual"], push)
 
 
 def _resumed(job: Job, network: Network, data: Data, replicas: int) -> tuple[npt.NDArray[np.float32], TrainingState]:

@@ -15,17 +15,53 @@ import numpy as np
 import numpy.typing as npt
 
 from hogpour.algos.exchange.base import ReplicaView
+from hogpour.algos.optim.base import Optimiser
 from hogpour.core.job import Job
 from hogpour.data.blocks import Blocks
 from hogpour.layers.kernels.gather import gather_labels, gather_rows
 from hogpour.layers.sequential import Network, Workspace
-from hogpour.machine.live_layout import optimiser_rows
-from hogpour.machine.replica_link import LINKS, Moment
-from hogpour.shm.clocks import Clocks
-from hogpour.shm.control import RUN, Control
+from hogpour.machine.replica_link import LINKS, Moment, link_arrays
+from hogpour.shm.clocks import COUNTERS, SUMS, Clocks
+from hogpour.shm.control import RUN, WORDS, Control
+from hogpour.shm.layout import Layout
 from hogpour.shm.queue import ticket_of
 
-__all__ = ["Replica"]
+__all__ = ["Replica", "live_layout", "optimiser_rows"]
+
+
+def live_layout(
+    network: Network, optimiser: Optimiser, replicas: int, pending: int, federated: bool = False
+) -> Layout:
+    """Lay out the live segment of a node: what its replicas share, and where in it each array lies.
+
+    Args:
+        pending: number of unfinished blocks that a resumed run begins with.
+        federated: whether replicas push what they accrue.
+    """
+    n = network.spec.n
+    rows = [
+        (f"{row.name}.{replica}", (n,), np.float32)
+        for row in optimiser.state
+        for replica in (range(replicas) if row.per == "replica" else ["node"])
+    ]
+    return Layout.pack(
+        [
+            ("control", WORDS, np.int64),
+            ("counters", (replicas, COUNTERS), np.int64),
+            ("sums", (replicas, SUMS), np.float64),
+            ("pending", (pending, 2), np.int64),
+            ("params", (n,), np.float32),
+            *rows,
+            *(link_arrays(n, replicas) if federated else ()),
+        ]
+    )
+
+
+def optimiser_rows(
+    arrays: Mapping[str, npt.NDArray[Any]], optimiser: Optimiser, replica: int
+) -> tuple[npt.NDArray[Any], ...]:
+    """Return the optimiser rows that a replica uses, in the order of ``optimiser.state``."""
+    return tuple(arrays[f"{row.name}.{replica if row.per == 'replica' else 'node'}"] for row in optimiser.state)
 
 
 class Replica:

@@ -14,8 +14,7 @@ from hogpour.core import host
 from hogpour.core.errors import Stopped
 from hogpour.core.job import Job, job_to_dict
 from hogpour.core.progress import Notice
-from hogpour.machine.precompile import rehearse
-from hogpour.machine.prepare import Prepared, count_replicas, prepare
+from hogpour.machine.prepare import Prepared, count_replicas, prepare, rehearse
 from hogpour.machine.replica_process import Orders
 from hogpour.machine.supervisor import Supervisor
 from hogpour.model import model_file

@@ -15,7 +15,7 @@ from support.cluster import settle
 from support.server import Kernels
 
 from hogpour.algos.exchange.elastic import Elastic
-from hogpour.client import fetches, landings, routes
+from hogpour.client import fetches, routes
 from hogpour.core.errors import PeerLost, Refusal
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Reply
@@ -352,7 +352,7 @@ async def test_a_push_names_the_clock_of_the_landing_that_its_first_gradient_was
 
 
 async def test_of_a_landing_that_is_long_past_the_oldest_clock_is_named_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(landings, "_REMEMBERED", 2)
+    monkeypatch.setattr(fetches, "_REMEMBERED", 2)
     node = Node(shards=1)
     await node.land(clock=1)
     node.accruals[0].begin(1)

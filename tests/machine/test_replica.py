@@ -14,8 +14,7 @@ import hogpour as hp
 from hogpour.core.job import Job
 from hogpour.data.blocks import generator
 from hogpour.layers.sequential import network_of
-from hogpour.machine.live_layout import live_layout
-from hogpour.machine.replica import Replica
+from hogpour.machine.replica import Replica, live_layout
 from hogpour.shm.clocks import Clocks
 from hogpour.shm.control import DIVERGED, Control
 

@@ -15,8 +15,7 @@ import hogpour as hp
 from hogpour.core.shard_map import cut
 from hogpour.data.blocks import Blocks, generator
 from hogpour.layers.sequential import network_of
-from hogpour.machine.live_layout import live_layout
-from hogpour.machine.replica import Replica
+from hogpour.machine.replica import Replica, live_layout
 from hogpour.shm.accrual import Sealed, list_sealed, release
 from hogpour.shm.mailbox import Mailbox
 from hogpour.shm.queue import TicketQueue

@@ -15,8 +15,7 @@ from hogpour.client import coordinator_client
 from hogpour.client.block_sums import BlockSums
 from hogpour.client.buffers import SealedBuffers
 from hogpour.client.client import ParameterClient
-from hogpour.client.fetches import Fetches
-from hogpour.client.landings import Landings
+from hogpour.client.fetches import Fetches, Landings
 from hogpour.client.pulls import Pulls
 from hogpour.cluster import every_shard
 from hogpour.cluster.coordinator import Coordinator

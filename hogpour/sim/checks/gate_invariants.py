@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from hogpour.client.landings import Landings
+from hogpour.client.fetches import Landings
 from hogpour.cluster.gatekeeper import Gatekeeper
 from hogpour.core.node_id import display_id
 from hogpour.net.wire.gate import Arrive

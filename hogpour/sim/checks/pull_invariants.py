@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from hogpour.algos.exchange.base import ReplicaView
 from hogpour.algos.exchange.elastic import Elastic
-from hogpour.client.landings import Landings
+from hogpour.client.fetches import Landings
 from hogpour.client.path import Parts
 from hogpour.client.pulls import Pulls
 from hogpour.core.node_id import display_id

@@ -37,7 +37,7 @@ import numpy as np
 from hogpour.algos.exchange.elastic import Elastic
 from hogpour.client.buffers import SealedBuffers
 from hogpour.client.client import ParameterClient
-from hogpour.client.landings import Landings
+from hogpour.client.fetches import Landings
 from hogpour.client.pulls import Pulls
 from hogpour.client.pushes import AccruedPushes
 from hogpour.cluster.evaluation_ledger import EvaluationLedger

@@ -12,10 +12,8 @@ from hogpour.core.job import Job
 from hogpour.core.spec import ALIGNMENT
 from hogpour.data.dataset import Dataset
 from hogpour.data.load import Encoding
-from hogpour.machine.live_layout import live_layout
-from hogpour.machine.precompile import rehearse
-from hogpour.machine.prepare import Prepared, examine, initialise
-from hogpour.machine.replica import Replica
+from hogpour.machine.prepare import Prepared, examine, initialise, rehearse
+from hogpour.machine.replica import Replica, live_layout
 from hogpour.server.handover import ShardHost
 from hogpour.shm.layout import Layout
 from hogpour.sim.scenario import Scenario

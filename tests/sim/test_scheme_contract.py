@@ -14,7 +14,7 @@ import pytest
 from support import reference_sgd
 
 import hogpour as hp
-from hogpour.client.client import ParameterClient as NodeLink
+from hogpour.client.fetches import Landings
 from hogpour.core import registry
 from hogpour.core.node_id import display_id
 from hogpour.server.shard import Shard
@@ -218,7 +218,7 @@ def test_pulls_keep_what_there_is_through_deaths_resets_and_fences(seed: int) ->
         witness.end(report.outcome == "finished", 0)
     assert (report.outcome, report.error, witness.violations) == ("finished", "", [])
     assert report.repeated > 0, "nobody was fenced"
-    assert witness.applied > 100
+    assert witness.pushes.applied > 100
 
 
 def test_the_witness_sees_a_pull_that_gives_the_servers_another_measure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,13 +235,13 @@ def test_the_witness_sees_a_pull_that_gives_the_servers_another_measure(monkeypa
 
 
 def test_the_witness_sees_a_live_vector_that_is_written_beside_steps_and_pulls(monkeypatch: pytest.MonkeyPatch) -> None:
-    complete = NodeLink._complete
+    complete = Landings.complete
 
-    def completed(self: NodeLink, ticks: list[int]) -> None:
-        complete(self, ticks)
-        self._params[0] += 1.0
+    def completed(self: Landings, wishes: list[int]) -> None:
+        complete(self, wishes)
+        self._fetches._params[0] += 1.0
 
-    monkeypatch.setattr(NodeLink, "_complete", completed)
+    monkeypatch.setattr(Landings, "complete", completed)
     of_job = pulled_material()
     simulation = Simulation(of_job.job, Scenario(nodes=2), material=of_job)
     with Witness(simulation.loop) as witness:

@@ -37,7 +37,7 @@ from hogpour.server.server import ParameterServer
 from hogpour.server.shard import Shard
 from hogpour.server.vector_ops import VectorOps
 from hogpour.shm.accrual import Accrual, Sealed
-from hogpour.sim.checks.witness import replaced
+from hogpour.sim.checks.probes import replaced
 
 __all__ = ["ABLATIONS", "Ablation"]
 

@@ -1,4 +1,4 @@
-"""The witness's books of batch methods: which blocks are in an evaluation, and that copies of one are the same.
+"""The witness's invariants of batch methods: which blocks are in an evaluation, and that copies of one are the same.
 
     once    no shard adds a block to an evaluation twice
     kept    a block that is done is in every shard, and a sum that is used is of all blocks
@@ -18,12 +18,13 @@ from hogpour.net.wire.operate import Sum
 from hogpour.net.wire.push import REPEATED
 from hogpour.server.shard import Shard
 from hogpour.server.vector_ops import Program
+from hogpour.sim.checks.probes import Look
 
 __all__ = ["EvaluationInvariants"]
 
 
 class EvaluationInvariants:
-    """Books of one simulation.
+    """Invariants of the evaluations of one simulation.
 
     Args:
         say: told what did not hold.
@@ -59,28 +60,26 @@ class EvaluationInvariants:
         if any(isinstance(one, Combine) and one.out == TRIAL for one in program._program):
             self._over.add(program._shard.number)
 
-    def on_begin_sum(self, vectors: Any, shard: Shard, message: Sum, payload: Any) -> Callable[[Any], None] | None:
+    def on_begin_sum(self, vectors: Any, shard: Shard, message: Sum, payload: Any) -> Look:
         """Before a shard takes the gradient of a block."""
         del vectors
         sums = shard.sums
         if sums is None or sums.number != message.evaluation:
-            return None
+            return
         key = (shard.number, message.evaluation, message.block)
         alike = self._content.setdefault(key, zlib.crc32(payload)) == zlib.crc32(payload)
         if not alike and shard.number not in self._over:
             self._say(f"alike: two copies of block {message.block} of evaluation {message.evaluation} differ in shard "
                       f"{shard.number}")  # fmt: skip
 
-        def after(reply: Any) -> None:
-            if reply.message.staleness == REPEATED:
-                return
-            self._there.add(key)
-            if (id(sums), *key) in self._added:
-                self._say(f"once: block {message.block} is twice in evaluation {message.evaluation} of shard "
-                          f"{shard.number}")  # fmt: skip
-            self._added.add((id(sums), *key))
-
-        return after
+        reply = yield
+        if reply.message.staleness == REPEATED:
+            return
+        self._there.add(key)
+        if (id(sums), *key) in self._added:
+            self._say(f"once: block {message.block} is twice in evaluation {message.evaluation} of shard "
+                      f"{shard.number}")  # fmt: skip
+        self._added.add((id(sums), *key))
 
     def on_end(self, desk: Any, *, failed: bool = False) -> None:
         """Before a run ends: the evaluation that is under way will not be used, and its shards may move."""

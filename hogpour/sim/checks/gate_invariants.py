@@ -1,4 +1,4 @@
-"""The witness's books of gates: who takes part, what a step is made of, who is how far ahead.
+"""The witness's invariants of gates: who takes part, what a step is made of, who is how far ahead.
 
 Kept from the messages of origins alone, and compared with what the gatekeeper decides from them:
 
@@ -16,12 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from hogpour.client.buffers import SealedBuffers
 from hogpour.client.fetches import Landings
 from hogpour.cluster.gatekeeper import Gatekeeper
 from hogpour.core.node_id import display_id
 from hogpour.net.wire.gate import Arrive
 from hogpour.server.gated_step import GatedStep
 from hogpour.server.shard import Shard
+from hogpour.shm.accrual import Sealed
+from hogpour.sim.checks.probes import Look
 
 __all__ = ["GateInvariants"]
 
@@ -29,7 +32,7 @@ Origin = tuple[int, int]
 
 
 class GateInvariants:
-    """The books of one simulation.
+    """Invariants of the gates of one simulation.
 
     Args:
         say: writes a violation down.
@@ -47,12 +50,13 @@ class GateInvariants:
         self._dropped: Counter[int] = Counter()  # element → how often it came too late
         self._limit: int | None = None  # clocks that the fastest may be ahead of the slowest
 
-    def begin(self, begun: dict[int, int]) -> None:
-        """A first node begins, with shards at these clocks."""
-        for books in (self._clocks, self._away, self._heard):
-            books.clear()
-        for shard, steps in self._history.items():
-            steps[:] = [step for step in steps if step[0] <= begun.get(shard, 0)]
+    def begin(self, shards: dict[int, Shard]) -> None:
+        """A first node begins, with these shards."""
+        for origins in (self._clocks, self._away, self._heard):
+            origins.clear()
+        for number, steps in self._history.items():
+            clock = shards[number].clock if number in shards else 0
+            steps[:] = [step for step in steps if step[0] <= clock]
 
     def counts(self, elements: Iterable[int]) -> tuple[list[int], list[int]]:
         """Return how often each element was counted in the steps of the shards, and how often it came too late."""
@@ -63,16 +67,18 @@ class GateInvariants:
         wanted = list(elements)
         return [total[element] for element in wanted], [self._dropped[element] for element in wanted]
 
-    def stepped(self, shard: Shard, step: GatedStep) -> None:
+    def on_stepped(self, shard: Shard, step: GatedStep) -> Look:
         """A shard has applied a step."""
+        yield
         counted: Counter[int] = Counter()
         for grad in step.arrays:
             for element in np.flatnonzero(grad):
                 counted[shard.start + int(element)] += round(-float(grad[element]))
         self._history.setdefault(shard.number, []).append((shard.clock, dict(counted)))
 
-    def dropped(self, grad: Any) -> None:
-        """A link has heard that this came too late."""
+    def on_drop(self, buffers: SealedBuffers, push: Sealed) -> None:
+        """A client has heard that a push came too late."""
+        grad = np.frombuffer(buffers._bytes[push.replica][push.buffer], np.float32)
         for element in np.flatnonzero(grad):
             self._dropped[int(element)] += round(-float(grad[element]))
 
@@ -99,9 +105,9 @@ class GateInvariants:
     def on_forget(self, keeper: Gatekeeper, node: int) -> None:
         """A member is gone."""
         del keeper
-        for books in (self._clocks, self._away, self._heard):
-            for origin in [origin for origin in books if origin[0] == node]:
-                del books[origin]
+        for origins in (self._clocks, self._away, self._heard):
+            for origin in [origin for origin in origins if origin[0] == node]:
+                del origins[origin]
 
     def on_commit(self, keeper: Gatekeeper, step: int, arrivals: list[Any], share: float) -> None:
         """A step is decided."""

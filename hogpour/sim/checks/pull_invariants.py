@@ -1,4 +1,4 @@
-"""The witness's books of pulls: what nodes hold, what was taken from each, and what the servers were given for it.
+"""The witness's invariants of pulls: what nodes hold, what was taken from each, and what the servers were given for it.
 
 Kept from what is seen to change in live vectors and shards, and compared with what was pushed:
 
@@ -28,6 +28,7 @@ from hogpour.client.pulls import Pulls
 from hogpour.core.node_id import display_id
 from hogpour.machine.replica import Replica
 from hogpour.server.shard import Shard, Update
+from hogpour.sim.checks.probes import Look
 
 __all__ = ["Key", "PullInvariants"]
 
@@ -36,7 +37,7 @@ Key = tuple[int, int, int, int]
 
 
 class _Node:
-    """The books of one life of a node."""
+    """What is known of one life of a node."""
 
     def __init__(self, pulls: Pulls) -> None:
         params = pulls._parts.live["params"]
@@ -59,27 +60,28 @@ class _Node:
 
 
 class PullInvariants:
-    """The books of one simulation.
+    """Invariants of the pulls of one simulation.
 
     Args:
         say: writes a violation down.
+        of_now: whether a node is of the newest run.
 
     Attributes:
         pulled: nodes are pulled.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say, self.pulled = say, False
+    def __init__(self, say: Callable[[str], None], of_now: Callable[[int], bool]) -> None:
+        self._say, self._of_now, self.pulled = say, of_now, False
         self._nodes: list[_Node] = []  # the newest first
         self._taken: dict[Key, tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]] = {}  # and not given yet
         self._centre: dict[int, npt.NDArray[np.float32]] = {}  # shard → after the newest update
         self._history: dict[int, list[tuple[int, Counter[int]]]] = {}  # shard → clock after an update, what it brought
 
-    def begin(self, begun: dict[int, Shard]) -> None:
+    def begin(self, shards: dict[int, Shard]) -> None:
         """A first node begins, with these shards."""
-        self._centre = {number: shard.params.copy() for number, shard in begun.items()}
+        self._centre = {number: shard.params.copy() for number, shard in shards.items()}
         for number, updates in self._history.items():
-            clock = begun[number].clock if number in begun else 0
+            clock = shards[number].clock if number in shards else 0
             updates[:] = [update for update in updates if update[0] <= clock]
 
     def opened(self, shard: Shard) -> None:
@@ -96,10 +98,11 @@ class PullInvariants:
 
     # -- nodes
 
-    def on_begin(self, pulls: Pulls, parts: Parts) -> Callable[[Any], None]:
+    def on_begin(self, pulls: Pulls, parts: Parts) -> Look:
         """A node begins."""
         del parts
-        return lambda _: self._nodes.insert(0, _Node(pulls))
+        yield
+        self._nodes.insert(0, _Node(pulls))
 
     def on_land(self, landings: Landings) -> None:
         """A node takes all parameters over: when it begins, and when it ends."""
@@ -136,59 +139,52 @@ class PullInvariants:
             self._say(f"rounds: replica {number} of {node.name} takes its step {node.steps[number]} "
                       f"since it was pulled, {allowed} are allowed")  # fmt: skip
 
-    def on_gradient(self, exchange: Elastic, view: ReplicaView, grad: Any) -> Callable[[Any], None] | None:
+    def on_gradient(self, exchange: Elastic, view: ReplicaView, grad: Any) -> Look:
         """A replica steps."""
         del exchange
-        node = self._node(view.params)
-        if node is None:
-            return None
+        if (node := self._node(view.params)) is None:
+            return
         before = view.params.copy()
         node.fresh += np.rint(-grad).astype(np.int64)
-
-        def after(_: None) -> None:
-            node.holds += view.params.astype(np.float64) - before
-
-        return after
+        yield
+        node.holds += view.params.astype(np.float64) - before
 
     # -- pulls
 
-    def on_pull(self, exchange: Elastic, params: Any, fetched: Any, push: Any, *_: Any) -> Callable[[Any], None] | None:
+    def on_pull(self, exchange: Elastic, params: Any, fetched: Any, push: Any, *_: Any) -> Look:
         """A shard's part of a node is pulled."""
         del exchange, fetched
-        node = self._node(params)
-        if node is None:
-            return None
+        if (node := self._node(params)) is None:
+            return
         self.pulled = True
         part, before = node.part(params), params.astype(np.float64)
         if not np.allclose(before, node.holds[part], rtol=0, atol=1e-9):
             self._say(f"kept: {node.name} holds something else than its steps and pulls have made")
         if part.start in node.pulled:
             self._say(f"kept: {node.name} is pulled again, and what was taken is not pushed")
-
-        def after(_: None) -> None:
-            taken = before - params
-            if not (np.abs(taken + push) <= 1e-6 * (np.abs(before) + np.abs(push))).all():
-                self._say("kept: a pull has not given the servers what it took from the node")
-            node.pulled[part.start] = taken, node.fresh[part].copy()
-            node.holds[part], node.fresh[part] = params, 0
-
-        return after
+        yield
+        taken = before - params
+        if not (np.abs(taken + push) <= 1e-6 * (np.abs(before) + np.abs(push))).all():
+            self._say("kept: a pull has not given the servers what it took from the node")
+        node.pulled[part.start] = taken, node.fresh[part].copy()
+        node.holds[part], node.fresh[part] = params, 0
 
     def on_push_back(self, pulls: Pulls, shard: int, node: int, sequence: int, steps: int) -> None:
         """What a pull took is about to be pushed."""
         del steps
         start = pulls._parts.routes.map.range(shard).start
-        for books in self._nodes:
-            if books.pulls is pulls and start in books.pulled:
-                self._taken[shard, node, pulls._replicas, sequence] = books.pulled.pop(start)
+        for pulled in self._nodes:
+            if pulled.pulls is pulls and start in pulled.pulled:
+                self._taken[shard, node, pulls._replicas, sequence] = pulled.pulled.pop(start)
 
     # -- servers
 
-    def applied(self, shard: Shard, update: Update) -> None:
+    def on_applied(self, shard: Shard, update: Update) -> Look:
         """A shard has applied a push."""
-        if not self.pulled:
-            return
+        yield
         push, params = update.push, shard.params
+        if not self.pulled or not self._of_now(push.node):
+            return
         taken, fresh = self._taken.pop((shard.number, push.node, push.replica, push.sequence), (0.0, np.zeros(0, int)))
         error = np.abs(params - self._centre[shard.number] - taken)
         if not (error <= 1e-6 * (1 + np.abs(params) + np.abs(taken))).all():

@@ -16,7 +16,8 @@ from hogpour.core.job import ClusterConfig
 from hogpour.core.shard_map import LARGEST_SHARD_BYTES
 from hogpour.data.blocks import generator
 from hogpour.node.first_node import FirstNode
-from hogpour.sim.checks.witness import Witness, replaced
+from hogpour.sim.checks.probes import replaced
+from hogpour.sim.checks.witness import Witness
 from hogpour.sim.scenario import Scenario
 from hogpour.sim.simulation import Simulation
 from hogpour.sim.world.compute import Compute
@@ -93,8 +94,8 @@ class Points:
         self._replaced.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._replaced.__exit__()
+    def __exit__(self, *error: Any) -> None:
+        self._replaced.__exit__(*error)
 
     def _look(self, number: int) -> None:
         self.found[number] = self._vector(POINT)

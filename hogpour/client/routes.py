@@ -165,7 +165,8 @@ class Sender:
             with suppress(RequestFailed):  # it is refused below once more
                 given: Reply[Pushed] | Awaitable[Reply[Pushed]] = self._own[type(message)](message, payload)
                 if isinstance(given, Reply):
-                    return given.message.staleness
+                    answer: int = given.message.staleness
+                    return answer
                 promised = given
         return self._requests.start(self._push(message, payload, promised))
 

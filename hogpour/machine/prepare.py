@@ -26,7 +26,7 @@ from hogpour.core import host
 from hogpour.core.errors import ConfigError, HogpourError, LayoutError, ResourceError
 from hogpour.core.job import DataConfig, Job
 from hogpour.core.kernels.vector import vector_copy
-from hogpour.data.blocks import generator
+from hogpour.data.blocks import Blocks, generator
 from hogpour.data.load import Data, Dataset, Encoding, load
 from hogpour.layers.sequential import Network, network_of
 from hogpour.machine.replica import Replica, live_layout, optimiser_rows
@@ -65,6 +65,15 @@ class Prepared:
     """Where the resumed run stood; None for a new one."""
     digest: str
     """Of the training examples, so that all nodes of a cluster train on the same; empty on a machine alone."""
+
+    @property
+    def n(self) -> int:
+        """Training examples."""
+        return len(self.examples.arrays["x"])
+
+    def blocks(self, job: Job) -> Blocks:
+        """Return how the examples are cut into blocks."""
+        return Blocks(self.n, job.batch, self.block_replicas, job.epochs, job.algorithm.batch_blocks)
 
 
 def count_replicas(job: Job) -> int:

@@ -13,7 +13,6 @@ import numpy as np
 
 from hogpour.core.errors import HogpourError
 from hogpour.core.job import Job
-from hogpour.data.blocks import Blocks
 from hogpour.machine.prepare import Prepared
 from hogpour.model.training_state import TrainingState
 from hogpour.node.run_stats import RunStats
@@ -94,7 +93,7 @@ class Alone(Backend):
     def __init__(self, job: Job, ready: Prepared) -> None:
         super().__init__(ready, _Own(self))
         before = ready.state
-        self._blocks = Blocks(len(ready.examples.arrays["x"]), job.batch, ready.block_replicas, job.epochs)
+        self._blocks = ready.blocks(job)
         self._first_ticket, self.first_step, self.stats.before = (
             (before.tickets, before.steps, before.examples) if before else (0, 0, 0)
         )

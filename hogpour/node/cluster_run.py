@@ -26,7 +26,6 @@ from hogpour.client.client import ParameterClient
 from hogpour.core.errors import ClusterFailed, HogpourError, RequestFailed
 from hogpour.core.job import Job
 from hogpour.core.shard_map import ShardMap
-from hogpour.data.blocks import Blocks
 from hogpour.machine.prepare import Prepared
 from hogpour.net.staging import Staging
 from hogpour.net.wire.heartbeat import HeartbeatReply
@@ -101,13 +100,10 @@ class InCluster(Backend):
         # The server's constructor compiles, which may take seconds.
         host = await loop.run_in_executor(None, ShardHost, job.algorithm, reach)
         stats.server, live = host.server, ready.live.arrays
-        stats.all_examples = job.epochs * len(ready.examples.arrays["x"])
+        stats.all_examples = job.epochs * ready.n
         if not isinstance(role, JoinedNode):
             start = await loop.run_in_executor(None, ShardStart.read, job, ready, resume, endpoint.disk)
-            role = endpoint.role = FirstNode(
-                job, ready, start, host.server, reach, endpoint.notify, on_iteration=stats.on_iteration,
-                name=endpoint.name, address=endpoint.address, entropy=endpoint.entropy, disk=endpoint.disk,
-            )  # fmt: skip
+            role = endpoint.role = FirstNode(endpoint, job, ready, start, host.server)
             ready, stats.before, stats.coordinator = role.ready, role.before, role.coordinator
             endpoint.serve(role.requests.handlers(), role.requests.handlers(local=True))
             await role.member.join(endpoint.join_s)
@@ -129,7 +125,7 @@ class InCluster(Backend):
             live,
             job.algorithm.choices(),
             job.algorithm.replica_rule,
-            Blocks(len(ready.examples.arrays["x"]), job.batch, 1, job.epochs, job.algorithm.batch_blocks),
+            ready.blocks(job),
             shard_map,
             member,
             reach=reach,

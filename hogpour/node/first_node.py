@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
@@ -27,9 +26,7 @@ from hogpour.core.node_id import first_node
 from hogpour.core.progress import Notice
 from hogpour.data.blocks import Blocks
 from hogpour.machine.prepare import Prepared
-from hogpour.model.disk import REAL, Disk
-from hogpour.net.requests import Requests
-from hogpour.node.joining import Guard, Role
+from hogpour.node.joining import Endpoint, Guard, Role
 from hogpour.node.shard_start import ShardStart
 from hogpour.node.snapshots import Snapshots
 from hogpour.server.server import ParameterServer
@@ -46,15 +43,11 @@ class FirstNode(Role):
     """The first node's own business.
 
     Args:
+        endpoint: of this node; its ``stats`` are told each iteration of a batch method, whose point is that of its
+            newest evaluation.
         ready: what the run begins with.
         start: what the shards begin with; its vectors belong to the server from now on.
         server: of this node; serves all shards from the beginning.
-        reach: address → who answers there.
-        notify: called with what a person wants to know.
-        on_iteration: batch methods: called with each iteration, whose point is that of its newest evaluation.
-        name, address: of this node.
-        entropy: source of random bytes.
-        disk: where snapshots are.
 
     Attributes:
         coordinator: decides.
@@ -67,27 +60,14 @@ class FirstNode(Role):
     """
 
     def __init__(
-        self,
-        job: Job,
-        ready: Prepared,
-        start: ShardStart,
-        server: ParameterServer,
-        reach: Callable[[str], Requests],
-        notify: Callable[[Notice], None],
-        *,
-        on_iteration: Callable[[Iteration], None],
-        name: str = "",
-        address: str = "",
-        entropy: Callable[[int], bytes] = os.urandom,
-        disk: Disk = REAL,
+        self, endpoint: Endpoint, job: Job, ready: Prepared, start: ShardStart, server: ParameterServer
     ) -> None:
-        self._reach, self._notify, self._report_iteration = reach, notify, on_iteration
+        self._reach, self._notify, self._stats = endpoint.peers.reach, endpoint.notify, endpoint.stats
         self._lease_s, self.give_up_s = job.cluster.lease_s, job.cluster.give_up_s
         self._loop = asyncio.get_running_loop()
         if start.stored is not None:
             ready = replace(ready, block_replicas=start.stored.state.block_replicas)
-        self.ready, n = ready, len(ready.examples.arrays["x"])
-        blocks = Blocks(n, job.batch, ready.block_replicas, job.epochs, job.algorithm.batch_blocks)
+        self.ready, blocks = ready, ready.blocks(job)
         clocks = [clock for _, _, clock in start.shards]
         self._driver: LbfgsDriver | None = None
         if isinstance(job.algorithm, Sandblaster):
@@ -117,31 +97,30 @@ class FirstNode(Role):
             terms,
             desk,
             bounds=start.bounds,
-            peers=reach,
+            peers=self._reach,
             clock=self._loop.time,
             log=self._log,
-            first_node=first_node(entropy(4)),
+            first_node=first_node(endpoint.entropy(4)),
             gate=job.algorithm.choices().gate,
             step=start.shards[0][2],
             still=self._driver.still if self._driver is not None else None,
         )
         self.requests = MemberRequests(self.coordinator)
-        self.member = CoordinatorClient(reach(""), name, address, address)
+        self.member = CoordinatorClient(self._reach(""), endpoint.name, endpoint.address, endpoint.address)
         if warm.n_push > 2 * warm.n_fetch:
-            notify(Notice("warning", f"n_push = {warm.n_push} is well above n_fetch = {warm.n_fetch}: a push then acts "
-                          f"like one step at up to {warm.n_push} times the learning rate"))  # fmt: skip
-        self.snapshots = Snapshots(
-            job, ready, self.coordinator, self._driver, reach, notify,
-            clocks=clocks, fresh=start.stored is None, disk=disk,
-        )  # fmt: skip
+            text = (f"n_push = {warm.n_push} is well above n_fetch = {warm.n_fetch}: a push then acts like one step at "
+                    f"up to {warm.n_push} times the learning rate")  # fmt: skip
+            self._notify(Notice("warning", text))
+        fresh = start.stored is None
+        self.snapshots = Snapshots(endpoint, job, ready, self.coordinator, self._driver, clocks=clocks, fresh=fresh)
         self._driving: asyncio.Task[None] | None = None
         self._failed_at: float | None = None
         if (stored := start.stored) is not None:
             self.coordinator.snapshot = str(stored.folder)
             for notice in stored.notices:
-                notify(notice)
-            notify(Notice("snapshot", f"going on from snapshot {stored.folder}: epoch {self.before / n:.2f}, "
-                          f"{self.before:,} examples"))  # fmt: skip
+                self._notify(notice)
+            self._notify(Notice("snapshot", f"going on from snapshot {stored.folder}: epoch "
+                                f"{self.before / ready.n:.2f}, {self.before:,} examples"))  # fmt: skip
 
     async def run(self) -> None:
         """Tick, and take a snapshot now and then; for ever, ended by the caller."""
@@ -231,7 +210,7 @@ class FirstNode(Role):
         text = (f"iteration {iteration.number}: objective {iteration.value:.8g}, largest gradient "
                 f"{iteration.gradient:.3g}, step {iteration.step:.3g}")  # fmt: skip
         self._notify(Notice("iteration", text))
-        self._report_iteration(iteration)
+        self._stats.on_iteration(iteration)
 
     def _log(self, line: str) -> None:
         self._notify(Notice("member", line))

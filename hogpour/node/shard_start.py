@@ -96,7 +96,7 @@ def _stored(job: Job, ready: Prepared, disk: Disk) -> snapshot.Snapshot:
     if was.network.spec.fingerprint != ready.network.spec.fingerprint:
         raise LayoutError(f"{what}: of a model {was.network.spec.fingerprint}, the job's layers make "
                           f"{ready.network.spec.fingerprint}")  # fmt: skip
-    was.check_same(what, stored.state.n, wanted, len(ready.examples.arrays["x"]))
+    was.check_same(what, stored.state.n, wanted, ready.n)
     rows = {row.name for row in job.algorithm.server_rule.state}
     before, now = was.job.algorithm, job.algorithm
     if set(meta.rows) != rows and isinstance(before, Sandblaster) and isinstance(now, Sandblaster):

@@ -19,10 +19,9 @@ from hogpour.core.shard_map import ShardMap
 from hogpour.machine.prepare import Prepared
 from hogpour.model import snapshot
 from hogpour.model.description import Description
-from hogpour.model.disk import Disk
 from hogpour.model.training_state import TrainingState
-from hogpour.net.requests import Requests
 from hogpour.net.wire.dump import Dump, Dumped
+from hogpour.node.joining import Endpoint
 from hogpour.shm.params import params_finite
 
 __all__ = ["Snapshots"]
@@ -38,36 +37,32 @@ class Snapshots:
     """Those of one run; there are none where its job has no model file.
 
     Args:
+        endpoint: of the first node.
         ready: what the run began with.
         coordinator: knows what is done and where shards are, and is told which snapshot is the newest.
         driver: of a batch method; None: there is none.
-        reach: address → who answers there.
-        notify: called with what a person wants to know.
         clocks: of the shards at the beginning.
         fresh: the run is a new one. Its first snapshot is due as soon as there is something in it: whoever resumes
             must not go on from what an earlier run left beside the model file.
-        disk: where they are.
     """
 
     def __init__(
         self,
+        endpoint: Endpoint,
         job: Job,
         ready: Prepared,
         coordinator: Coordinator,
         driver: LbfgsDriver | None,
-        reach: Callable[[str], Requests],
-        notify: Callable[[Notice], None],
         *,
         clocks: list[int],
         fresh: bool,
-        disk: Disk,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._job, self._coordinator, self._driver, self._reach, self._notify = job, coordinator, driver, reach, notify
-        self._n, self._block_replicas = len(ready.examples.arrays["x"]), ready.block_replicas
+        self._job, self._ready, self._coordinator, self._driver = job, ready, coordinator, driver
+        self._reach, self._notify = endpoint.peers.reach, endpoint.notify
         names = tuple(row.name for row in job.algorithm.server_rule.state)
         self._meta = snapshot.Meta(Description(job, ready.network, ready.encoding), coordinator.map.bounds, names)
-        self._writer = snapshot.Writer(snapshot.folder_beside(job.save), disk) if job.save else None
+        self._writer = snapshot.Writer(snapshot.folder_beside(job.save), endpoint.disk) if job.save else None
         self._writing = asyncio.Lock()
         self._saved = self._loop.time()
         self._saving: asyncio.Task[None] | None = None
@@ -121,8 +116,8 @@ class Snapshots:
                     pending=tuple((ticket, 0) for ticket in ledger.pending),
                     steps=max(clocks),
                     examples=examples,
-                    n=self._n,
-                    block_replicas=self._block_replicas,
+                    n=self._ready.n,
+                    block_replicas=self._ready.block_replicas,
                     start=driver.newest.state if driver is not None and driver.newest else None,
                 )
                 folder = await self._on_thread(writer.commit, state)

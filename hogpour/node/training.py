@@ -20,7 +20,6 @@ import numpy as np
 from hogpour.core.errors import ClusterFailed, HogpourError, ReplicaDied, ResourceError
 from hogpour.core.job import Job
 from hogpour.core.progress import Meter, Notice, Summary
-from hogpour.data.blocks import Blocks
 from hogpour.machine.prepare import Prepared
 from hogpour.model.model import Model
 from hogpour.model.training_state import TrainingState
@@ -127,9 +126,7 @@ class Training:
         self._moved = asyncio.Event()
         self._deaf: asyncio.TimerHandle | None = None
         self.control, self.clocks = backend.control, backend.clocks
-        self._blocks = Blocks(len(ready.examples.arrays["x"]), job.batch, ready.block_replicas, job.epochs,
-                              job.algorithm.batch_blocks)  # fmt: skip
-        self.meter = Meter(self._blocks.n, job.epochs, backend.stats.before)
+        self.meter = Meter(ready.n, job.epochs, backend.stats.before)
         self.evaluator = Evaluator(job, ready, self._loop.time)
         self._moves: dict[int, tuple[int, float]] = {}  # replica → steps, and when they were seen first
         self.summary: Summary | None = None

@@ -21,13 +21,13 @@ from hogpour.machine.prepare import Prepared, prepare
 from hogpour.model import snapshot
 from hogpour.model.disk import REAL
 from hogpour.net.loopback import Loopback
-from hogpour.net.requests import Handler
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.heartbeat import Heartbeat
 from hogpour.net.wire.push import Push
 from hogpour.node import first_node as first_node_file
 from hogpour.node import snapshots as snapshots_file
 from hogpour.node.first_node import FirstNode
+from hogpour.node.joining import Endpoint
 from hogpour.node.shard_start import ShardStart
 from hogpour.server.server import ParameterServer
 from hogpour.shm.segment import anonymous_file
@@ -62,14 +62,12 @@ class First:
     def __init__(self, job: hp.Job, ready: Prepared, *, resume: bool = False) -> None:
         self.server, self.pushed = ParameterServer(job.algorithm.server_rule), 0
         self.told: list[Notice] = []
-        self.handlers: dict[type[Message], Handler] = dict(self.server.handlers())
+        endpoint = Endpoint(listen="", join="", token=b"", insecure=False, join_s=1.0, notify=self.told.append)
+        self.handlers = endpoint.own
+        self.handlers |= self.server.handlers()
         start = ShardStart.read(job, ready, resume, REAL)
-        self.node = FirstNode(job, ready, start, self.server, self.reach, self.told.append,
-                               on_iteration=lambda iteration: None)  # fmt: skip
+        self.node = FirstNode(endpoint, job, ready, start, self.server)
         self.folder = snapshot.folder_beside(job.save)
-
-    def reach(self, address: str) -> Loopback:
-        return Loopback(self.handlers)
 
     def push(self, value: float = 1.0) -> None:
         self.pushed += 1

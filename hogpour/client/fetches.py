@@ -54,12 +54,7 @@ class Fetches:
     """
 
     def __init__(
-        self,
-        params: Floats,
-        routes: Routes,
-        own: Mapping[type[Message], Handler],
-        staging: Staging,
-        on_params: Take,
+        self, params: Floats, routes: Routes, own: Mapping[type[Message], Handler], staging: Staging, on_params: Take
     ) -> None:
         self._params, self._routes, self._own, self._staging = params, routes, own, staging
         self._on_params = on_params

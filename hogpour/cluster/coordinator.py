@@ -76,7 +76,7 @@ class Coordinator:
         still: held while shards must not move.
 
     Attributes:
-        members, stats: who belongs to the cluster, and what each of them did.
+        members, stats: who belongs to the cluster, the home included, and what each of them did.
         placement: keeps each shard with one member.
         desk: where members are given blocks.
         warm_start: who computes at the beginning.
@@ -114,10 +114,8 @@ class Coordinator:
         count = len(bounds) - 1
         shards = ShardMap(1, bounds, (self.home,) * count, ("",) * count)
         self.placement = Placement(shards, peers=peers, log=log, fail=self.fail, still=still)
-        gate = gate if gate is not None else Open()
-        self.gatekeeper = keeper_of(gate)(
-            gate, step, shard_map=lambda: self.map, peers=peers, log=log, fail=self.fail
-        )
+        gate = gate or Open()
+        self.gatekeeper = keeper_of(gate)(gate, step, shard_map=lambda: self.map, peers=peers, log=log, fail=self.fail)
         self._before = self.ledger.examples_done
 
     def tick(self, now: float) -> None:
@@ -150,16 +148,6 @@ class Coordinator:
         return self.placement.map
 
     @property
-    def warming(self) -> bool:
-        """Only one replica of the cluster computes yet."""
-        return self.warm_start.active
-
-    @property
-    def nodes(self) -> int:
-        """Members, the home included."""
-        return len(self.members)
-
-    @property
     def able(self) -> int:
         """Members that have the data and the model, the home included."""
         return sum(member.ready for member in self.members)
@@ -173,28 +161,16 @@ class Coordinator:
         """Return what the cluster is doing."""
         totals, shards = self.stats.totals, Counter(self.map.owners)
         return ClusterState(
-            command=self.command,
-            reason=self.reason,
-            warming=self.warming,
+            command=self.command, reason=self.reason, warming=self.warm_start.active,
             members=tuple(self._member_state(member, now, shards[member.node]) for member in self.members),
-            epoch=self.map.epoch,
-            bounds=self.map.bounds,
-            owners=tuple(display_id(owner) for owner in self.map.owners),
-            tickets_done=self.ledger.done,
-            tickets_leased=self.ledger.leased,
-            tickets_free=self.ledger.free,
-            examples_done=self.ledger.examples_done,
-            examples_repeated=self.ledger.examples_repeated,
-            rate=self.stats.rate,
-            examples=totals.examples,
-            loss=totals.loss / totals.examples if totals.examples else None,
-            right=totals.right,
-            pushes=totals.pushes,
-            mean_staleness=totals.mean_staleness,
-            dropped=totals.dropped,
-            mean_wait_s=totals.mean_wait_s,
+            epoch=self.map.epoch, bounds=self.map.bounds, owners=tuple(display_id(owner) for owner in self.map.owners),
+            tickets_done=self.ledger.done, tickets_leased=self.ledger.leased, tickets_free=self.ledger.free,
+            examples_done=self.ledger.examples_done, examples_repeated=self.ledger.examples_repeated,
+            rate=self.stats.rate, examples=totals.examples,
+            loss=totals.loss / totals.examples if totals.examples else None, right=totals.right, pushes=totals.pushes,
+            mean_staleness=totals.mean_staleness, dropped=totals.dropped, mean_wait_s=totals.mean_wait_s,
             bytes_per_example=totals.bytes_per_example,
-        )
+        )  # fmt: skip
 
     def look_for_end(self) -> None:
         """End a run that is finished: now, not at the next tick. Whoever is told so asks next whether it was all."""
@@ -213,12 +189,10 @@ class Coordinator:
     def _bury(self, member: MemberRecord, now: float) -> None:
         """Account for a member that is dead."""
         examples = self.desk.take_back(member.node)
-        lost = self.remove(member)
-        if lost:
+        if lost := self.remove(member):
             go_on = f"go on with --resume from {self.snapshot}" if self.snapshot else "there is no snapshot yet"
             self.fail(f"{member} is gone; it served {format_shards(lost)}; {go_on}")
-        silent_s = now - member.heard
-        self.log(f"{member} is gone: silent for {silent_s:.1f} s; {examples} examples are given to others")
+        self.log(f"{member} is gone: silent for {now - member.heard:.1f} s; {examples} examples are given to others")
 
     def remove(self, member: MemberRecord) -> list[int]:
         """Forget a member that holds no ticket, but for what it did. Returns the shards that are lost with it."""
@@ -244,14 +218,8 @@ class Coordinator:
     def _member_state(self, member: MemberRecord, now: float, shards: int) -> MemberState:
         account = self.stats[member.node]
         return MemberState(
-            node=display_id(member.node),
-            name=member.name,
-            address=member.address,
-            phase="leaving" if member.leaving else "ready" if member.ready else "loading",
-            replicas=account.replicas,
-            examples=account.totals.examples,
-            rate=account.rate,
-            silent_s=now - member.heard,
-            shards=shards,
+            node=display_id(member.node), name=member.name, address=member.address,
+            phase="leaving" if member.leaving else "ready" if member.ready else "loading", replicas=account.replicas,
+            examples=account.totals.examples, rate=account.rate, silent_s=now - member.heard, shards=shards,
             tickets=len(self.ledger.held(member.node)),
-        )
+        )  # fmt: skip

@@ -85,7 +85,7 @@ class MemberRequests:
         if there is not None:  # its answer was lost, and it asks again; or it was started anew before it was ready
             self._coordinator.remove(there)
         if self._members.full:
-            raise RequestFailed(Refusal.BUSY, f"the cluster has {self._coordinator.nodes} nodes already")
+            raise RequestFailed(Refusal.BUSY, f"the cluster has {len(self._members)} nodes already")
         member = self._members.join(message.name, message.address, now)
         self._stats.open(member.node)
         self._log(f"{member} joined")
@@ -113,8 +113,8 @@ class MemberRequests:
         member = self._known(message.node)
         totals = Totals(**{name: getattr(message, name) for name in Totals.__dataclass_fields__})
         self._stats.note(member.node, totals, message.replicas)
-        c, pace = self._coordinator, self._stats.pace(member.node)
-        return Reply(HeartbeatReply(c.command, c.reason, c.map.epoch, c.warming, c.nodes, c.examples, pace))
+        c, warming, pace = self._coordinator, self._warm_start.active, self._stats.pace(member.node)
+        return Reply(HeartbeatReply(c.command, c.reason, c.map.epoch, warming, len(self._members), c.examples, pace))
 
     def _lease(self, message: Lease) -> Reply[Leased] | Awaitable[Reply[Leased]]:
         member = self._known(message.node)

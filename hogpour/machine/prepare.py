@@ -96,9 +96,7 @@ def count_replicas(job: Job) -> int:
     return replicas
 
 
-def prepare(
-    job: Job, replicas: int, resume: bool, fds: tuple[int, int], block_replicas: int = 0
-) -> Prepared:
+def prepare(job: Job, replicas: int, resume: bool, fds: tuple[int, int], block_replicas: int = 0) -> Prepared:
     """Read the data, bind the model, resume where asked, and fill the segments.
 
     Args:
@@ -263,18 +261,9 @@ def _load(job: Job) -> Data:
     if not isinstance(c, DataConfig):
         return c
     return load(
-        c.train,
-        c.test or None,
-        base=Path(job.base),
-        format=c.format,
-        scale=c.scale,
-        label=c.label,
-        ignore=c.ignore,
-        validation=c.validation,
-        n_features=c.n_features,
-        targets=job.loss.targets,
-        seed=job.seed,
-    )
+        c.train, c.test or None, base=Path(job.base), format=c.format, scale=c.scale, label=c.label, ignore=c.ignore,
+        validation=c.validation, n_features=c.n_features, targets=job.loss.targets, seed=job.seed,
+    )  # fmt: skip
 
 
 def _check_input(job: Job, data: Data) -> None:

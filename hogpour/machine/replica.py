@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,7 @@ from hogpour.shm.queue import ticket_of
 __all__ = ["Replica", "live_layout", "optimiser_rows"]
 
 
-def live_layout(
-    network: Network, optimiser: Optimiser, replicas: int, pending: int, federated: bool = False
-) -> Layout:
+def live_layout(network: Network, optimiser: Optimiser, replicas: int, pending: int, federated: bool = False) -> Layout:
     """Lay out the live segment of a node: what its replicas share, and where in it each array lies.
 
     Args:
@@ -111,16 +110,9 @@ class Replica:
             self._view.scratch = np.empty((2, live["params"].size), np.float32)
         self._view.t = int(self._clocks.steps.sum()) + 1
         self._link = LINKS[self._exchange.traffic](
-            live,
-            number,
-            self._exchange,
-            self._view,
-            gated=job.algorithm.choices().gate.closes,
-            steps=int(self._clocks.steps[number]),
-            total=self._blocks.total,
-            ring=on_block,
-            go_on=self._go_on,
-        )
+            live, number, self._exchange, self._view, gated=job.algorithm.choices().gate.closes,
+            steps=int(self._clocks.steps[number]), total=self._blocks.total, ring=on_block, go_on=self._go_on,
+        )  # fmt: skip
         self._order = np.empty(self._blocks.block_size, np.int64)
         self._epoch, self._epoch_order = -1, np.empty(0, np.int64)
         self._philox = np.random.Philox(0)
@@ -129,22 +121,17 @@ class Replica:
 
     def _allocate(self) -> None:
         """Take the memory that steps need, once."""
-        n, batch = len(self._rows), self._job.batch
+        n, batch, rng = len(self._rows), self._job.batch, np.random.Generator(self._philox)
         self._random = any(stage.layer.random for stage in self._network.stages)
-        self._grad = self._network.spec.zeros()
-        self._loss, self._right = 0.0, 0  # of the gradient
-        self._workspaces: dict[int, tuple[Workspace, npt.NDArray[Any]]] = {}
+        self._grad, self._loss, self._right = self._network.spec.zeros(), 0.0, 0  # loss and hits are of the gradient
+        self._workspaces: dict[int, tuple[Workspace, npt.NDArray[Any]]] = {}  # by the size of a batch; with targets
         for size in {min(batch, n), n % batch} - {0}:
-            self._workspaces[size] = self._workspace(size)
-
-    def _workspace(self, batch: int) -> tuple[Workspace, npt.NDArray[Any]]:
-        rng = np.random.Generator(self._philox)
-        workspace = self._network.workspace(
-            batch, self._view.params, grad=self._grad, rng=rng, threads=self._threads
-        )
-        if self._job.loss.targets == "labels":
-            return workspace, np.zeros(batch, np.int64)
-        return workspace, np.zeros((self._targets.shape[1], batch), np.float32)
+            workspace = self._network.workspace(
+                size, self._view.params, grad=self._grad, rng=rng, threads=self._threads
+            )
+            labels = self._job.loss.targets == "labels"
+            targets = np.zeros(size, np.int64) if labels else np.zeros((self._targets.shape[1], size), np.float32)
+            self._workspaces[size] = workspace, targets
 
     def run(self) -> None:
         """Train until no block is left, somebody says stop, or the loss is not finite."""
@@ -157,16 +144,14 @@ class Replica:
         begun = self._clocks.unfinished(self._number)
         if begun is not None and self._link.was_taken(begun[0]) and not (yield from self._block(begun[0])):
             return
-        while (ticket := (yield from self._link.take(self._announce))) is not None:
+        announce = partial(self._clocks.begin_block, self._number)
+        while (ticket := (yield from self._link.take(announce))) is not None:
             if not (yield from self._block(ticket)):
                 return
         self._clocks.end_block(self._number)
 
     def _go_on(self) -> bool:
         return self._control.command == RUN and self._alive()
-
-    def _announce(self, ticket: int) -> None:
-        self._clocks.begin_block(self._number, ticket)
 
     def _block(self, word: int) -> Generator[Moment, None, bool]:
         """Train on the block that the clock names, from where it says on; return whether to take another."""

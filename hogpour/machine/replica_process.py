@@ -60,18 +60,11 @@ def main() -> int:
     data = Segment.attach(orders.data_fd, Layout(orders.data, orders.data_size))
     job = job_from(orders.job, "job")
     replica = Replica(
-        job,
-        network_of(job, orders.input_shape),
-        live.arrays,
-        data.arrays["x"],
-        data.arrays["y"],
-        orders.replica,
-        block_replicas=orders.block_replicas,
-        threads=orders.threads,
-        alive=lambda: os.getppid() == orders.parent,
+        job, network_of(job, orders.input_shape), live.arrays, data.arrays["x"], data.arrays["y"], orders.replica,
+        block_replicas=orders.block_replicas, threads=orders.threads, alive=lambda: os.getppid() == orders.parent,
         on_block=lambda: ring(orders.bell_fd),
         wait=_bell_waiter(orders.wake_fd) if orders.wake_fd >= 0 else lambda: None,
-    )
+    )  # fmt: skip
     replica.run()
     ring(orders.bell_fd)
     return 0

@@ -42,9 +42,7 @@ class Supervisor:
         restarts: deaths made good so far.
     """
 
-    def __init__(
-        self, replicas: int, threads: int, fds: Sequence[int], notify: Callable[[Notice], None]
-    ) -> None:
+    def __init__(self, replicas: int, threads: int, fds: Sequence[int], notify: Callable[[Notice], None]) -> None:
         self.restarts = 0
         self._threads, self._fds, self._notify = threads, tuple(fds), notify
         self._processes: list[asyncio.subprocess.Process | None] = [None] * replicas

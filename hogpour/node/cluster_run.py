@@ -122,19 +122,10 @@ class InCluster(Backend):
         except RequestFailed as error:
             raise ClusterFailed(f"--join {endpoint.join}: {error}") from error
         stats.link = client = ParameterClient(
-            live,
-            job.algorithm.choices(),
-            job.algorithm.replica_rule,
-            ready.blocks(job),
-            shard_map,
-            member,
-            reach=reach,
-            own=endpoint.own,
-            own_address=named if named or not endpoint.join else None,
-            wake=wake,
-            staging=Staging(STAGING_BYTES),
-            patience_s=role.give_up_s,
-        )
+            live, job.algorithm.choices(), job.algorithm.replica_rule, ready.blocks(job), shard_map, member,
+            reach=reach, own=endpoint.own, own_address=named if named or not endpoint.join else None, wake=wake,
+            staging=Staging(STAGING_BYTES), patience_s=role.give_up_s,
+        )  # fmt: skip
         queue, mailbox = TicketQueue(live["queue"], live["queue_ring"]), Mailbox(live["mailbox"])
         run = cls(endpoint, role, host, client, queue, mailbox, wake, shard_map, ready)
         await endpoint.guard(client.land())

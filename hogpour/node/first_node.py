@@ -83,28 +83,16 @@ class FirstNode(Role):
             server.open(shard, params, rows, start=start.bounds[shard], clock=clocks[shard])
         warm = job.algorithm if isinstance(job.algorithm, Downpour) else Downpour()
         terms = Terms(
-            job=msgspec.json.encode(job_to_dict(job)),
-            base=os.path.abspath(job.base),
-            block_replicas=ready.block_replicas,
-            spec=ready.network.spec.fingerprint,
-            data=ready.digest,
-            lease_s=job.cluster.lease_s,
-            give_up_s=job.cluster.give_up_s,
-            warm_start_examples=warm.warm_start_examples,
+            job=msgspec.json.encode(job_to_dict(job)), base=os.path.abspath(job.base),
+            block_replicas=ready.block_replicas, spec=ready.network.spec.fingerprint, data=ready.digest,
+            lease_s=job.cluster.lease_s, give_up_s=job.cluster.give_up_s, warm_start_examples=warm.warm_start_examples,
             warm_start_s=warm.warm_start_s,
-        )
+        )  # fmt: skip
         self.coordinator = Coordinator(
-            terms,
-            desk,
-            bounds=start.bounds,
-            peers=self._reach,
-            clock=self._loop.time,
-            log=self._log,
-            first_node=first_node(endpoint.entropy(4)),
-            gate=job.algorithm.choices().gate,
-            step=start.shards[0][2],
+            terms, desk, bounds=start.bounds, peers=self._reach, clock=self._loop.time, log=self._log,
+            first_node=first_node(endpoint.entropy(4)), gate=job.algorithm.choices().gate, step=start.shards[0][2],
             still=self._driver.still if self._driver is not None else None,
-        )
+        )  # fmt: skip
         self.requests = MemberRequests(self.coordinator)
         self.member = CoordinatorClient(self._reach(""), endpoint.name, endpoint.address, endpoint.address)
         if warm.n_push > 2 * warm.n_fetch:
@@ -138,7 +126,7 @@ class FirstNode(Role):
     @property
     def warming(self) -> bool:
         beaten = self.member.beaten
-        return self.coordinator.warming if beaten is None else beaten.warming
+        return self.coordinator.warm_start.active if beaten is None else beaten.warming
 
     def train(self) -> None:
         if self._driver is not None:
@@ -165,7 +153,7 @@ class FirstNode(Role):
         """Wait until all other members have heard that the run failed, if it did and they are alive."""
         if self._failed_at is not None:
             left = self._failed_at + self._lease_s / 2 - self._loop.time()
-            if self.coordinator.nodes > 1 and left > 0:
+            if len(self.coordinator.members) > 1 and left > 0:
                 await asyncio.sleep(left)  # three heartbeats
 
     async def close(self) -> None:
@@ -192,19 +180,11 @@ class FirstNode(Role):
             text = f"the objective is another one ({'; '.join(said)}): iterations and evaluations are counted anew"
             self._notify(Notice("warning", text))
         return LbfgsDriver(
-            blocks,
-            rules(scheme, self.ready.network.spec),
-            penalty(scheme, self.ready.network.spec),
-            copies=scheme.copies,
-            share=scheme.subset,
-            seconds=scheme.seconds,
-            shard_map=lambda: self.coordinator.map,
-            peers=self._reach,
-            log=self._log,
-            fail=lambda reason: self.coordinator.fail(reason),
-            on_iteration=self._on_iteration,
-            start=point,
-        )
+            blocks, rules(scheme, self.ready.network.spec), penalty(scheme, self.ready.network.spec),
+            copies=scheme.copies, share=scheme.subset, seconds=scheme.seconds, shard_map=lambda: self.coordinator.map,
+            peers=self._reach, log=self._log, fail=lambda reason: self.coordinator.fail(reason),
+            on_iteration=self._on_iteration, start=point,
+        )  # fmt: skip
 
     def _on_iteration(self, iteration: Iteration) -> None:
         text = (f"iteration {iteration.number}: objective {iteration.value:.8g}, largest gradient "

@@ -257,14 +257,9 @@ class Endpoint:
             if self.join and host in ("0.0.0.0", "::"):
                 raise ConfigError(f"--listen {self._listen}: others are told this address; name one that they reach")
             self._listener = Listener(
-                self._handlers,
-                self._token,
-                staging=Staging(STAGING_BYTES),
-                payload_limit=LARGEST_SHARD_BYTES,
-                log=lambda line: self.notify(Notice("warning", line)),
-                max_connections=_CONNECTIONS,
-                nonce=self.entropy,
-            )
+                self._handlers, self._token, staging=Staging(STAGING_BYTES), payload_limit=LARGEST_SHARD_BYTES,
+                log=lambda line: self.notify(Notice("warning", line)), max_connections=_CONNECTIONS, nonce=self.entropy,
+            )  # fmt: skip
             await self._listener.start(host, port)
             self.address = self.peers.address = self._listener.address
             self.notify(Notice("listening", f"listening on {self.address}"))

@@ -120,15 +120,9 @@ class Node:
         self._opened = self._open()
         try:
             self._training = await start_run(
-                self._machine,
-                self._opened,
-                self._job,
-                changes=self._changes,
-                resume=self._resume,
-                notify=self._notify,
-                stop_asked=self._stop_asked,
-                news=self._news,
-            )
+                self._machine, self._opened, self._job, changes=self._changes, resume=self._resume, notify=self._notify,
+                stop_asked=self._stop_asked, news=self._news,
+            )  # fmt: skip
         except BaseException:
             await self._reap()
             await self._opened.close()
@@ -141,13 +135,9 @@ class Node:
         """Return what the job begins from: a machine alone, or the end of a cluster."""
         if self._job is None or self._job.algorithm.federated:
             return OpenedCluster(
-                listen=self._listen,
-                join=self._join,
-                token=self._token,
-                insecure=self._insecure,
-                join_s=self._join_s,
+                listen=self._listen, join=self._join, token=self._token, insecure=self._insecure, join_s=self._join_s,
                 notify=self._notify,
-            )
+            )  # fmt: skip
         if self._listen:
             name = registry.describe(self._job.algorithm)["name"]
             raise ConfigError(f'--listen: algorithm.name = "{name}" trains on one machine; for several, set it to '
@@ -276,17 +266,10 @@ class Node:
             notices, self._notices = tuple(self._notices), []
             new, training.evaluator.shown = not training.evaluator.shown, True
             yield training.meter.progress(
-                asyncio.get_running_loop().time(),
-                stats.examples,
-                stats.totals().loss,
-                learnt=stats.totals().examples,
-                evaluation=training.evaluator.evaluation,
-                new_evaluation=new,
-                replicas=self._machine.supervisor.alive,
-                computing=training.clocks.n_begun,
-                notices=notices,
-                cluster=stats.cluster(),
-            )
+                asyncio.get_running_loop().time(), stats.examples, stats.totals().loss, learnt=stats.totals().examples,
+                evaluation=training.evaluator.evaluation, new_evaluation=new, replicas=self._machine.supervisor.alive,
+                computing=training.clocks.n_begun, notices=notices, cluster=stats.cluster(),
+            )  # fmt: skip
             if ended:
                 self._stage = _Stage.TOLD
                 await self._task

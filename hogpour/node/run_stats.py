@@ -97,12 +97,9 @@ class RunStats:
         return ClusterProgress(
             nodes=beaten.nodes if beaten is not None else 1,
             replicas=self.alive() if self.coordinator is None else self.coordinator.stats.replicas,
-            staleness=totals.mean_staleness,
-            dropped=totals.dropped,
-            wait_s=totals.mean_wait_s,
-            bytes_per_example=totals.bytes_per_example,
-            warming=beaten is not None and beaten.warming,
-        )
+            staleness=totals.mean_staleness, dropped=totals.dropped, wait_s=totals.mean_wait_s,
+            bytes_per_example=totals.bytes_per_example, warming=beaten is not None and beaten.warming,
+        )  # fmt: skip
 
     @property
     def shards(self) -> tuple[ShardState, ...]:

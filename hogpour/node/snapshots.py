@@ -112,14 +112,10 @@ class Snapshots:
                     await self._on_thread(writer.abandon)
                     return
                 state = TrainingState(
-                    tickets=ledger.next,
-                    pending=tuple((ticket, 0) for ticket in ledger.pending),
-                    steps=max(clocks),
-                    examples=examples,
-                    n=self._ready.n,
-                    block_replicas=self._ready.block_replicas,
+                    tickets=ledger.next, pending=tuple((ticket, 0) for ticket in ledger.pending), steps=max(clocks),
+                    examples=examples, n=self._ready.n, block_replicas=self._ready.block_replicas,
                     start=driver.newest.state if driver is not None and driver.newest else None,
-                )
+                )  # fmt: skip
                 folder = await self._on_thread(writer.commit, state)
             except ResourceError as error:
                 self._notify(Notice("warning", str(error)))

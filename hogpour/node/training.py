@@ -317,17 +317,11 @@ class Training:
         if loss is None and learnt.examples:  # but those of a batch method are of trials as well
             loss = learnt.loss / learnt.examples
         self.summary = Summary(
-            outcome=outcome,
-            examples=stats.before + examples,
-            seconds=seconds,
-            rate=examples / seconds if seconds else 0.0,
-            loss=evaluation.loss if evaluation else loss,
-            accuracy=evaluation.accuracy if evaluation else None,
-            epoch=self.epoch,
-            restarts=self._supervisor.restarts,
-            model=path if written else "",
-            repeated=stats.repeated,
-        )
+            outcome=outcome, examples=stats.before + examples, seconds=seconds,
+            rate=examples / seconds if seconds else 0.0, loss=evaluation.loss if evaluation else loss,
+            accuracy=evaluation.accuracy if evaluation else None, epoch=self.epoch, restarts=self._supervisor.restarts,
+            model=path if written else "", repeated=stats.repeated,
+        )  # fmt: skip
 
     def _take_final(self, source: Floats, whole: bool) -> bool:
         """Judge the parameters at the end, on a thread: a stop must end soon, and then the newest evaluation stands."""

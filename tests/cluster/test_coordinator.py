@@ -117,7 +117,7 @@ async def test_a_member_gets_a_number_and_the_terms() -> None:
     assert await cluster.ask(Join("a", "")) == Joined(2, b"{}", "/base", 3, LEASE_S, 10.0)
     assert (await cluster.ask(Join("a", ""))).node == 3
     await cluster.begin()
-    assert cluster.coordinator.nodes == 3
+    assert len(cluster.coordinator.members) == 3
     assert cluster.coordinator.members.next == 4
     assert cluster.lines == ["node 2 (a) joined", "node 3 (a) joined"]
 
@@ -164,7 +164,7 @@ async def test_a_join_whose_answer_was_lost_leaves_no_ghost() -> None:
     cluster = Cluster()
     await cluster.ask(Join("a", "n2:1"))
     assert (await cluster.ask(Join("a", "n2:1"))).node == 3
-    assert cluster.coordinator.nodes == 2
+    assert len(cluster.coordinator.members) == 2
     assert (await cluster.refused(Ready(2, "model-a", "data-a")))[0] == "fenced"
 
 
@@ -281,9 +281,9 @@ async def test_portions_of_the_dead_are_given_out_again_within_lease_and_a_tick(
     await cluster.lease(node, 0, [2, 3], [1])
     cluster.silent.add(node)
     await cluster.live(LEASE_S - TICK_S)
-    assert cluster.coordinator.nodes == 2
+    assert len(cluster.coordinator.members) == 2
     await cluster.live(TICK_S)
-    assert cluster.coordinator.nodes == 1
+    assert len(cluster.coordinator.members) == 1
     assert cluster.lines[-1] == "node 2 (a name) is gone: silent for 3.0 s; 200 examples are given to others"
     assert cluster.coordinator.command == "run"
     assert await cluster.lease(1, 3, [0]) == Leased([2, 3, 4], False)
@@ -318,13 +318,13 @@ async def test_any_word_of_a_member_renews_its_lease(sign: str) -> None:
             await cluster.lease(node)
         else:
             await cluster.ready(node)
-    assert cluster.coordinator.nodes == 2
+    assert len(cluster.coordinator.members) == 2
 
 
 async def test_the_home_needs_no_heartbeat() -> None:
     cluster = Cluster()
     await cluster.tick(1000)
-    assert cluster.coordinator.nodes == 1
+    assert len(cluster.coordinator.members) == 1
     assert cluster.coordinator.command == "run"
 
 
@@ -334,7 +334,7 @@ async def test_a_coordinator_that_slept_declares_nobody_dead() -> None:
     await cluster.tick()
     cluster.clock.now += 60.0
     await cluster.tick()
-    assert cluster.coordinator.nodes == 2
+    assert len(cluster.coordinator.members) == 2
 
 
 @pytest.mark.parametrize("snapshot", ["", "model.snapshot"])
@@ -433,7 +433,7 @@ async def test_whoever_only_computes_leaves_at_once() -> None:
     await cluster.lease(node, 2)
     await cluster.beat(node, 30)
     assert await cluster.ask(Leave(node)) == Ok()
-    assert cluster.coordinator.nodes == 1
+    assert len(cluster.coordinator.members) == 1
     assert cluster.lines[-1] == "node 2 (a name) left"
     assert await cluster.ask(Leave(node)) == Ok()  # the answer was lost
     assert await cluster.lease(1, 2) == Leased([0, 1], False)
@@ -457,7 +457,7 @@ async def test_whoever_serves_leaves_when_its_shards_are_with_others() -> None:
     await cluster.tick()
     assert leaving.result() == again.result() == Ok()
     assert cluster.coordinator.map.owners == (1, 1, 1, 1)
-    assert cluster.coordinator.nodes == 1
+    assert len(cluster.coordinator.members) == 1
     assert cluster.coordinator.command == "run"
 
 
@@ -502,14 +502,14 @@ async def test_the_home_gives_back_its_portions_and_stays() -> None:
     await cluster.begin()
     await cluster.lease(1, 2)
     assert await cluster.ask(Leave(1)) == Ok()
-    assert (cluster.ledger.leased, cluster.coordinator.nodes) == (0, 1)
+    assert (cluster.ledger.leased, len(cluster.coordinator.members)) == (0, 1)
 
 
 # -- warm start
 
 
 async def test_all_compute_at_once_without_a_warm_start() -> None:
-    assert not Cluster().coordinator.warming
+    assert not Cluster().coordinator.warm_start.active
 
 
 async def test_only_the_first_member_computes_until_so_many_examples_were_used() -> None:
@@ -532,9 +532,9 @@ async def test_a_warm_start_ends_by_time_since_the_first_was_ready() -> None:
     await cluster.tick(100)
     await cluster.begin()
     await cluster.live(4.875)
-    assert cluster.coordinator.warming
+    assert cluster.coordinator.warm_start.active
     await cluster.live(0.125)
-    assert not cluster.coordinator.warming
+    assert not cluster.coordinator.warm_start.active
 
 
 async def test_a_warm_start_by_both_ends_with_whichever_comes_first() -> None:
@@ -543,14 +543,14 @@ async def test_a_warm_start_by_both_ends_with_whichever_comes_first() -> None:
         await cluster.begin()
         await cluster.beat(1, examples)
         await cluster.live(seconds)
-        assert not cluster.coordinator.warming
+        assert not cluster.coordinator.warm_start.active
 
 
 async def test_a_run_that_is_resumed_behind_its_warm_start_has_none() -> None:
     cluster = Cluster(warm_start_examples=200, state=LedgerState(2))
     assert cluster.coordinator.examples == 200
     await cluster.tick()
-    assert not cluster.coordinator.warming
+    assert not cluster.coordinator.warm_start.active
 
 
 @pytest.mark.parametrize("clean", [False, True])
@@ -590,7 +590,7 @@ async def test_the_time_of_a_warm_start_goes_on_where_another_member_takes_it_ov
     await cluster.ask(Leave(node))
     await cluster.begin()
     await cluster.live(1.0)
-    assert not cluster.coordinator.warming
+    assert not cluster.coordinator.warm_start.active
 
 
 async def test_the_next_one_to_be_ready_warms_up_when_nobody_was_left() -> None:
@@ -614,7 +614,7 @@ async def test_totals_are_of_all_members_that_ever_were() -> None:
     assert cluster.coordinator.stats.replicas == 7
     cluster.silent.add(node)
     await cluster.live(LEASE_S)
-    assert cluster.coordinator.nodes == 1
+    assert len(cluster.coordinator.members) == 1
     assert cluster.coordinator.stats.replicas == 2
     totals = cluster.coordinator.stats.totals
     assert (totals.examples, totals.right, totals.loss, totals.pushes, totals.mean_staleness) == (160, 70, 15.0, 6, 1.5)

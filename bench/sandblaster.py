@@ -28,7 +28,7 @@ from hogpour.algos.schemes.sandblaster import penalty
 from hogpour.cluster import every_shard
 from hogpour.node.first_node import FirstNode
 from hogpour.sim.scenario import LinkConditions, Slow
-from hogpour.sim.world.workload import Workload, material_of
+from hogpour.sim.world.workload import Workload, workload_of
 
 __all__ = ["add_arguments", "measure"]
 
@@ -83,9 +83,9 @@ def against_scipy(examples: int, evaluations: int, converge: int, rounds: int) -
     folder = DATA / "fashion-mnist"
     data = hp.load(folder / "train-images-idx3-ubyte.gz", folder / "t10k-images-idx3-ubyte.gz")
     data = hp.arrays(data.train.x[:examples], data.train.y[:examples], data.test.x, data.test.y)
-    material = material_of(job_of(data, evaluations, 1))
+    workload = workload_of(job_of(data, evaluations, 1))
     with one_thread():
-        objective = Objective(material)
+        objective = Objective(workload)
         optimum = objective.minimise(converge)
         goal = optimum[-1][1] * (1 + TARGET)
         contenders: dict[str, Callable[[], list[tuple[float, float]]]] = {
@@ -140,12 +140,12 @@ def job_of(data: Any, evaluations: int, replicas: int) -> hp.Job:
 class Objective:
     """The objective on one thread, by the kernels that replicas use."""
 
-    def __init__(self, material: Workload) -> None:
-        self.material, self.n = material, len(material.x)
-        self.w = material.params.copy()
-        self.penalty = penalty(material.job.algorithm, material.network.spec)  # type: ignore[arg-type]
-        self.rows = material.x.reshape(self.n, -1)
-        self.workspaces = {size: material.network.workspace(size, self.w) for size in {BATCH, self.n % BATCH} - {0}}
+    def __init__(self, workload: Workload) -> None:
+        self.workload, self.n = workload, len(workload.x)
+        self.w = workload.params.copy()
+        self.penalty = penalty(workload.job.algorithm, workload.network.spec)  # type: ignore[arg-type]
+        self.rows = workload.x.reshape(self.n, -1)
+        self.workspaces = {size: workload.network.workspace(size, self.w) for size in {BATCH, self.n % BATCH} - {0}}
 
     def __call__(self, x: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         from hogpour.layers.kernels.gather import gather_rows
@@ -157,8 +157,8 @@ class Objective:
             workspace = self.workspaces[size]
             gather_rows(self.rows, order, start, workspace.x.reshape(-1, size))
             workspace.forward()
-            labels = self.material.y[start : start + size]
-            loss += float(self.material.job.loss.apply(workspace.scores, labels, workspace.d_scores)[0])
+            labels = self.workload.y[start : start + size]
+            loss += float(self.workload.job.loss.apply(workspace.scores, labels, workspace.d_scores)[0])
             workspace.backward()
             total += (size / self.n) * workspace.grad
         value = loss / self.n
@@ -171,7 +171,7 @@ class Objective:
         """Return when each iteration was done, and its value."""
         from scipy.optimize import minimize
 
-        start = self.material.params.astype(np.float64)
+        start = self.workload.params.astype(np.float64)
         points = [(time.perf_counter(), self(start)[0])]
         minimize(self, start, jac=True, method="L-BFGS-B",
                  callback=lambda intermediate_result: points.append((time.perf_counter(), intermediate_result.fun)),
@@ -252,11 +252,11 @@ def _counted(job: hp.Job) -> dict[str, Any]:
             report = simulation.run()
     finally:
         every_shard._ask = ask
-    evaluations = (report.examples - report.repeated) // len(simulation.material.x)  # also of an iteration not finished
-    n = simulation.material.network.spec.n
-    other = simulation.stations[1].lives[0].endpoint
+    evaluations = (report.examples - report.repeated) // len(simulation.workload.x)  # also of an iteration not finished
+    n = simulation.workload.network.spec.n
+    other = simulation.sites[1].lives[0].endpoint
     assert other is not None
-    n_shards = len(simulation.stations[0].lives[0].endpoint.stats.coordinator.map.owners)  # type: ignore[union-attr]
+    n_shards = len(simulation.sites[0].lives[0].endpoint.stats.coordinator.map.owners)  # type: ignore[union-attr]
     fetches = other.stats.link.path.fetches  # type: ignore[union-attr]
     made = iterations[-1].number
     return {"parameters": n, "shards": n_shards, "iterations": made, "evaluations": evaluations,

@@ -25,7 +25,7 @@ from hogpour.sim.simulation import Simulation
 from hogpour.sim.world.host import Host
 from hogpour.sim.world.loop import BEGIN_S, Loop
 from hogpour.sim.world.network import Conditions, SimulatedNetwork
-from hogpour.sim.world.workload import hollow_material, material_of
+from hogpour.sim.world.workload import model_only_workload, workload_of
 
 __all__ = ["add_arguments", "idle", "measure"]
 
@@ -91,8 +91,8 @@ def measure(options: argparse.Namespace) -> Report:
 def callbacks(data: Any, events: int, epochs: int, rounds: int) -> Table:
     """Time every kind of event in turns with plain asyncio."""
     job = job_of(data, epochs=epochs)
-    full = material_of(job)
-    hollow = hollow_material(job, hp.Scenario(model_only=True))
+    full = workload_of(job)
+    hollow = model_only_workload(job, hp.Scenario(model_only=True))
     cluster = hp.Scenario(nodes=CLUSTER, look_every_s=1e6, compute=hp.Compute(distribution="exponential"))
     kinds: dict[str, tuple[Callable[[], int], float | None]] = {
         "plain asyncio, call_soon": (lambda: plain(events), None),
@@ -101,9 +101,9 @@ def callbacks(data: Any, events: int, epochs: int, rounds: int) -> Table:
         "timers": (lambda: timers(events), GOAL),
         "echo on a connection": (lambda: echo(events), None),
         "cluster, model only": (
-            lambda: Simulation(job, cluster, material=hollow, model_only=True).run().events, None,
+            lambda: Simulation(job, cluster, workload=hollow, model_only=True).run().events, None,
         ),
-        "cluster with gradients": (lambda: Simulation(job, cluster, material=full).run().events, None),
+        "cluster with gradients": (lambda: Simulation(job, cluster, workload=full).run().events, None),
     }  # fmt: skip
     counted: dict[str, int] = {}
 
@@ -278,7 +278,7 @@ def large(data: Any, nodes: int, seconds: float) -> Table:
     seen: list[tuple[float, float, int, int, int]] = []
 
     def look() -> None:
-        machines = [station.machine for station in simulation.stations]
+        machines = [site.machine for site in simulation.sites]
         shard, loop = simulation.shard(0), simulation.loop
         pushes = shard.pushes if shard is not None else 0
         sent = sum(machine.bytes_out for machine in machines)

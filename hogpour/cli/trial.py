@@ -140,7 +140,7 @@ def simulate(scenario: Scenario) -> Callable[[Job], Trial]:
     def trial(job: Job) -> Trial:
         simulation = Simulation(job, scenario)
         report = simulation.run()
-        ends = [life.endpoint for station in simulation.stations for life in station.lives if life.endpoint is not None]
+        ends = [life.endpoint for site in simulation.sites for life in site.lives if life.endpoint is not None]
         shards = [shard for end in ends for shard in (*end.stats.shards, *end.stats.past_shards)]
         diverged = report.outcome == "diverged"
         return Trial(

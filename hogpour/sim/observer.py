@@ -24,32 +24,32 @@ __all__ = ["Observer"]
 
 
 class Observer:
-    """Looks at stations.
+    """Looks at sites.
 
     Args:
-        material: what their nodes train.
-        stations: the list of them, which grows.
+        workload: what their nodes train.
+        sites: the list of them, which grows.
 
     Attributes:
         points: what was seen so far.
     """
 
-    def __init__(self, material: Workload, stations: list[Site]) -> None:
+    def __init__(self, workload: Workload, sites: list[Site]) -> None:
         self.points: list[Point] = []
-        self._material, self._stations = material, stations
-        self._model = Model(material.job, material.network, material.params.copy(), material.encoding)
+        self._workload, self._sites = workload, sites
+        self._model = Model(workload.job, workload.network, workload.params.copy(), workload.encoding)
 
     @property
     def done(self) -> float:
         """Fraction of the job's examples whose gradients were computed, whether anybody has heard of them or not."""
-        computed = sum(_node_report(station).examples for station in self._stations)
-        return computed / (self._material.job.epochs * len(self._material.x))
+        computed = sum(_node_report(site).examples for site in self._sites)
+        return computed / (self._workload.job.epochs * len(self._workload.x))
 
     def shard(self, number: int) -> Shard | None:
         """Return a shard where it is served now; None: nowhere."""
         found = None
-        for station in self._stations:
-            life = station.lives[-1] if station.lives else None
+        for site in self._sites:
+            life = site.lives[-1] if site.lives else None
             server = life.endpoint.stats.server if life is not None and life.endpoint is not None else None
             if server is not None and server.serves(number):
                 found = server._shards[number]
@@ -63,10 +63,10 @@ class Observer:
         point = Point(
             seconds=seconds,
             examples=examples,
-            epoch=examples / len(self._material.x),
+            epoch=examples / len(self._workload.x),
             loss=evaluation.loss if evaluation is not None else None,
             accuracy=evaluation.accuracy if evaluation is not None else None,
-            nodes=sum(station.life is not None for station in self._stations),
+            nodes=sum(site.life is not None for site in self._sites),
             pushes=totals.pushes if totals is not None else 0,
             staleness=totals.mean_staleness if totals is not None else None,
         )
@@ -77,11 +77,11 @@ class Observer:
         self, loop: Loop, network: SimulatedNetwork, happenings: list[Happening], deaths: int
     ) -> SimulationReport:
         """Return what was found, after the last look."""
-        first, coordinator, last = self._stations[0].lives[-1], self._coordinator(), self.points[-1]
+        first, coordinator, last = self._sites[0].lives[-1], self._coordinator(), self.points[-1]
         shards: list[ShardState] = [
             state
-            for station in self._stations
-            for life in station.lives
+            for site in self._sites
+            for life in site.lives
             if life.endpoint is not None
             for state in (*life.endpoint.stats.shards, *life.endpoint.stats.past_shards)
         ]
@@ -104,7 +104,7 @@ class Observer:
             mean_staleness=sum(s.mean_staleness * s.pushes for s in shards) / pushes if pushes else None,
             dropped=totals.dropped,
             wait_s=totals.mean_wait_s,
-            nodes=tuple(_node_report(station) for station in self._stations),
+            nodes=tuple(_node_report(site) for site in self._sites),
             happenings=tuple(happenings),
             deaths=deaths,
             resets=network.resets,
@@ -115,7 +115,7 @@ class Observer:
 
     def _coordinator(self) -> Any:
         """Return the newest coordinator; None before there was one."""
-        for life in reversed(self._stations[0].lives if self._stations else []):
+        for life in reversed(self._sites[0].lives if self._sites else []):
             stats = life.endpoint.stats if life.endpoint is not None else None
             if stats is not None and stats.coordinator is not None:
                 return stats.coordinator
@@ -123,7 +123,7 @@ class Observer:
 
     def _evaluate(self) -> Evaluation | None:
         """Judge the parameters that the shards hold."""
-        coordinator, test = self._coordinator(), self._material.test
+        coordinator, test = self._coordinator(), self._workload.test
         if coordinator is None or test is None:
             return None
         bounds = coordinator.map.bounds
@@ -137,19 +137,19 @@ class Observer:
         return evaluation if evaluation is not None and np.isfinite(evaluation.loss) else None
 
 
-def _node_report(station: Site) -> NodeReport:
-    life = station.lives[-1]
-    clocks = [one.endpoint.stats.clocks for one in station.lives if one.endpoint is not None]
-    replicas = [one.replicas for one in station.lives if one.replicas is not None]
+def _node_report(site: Site) -> NodeReport:
+    life = site.lives[-1]
+    clocks = [one.endpoint.stats.clocks for one in site.lives if one.endpoint is not None]
+    replicas = [one.replicas for one in site.lives if one.replicas is not None]
     return NodeReport(
-        node=station.number,
-        lives=len(station.lives),
+        node=site.number,
+        lives=len(site.lives),
         outcome=life.outcome,
         error=life.error,
         examples=sum(one.examples for one in clocks if one is not None),
         computing_s=round(sum(sum(one.computed_s) for one in replicas), 6),
         waiting_s=round(sum(sum(one.waited_s) for one in replicas), 6),
-        bytes_in=station.machine.bytes_in,
-        bytes_out=station.machine.bytes_out,
+        bytes_in=site.machine.bytes_in,
+        bytes_out=site.machine.bytes_out,
         replica_restarts=sum(one.restarts for one in replicas),
     )

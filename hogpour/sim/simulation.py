@@ -28,7 +28,7 @@ from hogpour.sim.world.model_only import ModelOnlyNetwork, weigh
 from hogpour.sim.world.network import Conditions, SimulatedNetwork
 from hogpour.sim.world.node_life import PORT, NodeLife
 from hogpour.sim.world.site import Site
-from hogpour.sim.world.workload import Workload, hollow_material, material_of
+from hogpour.sim.world.workload import Workload, model_only_workload, workload_of
 
 __all__ = ["Bug", "Simulation"]
 
@@ -47,13 +47,13 @@ class Simulation:
     Args:
         job: what is trained, by an algorithm for several machines.
         scenario: what happens; None: the default one.
-        material: what the nodes train, where the job's data were read before; None: read here.
+        workload: what the nodes train, where the job's data were read before; None: read here.
         told: called with each point while the simulation goes on.
         changes: fields of the scenario that are others: ``nodes=20, seed=3``.
 
     Attributes:
         loop, network: of the simulation.
-        stations: one for each node that ever was.
+        sites: one for each node that ever was.
 
     Raises:
         InputError: the job, its data or the scenario cannot be used.
@@ -64,7 +64,7 @@ class Simulation:
         job: Job,
         scenario: Scenario | None = None,
         *,
-        material: Workload | None = None,
+        workload: Workload | None = None,
         told: Callable[[Point], None] | None = None,
         **changes: Any,
     ) -> None:
@@ -78,12 +78,12 @@ class Simulation:
         if self.scenario.model_only and job.algorithm.batch_blocks:
             raise ConfigError("model_only: a batch method decides by gradients what it does next, and there would be "
                               "none; leave it out")  # fmt: skip
-        if material is None:
-            material = hollow_material(job, self.scenario) if self.scenario.model_only else material_of(job)
-        self.material, self._told = material, told
+        if workload is None:
+            workload = model_only_workload(job, self.scenario) if self.scenario.model_only else workload_of(job)
+        self.workload, self._told = workload, told
         s, seed = self.scenario, self.scenario.seed
         self.loop = Loop(generator(seed, _SHUFFLE), shuffle=s.shuffle)
-        network = material.network
+        network = workload.network
         self.network = SimulatedNetwork(
             self.loop,
             generator(seed, _NETWORK),
@@ -91,7 +91,7 @@ class Simulation:
             split_reads=s.link.split_reads,
             weigh=weigh(network.stands_for, network.n // ALIGNMENT) if isinstance(network, ModelOnlyNetwork) else None,
         )
-        self.stations: list[Site] = []
+        self.sites: list[Site] = []
         self._chance = generator(seed, _CHANCE)
         self._happenings: list[Happening] = []
         self._actions = actions(s)
@@ -99,7 +99,7 @@ class Simulation:
         self._deaths = 0
         self._over = False
         self._bug: BaseException | None = None
-        self._observer = Observer(material, self.stations)
+        self._observer = Observer(workload, self.sites)
 
     def run(self) -> SimulationReport:
         """Run to the end and return what was found.
@@ -125,7 +125,7 @@ class Simulation:
             try:
                 loop.run(self._ended, BEGIN_S + s.until_s)
             except Stuck as error:
-                alive = [str(station.number) for station in self.stations if station.life is not None]
+                alive = [str(site.number) for site in self.sites if site.life is not None]
                 raise Stuck(f"{error}; nodes that still live: {', '.join(alive[:20]) or 'none'}") from None
             if self._bug is not None:
                 raise self._bug
@@ -135,9 +135,9 @@ class Simulation:
             self._point()
             return self._observer.report(loop, self.network, self._happenings, self._deaths)
         finally:
-            for station in self.stations:
-                if station.life is not None:
-                    loop.kill(station.life.host)
+            for site in self.sites:
+                if site.life is not None:
+                    loop.kill(site.life.host)
             loop.close()
 
     def shard(self, number: int) -> Shard | None:
@@ -156,11 +156,11 @@ class Simulation:
 
     def _ended(self) -> bool:
         if not self._over:
-            first = self.stations[0] if self.stations else None
+            first = self.sites[0] if self.sites else None
             self._over = first is not None and bool(first.lives) and first.life is None and not first.returns
         if self._bug is not None or self.loop.errors:
             return True
-        return self._over and all(station.life is None for station in self.stations)
+        return self._over and all(site.life is None for site in self.sites)
 
     def _next_action(self) -> None:
         action = next(self._actions, None)
@@ -175,35 +175,35 @@ class Simulation:
                 self._add(action.serving)
         else:
             for number in action.nodes:
-                if number < len(self.stations):
-                    self._act_on(action, self.stations[number])
+                if number < len(self.sites):
+                    self._act_on(action, self.sites[number])
             if action.kind == "heal":
                 self.network.heal()
         self._next_action()
 
-    def _act_on(self, action: Action, station: Site) -> None:
-        machine, life = station.machine, station.life
+    def _act_on(self, action: Action, site: Site) -> None:
+        machine, life = site.machine, site.life
         if action.kind == "cut":
-            self._happen(station, "is cut off from the others")
+            self._happen(site, "is cut off from the others")
             self.network.cut([machine], int(action.number))
         elif action.kind == "heal":
             if machine.side == int(action.number):
-                self._happen(station, "reaches the others again")
+                self._happen(site, "reaches the others again")
                 self.network.cut([machine], 0)
         elif action.kind == "slow":
-            self._happen(station, f"computes {action.number:g} times as long from now on")
-            station.times = action.number
+            self._happen(site, f"computes {action.number:g} times as long from now on")
+            site.times = action.number
         elif life is None:
             return
         elif action.kind == "pause":
-            self._happen(station, "stands still")
+            self._happen(site, "stands still")
             self.loop.pause(life.host)
         elif action.kind == "go_on":
-            self._happen(station, "goes on")
+            self._happen(site, "goes on")
             self.loop.go_on(life.host)
         elif action.kind == "kill_replica" and life.replicas is not None:
             replicas, number = life.replicas, int(action.number)
-            self._happen(station, f"replica {number} is killed")
+            self._happen(site, f"replica {number} is killed")
             self.loop.call_on(life.host, self.loop.time(), replicas.kill, number)
 
     def _die(self, action: Action) -> None:
@@ -213,54 +213,54 @@ class Simulation:
             return
         dying = list(action.nodes)
         if death.fraction:
-            alive = [station.number for station in self.stations[1:] if station.life is not None]
+            alive = [site.number for site in self.sites[1:] if site.life is not None]
             expected = death.fraction * len(alive)
             count = int(expected) + int(self._chance.random() < expected % 1)
             dying = sorted(self._chance.choice(alive, count, replace=False).tolist()) if count else []
         for number in dying:
-            station = self.stations[number] if number < len(self.stations) else None
-            if station is None or station.life is None:
+            site = self.sites[number] if number < len(self.sites) else None
+            if site is None or site.life is None:
                 continue
             if death.kind == "leave":
-                self._happen(station, "is asked to leave")
-                station.life.leave()
+                self._happen(site, "is asked to leave")
+                site.life.leave()
             else:
-                self._kill(station, power=death.kind == "power")
+                self._kill(site, power=death.kind == "power")
             if death.back_s:
-                station.returns = True
-                self._at(self._now + death.back_s, self._return, station)
+                site.returns = True
+                self._at(self._now + death.back_s, self._return, site)
 
-    def _kill(self, station: Site, *, power: bool) -> None:
-        life = station.life
+    def _kill(self, site: Site, *, power: bool) -> None:
+        life = site.life
         assert life is not None
         self._deaths += 1
-        self._happen(station, "loses its power" if power else "is killed")
+        self._happen(site, "loses its power" if power else "is killed")
         life.outcome = "died"
-        assert station.disk is not None
-        station.disk.crash(self.loop.time(), power=power)
-        self.network.die(station.machine, power=power)
+        assert site.disk is not None
+        site.disk.crash(self.loop.time(), power=power)
+        self.network.die(site.machine, power=power)
         self.loop.kill(life.host)
 
-    def _return(self, station: Site) -> None:
-        station.returns = False
-        if station.life is not None:  # it still takes its leave
+    def _return(self, site: Site) -> None:
+        site.returns = False
+        if site.life is not None:  # it still takes its leave
             if not self._over:
-                station.returns = True
-                self._at(self._now + 1.0, self._return, station)
+                site.returns = True
+                self._at(self._now + 1.0, self._return, site)
             return
-        if not self._over and (station.number == 0 or self.stations[0].life is not None or self.stations[0].returns):
-            self._start(station)
+        if not self._over and (site.number == 0 or self.sites[0].life is not None or self.sites[0].returns):
+            self._start(site)
 
     def _stop(self) -> None:
-        if (life := self.stations[0].life) is not None:
-            self._happen(self.stations[0], "is asked to stop")
+        if (life := self.sites[0].life) is not None:
+            self._happen(self.sites[0], "is asked to stop")
             life.leave()
 
     def _reset(self) -> None:
         """Break some connection of some machine."""
         if self._over:
             return
-        alive = [station.machine for station in self.stations if station.life is not None]
+        alive = [site.machine for site in self.sites if site.life is not None]
         if alive:
             machine = alive[int(self._chance.integers(len(alive)))]
             self.network.reset(machine, int(self._chance.integers(1 << 16)))
@@ -272,7 +272,7 @@ class Simulation:
         """Let a further node begin."""
         if self._over:
             return
-        number, s = len(self.stations), self.scenario
+        number, s = len(self.sites), self.scenario
         link = {"delay_s": s.link.delay_s, "jitter_s": s.link.jitter_s, "bandwidth": s.link.bandwidth}
         for slow in s.slow_link:
             if number in slow.nodes:
@@ -281,70 +281,70 @@ class Simulation:
         name = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
         link["jitter_s"] /= 2  # of the way from one machine to another, each end adds its half
         machine = self.network.add(number + 1, name, Conditions(**link))
-        station = Site(machine, Platter("."), serving)
+        site = Site(machine, Platter("."), serving)
         rng = [generator(s.seed, _COMPUTE, number, replica) for replica in range(s.replicas)]
-        station.samplers = [s.compute.sampler(number, own) for own in rng]
-        self.stations.append(station)
-        self._start(station)
+        site.samplers = [s.compute.sampler(number, own) for own in rng]
+        self.sites.append(site)
+        self._start(site)
 
-    def _start(self, station: Site) -> None:
-        number, s, loop = station.number, self.scenario, self.loop
-        n_lives = len(station.lives)
-        host = Host(number + 1, station.machine.name)
-        self.network.live(station.machine, host)
+    def _start(self, site: Site) -> None:
+        number, s, loop = site.number, self.scenario, self.loop
+        n_lives = len(site.lives)
+        host = Host(number + 1, site.machine.name)
+        self.network.live(site.machine, host)
         rng = generator(s.seed, _DISK, number, n_lives)
-        disk = station.disk = station.platter.mount(
+        disk = site.disk = site.platter.mount(
             loop.time, loop.spend, rng, delay_s=s.disk.delay_s, bandwidth=s.disk.bandwidth
         )
-        address, first = f"{station.machine.name}:{PORT}", number == 0
+        address, first = f"{site.machine.name}:{PORT}", number == 0
         resume = first and s.resume and n_lives > 0 and self._has_snapshot(disk)
-        self._happen(station, "begins" if not n_lives else "begins again" + (" from its snapshot" if resume else ""))
-        station.lives.append(
+        self._happen(site, "begins" if not n_lives else "begins again" + (" from its snapshot" if resume else ""))
+        site.lives.append(
             NodeLife(
                 loop,
                 host,
-                self.material,
-                listen=address if first or station.serving else "",
-                join="" if first else f"{self.stations[0].machine.name}:{PORT}",
+                self.workload,
+                listen=address if first or site.serving else "",
+                join="" if first else f"{self.sites[0].machine.name}:{PORT}",
                 replicas=s.replicas,
                 entropy=generator(s.seed, _ENTROPY, number, n_lives).bytes,
                 disk=disk,
-                compute_s=lambda replica: station.times * station.samplers[replica](),
+                compute_s=lambda replica: site.times * site.samplers[replica](),
                 resume=resume,
-                on_notice=lambda notice: self._hear(station, notice),
+                on_notice=lambda notice: self._hear(site, notice),
             )
         )
-        life = station.lives[-1]
-        life.task.add_done_callback(lambda task: self._ends(station, life))
+        life = site.lives[-1]
+        life.task.add_done_callback(lambda task: self._ends(site, life))
 
     def _has_snapshot(self, disk: SimulatedDisk) -> bool:
         try:
-            snapshot.read(snapshot.folder_beside(self.material.job.save), disk)
+            snapshot.read(snapshot.folder_beside(self.workload.job.save), disk)
         except LayoutError:
             return False
         return True
 
-    def _ends(self, station: Site, life: NodeLife) -> None:
+    def _ends(self, site: Site, life: NodeLife) -> None:
         """A node has ended by itself: the machine goes on without it."""
         if (bug := life.task.exception()) is not None:
             self._bug = bug
             return
-        self._happen(station, f"ends: {life.outcome}" + (f": {life.error}" if life.error else ""))
-        self._at(self._now, self._clear, station, life)
+        self._happen(site, f"ends: {life.outcome}" + (f": {life.error}" if life.error else ""))
+        self._at(self._now, self._clear, site, life)
 
-    def _clear(self, station: Site, life: NodeLife) -> None:
-        if station.lives[-1] is life and life.host.alive:
-            assert station.disk is not None
-            station.disk.crash(self.loop.time())  # of a process that has ended: nothing is under way
-            self.network.die(station.machine, power=False)
+    def _clear(self, site: Site, life: NodeLife) -> None:
+        if site.lives[-1] is life and life.host.alive:
+            assert site.disk is not None
+            site.disk.crash(self.loop.time())  # of a process that has ended: nothing is under way
+            self.network.die(site.machine, power=False)
             self.loop.kill(life.host)
 
-    def _hear(self, station: Site, notice: Notice) -> None:
-        self._happen(station, notice.text)
+    def _hear(self, site: Site, notice: Notice) -> None:
+        self._happen(site, notice.text)
 
-    def _happen(self, station: Site, text: str) -> None:
-        self.loop.trace.note(self.loop.time(), station.number, text)
-        self._happenings.append(Happening(round(self._now, 6), station.number, text))
+    def _happen(self, site: Site, text: str) -> None:
+        self.loop.trace.note(self.loop.time(), site.number, text)
+        self._happenings.append(Happening(round(self._now, 6), site.number, text))
 
     # -- what is seen
 

@@ -28,7 +28,7 @@ from hogpour.sim.checks.witness import Witness
 from hogpour.sim.scenario import Death, DiskConditions, LinkConditions, Scenario, Slow
 from hogpour.sim.simulation import Simulation
 from hogpour.sim.world.loop import BEGIN_S, Stuck
-from hogpour.sim.world.workload import Workload, material_of
+from hogpour.sim.world.workload import Workload, workload_of
 
 Floats = npt.NDArray[np.float32]
 NODES, TICKETS = 4, 2
@@ -48,10 +48,10 @@ def dealt(scheme: Any, *, batches: int = 6, shards: int = 1, **changes: Any) -> 
     return hp.Job(**wanted | {"cluster": cluster} | changes)
 
 
-def run(job: hp.Job, material: Workload | None = None, **scenario: Any) -> tuple[Simulation, bytes]:
+def run(job: hp.Job, workload: Workload | None = None, **scenario: Any) -> tuple[Simulation, bytes]:
     """A run that keeps every promise, and the bytes of the parameters at its end."""
     wanted = {"nodes": NODES, "compute": hp.Compute(mean_s=1.0), "look_every_s": 1e6}
-    simulation = Simulation(job, Scenario(**QUIET | wanted | scenario), material=material)
+    simulation = Simulation(job, Scenario(**QUIET | wanted | scenario), workload=workload)
     with Witness(simulation.loop) as witness:
         simulation.loop.after = witness.look
         report = simulation.run()
@@ -61,7 +61,7 @@ def run(job: hp.Job, material: Workload | None = None, **scenario: Any) -> tuple
 
 
 def params(simulation: Simulation, job: hp.Job) -> bytes:
-    count = len(cut(simulation.material.params.size, job.cluster.shard_bytes)) - 1
+    count = len(cut(simulation.workload.params.size, job.cluster.shard_bytes)) - 1
     return b"".join(shard_of(simulation, k).params.tobytes() for k in range(count))
 
 
@@ -77,9 +77,9 @@ def shard_of(simulation: Simulation, number: int = 0) -> Shard:
 def serial(job: hp.Job) -> bytes:
     """Serial SGD whose gradient is the mean over the batches of all nodes, in the order of their numbers; written a
     second time, with the kernels of the layers and of the optimiser and nothing else."""
-    material = material_of(job)
-    network, w = material.network, material.params.copy()
-    blocks = Blocks(len(material.x), job.batch, 1, 1)
+    workload = workload_of(job)
+    network, w = workload.network, workload.params.copy()
+    blocks = Blocks(len(workload.x), job.batch, 1, 1)
     assert blocks.total == NODES * TICKETS
     order = blocks.epoch_order(job.seed, 0)
     batches: list[list[npt.NDArray[np.int64]]] = []
@@ -92,7 +92,7 @@ def serial(job: hp.Job) -> bytes:
         batches.append(mine)
     state = tuple(np.zeros_like(w) for _ in job.algorithm.optimiser.state)
     for t, of_nodes in enumerate(zip(*batches, strict=True), 1):
-        grads = [gradient(material, network, w, chosen) for chosen in of_nodes]
+        grads = [gradient(workload, network, w, chosen) for chosen in of_nodes]
         total = grads[0]
         for grad in grads[1:]:
             total = total + grad
@@ -100,11 +100,11 @@ def serial(job: hp.Job) -> bytes:
     return w.tobytes()
 
 
-def gradient(material: Workload, network: Any, w: Floats, chosen: npt.NDArray[np.int64]) -> Floats:
+def gradient(workload: Workload, network: Any, w: Floats, chosen: npt.NDArray[np.int64]) -> Floats:
     workspace = network.workspace(len(chosen), w)
-    workspace.x[...] = np.moveaxis(material.x[chosen].reshape(-1, *network.input_shape), 0, -1)
+    workspace.x[...] = np.moveaxis(workload.x[chosen].reshape(-1, *network.input_shape), 0, -1)
     workspace.forward()
-    material.job.loss.apply(workspace.scores, material.y[chosen], workspace.d_scores)
+    workload.job.loss.apply(workspace.scores, workload.y[chosen], workspace.d_scores)
     workspace.backward()
     return workspace.grad.copy()
 
@@ -149,8 +149,8 @@ def test_without_slack_gradients_are_applied_one_by_one_to_the_same_as_their_mea
 
     def trained(scheme: Any) -> tuple[int, bytes]:
         job = dealt(scheme, **changes)
-        material = material_of(job)
-        simulation, found = run(job, replace(material, params=np.zeros_like(material.params)))
+        workload = workload_of(job)
+        simulation, found = run(job, replace(workload, params=np.zeros_like(workload.params)))
         return shard_of(simulation).clock, found
 
     slack, barrier = trained(hp.Ssp(s=0, optimiser=hp.Sgd(0.5 / NODES))), trained(hp.Ssgd(optimiser=hp.Sgd(0.5)))
@@ -226,9 +226,9 @@ def watch(
 
     def look() -> None:
         shard = shard_of(simulation)
-        lives = [station.life for station in simulation.stations if station.life is not None]
+        lives = [site.life for site in simulation.sites if site.life is not None]
         links = [life.endpoint.stats.link for life in lives]
-        clocks = simulation.stations[0].life.endpoint.stats.coordinator.gatekeeper._present.values()
+        clocks = simulation.sites[0].life.endpoint.stats.coordinator.gatekeeper._present.values()
         waited_s = sum(sum(life.replicas.waited_s) for life in lives)
         seen.append(Sight(shard.clock, shard.pushes, shard._staleness, sum(link.buffers.dropped for link in links), waited_s,
                           max(clocks) - min(clocks)))  # fmt: skip
@@ -413,7 +413,7 @@ def test_at_the_end_of_the_data_a_step_moves_by_as_much_as_took_part_in_it(monke
 
 
 def dropped(simulation: Simulation) -> int:
-    return sum(life.endpoint.stats.link.buffers.dropped for station in simulation.stations for life in station.lives)
+    return sum(life.endpoint.stats.link.buffers.dropped for site in simulation.sites for life in site.lives)
 
 
 # -- what is dropped

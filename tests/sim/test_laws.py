@@ -91,11 +91,11 @@ def watch(
         until_s=looks_s[-1],
     )
     simulation, seen = Simulation(job, scenario), []
-    offset = 0 if hollow else simulation.material.network.spec.tensors[1].offset
+    offset = 0 if hollow else simulation.workload.network.spec.tensors[1].offset
 
     def look() -> None:
         shard = simulation.shard(0)
-        clocks = [station.life.endpoint.stats.link._fetches.clocks[0] for station in simulation.stations]
+        clocks = [site.life.endpoint.stats.link._fetches.clocks[0] for site in simulation.sites]
         counts = np.array(shard.state().staleness)
         counts.resize(STALENESS_COUNTS)
         seen.append(Sight(shard.pushes, shard._staleness, counts, clocks, float(shard.params[offset])))

@@ -23,7 +23,7 @@ from hogpour.sim.checks.witness import Witness
 from hogpour.sim.report import SimulationReport
 from hogpour.sim.scenario import Death, LinkConditions, NodeJoin, ReplicaDeath, Scenario, Slow
 from hogpour.sim.simulation import Simulation
-from hogpour.sim.world.workload import material_of
+from hogpour.sim.world.workload import workload_of
 
 Floats = npt.NDArray[np.float32]
 N = 150
@@ -52,7 +52,7 @@ def run(job: hp.Job, **scenario: Any) -> tuple[SimulationReport, bytes]:
         report = simulation.run()
         witness.end(report.outcome == "finished", 0)
     assert witness.violations == []
-    count = len(cut(simulation.material.params.size, job.cluster.shard_bytes)) - 1
+    count = len(cut(simulation.workload.params.size, job.cluster.shard_bytes)) - 1
     shards = [simulation.shard(k) for k in range(count)]
     return report, b"".join(shard.params.tobytes() for shard in shards if shard is not None)
 
@@ -65,7 +65,7 @@ def iterations(report: SimulationReport) -> list[tuple[float, str]]:
 
 @cache
 def serial() -> bytes:
-    params, values = minimise(material_of(job_of()))
+    params, values = minimise(workload_of(job_of()))
     assert len(values) > 8
     assert values[-1] < values[0]
     return params.tobytes()
@@ -78,10 +78,10 @@ def test_one_node_is_serial_lbfgs(shards: int) -> None:
 
 def test_without_test_examples_the_loss_of_a_run_is_the_objective_of_its_model() -> None:
     """It was the mean of all losses, of trials that nobody went on from as well."""
-    _, values = minimise(material_of(job_of()))
+    _, values = minimise(workload_of(job_of()))
     simulation = Simulation(job_of(), Scenario(nodes=1, look_every_s=1e6))
     simulation.run()
-    summary = simulation.stations[0].lives[0].summary
+    summary = simulation.sites[0].lives[0].summary
     assert summary is not None
     assert summary.loss == values[-1]
 
@@ -104,7 +104,7 @@ def test_steps_that_are_sought_on_a_subset_are_those_of_serial_lbfgs_that_does_s
     nodes: int, replicas: int, shards: int, subset: float
 ) -> None:
     job = job_of(shards, subset=subset, epochs=40)
-    params, values = minimise(material_of(job))
+    params, values = minimise(workload_of(job))
     report, found = run(job, nodes=nodes, replicas=replicas, death=(Death(at_s=1.3, nodes=(1,)),) if nodes > 1 else ())
     assert len(values) > 8
     assert found == params.tobytes() != serial()
@@ -115,12 +115,12 @@ def test_steps_that_are_sought_on_a_subset_are_those_of_serial_lbfgs_that_does_s
 @pytest.mark.parametrize(("nodes", "replicas", "shards"), [(1, 1, 1), (3, 2, 5)])
 def test_magnitudes_that_cost_make_weights_vanish_as_serial_owl_qn_does(nodes: int, replicas: int, shards: int) -> None:
     job = job_of(shards, l1=0.003, epochs=60)
-    params, values = minimise(material_of(job))
+    params, values = minimise(workload_of(job))
     report, found = run(job, nodes=nodes, replicas=replicas, death=(Death(at_s=1.3, nodes=(1,)),) if nodes > 1 else ())
     assert found == params.tobytes()
     assert len(values) == len(iterations(report)) > 15
     assert values[-1] < values[0]
-    layers = material_of(job).network.spec.tensors
+    layers = workload_of(job).network.spec.tensors
     gone = sum(int((params[t.offset : t.offset + t.size] == 0).sum()) for t in layers if t.name.endswith("weight"))
     assert gone > 10
 
@@ -129,7 +129,7 @@ def test_a_run_with_magnitudes_goes_on_from_its_last_iteration() -> None:
     job = job_of(3, l1=0.003, epochs=30, save="model.safetensors", save_every_s=0.4)
     report, found = run(job, resume=True, death=(Death(at_s=2.05, nodes=(0,), back_s=1.0),), replicas=2)
     assert "begins again from its snapshot" in [h.text for h in report.happenings]
-    assert found == minimise(material_of(job))[0].tobytes()
+    assert found == minimise(workload_of(job))[0].tobytes()
 
 
 def test_a_subset_of_nothing_is_refused() -> None:
@@ -141,9 +141,9 @@ def test_a_subset_of_nothing_is_refused() -> None:
 def test_other_models_in_four_six_and_seven_shards_are(units: int, lines: int, shards: int) -> None:
     model = [hp.Linear(units), hp.Sigmoid(), hp.Linear(3)]
     job = job_of(model=model, epochs=9, cluster=hp.ClusterConfig(shard_bytes=64 * lines))
-    material = material_of(job)
-    assert len(cut(material.params.size, job.cluster.shard_bytes)) == shards + 1
-    assert run(job, nodes=2, serving=1, replicas=2)[1] == minimise(material)[0].tobytes()
+    workload = workload_of(job)
+    assert len(cut(workload.params.size, job.cluster.shard_bytes)) == shards + 1
+    assert run(job, nodes=2, serving=1, replicas=2)[1] == minimise(workload)[0].tobytes()
 
 
 def test_dropout_draws_the_same_whoever_computes() -> None:
@@ -197,7 +197,7 @@ def test_a_node_that_computed_nothing_ends_with_the_model_of_the_cluster() -> No
     report = simulation.run()
     assert [node.outcome for node in report.nodes] == ["finished"] * 2
     assert report.nodes[1].examples == 0
-    training = simulation.stations[1].lives[0].training
+    training = simulation.sites[1].lives[0].training
     assert training is not None
     assert training.evaluator.final.params.tobytes() == serial()
 
@@ -228,7 +228,7 @@ def test_a_run_that_fails_keeps_the_point_of_its_last_iteration(at_s: float, mon
     simulation = Simulation(job_of(9), Scenario(nodes=2, serving=1, look_every_s=1e6, death=(death,),
                                                 compute=hp.Compute(mean_s=0.01)))  # fmt: skip
     assert simulation.run().outcome == "failed"
-    training = simulation.stations[0].lives[0].training
+    training = simulation.sites[0].lives[0].training
     assert training is not None
     assert training.evaluator.final.params.tobytes() == points[-1]
 
@@ -276,7 +276,7 @@ def test_a_first_point_that_is_evaluated_again_and_may_not_be_says_what_to_do() 
     data = hp.arrays(x, np.arange(N) % 3, validation=0.0)
     simulation = Simulation(job_of(data=data, model=[hp.Linear(3)], l2=0.0, epochs=1), Scenario(nodes=1))
     assert simulation.run().outcome == "failed"
-    said = simulation.stations[0].lives[0].error
+    said = simulation.sites[0].lives[0].error
     assert said == ("evaluations made: 1, run.epochs = 1 allows no more; the first point is evaluated again, since its "
                     "gradients are not within 2^10 and 2^-18: allow 2 or more, or scale the data")  # fmt: skip
 
@@ -301,7 +301,7 @@ def test_copies_make_a_straggler_cheap() -> None:
 def test_epochs_bound_the_evaluations_and_the_best_point_stays() -> None:
     job = job_of(2, epochs=9)  # the eighth iteration needs two of them
     report, found = run(job, nodes=2)
-    params, values = minimise(material_of(job))
+    params, values = minimise(workload_of(job))
     assert len(values) == len(iterations(report))
     assert found == params.tobytes()
     assert [h.text for h in report.happenings if h.text.startswith("ends")] == ["ends: finished"] * 2
@@ -318,7 +318,7 @@ def test_an_objective_that_is_not_finite_at_the_beginning_ends_the_run() -> None
 def test_more_blocks_than_examples_are_one_for_each_batch() -> None:
     job = job_of(3, blocks=1000, epochs=6)
     report, found = run(job, nodes=3)
-    assert found == minimise(material_of(job))[0].tobytes()
+    assert found == minimise(workload_of(job))[0].tobytes()
     assert report.outcome == "finished"
 
 
@@ -326,9 +326,9 @@ def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(ConfigError, match="model_only: a batch method decides by gradients"):
         Simulation(job_of(), Scenario(model_only=True))
     with pytest.raises(ConfigError, match="no tensor has a name that ends so"):
-        penalty(hp.Sandblaster(l2=1.0, l2_tensors="wheight"), material_of(job_of()).network.spec)
+        penalty(hp.Sandblaster(l2=1.0, l2_tensors="wheight"), workload_of(job_of()).network.spec)
     with pytest.raises(ConfigError, match=r"l1_tensors = 'wheight': no tensor has a name that ends so"):
-        rules(hp.Sandblaster(l1=1.0, l1_tensors="wheight"), material_of(job_of()).network.spec)
+        rules(hp.Sandblaster(l1=1.0, l1_tensors="wheight"), workload_of(job_of()).network.spec)
     with pytest.raises(ValueError, match=r"l1 = 0.1 with subset = 0.5: OWL-QN has no line search"):
         hp.Sandblaster(l1=0.1, subset=0.5)
     with pytest.raises(ValueError, match="leave optimiser and schedule out"):

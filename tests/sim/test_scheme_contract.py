@@ -21,7 +21,7 @@ from hogpour.server.shard import Shard
 from hogpour.sim.checks.witness import Witness
 from hogpour.sim.scenario import Death, LinkConditions, Partition, Pause, ReplicaDeath, Scenario, Slow
 from hogpour.sim.simulation import Simulation
-from hogpour.sim.world.workload import Workload, material_of
+from hogpour.sim.world.workload import Workload, workload_of
 
 SERIAL: dict[str, dict[str, Any]] = {
     "local": {"optimiser": hp.Sgd(1.0)},
@@ -98,14 +98,14 @@ def job_of(name: str, serial: bool, **changes: Any) -> hp.Job:
 
 
 @cache
-def material(name: str, epochs: int, serial: bool) -> Workload:
-    return material_of(job_of(name, serial, epochs=epochs))
+def workload(name: str, epochs: int, serial: bool) -> Workload:
+    return workload_of(job_of(name, serial, epochs=epochs))
 
 
 def simulated(name: str, epochs: int, serial: bool = False, **scenario: Any) -> tuple[Any, np.ndarray]:
     """Report of a run that kept every promise, and the parameters at its end."""
-    of_job = material(name, epochs, serial)
-    simulation = Simulation(of_job.job, Scenario(**scenario), material=of_job)
+    of_job = workload(name, epochs, serial)
+    simulation = Simulation(of_job.job, Scenario(**scenario), workload=of_job)
     with Witness(simulation.loop) as witness:
         simulation.loop.after = witness.look
         report = simulation.run()
@@ -116,7 +116,7 @@ def simulated(name: str, epochs: int, serial: bool = False, **scenario: Any) -> 
 
 @pytest.mark.parametrize("name", [name for name in SCHEMES if name.partition("+")[0] not in PULLED | BATCH])
 def test_one_replica_without_delay_is_plain_sgd_bit_for_bit(name: str) -> None:
-    of_job = material(name, 2, True)
+    of_job = workload(name, 2, True)
     _, params = simulated(name, 2, True, nodes=1, link=LinkConditions(delay_s=0.0, bandwidth=0.0))
     expected = reference_sgd.train(of_job.job, of_job.network, of_job.params.copy(), of_job.x, of_job.y)
     assert params.tobytes() == expected.tobytes()
@@ -130,8 +130,8 @@ def test_one_replica_that_is_pulled_without_delay_is_the_papers_algorithm_bit_fo
     job = hp.Job(data=hp.load("digits"), model=[hp.Linear(16), hp.Relu(), hp.Linear(10)], epochs=2, batch=32,
                  algorithm=hp.Custom(exchange=hp.Elastic(0.25, 1), optimiser=rule),
                  cluster=hp.ClusterConfig(shard_bytes=1024 if shards > 1 else 1 << 20))  # fmt: skip
-    of_job = material_of(job)
-    simulation = Simulation(of_job.job, Scenario(nodes=1, link=LinkConditions(delay_s=0.0, bandwidth=0.0)), material=of_job)
+    of_job = workload_of(job)
+    simulation = Simulation(of_job.job, Scenario(nodes=1, link=LinkConditions(delay_s=0.0, bandwidth=0.0)), workload=of_job)
     report = simulation.run()
     centre = np.concatenate([simulation.shard(k).params for k in range(shards)])
     expected = of_job.params.copy()
@@ -190,10 +190,10 @@ def test_what_makes_no_sense_together_is_refused_with_the_reason() -> None:
 
 
 @cache
-def pulled_material() -> Workload:
+def pulled_workload() -> Workload:
     algorithm = hp.Custom(exchange=hp.Elastic(0.25, 2), optimiser=hp.Nesterov(0.02, momentum=0.9))
     cluster = hp.ClusterConfig(shard_bytes=2048, lease_s=1.0, give_up_s=3.0)
-    return material_of(hp.Job(data=hp.load("digits"), model=[hp.Linear(16), hp.Relu(), hp.Linear(10)], epochs=6,
+    return workload_of(hp.Job(data=hp.load("digits"), model=[hp.Linear(16), hp.Relu(), hp.Linear(10)], epochs=6,
                               batch=32, algorithm=algorithm, cluster=cluster))  # fmt: skip
 
 
@@ -208,10 +208,10 @@ MISFORTUNES: dict[str, Any] = {
 @pytest.mark.parametrize("seed", range(4))
 def test_pulls_keep_what_there_is_through_deaths_resets_and_fences(seed: int) -> None:
     """The witness holds each pull against x + x~ before it, and each acknowledged push against what was applied."""
-    of_job = pulled_material()
+    of_job = pulled_workload()
     scenario = Scenario(nodes=4, replicas=2, seed=seed, compute=hp.Compute(distribution="exponential", mean_s=0.05),
                         link=LinkConditions(delay_s=0.01, jitter_s=0.005, reset_every_s=1.5), until_s=200.0, **MISFORTUNES)  # fmt: skip
-    simulation = Simulation(of_job.job, scenario, material=of_job)
+    simulation = Simulation(of_job.job, scenario, workload=of_job)
     with Witness(simulation.loop) as witness:
         simulation.loop.after = witness.look
         report = simulation.run()
@@ -227,8 +227,8 @@ def test_the_witness_sees_a_pull_that_gives_the_servers_another_measure(monkeypa
         params += 0.9 * push
 
     monkeypatch.setattr(hp.Elastic, "pull", pull)
-    of_job = pulled_material()
-    simulation = Simulation(of_job.job, Scenario(nodes=2), material=of_job)
+    of_job = pulled_workload()
+    simulation = Simulation(of_job.job, Scenario(nodes=2), workload=of_job)
     with Witness(simulation.loop) as witness:
         simulation.run()
     assert any("a pull has not given the servers what it took" in text for text in witness.violations)
@@ -242,8 +242,8 @@ def test_the_witness_sees_a_live_vector_that_is_written_beside_steps_and_pulls(m
         self._fetches._params[0] += 1.0
 
     monkeypatch.setattr(Landings, "complete", completed)
-    of_job = pulled_material()
-    simulation = Simulation(of_job.job, Scenario(nodes=2), material=of_job)
+    of_job = pulled_workload()
+    simulation = Simulation(of_job.job, Scenario(nodes=2), workload=of_job)
     with Witness(simulation.loop) as witness:
         simulation.run()
     assert any("holds something else than its steps and pulls have made" in text for text in witness.violations)

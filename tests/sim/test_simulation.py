@@ -29,7 +29,7 @@ from hogpour.sim.scenario import (
 )
 from hogpour.sim.simulation import Simulation
 from hogpour.sim.world.sandbox import LeftSimulation
-from hogpour.sim.world.workload import Workload, material_of
+from hogpour.sim.world.workload import Workload, workload_of
 
 
 @cache
@@ -44,14 +44,14 @@ def job_of(**changes: Any) -> hp.Job:
 
 
 @cache
-def material() -> Workload:
-    return material_of(job_of())
+def workload() -> Workload:
+    return workload_of(job_of())
 
 
 def simulate(job: hp.Job | None = None, **scenario: Any) -> tuple[Simulation, Any]:
     """Run the default job, or another one on the same model."""
-    of_job = replace(material(), job=replace(job, base="/", save=job.save or "m.safetensors")) if job else material()
-    simulation = Simulation(job or job_of(), Scenario(**scenario), material=of_job)
+    of_job = replace(workload(), job=replace(job, base="/", save=job.save or "m.safetensors")) if job else workload()
+    simulation = Simulation(job or job_of(), Scenario(**scenario), workload=of_job)
     with Witness(simulation.loop) as witness:
         simulation.loop.after = witness.look
         report = simulation.run()
@@ -69,8 +69,8 @@ def texts(report: Any, node: int) -> list[str]:
 def test_one_node_with_one_replica_is_plain_sgd_bit_for_bit(optimiser: Any, shard_bytes: int) -> None:
     """The same production code as in reality: the degenerate case gives the same bits here, however it is cut."""
     job = job_of(algorithm=hp.Downpour(optimiser=optimiser), cluster=hp.ClusterConfig(shard_bytes=shard_bytes))
-    fresh = material_of(job)
-    simulation = Simulation(job, Scenario(nodes=1), material=fresh)
+    fresh = workload_of(job)
+    simulation = Simulation(job, Scenario(nodes=1), workload=fresh)
     report = simulation.run()
     assert (report.outcome, report.examples) == ("finished", 2 * len(fresh.x))
     expected = reference_sgd.train(fresh.job, fresh.network, fresh.params.copy(), fresh.x, fresh.y)
@@ -79,14 +79,14 @@ def test_one_node_with_one_replica_is_plain_sgd_bit_for_bit(optimiser: Any, shar
 
 
 def bounds_of(simulation: Simulation) -> tuple[int, ...]:
-    return simulation.stations[0].lives[0].endpoint.stats.coordinator.map.bounds
+    return simulation.sites[0].lives[0].endpoint.stats.coordinator.map.bounds
 
 
 def test_several_nodes_learn_and_everything_is_told() -> None:
     job, compute = job_of(epochs=20), hp.Compute(distribution="exponential", mean_s=0.05)
     _, report = simulate(job, nodes=4, replicas=2, serving=1, compute=compute)
     assert (report.outcome, report.error, report.deaths, report.repeated) == ("finished", "", 0, 0)
-    assert report.examples == 20 * len(material().x)
+    assert report.examples == 20 * len(workload().x)
     assert report.accuracy > 0.9
     assert [node.outcome for node in report.nodes] == ["finished"] * 4
     assert sum(node.examples for node in report.nodes) == report.examples
@@ -105,7 +105,7 @@ def test_nodes_that_die_and_come_back_lose_nothing() -> None:
     assert report.outcome == "finished"
     assert report.deaths >= 4
     assert max(node.lives for node in report.nodes) >= 2
-    assert 2 * len(material().x) <= report.examples <= 2 * len(material().x) + report.repeated
+    assert 2 * len(workload().x) <= report.examples <= 2 * len(workload().x) + report.repeated
     assert report.repeated > 0
 
 
@@ -123,7 +123,7 @@ def test_a_first_node_that_dies_goes_on_from_its_snapshot() -> None:
     assert report.nodes[1].outcome == "finished"
     assert report.nodes[2].outcome == "failed"
     assert "the first node" in report.nodes[2].error
-    assert report.examples >= 2 * len(material().x)
+    assert report.examples >= 2 * len(workload().x)
 
 
 def test_a_server_that_dies_ends_the_run_on_every_node_and_says_what_to_go_on_from() -> None:
@@ -169,14 +169,14 @@ def test_a_run_that_is_stopped_ends_in_order_on_every_node() -> None:
     _, report = simulate(nodes=3, stop_s=2.0, compute=hp.Compute(mean_s=0.1))
     assert [node.outcome for node in report.nodes] == ["stopped"] * 3
     assert 2.0 <= report.seconds < 4.0
-    assert 0 < report.examples < 2 * len(material().x)
+    assert 0 < report.examples < 2 * len(workload().x)
 
 
 def test_connections_that_break_all_the_time_lose_nothing() -> None:
     link = LinkConditions(reset_every_s=0.1, split_reads=True, window_bytes=4096, jitter_s=0.002)
     _, report = simulate(nodes=4, link=link, compute=hp.Compute(mean_s=0.1))
     assert report.resets > 20
-    assert (report.outcome, report.repeated, report.examples) == ("finished", 0, 2 * len(material().x))
+    assert (report.outcome, report.repeated, report.examples) == ("finished", 0, 2 * len(workload().x))
 
 
 def test_a_slow_disk_delays_snapshots_and_not_the_training() -> None:
@@ -238,7 +238,7 @@ def test_staleness_is_that_of_every_push_where_shards_have_moved_too() -> None:
     """What a server had counted of a shard went with the shard: 405 of 1,350 pushes were in the histogram."""
     job = job_of(cluster=hp.ClusterConfig(shard_bytes=1024))
     simulation, report = simulate(job, nodes=4, serving=3, compute=hp.Compute(mean_s=0.1))
-    coordinator = simulation.stations[0].lives[0].endpoint.stats.coordinator
+    coordinator = simulation.sites[0].lives[0].endpoint.stats.coordinator
     assert len(set(coordinator.map.owners)) == 1, "they have left, and given them back"
     assert sum(report.staleness) == coordinator.stats.totals.pushes * coordinator.map.n_shards
 

@@ -32,13 +32,13 @@ def dot(a: Floats, b: Floats) -> float:
 class Objective:
     """The objective of a job, evaluated as Sandblaster does."""
 
-    def __init__(self, material: Workload) -> None:
-        job = material.job
+    def __init__(self, workload: Workload) -> None:
+        job = workload.job
         assert isinstance(job.algorithm, Sandblaster)
-        self.job, self.material, self.n = job, material, len(material.x)
+        self.job, self.workload, self.n = job, workload, len(workload.x)
         self.blocks = Blocks(self.n, job.batch, 1, job.epochs, job.algorithm.blocks)
-        self.penalty = penalty(job.algorithm, material.network.spec)
-        self.l1 = rules(job.algorithm, material.network.spec).l1
+        self.penalty = penalty(job.algorithm, workload.network.spec)
+        self.l1 = rules(job.algorithm, workload.network.spec).l1
         self.assumed, self.evaluations = 1.0, 0
 
     def __call__(self, w: Floats, subset: int | None = None) -> tuple[float, Floats]:
@@ -75,29 +75,29 @@ class Objective:
         return self(w, subset)
 
     def block(self, w: Floats, block: int) -> tuple[Floats, float]:
-        material, job = self.material, self.job
+        workload, job = self.workload, self.job
         start = block * self.blocks.block_size
         stop = min(start + self.blocks.block_size, self.n)
         total, loss = np.zeros_like(w), 0.0
         for at in range(start, stop, job.batch):
             chosen = np.arange(at, min(at + job.batch, stop))
-            workspace = material.network.workspace(len(chosen), w)
-            workspace.x[...] = np.moveaxis(material.x[chosen].reshape(-1, *material.network.input_shape), 0, -1)
+            workspace = workload.network.workspace(len(chosen), w)
+            workspace.x[...] = np.moveaxis(workload.x[chosen].reshape(-1, *workload.network.input_shape), 0, -1)
             workspace.forward()
-            loss += float(job.loss.apply(workspace.scores, material.y[chosen], workspace.d_scores)[0])
+            loss += float(job.loss.apply(workspace.scores, workload.y[chosen], workspace.d_scores)[0])
             workspace.backward()
             part = np.float32(len(chosen) / self.n) * workspace.grad
             total = part if at == start else total + part
         return total, loss
 
 
-def minimise(material: Workload) -> tuple[Floats, list[float]]:
+def minimise(workload: Workload) -> tuple[Floats, list[float]]:
     """Return the parameters at the end, and the objective after each iteration."""
-    objective = Objective(material)
+    objective = Objective(workload)
     if objective.l1.factor:
         return minimise_with_l1(objective)
-    scheme: Any = material.job.algorithm
-    x = material.params.copy()
+    scheme: Any = workload.job.algorithm
+    x = workload.params.copy()
     f, g = objective(x)
     values, pairs = [f], list[tuple[Floats, Floats]]()
     while float(np.abs(g).max()) > scheme.gradient and not (scheme.iterations and len(values) > scheme.iterations):
@@ -137,7 +137,7 @@ def minimise(material: Workload) -> tuple[Floats, list[float]]:
 def minimise_with_l1(objective: Objective) -> tuple[Floats, list[float]]:
     """OWL-QN (Andrew & Gao 2007); as ``minimise``."""
     scheme: Any = objective.job.algorithm
-    chosen, c = mask_of(objective.l1, objective.material.params.size), objective.l1.factor
+    chosen, c = mask_of(objective.l1, objective.workload.params.size), objective.l1.factor
 
     def whole(w: Floats, evaluate: Any = objective) -> tuple[float, Floats]:
         value, gradient = evaluate(w)
@@ -149,7 +149,7 @@ def minimise_with_l1(objective: Objective) -> tuple[Floats, list[float]]:
         found = np.where(w > 0, right, np.where(w < 0, left, at_zero)).astype(np.float32)
         return np.where(chosen, found, g)
 
-    x = objective.material.params.copy()
+    x = objective.workload.params.copy()
     f, g = whole(x)
     p = pseudo(x, g)
     values, pairs = [f], list[tuple[Floats, Floats]]()

@@ -113,7 +113,7 @@ class Points:
     def end(self, outcome: str) -> None:
         """Look at the end of a run."""
         assert self._serial is not None
-        kept = {station.number: station.lives[-1] for station in self._simulation.stations if station.lives}
+        kept = {site.number: site.lives[-1] for site in self._simulation.sites if site.lives}
         held = {number: life.training.evaluator.final.params.tobytes() for number, life in kept.items()
                 if life.training is not None and life.training.summary is not None}  # fmt: skip
         if outcome == "finished":
@@ -126,21 +126,21 @@ class Points:
             self.violations.append(f"bits: the first node ends as {outcome}, and keeps the point of no iteration")
 
 
-def serial_of(material: Workload) -> Serial:
-    """Return what the job of a material comes to on one node, with one shard."""
-    scheme = material.job.algorithm
+def serial_of(workload: Workload) -> Serial:
+    """Return what the job of a workload comes to on one node, with one shard."""
+    scheme = workload.job.algorithm
     assert isinstance(scheme, Sandblaster)
-    one = replace(material.job, cluster=ClusterConfig(shard_bytes=LARGEST_SHARD_BYTES), save="model.safetensors")
+    one = replace(workload.job, cluster=ClusterConfig(shard_bytes=LARGEST_SHARD_BYTES), save="model.safetensors")
     key: Any = len(one.model), replace(scheme, copies=True), one.epochs
     if key not in _serials:
         scenario = Scenario(nodes=1, look_every_s=1e9, compute=Compute(mean_s=0.01))
-        simulation = Simulation(one, scenario, material=replace(material, job=one))
+        simulation = Simulation(one, scenario, workload=replace(workload, job=one))
         with Witness(simulation.loop) as witness, Points(simulation, witness) as points:
             simulation.loop.after = witness.look
             report = simulation.run()
         assert report.outcome == "finished", f"the serial run of {one.algorithm}: {report.outcome} ({report.error})"
         assert not witness.violations, f"the serial run of {one.algorithm}: {witness.violations[0]}"
-        _serials[key] = Serial(points.found, material.params.tobytes())
+        _serials[key] = Serial(points.found, workload.params.tobytes())
     return _serials[key]
 
 

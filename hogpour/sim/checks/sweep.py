@@ -59,7 +59,7 @@ from hogpour.sim.scenario import (
 from hogpour.sim.simulation import Simulation
 from hogpour.sim.world.compute import Compute
 from hogpour.sim.world.loop import Stuck
-from hogpour.sim.world.workload import Workload, material_of
+from hogpour.sim.world.workload import Workload, workload_of
 
 __all__ = ["Counting", "Finding", "run_seed", "scenario_of", "sweep"]
 
@@ -144,8 +144,8 @@ def run_seed(seed: int, without: str = "") -> Finding:
         without: name of a safeguard that is switched off; see ``ablations``.
     """
     scenario, job = scenario_of(seed)
-    material = _material(job)
-    serial = serial_of(material) if is_batch(seed) else None  # with all safeguards
+    workload = _workload(job)
+    serial = serial_of(workload) if is_batch(seed) else None  # with all safeguards
     blocks = Blocks(_EXAMPLES, _BATCH, scenario.replicas, _EPOCHS)
     each = blocks.block_size // _BATCH
 
@@ -158,7 +158,7 @@ def run_seed(seed: int, without: str = "") -> Finding:
     with ExitStack() as stack:
         if without:
             stack.enter_context(ABLATIONS[without].off())
-        simulation = Simulation(job, scenario, material=material)
+        simulation = Simulation(job, scenario, workload=workload)
         counted = batches if serial is None else None
         witness = stack.enter_context(Witness(simulation.loop, counted, calm=_is_calm(scenario)))
         points = stack.enter_context(Points(simulation, witness, serial)) if serial is not None else None
@@ -333,16 +333,16 @@ def _data() -> Any:
     return arrays(rng.random((_EXAMPLES, 7)).astype(np.float32), rng.integers(0, 8, _EXAMPLES), validation=0.0)
 
 
-_materials: dict[tuple[int, Scheme], Workload] = {}
+_workloads: dict[tuple[int, Scheme], Workload] = {}
 
 
-def _material(job: Job) -> Workload:
+def _workload(job: Job) -> Workload:
     """Return what nodes train; made once for each model and scheme, which runs their kernels: compiled in virtual time
     they would read the clock."""
     key = len(job.model), job.algorithm
-    if key not in _materials:
-        _materials[key] = material_of(job)
-    one = replace(_materials[key], job=replace(job, base="/"), test=None)
+    if key not in _workloads:
+        _workloads[key] = workload_of(job)
+    one = replace(_workloads[key], job=replace(job, base="/"), test=None)
     if job.algorithm.batch_blocks:
         return one
     return replace(one, replica=Counting, params=np.zeros_like(one.params))

@@ -1,8 +1,8 @@
-"""Hollow nodes: everything of a node but its numbers, so that thousands of them fit.
+"""Model-only nodes: everything of a node but its numbers, so that thousands of them fit.
 
-A hollow replica takes its time, accrues, pushes and fetches when a real one would, and computes nothing. A shard holds
-one line of zeros, however large it is said to be, and the network charges for what it is said to hold. So rates, waits,
-staleness and bytes are those of the real model; loss and accuracy there are none.
+A model-only replica takes its time, accrues, pushes and fetches when a real one would, and computes nothing. It keeps
+one line of zeros for a shard, however large that is said to be, and the network charges for what is said. So rates,
+waits, staleness and bytes are those of the real model; loss and accuracy there are none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hogpour.core.spec import ALIGNMENT
 from hogpour.machine.replica import Replica
 from hogpour.net.frame import HEADER_BYTES, MAGIC
 
-__all__ = ["ModelOnlyNetwork", "ModelOnlyReplica", "hollow_shards", "weigh"]
+__all__ = ["ModelOnlyNetwork", "ModelOnlyReplica", "model_only_shards", "weigh"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,13 @@ class ModelOnlyReplica(Replica):
         self._link.after_step()
 
 
-def hollow_shards(n: int, shard_bytes: int) -> int:
-    """Return the number of shards of a model of ``n`` parameters; each hollow one is a line of ``spec.ALIGNMENT``."""
+def model_only_shards(n: int, shard_bytes: int) -> int:
+    """Return the number of shards of a model of ``n`` parameters; model-only, each is a line of ``ALIGNMENT``."""
     return len(cut(max(n, 1), shard_bytes)) - 1
 
 
 def weigh(n: int, shards: int) -> Callable[[bytes | memoryview], int]:
-    """Return what says how many bytes a frame of a hollow node stands for.
+    """Return what says how many bytes a frame of a model-only node stands for.
 
     Args:
         n: parameters that the model is said to have.

@@ -43,7 +43,7 @@ class NodeLife:
 
     Args:
         loop, host: on which it lives.
-        material: what it trains.
+        workload: what it trains.
         listen, join: see ``joining.Endpoint``.
         replicas: that it runs.
         entropy: source of random bytes.
@@ -64,7 +64,7 @@ class NodeLife:
         self,
         loop: Loop,
         host: Host,
-        material: Workload,
+        workload: Workload,
         *,
         listen: str,
         join: str,
@@ -80,7 +80,7 @@ class NodeLife:
         self.endpoint: OpenedCluster | None = None
         self.replicas: Replicas | None = None
         self.training: Training | None = None
-        self.material, self.n_replicas, self.compute_s = material, replicas, compute_s
+        self.workload, self.n_replicas, self.compute_s = workload, replicas, compute_s
         self._loop, self._listen, self._join, self._entropy, self._disk = loop, listen, join, entropy, disk
         self._resume, self._notify = resume, on_notice
         self._stop: asyncio.Event | None = None
@@ -126,14 +126,14 @@ class NodeLife:
             entropy=self._entropy,
             disk=self._disk,
         )
-        material, machine = self.material, SimulatedMachine(self)
+        workload, machine = self.workload, SimulatedMachine(self)
         try:
             try:
                 training = self.training = await start_run(
                     machine,
                     endpoint,
-                    None if self._join else material.job,
-                    changes={"data": material.job.data, "base": material.job.base},
+                    None if self._join else workload.job,
+                    changes={"data": workload.job.data, "base": workload.job.base},
                     resume=self._resume,
                     notify=self._notify,
                     stop_asked=stop,
@@ -160,20 +160,20 @@ class SimulatedMachine:
         self, job: Job, resume: bool, block_replicas: int, failures: Futures, stop_asked: asyncio.Event
     ) -> Prepared:
         self._life.replicas = self.supervisor
-        return self._life.material.prepare(job, self._life.n_replicas, block_replicas)
+        return self._life.workload.prepare(job, self._life.n_replicas, block_replicas)
 
     def wake(self, replica: int) -> None:
         self.supervisor.wake(replica)
 
     def orders(self, job: Job, ready: Prepared) -> Callable[[int], Replica]:
         """Return what makes the replica of a number, on the memory that its predecessor left."""
-        material = self._life.material
-        return lambda number: material.replica(
+        workload = self._life.workload
+        return lambda number: workload.replica(
             job,
-            material.network,
+            workload.network,
             ready.live.arrays,
-            material.x,
-            material.y,
+            workload.x,
+            workload.y,
             number,
             block_replicas=ready.block_replicas,
             on_block=self.bell.ring,

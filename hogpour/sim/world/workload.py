@@ -17,9 +17,9 @@ from hogpour.machine.replica import Replica, live_layout
 from hogpour.server.handover import ShardHost
 from hogpour.shm.layout import Layout
 from hogpour.sim.scenario import Scenario
-from hogpour.sim.world.model_only import ModelOnlyNetwork, ModelOnlyReplica, hollow_shards
+from hogpour.sim.world.model_only import ModelOnlyNetwork, ModelOnlyReplica, model_only_shards
 
-__all__ = ["Memory", "Workload", "hollow_material", "material_of"]
+__all__ = ["Memory", "Workload", "model_only_workload", "workload_of"]
 
 
 class Memory:
@@ -61,7 +61,7 @@ class Workload:
         return Prepared(self.network, live, examples, self.test, self.encoding, replicas, None, "simulated")  # type: ignore[arg-type]
 
 
-def material_of(job: Job) -> Workload:
+def workload_of(job: Job) -> Workload:
     """Read a job's data, bind its model, draw its first parameters, and run every kernel once, in real time.
 
     Raises:
@@ -70,7 +70,7 @@ def material_of(job: Job) -> Workload:
     data, network = examine(job)
     params = network.spec.zeros()
     initialise(job, network, params)
-    material = Workload(
+    workload = Workload(
         job=replace(job, data=data, base="/", save=job.save or "model.safetensors"),
         network=network,
         x=data.train.x,
@@ -79,15 +79,15 @@ def material_of(job: Job) -> Workload:
         encoding=data.encoding,
         params=params,
     )
-    _warm(material)
-    return material
+    _warm(workload)
+    return workload
 
 
-def hollow_material(job: Job, scenario: Scenario) -> Workload:
+def model_only_workload(job: Job, scenario: Scenario) -> Workload:
     """Return what stands for a job in model-only mode; its data are read for their number."""
-    full = material_of(job)
+    full = workload_of(job)
     n = scenario.parameters or full.network.spec.n
-    shards = hollow_shards(n, job.cluster.shard_bytes)
+    shards = model_only_shards(n, job.cluster.shard_bytes)
     n_examples = len(full.x)
     return replace(
         full,
@@ -102,10 +102,10 @@ def hollow_material(job: Job, scenario: Scenario) -> Workload:
     )
 
 
-def _warm(material: Workload) -> None:
+def _warm(workload: Workload) -> None:
     """Run every kernel once, before virtual time begins: compiling reads the clock."""
-    ShardHost(material.job.algorithm, _nobody)
-    rehearse(material.job, material.prepare(material.job, 1, 0), 1)
+    ShardHost(workload.job.algorithm, _nobody)
+    rehearse(workload.job, workload.prepare(workload.job, 1, 0), 1)
 
 
 def _nobody(address: str) -> Any:

@@ -18,7 +18,7 @@ from hogpour.sim.checks.ablations import ABLATIONS
 from hogpour.sim.checks.sandblaster_sweep import Serial, serial_of
 from hogpour.sim.checks.sweep import run_seed, scenario_of
 from hogpour.sim.simulation import Simulation
-from hogpour.sim.world import workload as sim_material
+from hogpour.sim.world import workload as sim_workload
 from hogpour.sim.world.loop import Stuck
 from hogpour.sim.world.workload import Workload
 
@@ -85,16 +85,16 @@ def test_every_twentieth_seed_is_of_a_batch_method() -> None:
 
 @pytest.mark.parametrize("seed", [23, 63, 103, 143])
 def test_the_serial_run_of_a_batch_method_is_that_of_the_ruler(seed: int) -> None:
-    material = sweep._material(scenario_of(seed)[1])
-    params, values = minimise(material)
-    serial = serial_of(material)
+    workload = sweep._workload(scenario_of(seed)[1])
+    params, values = minimise(workload)
+    serial = serial_of(workload)
     assert list(serial.points) == list(range(len(values)))
     assert serial.final == params.tobytes()
 
 
 def test_a_point_that_is_not_of_the_serial_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     seed = next(s for s in range(3, 2000, 20) if not any(_misfortunes(s)))
-    right = serial_of(sweep._material(scenario_of(seed)[1]))
+    right = serial_of(sweep._workload(scenario_of(seed)[1]))
     last = max(right.points)
     wrong = Serial(right.points | {last: right.begin}, right.begin)
     monkeypatch.setattr(sweep, "serial_of", lambda _: wrong)
@@ -133,15 +133,15 @@ def test_every_scheme_is_run_once_before_virtual_time_begins(monkeypatch: pytest
     that was broken: they took the kernels of the first seed for their own."""
     made: list[Job] = []
 
-    def material_of(job: Job) -> Workload:
+    def workload_of(job: Job) -> Workload:
         made.append(job)
-        return sim_material.material_of(job)
+        return sim_workload.workload_of(job)
 
-    monkeypatch.setattr(sweep, "_materials", {})
-    monkeypatch.setattr(sweep, "material_of", material_of)
+    monkeypatch.setattr(sweep, "_workloads", {})
+    monkeypatch.setattr(sweep, "workload_of", workload_of)
     jobs = [scenario_of(seed)[1] for seed in range(100)]
     for job in jobs:
-        assert sweep._material(job).job.algorithm == job.algorithm
+        assert sweep._workload(job).job.algorithm == job.algorithm
     wanted = {(len(job.model), job.algorithm) for job in jobs}
     assert len(made) == len(wanted)
     assert {(len(job.model), job.algorithm) for job in made} == wanted

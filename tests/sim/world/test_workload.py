@@ -9,7 +9,7 @@ import pytest
 
 import hogpour as hp
 from hogpour.machine.replica import Replica
-from hogpour.sim.world.workload import material_of
+from hogpour.sim.world.workload import workload_of
 
 
 def test_every_size_of_batch_is_rehearsed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,5 +25,5 @@ def test_every_size_of_batch_is_rehearsed(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Replica, "compute", watched)
     rng = np.random.default_rng(0)
     data = hp.arrays(rng.normal(size=(250, 4)), np.arange(250) % 3, validation=0)
-    material_of(hp.Job(data=data, model=[hp.Linear(3)], batch=120, algorithm=hp.Downpour()))
+    workload_of(hp.Job(data=data, model=[hp.Linear(3)], batch=120, algorithm=hp.Downpour()))
     assert sorted(sizes) == [10, 120]

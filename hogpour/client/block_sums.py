@@ -46,7 +46,7 @@ class BlockSums(Path):
         coordinator, replicas = self._parts.coordinator, len(self._parts.mailbox)
         # What a slow node has ready, others copy at the end; and what is done is reported while a lease is waited for.
         stock = _STOCK_A_REPLICA * replicas
-        return [coordinator.report_each(), coordinator.lease_blocks(queue, stock, wake, self.prepare, replicas)]
+        return [coordinator.report_each(), coordinator.lease(queue, stock, wake, self.prepare, replicas)]
 
     async def prepare(self, tickets: list[int]) -> None:
         """Fetch what these blocks are computed on, if it is not there."""

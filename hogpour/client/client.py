@@ -10,7 +10,7 @@ Fetches are in ``fetches``, and what is known of where shards are in ``routes``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy.typing as npt
@@ -34,7 +34,6 @@ from hogpour.net.staging import Staging
 from hogpour.net.tasks import TaskSet
 from hogpour.net.wire.base import Message
 from hogpour.shm.mailbox import Mailbox
-from hogpour.shm.queue import TicketQueue
 
 __all__ = ["ParameterClient"]
 
@@ -112,10 +111,6 @@ class ParameterClient:
     def poll(self) -> None:
         """Start what is due; called when a replica rang. Cheap where nothing is."""
         self.path.poll(self._mailbox.wanted())
-
-    def lease(self, queue: TicketQueue, wake: Callable[[], None]) -> list[Coroutine[Any, Any, None]]:
-        """Return what keeps the queue filled, see ``Path.lease``."""
-        return self.path.lease(queue, wake)
 
     def follow(self, shard_map: ShardMap) -> None:
         """Take in a map that may be newer."""

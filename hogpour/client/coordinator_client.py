@@ -201,66 +201,47 @@ class CoordinatorClient:
         if node == self.node and not self._leaving:
             self._fenced.set()
 
-    async def lease(self, queue: TicketQueue, stock: int, wake: Callable[[], None]) -> None:
+    async def lease(
+        self,
+        queue: TicketQueue,
+        stock: int,
+        wake: Callable[[], None],
+        prepare: Callable[[list[int]], Awaitable[None]] | None = None,
+        replicas: int = 0,
+    ) -> None:
         """Keep the queue filled and report what is done, until there will be no more tickets.
+
+        The coordinator of a batch method answers when it has some; ``report_each`` says meanwhile what is done.
 
         Args:
             stock: tickets that the queue should hold.
             wake: called when there is something to take, or there will not be.
+            prepare: batch methods: awaited with tickets before they are in the queue.
+            replicas: batch methods: of this node.
         """
         stock = min(stock, ROOM)  # of a node with very many replicas
         while not queue.closed:
             self._wish.clear()
             want = max(0, stock - len(queue))
-            if (want > stock // 2 or self._done) and (answer := await self._lease(want)) is not None:
-                self._fill(queue, answer, wake)
-                if answer.tickets or answer.finished:
+            answer = None
+            if want > stock // 2 or (self._done and prepare is None):
+                answer = await self._lease(want, replicas)
+            if answer is not None:
+                if prepare is not None and answer.tickets:
+                    number = self._lease_number
+                    await prepare(answer.tickets)
+                    if number != self._lease_number:  # it has joined again meanwhile
+                        continue
+                queue.put([leased_ticket(ticket, self._lease_number) for ticket in answer.tickets])
+                if answer.finished:
+                    queue.close()
+                wake()
+                if answer.tickets or answer.finished or prepare is not None:
                     continue
-            await self._wait_for_wish(queue)
-
-    async def lease_blocks(
-        self,
-        queue: TicketQueue,
-        stock: int,
-        wake: Callable[[], None],
-        prepare: Callable[[list[int]], Awaitable[None]],
-        replicas: int,
-    ) -> None:
-        """The same of a batch method, whose coordinator answers when it has some; ``report_each`` says meanwhile what
-        is done.
-
-        Args:
-            prepare: awaited with tickets before they are in the queue.
-            replicas: of this node.
-        """
-        stock = min(stock, ROOM)
-        while not queue.closed:
-            self._wish.clear()
-            want = max(0, stock - len(queue))
-            if want <= stock // 2 or (answer := await self._lease(want, replicas)) is None:
-                await self._wait_for_wish(queue)
-                continue
-            if answer.tickets:
-                number = self._lease_number
-                await prepare(answer.tickets)
-                if number != self._lease_number:  # it has joined again meanwhile
-                    continue
-            self._fill(queue, answer, wake)
-
-    def _fill(self, queue: TicketQueue, answer: Leased, wake: Callable[[], None]) -> None:
-        queue.put([leased_ticket(ticket, self._lease_number) for ticket in answer.tickets])
-        if answer.finished:
-            queue.close()
-        wake()
-
-    async def _wait_for_wish(self, queue: TicketQueue) -> None:
-        """Wait until a replica rang; while the queue is empty not for long, since others may die."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._wish.wait(), None if len(queue) else self._empty_s)
-
-    @property
-    def _empty_s(self) -> float:
-        return max(_EMPTY_S, _EMPTY_EACH_S * (self.beaten.nodes if self.beaten is not None else 1))
+            # Until a replica rang; while the queue is empty not for long, since others may die.
+            empty_s = max(_EMPTY_S, _EMPTY_EACH_S * (self.beaten.nodes if self.beaten is not None else 1))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wish.wait(), None if len(queue) else empty_s)
 
     async def report_each(self) -> None:
         """Report what is done soon, unless the next lease does; for ever, which the caller ends."""

@@ -85,13 +85,8 @@ class Gated(Path):
         self._parts.works.start(self._pass(push, answers, Arrive(node, push.replica, push.sequence, step)))
 
     async def _pass(self, push: Sealed, answers: list[Answer], arrive: Arrive) -> None:
-        try:
+        with self.unless_fenced(arrive.node, push):
             await self._decide(push, await collect(answers), arrive)
-        except RequestFailed as error:
-            if error.code != Refusal.FENCED:
-                raise
-            self._parts.buffers.release(push, ())
-            self._parts.coordinator.fence(arrive.node)
         self._let_fetch(push)
 
     async def _decide(self, push: Sealed, answers: list[int], arrive: Arrive) -> None:

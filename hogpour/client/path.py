@@ -7,7 +7,8 @@ its exchange says (``Traffic``, and the table in ``client``).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,10 @@ from hogpour.client.buffers import SealedBuffers
 from hogpour.client.coordinator_client import CoordinatorClient
 from hogpour.client.fetches import Fetches, Landings
 from hogpour.client.routes import Routes, Sender
+from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.data.blocks import Blocks
 from hogpour.net.tasks import TaskSet
+from hogpour.shm.accrual import Sealed
 from hogpour.shm.mailbox import Mailbox
 from hogpour.shm.queue import TicketQueue
 
@@ -64,6 +67,19 @@ class Path(ABC):
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+
+    @contextmanager
+    def unless_fenced(self, node: int, *pushes: Sealed) -> Iterator[None]:
+        """Do what incarnation ``node`` of this node may be refused because it was declared dead: then the buffers of
+        these pushes are given back, and it joins again."""
+        try:
+            yield
+        except RequestFailed as error:
+            if error.code != Refusal.FENCED:
+                raise
+            for push in pushes:
+                self._parts.buffers.release(push, ())
+            self._parts.coordinator.fence(node)
 
     @abstractmethod
     def poll(self, wishes: list[int]) -> None:

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from hogpour.client.path import Parts, Path
 from hogpour.client.routes import gather_all
-from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.net.wire.push import Push
 from hogpour.shm.accrual import Sealed
 
@@ -72,19 +71,10 @@ class Pulls(Path):
                 parts.landings.complete(wishes)
             return await self._push_back(shard, node, sequence, steps)
 
-        with parts.landings.ending():
-            try:
-                staleness = await gather_all(
-                    [parts.requests.start(pull(shard)) for shard in range(parts.routes.map.n_shards)]
-                )
-            except RequestFailed as error:
-                if error.code != Refusal.FENCED:
-                    raise
-                for push in carried:
-                    parts.buffers.release(push, ())
-                parts.coordinator.fence(node)  # when it has joined again, what is missing is asked for again
-            else:
-                self._acknowledge(carried, staleness)
+        # Where it is fenced, what is missing is asked for again when it has joined again.
+        with parts.landings.ending(), self.unless_fenced(node, *carried):
+            pulls = [parts.requests.start(pull(shard)) for shard in range(parts.routes.map.n_shards)]
+            self._acknowledge(carried, await gather_all(pulls))
 
     def _acknowledge(self, carried: list[Sealed], staleness: list[int]) -> None:
         """Every shard has answered the push of a pull."""

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from hogpour.client.path import Parts, Path
 from hogpour.client.routes import Answer, collect
-from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.net.wire.operate import Sum
 from hogpour.net.wire.push import Push
 from hogpour.shm.accrual import Sealed
@@ -80,10 +79,5 @@ class AccruedPushes(Path):
             self._parts.works.start(self._acknowledge(push, answers, self._parts.coordinator.node))
 
     async def _acknowledge(self, push: Sealed, answers: list[Answer], node: int) -> None:
-        try:
+        with self.unless_fenced(node, push):
             self._parts.buffers.acknowledge(push, await collect(answers))
-        except RequestFailed as error:
-            if error.code != Refusal.FENCED:
-                raise
-            self._parts.buffers.release(push, ())
-            self._parts.coordinator.fence(node)

@@ -121,18 +121,7 @@ class Supervisor:
 
     async def _start(self, replica: int) -> asyncio.subprocess.Process:
         """Start one process. Whoever waits may be cancelled: the start goes on, and ``stop`` finds the process."""
-        self._starting[replica] = start = asyncio.ensure_future(self._spawn())
-
-        def started(done: asyncio.Future[asyncio.subprocess.Process]) -> None:
-            del self._starting[replica]
-            if not done.cancelled() and done.exception() is None:
-                self._processes[replica] = done.result()
-
-        start.add_done_callback(started)
-        return await asyncio.shield(start)
-
-    async def _spawn(self) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
+        self._starting[replica] = start = asyncio.ensure_future(asyncio.create_subprocess_exec(
             sys.executable,
             "-P",  # the current folder is searched only where this process searches it
             "-m",
@@ -143,7 +132,15 @@ class Supervisor:
             pass_fds=self._fds,
             env=replica_environment(self._threads),
             start_new_session=True,  # a terminal's Ctrl+C reaches the node alone, which stops its replicas
-        )
+        ))  # fmt: skip
+
+        def started(done: asyncio.Future[asyncio.subprocess.Process]) -> None:
+            del self._starting[replica]
+            if not done.cancelled() and done.exception() is None:
+                self._processes[replica] = done.result()
+
+        start.add_done_callback(started)
+        return await asyncio.shield(start)
 
     async def _keep(
         self, replica: int, orders: Callable[[int], Orders], clocks: Clocks, stop_others: Callable[[], None]

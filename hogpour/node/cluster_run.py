@@ -137,7 +137,7 @@ class InCluster(Backend):
     def train(self, alive: Callable[[], int]) -> None:
         """Lease portions from now on, push and fetch."""
         self.stats.alive = alive
-        works = self._client.lease(self._queue, self._wake_all)
+        works = self._client.path.lease(self._queue, self._wake_all)
         self._leases = [self._endpoint.tasks.start(work) for work in works][-1:]  # what is done is reported to the end
         self._role.train()
         self._endpoint.tasks.start(self._client.broken())

@@ -9,13 +9,12 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
-from functools import cache
-from math import inf, nextafter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 from hogpour.core import registry
 from hogpour.core.errors import ConfigError
+from hogpour.core.limits import TINY, Checked, Count, Natural, Range, check_ranges
 from hogpour.core.shard_map import LARGEST_SHARD_BYTES, SHARD_BYTES
 
 if TYPE_CHECKING:
@@ -27,29 +26,15 @@ if TYPE_CHECKING:
 
     _T = TypeVar("_T", bound=DataclassInstance)
 
-__all__ = ["ClusterConfig", "DataConfig", "Job", "Range", "RunConfig", "check_keys", "default_job", "job_from",
+__all__ = ["ClusterConfig", "DataConfig", "Job", "RunConfig", "check_keys", "default_job", "job_from",
            "job_to_dict", "key_of", "read_job", "read_tables", "section", "table"]  # fmt: skip
 
 MOST_VALIDATION = 0.9
 """Of the training examples may be held back: what is left must be worth training on."""
 
 
-class Range(NamedTuple):
-    """The numbers that a setting may be: its error says them, and so does the job reference."""
-
-    low: float
-    high: float = inf
-    words: str = ""
-    """Instead of the two numbers."""
-
-    def __str__(self) -> str:
-        if self.words or self.high < inf:
-            return self.words or f"{self.low} to {self.high}"
-        return f"at least {self.low}" if self.low else "0 or more"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DataConfig:
+class DataConfig(Checked):
     """``[data]``: where examples come from and how they are scaled."""
 
     train: str = "digits"
@@ -66,22 +51,22 @@ class DataConfig:
     """csv: columns that are neither feature nor label."""
     validation: Annotated[float, Range(0, MOST_VALIDATION)] = 0.1
     """Fraction of the training examples held back when there is no test file; 0: evaluate on none."""
-    n_features: Annotated[int, Range(0)] = 0
+    n_features: Natural = 0
     """svmlight: number of features; 0: the highest index of the training file."""
 
     def __post_init__(self) -> None:
-        _check_ranges(self, DataConfig)
+        Checked.__post_init__(self)
         if not self.train:
             raise ValueError('train is empty, expected a path or "digits"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunConfig:
+class RunConfig(Checked):
     """``[run]``: how long, with what, and where the result goes."""
 
-    epochs: Annotated[int, Range(1)] = 10
+    epochs: Count = 10
     """Passes over the training examples."""
-    batch: Annotated[int, Range(1)] = 32
+    batch: Count = 32
     """Examples per gradient."""
     replicas: Annotated[int, Range(0, words="0 (all cores) or more")] = 0
     """Replica processes; 0: one for each core (``sync_sgd``: one)."""
@@ -89,15 +74,12 @@ class RunConfig:
     """Seed of everything random. With one replica, and as many kernel threads, a run is reproduced bit for bit."""
     save: str = field(default="model.safetensors", metadata={"key": "model"})
     """Path of the model file, relative to the current folder; empty: none is written."""
-    save_every_s: Annotated[float, Range(nextafter(0, 1), words="above 0")] = 60.0
+    save_every_s: Annotated[float, Range(TINY, words="above 0")] = 60.0
     """Seconds between two writings of the model file while training goes on: what a power cut may cost."""
-
-    def __post_init__(self) -> None:
-        _check_ranges(self, RunConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterConfig:
+class ClusterConfig(Checked):
     """``[cluster]``: when a silent machine is given up, how parameters are cut. The first node's hold for all."""
 
     lease_s: Annotated[float, Range(0.1, 3600)] = 3.0
@@ -109,7 +91,7 @@ class ClusterConfig:
     """Largest shard. One of 4 MB is applied while the next is still arriving."""
 
     def __post_init__(self) -> None:
-        _check_ranges(self, ClusterConfig)
+        Checked.__post_init__(self)
         if not self.lease_s <= self.give_up_s <= 86400:
             raise ValueError(f"give_up_s = {self.give_up_s}, expected lease_s = {self.lease_s} to 86400")
 
@@ -150,7 +132,7 @@ class Job(RunConfig):
         if min(self.input, default=1) < 1:
             raise ConfigError(f"model.input = {self.input}, expected numbers of at least 1")
         try:
-            _check_ranges(self, RunConfig)
+            check_ranges(self, RunConfig)
         except ValueError as error:
             raise ConfigError(f"run: {error}") from None
 
@@ -320,17 +302,3 @@ def check_keys(given: Mapping[str, Any], known: Collection[str], at: str, what: 
     for key in given:
         if key not in known:
             raise ConfigError(f"{at}{key}: no such {what}{registry.nearest(key, known)}")
-
-
-def _check_ranges(config: DataclassInstance, cls: type[DataclassInstance]) -> None:
-    """Raise ValueError where a field of ``cls`` is out of its range."""
-    for name, limit in _ranges(cls):
-        value = getattr(config, name)
-        if not limit.low <= value <= limit.high:
-            raise ValueError(f"{name} = {value}, expected {limit}")
-
-
-@cache
-def _ranges(cls: type[DataclassInstance]) -> list[tuple[str, Range]]:
-    hints = get_type_hints(cls, include_extras=True)
-    return [(f.name, limit) for f in fields(cls) for limit in getattr(hints[f.name], "__metadata__", ())]

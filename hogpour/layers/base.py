@@ -19,6 +19,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.core.limits import Checked
+
 __all__ = ["Cell", "Layer", "Loss", "Reads", "Scratch", "Shape", "Window", "uniform_fan_in"]
 
 Shape = tuple[int, ...]
@@ -68,7 +70,7 @@ class Cell:
     threads: int = 1
     """Kernel threads that the layer may use."""
 
-class Layer(ABC):
+class Layer(Checked, ABC):
     """One layer of a network. Subclasses are frozen dataclasses whose fields are what a job file may say."""
 
     __slots__ = ()
@@ -118,7 +120,7 @@ class Layer(ABC):
         Called after ``forward`` with the same cell, x and y unchanged.
         """
 
-class Loss(ABC):
+class Loss(Checked, ABC):
     """What training minimises: the mean over the batch of a loss of scores and targets."""
 
     __slots__ = ()

@@ -8,11 +8,13 @@ Hinton et al. 2012, scaled while training instead of in evaluation, as everywher
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from math import nextafter
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from hogpour.core.kernels.jit import Array, njit
+from hogpour.core.limits import Range
 from hogpour.layers.base import Cell, Layer, Reads, Scratch, Shape
 
 __all__ = ["Dropout"]
@@ -24,14 +26,10 @@ class Dropout(Layer):
 
     random: ClassVar[bool] = True
 
-    rate: float
-    """Probability of being dropped, at least 0 and less than 1."""
+    rate: Annotated[float, Range(0, nextafter(1, 0), "at least 0 and less than 1")]
+    """Probability of being dropped."""
     whole_channels: bool = False
     """True: all rows and columns of a channel are dropped together, for each example anew."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rate < 1:
-            raise ValueError(f"rate = {self.rate}, expected at least 0 and less than 1")
 
     def output_shape(self, shape: Shape) -> Shape:
         return shape

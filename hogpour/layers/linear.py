@@ -19,6 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from hogpour.core.kernels.jit import Array
+from hogpour.core.limits import Count
 from hogpour.layers.base import Cell, Layer, Reads, Scratch, Shape, uniform_fan_in
 from hogpour.layers.kernels.linear import (
     add_bias,
@@ -42,14 +43,10 @@ class Linear(Layer):
 
     flat_input: ClassVar[bool] = True
 
-    units: int
-    """Number of output units, at least 1."""
+    units: Count
+    """Number of output units."""
     bias: bool = True
     """Whether a trained constant is added to every unit."""
-
-    def __post_init__(self) -> None:
-        if self.units < 1:
-            raise ValueError(f"units = {self.units}, expected at least 1")
 
     def output_shape(self, shape: Shape) -> Shape:
         return (self.units,)

@@ -26,11 +26,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.core.limits import FINITE, TINY, Range
 from hogpour.layers.base import Cell, Scratch, Shape, Window
 from hogpour.layers.kernels.contrast import (
     average_channels,
@@ -55,8 +56,8 @@ class LocalContrastNorm(Windowed):
     """Rows and columns of the window, odd. 9: Jarrett et al."""
     window: Literal["gaussian", "uniform"] = "gaussian"
     """How the places of the window are weighted."""
-    floor: float = 0.1
-    """Standard deviation under which contrast fades instead of being amplified, more than 0; a tenth of the range of
+    floor: Annotated[float, Range(TINY, FINITE, "more than 0")] = 0.1
+    """Standard deviation under which contrast fades instead of being amplified; a tenth of the range of
     pixels scaled to 0..1."""
 
     def __post_init__(self) -> None:
@@ -64,8 +65,7 @@ class LocalContrastNorm(Windowed):
             raise ValueError(f"size = {self.size}, expected an odd number, at least 1")
         if self.window not in ("gaussian", "uniform"):
             raise ValueError(f"window = {self.window!r}, expected 'gaussian' or 'uniform'")
-        if not 0 < self.floor < float("inf"):
-            raise ValueError(f"floor = {self.floor}, expected more than 0")
+        Windowed.__post_init__(self)
 
     def scratch(self, shape: Shape) -> Scratch:
         return {"deviation": (shape[1:], None), "plane": (shape[1:], None), "between": (shape[1:], None)}

@@ -18,10 +18,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from math import inf
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from hogpour.core.errors import ConfigError
 from hogpour.core.job import check_keys, read_tables, section
+from hogpour.core.limits import FINITE, TINY, AboveZero, Checked, Count, Fraction, Range
 from hogpour.core.node_id import MOST_MEMBERS
 from hogpour.core.registry import typed
 from hogpour.sim.world.compute import Compute
@@ -41,76 +42,69 @@ __all__ = [
     "scenario_from",
 ]  # fmt: skip
 
+_FINITE = Range(0, FINITE, "0 or more, and finite")
+Finite = Annotated[float, _FINITE]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LinkConditions:
+class LinkConditions(Checked):
     """``[link]``: the network."""
 
-    delay_s: float = 0.0002
-    """Seconds from one machine to another, one way, 0 or more; a local network's."""
-    jitter_s: float = 0.0
-    """Mean seconds of an exponential addition to the delay of each piece, 0 or more; 0: always the same delay."""
-    bandwidth: float = 125e6
+    delay_s: Finite = 0.0002
+    """Seconds from one machine to another, one way; a local network's."""
+    jitter_s: Finite = 0.0
+    """Mean seconds of an exponential addition to the delay of each piece; 0: always the same delay."""
+    bandwidth: Finite = 125e6
     """Bytes a second of each machine's interface, in each direction, shared by its connections; 0: no limit."""
-    window_bytes: int = 1 << 18
-    """What a connection takes that its reader has not read, at least 1024."""
-    reset_every_s: float = 0.0
+    window_bytes: Annotated[int, Range(1024)] = 1 << 18
+    """What a connection takes that its reader has not read."""
+    reset_every_s: Finite = 0.0
     """Mean seconds until some connection of a machine breaks; 0: none does by itself."""
     split_reads: bool = False
     """Readers get what arrives in random pieces."""
 
-    def __post_init__(self) -> None:
-        _finite(self, "delay_s", "jitter_s", "bandwidth", "reset_every_s")
-        if self.window_bytes < 1024:
-            raise ValueError(f"window_bytes = {self.window_bytes}, expected at least 1024")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SlowLink:
+class SlowLink(Checked):
     """``[[slow_link]]``: machines that are reached in another way than the rest."""
 
     nodes: tuple[int, ...]
     """Numbers of the nodes."""
-    delay_s: float | None = None
+    delay_s: Annotated[float | None, _FINITE] = None
     """As in ``[link]``; left out: as there."""
-    jitter_s: float | None = None
+    jitter_s: Annotated[float | None, _FINITE] = None
     """As in ``[link]``; left out: as there."""
-    bandwidth: float | None = None
+    bandwidth: Annotated[float | None, _FINITE] = None
     """As in ``[link]``; left out: as there."""
 
     def __post_init__(self) -> None:
         _distinct(self.nodes)
-        _finite(self, "delay_s", "jitter_s", "bandwidth")
+        Checked.__post_init__(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DiskConditions:
+class DiskConditions(Checked):
     """``[disk]``: of every machine."""
 
-    delay_s: float = 0.005
+    delay_s: Finite = 0.005
     """Seconds for each operation, besides its bytes."""
-    bandwidth: float = 200e6
-    """Bytes a second, above 0."""
-
-    def __post_init__(self) -> None:
-        _finite(self, "delay_s")
-        if not 0 < self.bandwidth < inf:
-            raise ValueError(f"bandwidth = {self.bandwidth}, expected above 0 and finite")
+    bandwidth: AboveZero = 200e6
+    """Bytes a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scheduled:
+class Scheduled(Checked):
     """What happens at a time, and perhaps again and again."""
 
-    at_s: float | None = None
+    at_s: Annotated[float | None, _FINITE] = None
     """When, the first time; left out: after ``every_s``."""
-    every_s: float = 0.0
+    every_s: Finite = 0.0
     """And every so many seconds from then on; 0: once."""
     until_s: float = inf
     """Not after this."""
 
     def __post_init__(self) -> None:
-        _finite(self, "at_s", "every_s")
+        Checked.__post_init__(self)
         if self.at_s is None and not self.every_s:
             raise ValueError("at_s is missing, expected a time, or every_s")
         if not self.until_s >= self.first_s:
@@ -126,16 +120,14 @@ class Scheduled:
 class Spell(Scheduled):
     """What begins at a time and ends after a while, for some nodes."""
 
-    for_s: float
-    """Seconds that it lasts, above 0, and below ``every_s``: the end of one would be that of the next, too."""
+    for_s: AboveZero
+    """Seconds that it lasts, below ``every_s``: the end of one would be that of the next, too."""
     nodes: tuple[int, ...]
     """Numbers of the nodes, at least one."""
 
     def __post_init__(self) -> None:
         Scheduled.__post_init__(self)
         _distinct(self.nodes)
-        if not 0 < self.for_s < inf:
-            raise ValueError(f"for_s = {self.for_s}, expected above 0 and finite")
         if self.every_s and self.for_s >= self.every_s:
             raise ValueError(f"for_s = {self.for_s}, expected below every_s = {self.every_s}")
 
@@ -146,10 +138,10 @@ class Death(Scheduled):
 
     nodes: tuple[int, ...] = ()
     """Which; or ``fraction``."""
-    fraction: float = 0.0
-    """Of the nodes that are alive, without the first one, drawn anew each time; 0 to 1. A fraction of a node dies with
+    fraction: Fraction = 0.0
+    """Of the nodes that are alive, without the first one, drawn anew each time. A fraction of a node dies with
     that probability."""
-    back_s: float = 0.0
+    back_s: Finite = 0.0
     """Seconds until it is started again; 0: never."""
     kind: Literal["kill", "power", "leave"] = "kill"
     """kill: the process ends at once, and its system closes its connections. power: the machine falls silent, and its
@@ -157,9 +149,6 @@ class Death(Scheduled):
 
     def __post_init__(self) -> None:
         Scheduled.__post_init__(self)
-        _finite(self, "back_s")
-        if not 0 <= self.fraction <= 1:
-            raise ValueError(f"fraction = {self.fraction}, expected 0 to 1")
         if bool(self.nodes) == bool(self.fraction):
             raise ValueError(f"nodes = {list(self.nodes)} and fraction = {self.fraction}, expected one of the two")
         if self.nodes:
@@ -191,28 +180,18 @@ class Slow(Spell):
     """``[[slow]]``: replicas of these nodes take longer: stragglers on schedule. Where two overlap, the latest holds,
     and the first end is that of both."""
 
-    times: float
-    """How many times longer, above 0."""
-
-    def __post_init__(self) -> None:
-        Spell.__post_init__(self)
-        if not 0 < self.times < inf:
-            raise ValueError(f"times = {self.times}, expected above 0")
+    times: Annotated[float, Range(TINY, FINITE, "above 0")]
+    """How many times longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeJoin(Scheduled):
     """``[[join]]``: further nodes join."""
 
-    nodes: int = 1
-    """How many, at least 1."""
+    nodes: Count = 1
+    """How many."""
     serving: bool = False
     """They listen and serve shards, too."""
-
-    def __post_init__(self) -> None:
-        Scheduled.__post_init__(self)
-        if self.nodes < 1:
-            raise ValueError(f"nodes = {self.nodes}, expected at least 1")
 
 
 _MOST = {"nodes": MOST_MEMBERS, "replicas": 1024, "parameters": 10**12}
@@ -220,30 +199,30 @@ _MOST = {"nodes": MOST_MEMBERS, "replicas": 1024, "parameters": 10**12}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
+class Scenario(Checked):
     """All of it."""
 
-    nodes: int = 4
-    """Nodes at the beginning, the first one included, at least 1."""
-    replicas: int = 1
-    """Of each node, at least 1."""
-    serving: int = 0
+    nodes: Count = 4
+    """Nodes at the beginning, the first one included."""
+    replicas: Count = 1
+    """Of each node."""
+    serving: Annotated[int, Range(0, words="at least 0")] = 0
     """How many of the nodes that join serve shards, too: nodes 1 up to this one."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, words="at least 0")] = 0
     """Of everything that is made up. The job has its own, of what is trained."""
-    until_s: float = 10 * 86400.0
+    until_s: AboveZero = 10 * 86400.0
     """A run that has not ended by then has failed."""
-    stop_s: float = 0.0
+    stop_s: Finite = 0.0
     """When the first node is asked to stop, as by Ctrl+C; 0: never."""
-    look_every_s: float = 0.0
+    look_every_s: Finite = 0.0
     """Seconds between two looks at loss and accuracy; 0: often enough for 50 points."""
-    join_spread_s: float = 0.5
+    join_spread_s: Finite = 0.5
     """The nodes of the beginning join within so many seconds, one after the other."""
     resume: bool = True
     """A first node that comes back goes on from its snapshot."""
     model_only: bool = False
     """No gradient is computed: rates, waits and bytes, no loss."""
-    parameters: int = 0
+    parameters: Annotated[int, Range(0, words="at least 0")] = 0
     """With ``model_only``: parameters of the model; 0: the job's."""
     shuffle: bool = False
     """What several machines do at one moment is done in a random order."""
@@ -259,14 +238,10 @@ class Scenario:
     join: tuple[NodeJoin, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, least in (("nodes", 1), ("replicas", 1), ("serving", 0), ("seed", 0), ("parameters", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} = {getattr(self, name)}, expected at least {least}")
-            if getattr(self, name) > _MOST.get(name, inf):
-                raise ValueError(f"{name} = {getattr(self, name)}, expected at most {_MOST[name]}")
-        _finite(self, "stop_s", "look_every_s", "join_spread_s")
-        if not 0 < self.until_s < inf:
-            raise ValueError(f"until_s = {self.until_s}, expected above 0 and finite")
+        Checked.__post_init__(self)
+        for name, most in _MOST.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} = {getattr(self, name)}, expected at most {most}")
         if self.serving >= self.nodes and self.serving:
             raise ValueError(f"serving = {self.serving}, expected at most the {self.nodes - 1} nodes that join")
         if self.parameters and not self.model_only:
@@ -326,13 +301,6 @@ def _entries(cls: type, given: Any, name: str) -> tuple[Any, ...]:
     if not isinstance(given, list):
         raise ConfigError(f"{name}: expected tables [[{name}]], got {given!r}")
     return tuple(section(cls, {f"{name}[{k}]": entry}, f"{name}[{k}]") for k, entry in enumerate(given))
-
-
-def _finite(thing: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(thing, name)
-        if value is not None and not 0 <= value < inf:
-            raise ValueError(f"{name} = {value}, expected 0 or more, and finite")
 
 
 def _distinct(nodes: tuple[int, ...]) -> None:

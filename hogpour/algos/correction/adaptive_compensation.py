@@ -16,9 +16,10 @@ from typing import ClassVar
 import numpy as np
 
 from hogpour.algos.correction.base import Correction, Late
-from hogpour.algos.optim.base import Optimiser, check_range
+from hogpour.algos.optim.base import Optimiser
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.core.kernels.jit import Array, njit
+from hogpour.core.limits import Fraction, Nonnegative
 
 __all__ = ["AdaptiveCompensation"]
 
@@ -32,13 +33,13 @@ class AdaptiveCompensation(Correction):
     amends: ClassVar[bool] = True
     rows: ClassVar[tuple[str, ...]] = ("mean_square",)
 
-    strength: float = 2.0
+    strength: Nonnegative = 2.0
     """λ₀; 2 in the paper."""
-    decay: float = 0.95
-    """m, from 0 to below 1; 0.95 for CIFAR-10 and 0 for ImageNet in the paper."""
+    decay: Fraction = 0.95
+    """m, below 1; 0.95 for CIFAR-10 and 0 for ImageNet in the paper."""
 
     def __post_init__(self) -> None:
-        check_range(self, strength=(0, 1e30), decay=(0, 1))
+        Correction.__post_init__(self)
         if self.decay == 1:
             raise ValueError("decay = 1, expected less: the mean square would stay 0")
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy.typing as npt
 
 from hogpour.algos.optim.base import Optimiser
+from hogpour.core.limits import Checked
 
 __all__ = ["Correction", "Late"]
 
@@ -43,7 +44,7 @@ class Late:
     """Count of updates of the shard, this one included."""
 
 
-class Correction(ABC):  # noqa: B024 (the default amends nothing, and is a choice of its own)
+class Correction(Checked, ABC):
     """What becomes of lateness. Subclasses are frozen dataclasses. The default is to apply what comes, as it comes."""
 
     __slots__ = ()

@@ -25,9 +25,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hogpour.algos.correction.base import Correction, Late
-from hogpour.algos.optim.base import Optimiser, check_range
+from hogpour.algos.optim.base import Optimiser
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.core.kernels.jit import Array, njit
+from hogpour.core.limits import Nonnegative
 
 __all__ = ["DelayCompensation"]
 
@@ -38,11 +39,8 @@ class DelayCompensation(Correction):
 
     amends: ClassVar[bool] = True
 
-    strength: float = 0.04
+    strength: Nonnegative = 0.04
     """λ; 0.04 for CIFAR-10 in the paper."""
-
-    def __post_init__(self) -> None:
-        check_range(self, strength=(0, 1e30))
 
     def apply(self, optimiser: Optimiser, late: Late) -> None:
         if late.fetched is None or not self.strength:

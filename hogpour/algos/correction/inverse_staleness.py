@@ -13,9 +13,10 @@ optimiser that divides by its history (Adagrad, Adam) a smaller gradient would b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from hogpour.algos.correction.base import Correction
-from hogpour.algos.optim.base import check_range
+from hogpour.core.limits import Range
 
 __all__ = ["InverseStaleness"]
 
@@ -24,11 +25,8 @@ __all__ = ["InverseStaleness"]
 class InverseStaleness(Correction):
     """The rate is divided by the staleness."""
 
-    offset: int = 0
+    offset: Annotated[int, Range(0, 1)] = 0
     """Added to the staleness; 0: α/τ of Zhang et al., 1: α/(τ+1) of DynSGD."""
-
-    def __post_init__(self) -> None:
-        check_range(self, offset=(0, 1))
 
     def scale(self, staleness: int) -> float:
         return 1.0 / max(1, staleness + self.offset)

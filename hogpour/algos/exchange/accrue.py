@@ -32,6 +32,7 @@ from hogpour.algos.exchange.base import Exchange, ReplicaView, Traffic
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.core.kernels.jit import Array, njit
 from hogpour.core.kernels.vector import vector_copy
+from hogpour.core.limits import Count
 from hogpour.layers.kernels.tile import LANES, lanes_nonzero, lanes_subtract
 
 __all__ = ["Accrue"]
@@ -43,13 +44,8 @@ class Accrue(Exchange):
 
     traffic: ClassVar[Traffic] = Traffic.ACCRUED
 
-    n_push: int = 1
-    n_fetch: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("n_push", "n_fetch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}, expected at least 1")
+    n_push: Count = 1
+    n_fetch: Count = 1
 
     def on_gradient(self, view: ReplicaView, grad: npt.NDArray[Any]) -> None:
         assert view.accrued is not None

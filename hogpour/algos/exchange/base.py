@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from hogpour.algos.correction.base import Correction
 from hogpour.algos.optim.base import Optimiser
+from hogpour.core.limits import Checked
 
 __all__ = ["Exchange", "ReplicaView", "Traffic"]
 
@@ -58,7 +59,7 @@ class ReplicaView:
     """(2, n) float32, the replica's own, whose content means nothing; None where ``Exchange.scratch`` is False."""
 
 
-class Exchange(ABC):
+class Exchange(Checked, ABC):
     """What a replica does with a gradient. Subclasses are frozen dataclasses."""
 
     __slots__ = ()

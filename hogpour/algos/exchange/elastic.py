@@ -31,10 +31,11 @@ import numpy.typing as npt
 
 from hogpour.algos.correction.base import Correction
 from hogpour.algos.exchange.base import Exchange, ReplicaView, Traffic
-from hogpour.algos.optim.base import Optimiser, check_range
+from hogpour.algos.optim.base import Optimiser
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.core.kernels.jit import Array, njit
 from hogpour.core.kernels.vector import vector_add, vector_copy
+from hogpour.core.limits import Count, Fraction
 
 __all__ = ["Elastic"]
 
@@ -46,16 +47,11 @@ class Elastic(Exchange):
     traffic: ClassVar[Traffic] = Traffic.PULLED
     waits: ClassVar[bool] = True
 
-    alpha: float = 0.225
-    """How much of the way to the centre a pull goes, 0 to 1: 0.9 / p for p nodes in the paper. With plain SGD at rate η
+    alpha: Fraction = 0.225
+    """How much of the way to the centre a pull goes: 0.9 / p for p nodes in the paper. With plain SGD at rate η
     on a curvature of 1 one node is stable below (4 - 2η) / (4 - η)."""
-    tau: int = 1
-    """Steps of a replica between two pulls, at least 1; τ in the paper."""
-
-    def __post_init__(self) -> None:
-        check_range(self, alpha=(0, 1))
-        if self.tau < 1:
-            raise ValueError(f"tau = {self.tau}, expected at least 1")
+    tau: Count = 1
+    """Steps of a replica between two pulls; τ in the paper."""
 
     @property
     def n_push(self) -> int:

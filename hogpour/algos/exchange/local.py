@@ -30,6 +30,7 @@ from hogpour.algos.optim.base import Optimiser
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.core.kernels.jit import Array, njit
 from hogpour.core.kernels.vector import vector_copy
+from hogpour.core.limits import Count
 from hogpour.layers.kernels.tile import LANES, lanes_nonzero, lanes_subtract
 
 __all__ = ["Local"]
@@ -44,17 +45,13 @@ class Local(Exchange):
     waits: ClassVar[bool] = True
     scratch: ClassVar[bool] = True
 
-    steps: int = 1
-    """Steps of a replica in a round, at least 1; H in the papers."""
+    steps: Count = 1
+    """Steps of a replica in a round; H in the papers."""
     inner: Optimiser = field(default_factory=lambda: Sgd(lr=0.1), metadata={"kind": "optimiser"})
     """The rule that replicas step by."""
     proportional: bool = False
     """Dynamic local updates (Liu et al. 2024): a node that is r times as slow as the fastest takes ``steps`` / r steps
     in a round, so that all rounds take about as long."""
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps = {self.steps}, expected at least 1")
 
     @property
     def n_push(self) -> int:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hogpour.algos.gate.base import Gate
+from hogpour.core.limits import Natural
 
 __all__ = ["Barrier"]
 
@@ -32,12 +33,8 @@ class Barrier(Gate):
     holds: ClassVar[bool] = True
     counts_late: ClassVar[bool] = False
 
-    backups: int = 0
-    """Origins that no step waits for, 0 or more; so many may die without a step being held up."""
-
-    def __post_init__(self) -> None:
-        if self.backups < 0:
-            raise ValueError(f"backups = {self.backups}, expected 0 or more")
+    backups: Natural = 0
+    """Origins that no step waits for; so many may die without a step being held up."""
 
     def needed(self, present: int) -> int:
         return max(1, present - self.backups)

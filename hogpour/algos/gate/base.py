@@ -18,6 +18,7 @@ from typing import ClassVar, Protocol, TypeVar
 import numpy as np
 
 from hogpour.core.kernels.jit import Array, njit
+from hogpour.core.limits import Checked
 
 __all__ = ["Gate", "gate_end"]
 
@@ -34,7 +35,7 @@ class _Origin(Protocol):
 Origin = TypeVar("Origin", bound=_Origin)
 
 
-class Gate(ABC):  # noqa: B024 (what it does not say, it does not ask for)
+class Gate(Checked, ABC):
     """Which gradients count. Subclasses are frozen dataclasses."""
 
     __slots__ = ()

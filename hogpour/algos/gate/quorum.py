@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hogpour.algos.gate.base import Gate
+from hogpour.core.limits import Count
 
 __all__ = ["Quorum"]
 
@@ -25,12 +26,8 @@ class Quorum(Gate):
 
     holds: ClassVar[bool] = True
 
-    n: int = 1
-    """Steps in which each learner takes part once on average, at least 1; about the mean staleness, too."""
-
-    def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError(f"n = {self.n}, expected at least 1")
+    n: Count = 1
+    """Steps in which each learner takes part once on average; about the mean staleness, too."""
 
     def needed(self, present: int) -> int:
         return max(1, present // self.n)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hogpour.algos.gate.base import Gate
+from hogpour.core.limits import Natural
 
 __all__ = ["Slack"]
 
@@ -21,12 +22,8 @@ __all__ = ["Slack"]
 class Slack(Gate):
     """At most ``s`` clocks between the fastest and the slowest."""
 
-    s: int = 3
-    """Clocks, 0 or more."""
-
-    def __post_init__(self) -> None:
-        if self.s < 0:
-            raise ValueError(f"s = {self.s}, expected 0 or more")
+    s: Natural = 3
+    """Clocks."""
 
     def ahead(self) -> int | None:
         return self.s

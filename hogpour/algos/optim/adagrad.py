@@ -16,8 +16,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from hogpour.algos.optim.base import Optimiser, Row, check_range
+from hogpour.algos.optim.base import Optimiser, Row
 from hogpour.core.kernels.jit import Array, njit
+from hogpour.core.limits import Nonnegative, Positive
 
 __all__ = ["Adagrad"]
 
@@ -28,13 +29,10 @@ class Adagrad(Optimiser):
 
     state: ClassVar[tuple[Row, ...]] = (Row("history", per="node"),)
 
-    lr: float
-    """γ of the paper, above 0: "generally larger, perhaps by an order of magnitude" than the best fixed rate."""
-    weight_decay: float = 0.0
+    lr: Positive
+    """γ of the paper: "generally larger, perhaps by an order of magnitude" than the best fixed rate."""
+    weight_decay: Nonnegative = 0.0
     """L2 regularisation: this times w is added to the gradient, and so enters the history."""
-
-    def __post_init__(self) -> None:
-        check_range(self, lr=(1e-30, 1e30), weight_decay=(0, 1e30))
 
     def apply(self, params: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float, t: int) -> None:
         real = params.dtype.type

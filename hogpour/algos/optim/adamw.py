@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
-from hogpour.algos.optim.base import Optimiser, Row, check_range
+from hogpour.algos.optim.base import Optimiser, Row
 from hogpour.core.kernels.jit import Array, njit
+from hogpour.core.limits import Nonnegative, Positive, Range
 
 __all__ = ["AdamW"]
 
@@ -28,20 +29,16 @@ class AdamW(Optimiser):
 
     state: ClassVar[tuple[Row, ...]] = (Row("mean", per="node"), Row("mean_square", per="node"))
 
-    lr: float = 0.001
-    """Learning rate, above 0; about the length of a step in every coordinate."""
-    beta1: float = 0.9
+    lr: Positive = 0.001
+    """Learning rate; about the length of a step in every coordinate."""
+    beta1: Annotated[float, Range(0, 1 - 1e-9)] = 0.9
     """What remains of the mean after a step, 0 up to (not including) 1."""
-    beta2: float = 0.999
+    beta2: Annotated[float, Range(0, 1 - 1e-9)] = 0.999
     """What remains of the mean square after a step, 0 up to (not including) 1."""
-    epsilon: float = 1e-8
+    epsilon: Positive = 1e-8
     """Added to the root; above 0, so that a coordinate without history stays where it is."""
-    weight_decay: float = 0.0
+    weight_decay: Nonnegative = 0.0
     """Each step takes this times lr of every parameter away, whatever its gradients were."""
-
-    def __post_init__(self) -> None:
-        below_1 = (0, 1 - 1e-9)
-        check_range(self, lr=(1e-30, 1e30), beta1=below_1, beta2=below_1, epsilon=(1e-30, 1e30), weight_decay=(0, 1e30))
 
     def apply(self, params: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float, t: int) -> None:
         real = params.dtype.type

@@ -13,7 +13,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy.typing as npt
 
-__all__ = ["Optimiser", "Row", "check_range"]
+from hogpour.core.limits import Checked, Positive
+
+__all__ = ["Optimiser", "Row"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Row:
     written without locks like the parameters."""
 
 
-class Optimiser(ABC):
+class Optimiser(Checked, ABC):
     """One update rule. Subclasses are frozen dataclasses whose fields are what a job file may say."""
 
     __slots__ = ()
@@ -35,8 +37,8 @@ class Optimiser(ABC):
     state: ClassVar[tuple[Row, ...]] = ()
     """What is remembered, in the order of the ``state`` argument of ``apply``."""
 
-    lr: float
-    """Learning rate, above 0; every optimiser has one."""
+    lr: Positive
+    """Learning rate; every optimiser has one."""
 
     @abstractmethod
     def apply(
@@ -69,11 +71,3 @@ class Optimiser(ABC):
         """
         del lr_scale
         return None
-
-
-def check_range(thing: object, **rules: tuple[float, float]) -> None:
-    """Raise ValueError where a field of ``thing`` is not within its closed range (NaN never is)."""
-    for name, (low, high) in rules.items():
-        value = getattr(thing, name)
-        if not low <= value <= high:
-            raise ValueError(f"{name} = {value}, expected {low:g} to {high:g}")

@@ -11,10 +11,11 @@ late pseudo-gradient alone, momentum makes asynchronous training unstable. g inc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from hogpour.algos.optim.base import Optimiser, Row, check_range
+from hogpour.algos.optim.base import Optimiser, Row
 from hogpour.core.kernels.jit import Array, njit
+from hogpour.core.limits import Fraction, Nonnegative, Positive, Range
 
 __all__ = ["DelayedNesterov"]
 
@@ -25,17 +26,14 @@ class DelayedNesterov(Optimiser):
 
     state: ClassVar[tuple[Row, ...]] = (Row("velocity", per="node"), Row("sum", per="node"))  # t counts for the node
 
-    lr: float
-    """Learning rate, above 0, of a step on a mean of ``every`` gradients."""
-    momentum: float = 0.9
-    """What remains of the velocity from one mean to the next, 0 to 1."""
-    every: int = 2
-    """Gradients to a mean, at least 1: as many as replicas push, in the paper."""
-    weight_decay: float = 0.0
+    lr: Positive
+    """Learning rate of a step on a mean of ``every`` gradients."""
+    momentum: Fraction = 0.9
+    """What remains of the velocity from one mean to the next."""
+    every: Annotated[int, Range(1, 1e9)] = 2
+    """Gradients to a mean: as many as replicas push, in the paper."""
+    weight_decay: Nonnegative = 0.0
     """L2 regularisation: this times w is added to the gradient."""
-
-    def __post_init__(self) -> None:
-        check_range(self, lr=(1e-30, 1e30), momentum=(0, 1), every=(1, 1e9), weight_decay=(0, 1e30))
 
     def apply(self, params: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float, t: int) -> None:
         real = params.dtype.type

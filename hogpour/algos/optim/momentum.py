@@ -12,8 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hogpour.algos.optim.base import Optimiser, Row, check_range
+from hogpour.algos.optim.base import Optimiser, Row
 from hogpour.core.kernels.jit import Array, njit
+from hogpour.core.limits import Fraction, Nonnegative, Positive
 
 __all__ = ["Momentum"]
 
@@ -24,16 +25,13 @@ class Momentum(Optimiser):
 
     state: ClassVar[tuple[Row, ...]] = (Row("velocity", per="replica"),)
 
-    lr: float
-    """Learning rate, above 0; a constant gradient is followed with lr / (1 - momentum) in the end."""
-    momentum: float = 0.9
-    """What remains of the velocity after a step, 0 to 1. N lock-free replicas already act like a momentum of 1 - 1/N
+    lr: Positive
+    """Learning rate; a constant gradient is followed with lr / (1 - momentum) in the end."""
+    momentum: Fraction = 0.9
+    """What remains of the velocity after a step. N lock-free replicas already act like a momentum of 1 - 1/N
     (Mitliagkas et al. 2016), so many replicas want less of it."""
-    weight_decay: float = 0.0
+    weight_decay: Nonnegative = 0.0
     """L2 regularisation: this times w is added to the gradient."""
-
-    def __post_init__(self) -> None:
-        check_range(self, lr=(1e-30, 1e30), momentum=(0, 1), weight_decay=(0, 1e30))
 
     def apply(self, params: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float, t: int) -> None:
         real = params.dtype.type

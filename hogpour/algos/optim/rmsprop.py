@@ -13,8 +13,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from hogpour.algos.optim.base import Optimiser, Row, check_range
+from hogpour.algos.optim.base import Optimiser, Row
 from hogpour.core.kernels.jit import Array, njit
+from hogpour.core.limits import Fraction, Nonnegative, Positive
 
 __all__ = ["RmsProp"]
 
@@ -25,17 +26,14 @@ class RmsProp(Optimiser):
 
     state: ClassVar[tuple[Row, ...]] = (Row("mean_square", per="node"),)
 
-    lr: float = 0.001
-    """Learning rate, above 0; about the length of a step in every coordinate."""
-    decay: float = 0.9
-    """What remains of the mean square after a step, 0 to 1; the lecture's 0.9 (PyTorch: 0.99)."""
-    epsilon: float = 1e-8
+    lr: Positive = 0.001
+    """Learning rate; about the length of a step in every coordinate."""
+    decay: Fraction = 0.9
+    """What remains of the mean square after a step; the lecture's 0.9 (PyTorch: 0.99)."""
+    epsilon: Positive = 1e-8
     """Added to the root; above 0, so that a coordinate without history stays where it is."""
-    weight_decay: float = 0.0
+    weight_decay: Nonnegative = 0.0
     """L2 regularisation: this times w is added to the gradient, and so enters the mean square."""
-
-    def __post_init__(self) -> None:
-        check_range(self, lr=(1e-30, 1e30), decay=(0, 1), epsilon=(1e-30, 1e30), weight_decay=(0, 1e30))
 
     def apply(self, params: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float, t: int) -> None:
         real = params.dtype.type

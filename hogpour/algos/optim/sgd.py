@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hogpour.algos.optim.base import Optimiser, check_range
+from hogpour.algos.optim.base import Optimiser
 from hogpour.core.kernels.jit import Array, njit
+from hogpour.core.limits import Nonnegative, Positive
 from hogpour.layers.kernels.tile import LANES, lanes_nonzero, lanes_subtract
 
 __all__ = ["Sgd"]
@@ -15,13 +16,10 @@ __all__ = ["Sgd"]
 class Sgd(Optimiser):
     """Plain stochastic gradient descent; remembers nothing."""
 
-    lr: float
-    """Learning rate, above 0."""
-    weight_decay: float = 0.0
+    lr: Positive
+    """Learning rate."""
+    weight_decay: Nonnegative = 0.0
     """L2 regularisation: this times w is added to the gradient."""
-
-    def __post_init__(self) -> None:
-        check_range(self, lr=(1e-30, 1e30), weight_decay=(0, 1e30))
 
     def apply(self, params: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float, t: int) -> None:
         real = params.dtype.type  # a float64 scalar would make the kernel compute in float64

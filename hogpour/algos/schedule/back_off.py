@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import floor
+from typing import Annotated
 
-from hogpour.algos.optim.base import check_range
 from hogpour.algos.schedule.base import Schedule
+from hogpour.core.limits import Range
 
 __all__ = ["BackOff"]
 
@@ -17,11 +18,8 @@ class BackOff(Schedule):
     section "Robust 1/k rates". The paper's theory has epochs that grow by 1/beta each; its experiments, and we, have
     equal ones."""
 
-    beta: float = 0.9
-    """Factor per epoch, above 0 up to 1; 0.9 over 20 epochs in the paper's experiments."""
-
-    def __post_init__(self) -> None:
-        check_range(self, beta=(1e-9, 1))
+    beta: Annotated[float, Range(1e-9, 1)] = 0.9
+    """Factor per epoch; 0.9 over 20 epochs in the paper's experiments."""
 
     def scale(self, epoch: float, epochs: int) -> float:
         return float(self.beta ** floor(epoch))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+from hogpour.core.limits import Checked
+
 __all__ = ["Schedule"]
 
 
-class Schedule(ABC):
+class Schedule(Checked, ABC):
     """One schedule. Subclasses are frozen dataclasses whose fields are what a job file may say."""
 
     __slots__ = ()

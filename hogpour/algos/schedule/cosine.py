@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import cos, pi
 
-from hogpour.algos.optim.base import check_range
 from hogpour.algos.schedule.base import Schedule
+from hogpour.core.limits import Fraction
 
 __all__ = ["Cosine"]
 
@@ -18,11 +18,8 @@ __all__ = ["Cosine"]
 class Cosine(Schedule):
     """The rate falls slowly, then fast, then slowly, from 1 to ``floor``."""
 
-    floor: float = 0.0
-    """Scale at the end of the run, 0 to 1."""
-
-    def __post_init__(self) -> None:
-        check_range(self, floor=(0, 1))
+    floor: Fraction = 0.0
+    """Scale at the end of the run."""
 
     def scale(self, epoch: float, epochs: int) -> float:
         done = min(epoch / epochs, 1.0)  # replicas may finish a little beyond the last epoch

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from hogpour.algos.optim.base import check_range
 from hogpour.algos.schedule.base import Schedule
+from hogpour.core.limits import Range
 
 __all__ = ["InverseTime"]
 
@@ -14,11 +15,8 @@ __all__ = ["InverseTime"]
 class InverseTime(Schedule):
     """The rate falls as one over time, smoothly within epochs too."""
 
-    decay: float = 1.0
-    """How fast: the rate has halved after 1 / decay epochs. 0 or more."""
-
-    def __post_init__(self) -> None:
-        check_range(self, decay=(0, 1e9))
+    decay: Annotated[float, Range(0, 1e9)] = 1.0
+    """How fast: the rate has halved after 1 / decay epochs."""
 
     def scale(self, epoch: float, epochs: int) -> float:
         return 1.0 / (1.0 + self.decay * epoch)

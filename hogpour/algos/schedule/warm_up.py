@@ -9,10 +9,11 @@ The other schedule sees the whole run and is multiplied, so that nothing else ne
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from hogpour.algos.optim.base import check_range
 from hogpour.algos.schedule.base import Schedule
 from hogpour.algos.schedule.constant import Constant
+from hogpour.core.limits import Fraction, Range
 
 __all__ = ["WarmUp"]
 
@@ -21,15 +22,12 @@ __all__ = ["WarmUp"]
 class WarmUp(Schedule):
     """The rate rises linearly from ``start`` to 1, on top of what ``then`` says."""
 
-    epochs: float = 1.0
-    """Length of the ramp in epochs, above 0."""
-    start: float = 0.1
-    """Scale at the beginning, 0 to 1. 0 would waste the first block of examples."""
+    epochs: Annotated[float, Range(1e-9, 1e9)] = 1.0
+    """Length of the ramp in epochs."""
+    start: Fraction = 0.1
+    """Scale at the beginning. 0 would waste the first block of examples."""
     then: Schedule = field(default_factory=Constant, metadata={"kind": "schedule"})
     """The schedule that is multiplied."""
-
-    def __post_init__(self) -> None:
-        check_range(self, epochs=(1e-9, 1e9), start=(0, 1))
 
     def scale(self, epoch: float, epochs: int) -> float:
         ramp = self.start + (1 - self.start) * min(1.0, epoch / self.epochs)

@@ -12,6 +12,7 @@ from typing import ClassVar
 from hogpour.algos.exchange.gradient import Gradient
 from hogpour.algos.gate.barrier import Barrier
 from hogpour.algos.schemes.base import Choices, Scheme
+from hogpour.core.limits import Natural
 
 __all__ = ["BackupSync"]
 
@@ -23,8 +24,8 @@ class BackupSync(Scheme):
     paper: ClassVar[str] = "Chen et al. 2016"
     summary: ClassVar[str] = "synchronous, without waiting for the slowest few, whose gradients are dropped"
 
-    backups: int = 1
-    """Replicas of the cluster that no step waits for, 0 or more. Of N + b they drop up to b gradients of each step, and
+    backups: Natural = 1
+    """Replicas of the cluster that no step waits for. Of N + b they drop up to b gradients of each step, and
     their examples with them: the paper's 4 of 100 are few."""
 
     def choices(self) -> Choices:

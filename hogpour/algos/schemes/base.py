@@ -19,6 +19,7 @@ from hogpour.algos.optim.base import Optimiser
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.algos.schedule.base import Schedule
 from hogpour.algos.schedule.constant import Constant
+from hogpour.core.limits import Checked
 
 __all__ = ["Choices", "Scheme"]
 
@@ -80,7 +81,7 @@ class Choices:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scheme(ABC):
+class Scheme(Checked, ABC):
     """A way to train: which choices are combined. Fields are what ``[algorithm]`` of a job file may say."""
 
     kind: ClassVar[str] = "scheme"
@@ -98,6 +99,7 @@ class Scheme(ABC):
     """Factor of the learning rate over the run."""
 
     def __post_init__(self) -> None:
+        Checked.__post_init__(self)
         self.choices()  # what is out of range, or makes no sense together, is refused at once
 
     @abstractmethod
@@ -124,5 +126,5 @@ class Scheme(ABC):
         """Batch methods: the blocks of a batch, see ``portions.Blocks.count``; 0: no batch method."""
         return 0
 
-    def check_replicas(self, replicas: int) -> None:  # noqa: B027 (most schemes run with any number)
+    def check_replicas(self, replicas: int) -> None:
         """Raise ValueError where this scheme does not run with so many replicas; called before anything starts."""

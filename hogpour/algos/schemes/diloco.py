@@ -14,6 +14,7 @@ from hogpour.algos.optim.adamw import AdamW
 from hogpour.algos.optim.base import Optimiser
 from hogpour.algos.optim.nesterov import Nesterov
 from hogpour.algos.schemes.local_sgd import LocalSgd
+from hogpour.core.limits import Count
 
 __all__ = ["DiLoCo"]
 
@@ -29,7 +30,7 @@ class DiLoCo(LocalSgd):
         default_factory=lambda: Nesterov(lr=0.7, momentum=0.9), metadata={"kind": "optimiser"}
     )
     """The outer rule, by which servers apply displacements."""
-    steps: int = 500
-    """Steps of a replica in a round, at least 1; H in the paper."""
+    steps: Count = 500
+    """Steps of a replica in a round; H in the paper."""
     inner: Optimiser = field(default_factory=lambda: AdamW(lr=4e-4), metadata={"kind": "optimiser"})
     """The rule that replicas step by."""

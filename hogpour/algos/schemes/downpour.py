@@ -9,10 +9,11 @@ shard, and a warm start with one replica "virtually eliminated stability concern
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from hogpour.algos.exchange.accrue import Accrue
 from hogpour.algos.schemes.base import Choices, Scheme
+from hogpour.core.limits import FINITE, Count, Natural, Range
 
 __all__ = ["Downpour"]
 
@@ -25,22 +26,16 @@ class Downpour(Scheme):
     paper: ClassVar[str] = "Dean et al. 2012"
     summary: ClassVar[str] = "accrued gradients to sharded servers, fresh parameters back, both in the background"
 
-    n_push: int = 1
-    """Steps of a replica between two pushes, at least 1. Well above ``n_fetch`` it acts like a rate n_push times as
+    n_push: Count = 1
+    """Steps of a replica between two pushes. Well above ``n_fetch`` it acts like a rate n_push times as
     high: each fetch undoes the local steps, so that all gradients of a push are of nearly the same parameters. On
     MNIST (784-256-10, rate 0.1, two nodes) 16 with n_fetch = 1 reached 0.27, with 4 0.966, with 16 0.974."""
-    n_fetch: int = 1
-    """Steps of a replica between two fetches, at least 1."""
-    warm_start_examples: int = 0
+    n_fetch: Count = 1
+    """Steps of a replica between two fetches."""
+    warm_start_examples: Natural = 0
     """Examples that one replica of the whole cluster uses before all others begin; 0: none."""
-    warm_start_s: float = 0.0
+    warm_start_s: Annotated[float, Range(0, FINITE, "0 or more")] = 0.0
     """Seconds for which one replica of the whole cluster computes alone; 0: none. With both: whichever ends first."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("warm_start_examples", "warm_start_s"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} = {getattr(self, name)}, expected 0 or more")
 
     def choices(self) -> Choices:
         return Choices(Accrue(self.n_push, self.n_fetch))

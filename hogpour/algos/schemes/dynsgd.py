@@ -14,6 +14,7 @@ from typing import ClassVar
 from hogpour.algos.correction.inverse_staleness import InverseStaleness
 from hogpour.algos.exchange.accrue import Accrue
 from hogpour.algos.schemes.base import Choices, Scheme
+from hogpour.core.limits import Count
 
 __all__ = ["DynSgd"]
 
@@ -25,10 +26,10 @@ class DynSgd(Scheme):
     paper: ClassVar[str] = "Jiang et al. 2017"
     summary: ClassVar[str] = "Downpour, the rate divided by the staleness of each push plus 1"
 
-    n_push: int = 1
-    """Steps of a replica between two pushes, at least 1."""
-    n_fetch: int = 1
-    """Steps of a replica between two fetches, at least 1."""
+    n_push: Count = 1
+    """Steps of a replica between two pushes."""
+    n_fetch: Count = 1
+    """Steps of a replica between two fetches."""
 
     def choices(self) -> Choices:
         return Choices(Accrue(self.n_push, self.n_fetch), InverseStaleness(offset=1))

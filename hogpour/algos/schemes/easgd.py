@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from hogpour.algos.exchange.elastic import Elastic
 from hogpour.algos.schemes.base import Choices, Scheme
+from hogpour.core.limits import Count, Fraction
 
 __all__ = ["Easgd"]
 
@@ -23,10 +24,10 @@ class Easgd(Scheme):
     paper: ClassVar[str] = "Zhang et al. 2015"
     summary: ClassVar[str] = "nodes train on their own, each and the centre pulled together now and then"
 
-    alpha: float = 0.225
-    """How much of the way to the centre a pull goes, 0 to 1: 0.9 / p for p nodes."""
-    tau: int = 10
-    """Steps of a replica between two pulls, at least 1; 10 in the paper's comparisons, 1 to 64 in others."""
+    alpha: Fraction = 0.225
+    """How much of the way to the centre a pull goes: 0.9 / p for p nodes."""
+    tau: Count = 10
+    """Steps of a replica between two pulls; 10 in the paper's comparisons, 1 to 64 in others."""
 
     def choices(self) -> Choices:
         return Choices(Elastic(self.alpha, self.tau))

@@ -14,6 +14,7 @@ from hogpour.algos.gate.barrier import Barrier
 from hogpour.algos.optim.base import Optimiser
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.algos.schemes.base import Choices, Scheme
+from hogpour.core.limits import Count
 
 __all__ = ["LocalSgd"]
 
@@ -27,8 +28,8 @@ class LocalSgd(Scheme):
 
     optimiser: Optimiser = field(default_factory=lambda: Sgd(lr=1.0), metadata={"kind": "optimiser"})
     """The outer rule, by which servers apply displacements; SGD at rate 1 adds them."""
-    steps: int = 4
-    """Steps of a replica in a round, at least 1; H in the paper."""
+    steps: Count = 4
+    """Steps of a replica in a round; H in the paper."""
     inner: Optimiser = field(default_factory=lambda: Sgd(lr=0.1), metadata={"kind": "optimiser"})
     """The rule that replicas step by."""
 

@@ -13,16 +13,17 @@ counts does not matter either, since both are the same; m = 10 and the strong Wo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from hogpour.algos.exchange.portion import Portion
 from hogpour.algos.lbfgs.commands import Penalty, Vectors
 from hogpour.algos.lbfgs.minimise import LbfgsOptions
-from hogpour.algos.optim.base import Optimiser, check_range
+from hogpour.algos.optim.base import Optimiser
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.algos.schedule.constant import Constant
 from hogpour.algos.schemes.base import Choices, Scheme
 from hogpour.core.errors import ConfigError
+from hogpour.core.limits import Fraction, Nonnegative, Range
 from hogpour.core.spec import ALIGNMENT, Spec
 
 __all__ = ["Sandblaster", "penalty", "rules"]
@@ -36,36 +37,35 @@ class Sandblaster(Scheme):
     summary: ClassVar[str] = "L-BFGS on the whole batch: no learning rate, few and large messages"
     unused: ClassVar[frozenset[str]] = frozenset({"optimiser", "schedule"})
 
-    memory: int = 10
-    """Pairs of the history, 1 to 100; each costs two vectors on the shards."""
-    blocks: int = 64
-    """Blocks that the batch is cut into, 1 to 65536: many more than there are replicas."""
-    l2: float = 0.0
+    memory: Annotated[int, Range(1, 100)] = 10
+    """Pairs of the history; each costs two vectors on the shards."""
+    blocks: Annotated[int, Range(1, 1 << 16)] = 64
+    """Blocks that the batch is cut into: many more than there are replicas."""
+    l2: Nonnegative = 0.0
     """Regularisation: half of this times the sum of squares of ``l2_tensors`` is added to the mean loss."""
     l2_tensors: str = "weight"
     """Tensors whose names end with this; "" stands for all."""
-    l1: float = 0.0
+    l1: Nonnegative = 0.0
     """Regularisation that makes elements vanish: this times the sum of magnitudes of ``l1_tensors`` is added; the
     method then is OWL-QN (Andrew & Gao 2007)."""
     l1_tensors: str = "weight"
     """As ``l2_tensors``."""
-    iterations: int = 0
+    iterations: Annotated[int, Range(0, 2.0**40)] = 0
     """At most; 0: no bound."""
-    gradient: float = 1e-6
+    gradient: Nonnegative = 1e-6
     """Ends when no element of the gradient is larger."""
-    decrease: float = 1e-10
+    decrease: Fraction = 1e-10
     """Ends when an iteration lowers the objective by no more than this, relatively."""
-    seconds: float = 0.0
+    seconds: Nonnegative = 0.0
     """Ends after the iteration that this many seconds pass in; 0: no bound."""
-    subset: float = 1.0
-    """Share of the blocks that a line search looks for its step on, above 0, at most 1. Below 1 the whole batch is then
+    subset: Fraction = 1.0
+    """Share of the blocks that a line search looks for its step on, above 0. Below 1 the whole batch is then
     evaluated at that step alone, unless it is not good there. Each evaluation of a subset counts as one."""
     copies: bool = True
     """Whether blocks that are still out at the end of a batch are given to others as well."""
 
     def __post_init__(self) -> None:
-        check_range(self, memory=(1, 100), blocks=(1, 1 << 16), l2=(0, 1e30), l1=(0, 1e30), iterations=(0, 1 << 40),
-                    gradient=(0, 1e30), decrease=(0, 1), seconds=(0, 1e30), subset=(0, 1))  # fmt: skip
+        Scheme.__post_init__(self)
         if not self.subset:
             raise ValueError("subset = 0, expected a share above 0, at most 1")
         if self.l1 and self.subset < 1:
@@ -73,7 +73,6 @@ class Sandblaster(Scheme):
                              "could shorten; leave one of the two out")  # fmt: skip
         if self.optimiser != Sgd(lr=0.1) or self.schedule != Constant():
             raise ValueError("sandblaster is L-BFGS, which finds its steps itself: leave optimiser and schedule out")
-        super().__post_init__()
 
     def choices(self) -> Choices:
         return Choices(Portion())

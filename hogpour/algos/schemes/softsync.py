@@ -14,6 +14,7 @@ from hogpour.algos.correction.plain import Plain
 from hogpour.algos.exchange.gradient import Gradient
 from hogpour.algos.gate.quorum import Quorum
 from hogpour.algos.schemes.base import Choices, Scheme
+from hogpour.core.limits import Count
 
 __all__ = ["Softsync"]
 
@@ -25,8 +26,8 @@ class Softsync(Scheme):
     paper: ClassVar[str] = "Zhang et al. 2016"
     summary: ClassVar[str] = "a step is the mean of the first ⌊λ/n⌋ gradients, each at α / τ"
 
-    n: int = 1
-    """λ/n gradients make a step, at least 1."""
+    n: Count = 1
+    """λ/n gradients make a step."""
     staleness_aware: bool = True
     """Whether a gradient that is τ steps late counts with 1/τ; without, all count alike."""
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 from hogpour.algos.exchange.accrue import Accrue
 from hogpour.algos.gate.slack import Slack
 from hogpour.algos.schemes.base import Choices, Scheme
+from hogpour.core.limits import Count, Natural
 
 __all__ = ["Ssp"]
 
@@ -23,10 +24,10 @@ class Ssp(Scheme):
     paper: ClassVar[str] = "Ho et al. 2013"
     summary: ClassVar[str] = "asynchronous within bounds: the fastest waits where it is s clocks ahead of the slowest"
 
-    s: int = 3
-    """Clocks, 0 or more."""
-    clock_steps: int = 1
-    """Minibatches of a clock, at least 1; a replica reads its own writes meanwhile."""
+    s: Natural = 3
+    """Clocks."""
+    clock_steps: Count = 1
+    """Minibatches of a clock; a replica reads its own writes meanwhile."""
 
     def choices(self) -> Choices:
         return Choices(Accrue(self.clock_steps, self.clock_steps), gate=Slack(self.s))

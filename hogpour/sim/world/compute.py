@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
-from typing import Literal
+from math import inf, nextafter
+from typing import Annotated, Literal
 
 import numpy as np
+
+from hogpour.core.limits import FINITE, AboveZero, Checked, Range
 
 __all__ = ["Compute"]
 
@@ -16,19 +18,19 @@ _DRAWN = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compute:
+class Compute(Checked):
     """A model of compute times."""
 
     distribution: Literal["constant", "exponential", "log_normal", "pareto", "measured"] = "constant"
     """constant: always the mean. exponential: memoryless, what the laws of asynchrony are about. log_normal: what
     machines that are shared with others look like. pareto: now and then a straggler, however long one looks.
     measured: ``times_s``."""
-    mean_s: float = 0.01
-    """Mean of a gradient on a node of speed 1, above 0. Of ``measured`` it is that of the list."""
-    sigma: float = 0.5
-    """log_normal: standard deviation of the logarithm, 0 to 10."""
-    shape: float = 2.5
-    """pareto: the tail index, above 1: P(time > t) falls like t to the power of minus this."""
+    mean_s: AboveZero = 0.01
+    """Mean of a gradient on a node of speed 1. Of ``measured`` it is that of the list."""
+    sigma: Annotated[float, Range(0, 10)] = 0.5  # beyond, the mean is made by times that nobody ever draws
+    """log_normal: standard deviation of the logarithm."""
+    shape: Annotated[float, Range(nextafter(1, 2), FINITE, "above 1: with less, there is no mean")] = 2.5
+    """pareto: the tail index: P(time > t) falls like t to the power of minus this."""
     times_s: tuple[float, ...] = ()
     """measured: seconds, drawn with replacement, each as likely as the others. Not in their order: replicas that all
     walk through one list would have their slow moments together."""
@@ -36,12 +38,7 @@ class Compute:
     """How fast nodes are, node k the (k modulo length)-th; 2.0 takes half the time."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.mean_s < inf:
-            raise ValueError(f"mean_s = {self.mean_s}, expected above 0 and finite")
-        if not 0 <= self.sigma <= 10:  # beyond, the mean is made by times that nobody ever draws
-            raise ValueError(f"sigma = {self.sigma}, expected 0 to 10")
-        if not 1 < self.shape < inf:
-            raise ValueError(f"shape = {self.shape}, expected above 1: with less, there is no mean")
+        Checked.__post_init__(self)
         if self.distribution == "measured" and not self.times_s:
             raise ValueError("times_s is empty, expected the seconds that were measured")
         if self.times_s and self.distribution != "measured":

@@ -55,6 +55,18 @@ def _may_have_children() -> bool:
     return not children or any(children)  # no such files: a kernel that does not tell
 
 
+def _is_of_others(path: str) -> bool:
+    """Whether a process that is neither this one nor a child of it has mapped the name: another worker, or another run."""
+    ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if int(process.name) not in ours and f"{path}\n" in (process / "maps").read_text():
+                return True
+        except OSError:
+            continue  # it has ended, or is another user's
+    return False
+
+
 def _leftovers(before: dict[int, str], names: set[str]) -> list[str]:
     processes = psutil.Process().children(recursive=True) if _may_have_children() else []
     children = [f"process {p.pid} ({p.name()})" for p in processes]
@@ -62,6 +74,7 @@ def _leftovers(before: dict[int, str], names: set[str]) -> list[str]:
     # Libraries open files once and keep them (random numbers, clocks, the kernel's CPU description).
     opened = {fd: what for fd, what in opened.items() if not what.startswith(("/dev/urandom", "/proc", "/sys", "/dev/null"))}
     shared = [f"/dev/shm/{name}" for name in set(os.listdir("/dev/shm")) - names]
+    shared = [name for name in shared if not _is_of_others(name) and os.path.exists(name)]
     return children + [f"descriptor {fd} ({what})" for fd, what in sorted(opened.items())] + shared
 
 

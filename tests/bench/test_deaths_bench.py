@@ -11,7 +11,7 @@ from bench import deaths
 from bench.__main__ import main
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_each_optimiser_is_measured_with_and_without_deaths(
     shared_data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -204,7 +204,7 @@ def bench(capsys, *options):
     return [table["rows"] for table in json.loads(capsys.readouterr().out)["tables"]]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.real
 def test_one_node_and_two_nodes_of_ours_are_measured_one_of_them_slowed(tiny, monkeypatch, capsys):
     monkeypatch.setattr(downpour, "GRID", (OURS[1.0],))

@@ -36,7 +36,7 @@ def test_a_limit_may_do_another_amount_of_work_than_we_do():
     assert "torch_us" not in row
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("torch_is_there", [False, pytest.param(True, marks=pytest.mark.torch)])
 def test_every_layer_loss_and_optimiser_has_a_row(torch_is_there, monkeypatch, capsys):
     """With PyTorch this also finds peers that compute something else than we do."""

@@ -12,8 +12,8 @@ from bench.__main__ import main
 from bench._papers.runs import Size
 
 
+@pytest.mark.long
 @pytest.mark.real
-@pytest.mark.slow
 def test_scipy_and_ours_come_to_the_same(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--only", "scipy", "--examples", "2000", "--evaluations", "6", "--converge", "60", "--rounds", "1"]
     assert main(["sandblaster", "--json", *options]) == 0
@@ -33,12 +33,13 @@ def test_the_coordinators_traffic_does_not_grow_with_the_model() -> None:
     assert large["fetches_a_node_and_evaluation"] <= 1
 
 
+@pytest.mark.long
 def test_a_slow_node_is_measured_with_and_without_copies() -> None:
     (row,) = sandblaster.straggler((32,))[0].rows
     assert 1 <= row["times_with"] <= row["times_without"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_both_of_distbeliefs_algorithms_are_waited_for(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandblaster, "ACCURACY", 0.3)
     monkeypatch.setattr(sandblaster, "RATES", (0.05,))

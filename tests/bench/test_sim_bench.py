@@ -80,12 +80,12 @@ def test_memory_of_a_node_is_that_of_the_nodes_more(monkeypatch: pytest.MonkeyPa
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_idle_nodes_are_there_and_one_of_them_computes() -> None:
     assert sim.idle(4) > 10_000_000
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.real
 def test_the_whole_bench_runs_in_small(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Memory is measured in processes of its own, so that what is kept from other parts is not in it."""

@@ -222,7 +222,7 @@ def test_pushes_are_those_of_all_shards_and_staleness_is_weighed_by_them() -> No
 # -- the picture --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.real
 def test_a_picture_is_drawn_also_where_a_scheme_has_no_curve(job_file: str, tmp_path: Path) -> None:
     """In a process of its own: matplotlib keeps the files of its fonts open."""
@@ -313,8 +313,8 @@ def test_a_simulation_knows_bytes_and_refuses_a_scheme_of_one_machine(
     assert lines(capsys)[1] == row
 
 
+@pytest.mark.long
 @pytest.mark.real
-@pytest.mark.slow
 def test_this_machine_trains_each_scheme_and_writes_no_model(
     job_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -197,8 +197,8 @@ def test_the_default_job_ends_with_a_model_and_a_summary(tmp_path: Path) -> None
     assert os.listdir(tmp_path) == ["model.safetensors"]
 
 
+@pytest.mark.long
 @pytest.mark.real
-@pytest.mark.slow
 def test_json_lines_end_with_the_summary_and_predict_agrees(tmp_path: Path) -> None:
     end = run(tmp_path, "node", "--json", "--epochs", "20")
     assert end.returncode == 0, end.stderr
@@ -232,8 +232,8 @@ def test_a_signal_stops_and_keeps_the_model(number: signal.Signals, tmp_path: Pa
     assert run(tmp_path, "predict", "model.safetensors", "digits").returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.real
-@pytest.mark.slow
 def test_a_second_ctrl_c_kills(tmp_path: Path) -> None:
     """A replica that is stopped (SIGSTOP) does not end by itself, so the first Ctrl+C is still waiting."""
     with started(tmp_path, "node", job_file(tmp_path), "--json") as process:
@@ -269,8 +269,8 @@ def test_kill_9_leaves_nothing_behind(whom: str, tmp_path: Path) -> None:
     assert set(os.listdir("/dev/shm")) == names
 
 
+@pytest.mark.long
 @pytest.mark.real
-@pytest.mark.slow
 def test_a_node_that_is_killed_before_it_gave_orders_leaves_no_replica(tmp_path: Path) -> None:
     with started(tmp_path, "node", job_file(tmp_path), "--json") as process:
         node = psutil.Process(process.pid)
@@ -307,8 +307,8 @@ def children_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return children
 
 
+@pytest.mark.long
 @pytest.mark.real
-@pytest.mark.slow
 def test_a_replica_killed_before_it_has_orders_is_restarted(tmp_path: Path) -> None:
     """Under uvloop, writing to a process that has ended is another error than under asyncio: it was a traceback."""
     with started(tmp_path, "node", "--json", "--epochs", "20") as process:
@@ -320,8 +320,8 @@ def test_a_replica_killed_before_it_has_orders_is_restarted(tmp_path: Path) -> N
     assert last["examples"] >= 20 * 1438
 
 
+@pytest.mark.long
 @pytest.mark.real
-@pytest.mark.slow
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     """nohup: the terminal goes, the run stays."""
     script = f"trap '' HUP; exec {' '.join(command('node', job_file(tmp_path), '--json'))}"
@@ -338,8 +338,8 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     assert json.loads(out.splitlines()[-1])["outcome"] == "stopped"
 
 
+@pytest.mark.long
 @pytest.mark.real
-@pytest.mark.slow
 def test_modules_of_the_current_folder_do_not_replace_pythons(tmp_path: Path) -> None:
     """``python -m`` looks into the current folder first; a console script does not, and neither must its replicas."""
     (tmp_path / "random.py").write_text("raise SystemExit('the wrong module')\n")
@@ -349,8 +349,8 @@ def test_modules_of_the_current_folder_do_not_replace_pythons(tmp_path: Path) ->
     assert end.returncode == 0, end.stderr
 
 
+@pytest.mark.long
 @pytest.mark.real
-@pytest.mark.slow
 def test_a_full_standard_output_is_one_line(tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
         end = subprocess.run(command("node", "--json", "--epochs", "2"), cwd=tmp_path, env=environment(), stdout=full,
@@ -369,8 +369,8 @@ def test_a_diverged_run_ends_with_1(tmp_path: Path) -> None:
     assert "Traceback" not in end.stdout + end.stderr
 
 
+@pytest.mark.long
 @pytest.mark.real
-@pytest.mark.slow
 def test_output_into_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     run(tmp_path, "node", "--epochs", "1")
     script = f"{sys.executable} -m hogpour predict model.safetensors digits --json | head -1"

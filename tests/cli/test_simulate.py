@@ -161,7 +161,7 @@ def test_a_place_that_takes_no_picture_is_refused_before_anything_is_simulated(
     assert capsys.readouterr() == ("", text)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.real
 def test_a_picture_is_drawn(scenario: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
@@ -176,7 +176,7 @@ def test_a_picture_is_drawn(scenario: str, tmp_path: Path) -> None:
     assert done.stderr.startswith(f"hogpour: --plot {command[-1]}: cannot be written: ")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.real
 def test_one_seed_has_one_trace_whatever_python_does(scenario: str) -> None:
     """Two processes with different hash seeds, one of them with optimisations; another seed is another trace."""

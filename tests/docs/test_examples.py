@@ -64,8 +64,8 @@ def test_the_network_of_pytorchs_example_has_its_parameters() -> None:
     assert network_of(job_of(ROOT / "examples" / "mnist_conv.toml"), (28, 28)).spec.n_parameters == 21840
 
 
+@pytest.mark.long
 @pytest.mark.real
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "examples", "least"), [("fashion_mnist", 2000, 0.65), ("a9a", 4000, 0.78)])
 async def test_an_example_trains_on_a_part_of_its_data(name: str, examples: int, least: float, shared_data: Path) -> None:
     job = job_of(ROOT / "examples" / f"{name}.toml")

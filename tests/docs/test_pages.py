@@ -180,8 +180,8 @@ def test_a_job_file_of_a_page_is_one(page: str, block: str) -> None:
         scenario_from(tables, page)
 
 
+@pytest.mark.long
 @pytest.mark.real
-@pytest.mark.slow
 @pytest.mark.parametrize(("page", "block"), blocks("python"))
 def test_a_program_of_a_page_runs_as_it_stands(page: str, block: str, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(block, "utf-8")

@@ -134,7 +134,7 @@ def test_gradients_are_right_where_rows_and_examples_are_zero(layer: Layer, shap
     check_layer(layer, shape, x=x)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_linear_layer_worth_its_threads_gives_the_bits_of_one(rng: np.random.Generator) -> None:
     """Small layers stay on one thread whatever they are given: the contract alone never reaches these kernels."""
     network = Sequential(Linear(256)).network((800,))

@@ -227,7 +227,7 @@ def test_commit_without_every_shard_is_a_bug(writer: Writer, folder: Path) -> No
 SMALL = meta_of(optimiser=hp.Sgd(0.1), largest_bytes=1 << 20, scaled=False)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_writer_killed_at_any_line_leaves_a_whole_snapshot(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A child is killed (``os._exit``: nothing is cleaned up) before every line of the file that it reaches."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)

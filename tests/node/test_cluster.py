@@ -111,6 +111,7 @@ def test_nodes_leave_cleanly_and_their_shards_move_back(start: Start, tmp_path: 
     assert not [fields["text"] for fields in one.said if fields["event"] == "warning"]
 
 
+@pytest.mark.long
 def test_ctrl_c_on_the_first_node_ends_all(start: Start, tmp_path: Path) -> None:
     one, *others = cluster(start, tmp_path, COMPUTES, SERVES)
     one.interrupt()
@@ -118,6 +119,7 @@ def test_ctrl_c_on_the_first_node_ends_all(start: Start, tmp_path: Path) -> None
         assert node.end()["outcome"] == "stopped"
 
 
+@pytest.mark.long
 def test_a_computing_node_that_is_killed_costs_its_portions_and_no_example(start: Start, tmp_path: Path) -> None:
     epochs, lease_s = 150, 1.0
     one, killed, kept = cluster(start, tmp_path, COMPUTES, SERVES, alone=True, epochs=epochs, lease_s=lease_s)
@@ -135,6 +137,7 @@ def test_a_computing_node_that_is_killed_costs_its_portions_and_no_example(start
 # -- who dies ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_death_of_a_server_ends_all_and_the_run_goes_on_from_the_snapshot(start: Start, tmp_path: Path) -> None:
     one, serving, computing = cluster(start, tmp_path, SERVES, COMPUTES, save_every_s=0.1)
     one.until("progress", lambda fields: list(tmp_path.glob("model.snapshot/*/manifest.json")) != [])
@@ -154,6 +157,7 @@ def test_the_death_of_a_server_ends_all_and_the_run_goes_on_from_the_snapshot(st
     assert (end["outcome"], end["examples"]) == ("finished", epochs * N_DIGITS)
 
 
+@pytest.mark.long
 def test_the_death_of_the_first_node_ends_all_and_each_writes_what_it_holds(start: Start, tmp_path: Path) -> None:
     """They wrote nothing once, and said no more than that nobody answered to a push."""
     one, *others = cluster(start, tmp_path, COMPUTES, SERVES)
@@ -171,6 +175,7 @@ def test_the_death_of_the_first_node_ends_all_and_each_writes_what_it_holds(star
         assert state is None
 
 
+@pytest.mark.long
 def test_replicas_that_are_killed_inside_a_joined_node_start_again_and_no_example_is_lost(
     start: Start, tmp_path: Path
 ) -> None:
@@ -186,6 +191,7 @@ def test_replicas_that_are_killed_inside_a_joined_node_start_again_and_no_exampl
     assert 150 * N_DIGITS <= ends[0]["examples"] <= 150 * N_DIGITS + 2 * 16
 
 
+@pytest.mark.long
 def test_a_joined_node_whose_replicas_die_for_good_leaves(start: Start, tmp_path: Path) -> None:
     """It once fell silent, shards and all, and took the cluster with it."""
     one, node = cluster(start, tmp_path, SERVES)
@@ -222,6 +228,7 @@ async def trained(job: hp.Job) -> hp.Model:
         return await node.model()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("optimiser", [hp.Sgd(0.2), hp.Adagrad(0.05)], ids=lambda o: type(o).__name__)
 async def test_one_replica_that_pushes_and_fetches_every_step_equals_sync_sgd_bit_for_bit(
     optimiser: Any, tmp_path: Path
@@ -267,6 +274,7 @@ async def test_a_scheme_for_one_machine_is_refused_before_a_port_is_opened() -> 
             pass
 
 
+@pytest.mark.long
 def test_in_a_warm_start_only_one_replica_of_the_cluster_computes(start: Start, tmp_path: Path) -> None:
     job_file(tmp_path, warm_start_examples=40 * N_DIGITS)
     one = start("job.toml", "--listen", "127.0.0.1:0", "--replicas", "2")

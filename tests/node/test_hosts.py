@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.processes import Node, nodes
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 N_MNIST = 60_000
 EPOCHS = 8

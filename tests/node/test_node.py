@@ -63,6 +63,7 @@ async def test_two_replicas_train_digits_and_use_every_example_once_an_epoch() -
     assert np.isfinite(model.params).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("optimiser", [hp.Sgd(0.2), hp.Momentum(0.05), hp.Adagrad(0.05)], ids=lambda o: type(o).__name__)
 async def test_one_replica_is_reproduced_bit_for_bit_and_equals_sync_sgd(optimiser: Any) -> None:
     first = (await run(job_of(algorithm=hp.Hogwild(optimiser=optimiser), replicas=1, epochs=2, seed=5)))[1]
@@ -73,6 +74,7 @@ async def test_one_replica_is_reproduced_bit_for_bit_and_equals_sync_sgd(optimis
     assert first.params.tobytes() != other.params.tobytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("optimiser", [hp.Sgd(0.2), hp.Momentum(0.05), hp.Adam(0.002)], ids=lambda o: type(o).__name__)
 async def test_a_run_that_was_stopped_and_resumed_is_the_whole_run_bit_for_bit(tmp_path: Path, optimiser: Any) -> None:
     layers = [hp.Linear(32), hp.Dropout(0.2), hp.Relu(), hp.Linear(10)]
@@ -92,6 +94,7 @@ async def test_a_run_that_was_stopped_and_resumed_is_the_whole_run_bit_for_bit(t
     assert model.params.tobytes() == whole.params.tobytes()
 
 
+@pytest.mark.long
 async def test_a_run_goes_on_with_another_number_of_replicas(tmp_path: Path) -> None:
     path = str(tmp_path / "m.safetensors")
     momentum = hp.Hogwild(optimiser=hp.Momentum(0.05))
@@ -124,6 +127,7 @@ async def test_a_killed_replica_is_restarted_and_no_example_is_left_out() -> Non
     assert "was killed by SIGKILL" in texts[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("layer", "cause"),
     [

@@ -11,7 +11,7 @@ from support.processes import Node, nodes
 
 from hogpour.model import model_file
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 JOB = """
 [data]

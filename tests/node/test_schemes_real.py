@@ -10,7 +10,7 @@ from support.processes import Node, nodes
 
 from hogpour.core import registry
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 JOB = """
 [data]

@@ -70,7 +70,7 @@ run()
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.real
 @pytest.mark.parametrize(("rule", "rows"), [("sgd", 0), ("adagrad", 1)])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

@@ -70,7 +70,7 @@ def test_atomic_adds_of_two_processes_are_all_there() -> None:
     assert n == 2000
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a race needs two cores")
 def test_plain_adds_lose_updates_but_never_tear_an_element() -> None:
     """What is there is a whole number, no more than was added: some are lost, none is half written."""

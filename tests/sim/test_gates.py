@@ -116,7 +116,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("optimiser", [hp.Sgd(0.5), hp.Adam(0.01)], ids=lambda o: type(o).__name__)
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("shards", [1, 2, 5])
@@ -173,7 +173,7 @@ def test_rounds_of_one_step_that_servers_add_are_synchronous_sgd(shards: int) ->
 # -- a quorum of one is asynchronous SGD
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_quorum_of_one_is_asynchronous_sgd() -> None:
     """With times that differ. What several nodes do at one moment comes in another order, as a fetch behind a gate does
     not go out with its push."""
@@ -184,7 +184,7 @@ def test_a_quorum_of_one_is_asynchronous_sgd() -> None:
     assert found[0][1] == found[1][1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_quorum_of_one_at_the_rate_of_its_staleness_is_staleness_aware_sgd() -> None:
     compute = hp.Compute(distribution="exponential", mean_s=0.1)
     found = [run(dealt(scheme), compute=compute)[1] for scheme in (hp.StalenessAware(), hp.Softsync(n=NODES))]
@@ -251,7 +251,7 @@ COMPUTES: dict[str, tuple[float, dict[str, Any]]] = {
 """What each is, and for how many mean times it is looked at."""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", COMPUTES)
 @pytest.mark.parametrize("c", [2, 4, 16])
 def test_mean_staleness_of_softsync_is_the_number_of_others_over_the_size_of_a_step(c: int, kind: str) -> None:
@@ -301,7 +301,7 @@ def test_without_backups_a_step_takes_as_long_as_the_slowest() -> None:
 STEPS = 400
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("n", "b"), [(8, 0), (7, 1), (6, 2), (12, 4)])
 def test_a_step_with_backups_takes_as_long_as_it_should(n: int, b: int) -> None:
     """Within three standard errors. The variance of the slowest of n is Σ 1/k² < 1.65; with backups it is less."""
@@ -329,7 +329,7 @@ def slackened(s: int) -> tuple[Sight, Sight]:
     return first, last
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_with_more_slack_there_is_more_staleness_and_less_waiting() -> None:
     found = []
     for s in (0, 1, 3, 8):
@@ -345,7 +345,7 @@ def test_with_more_slack_there_is_more_staleness_and_less_waiting() -> None:
     assert waiting[0] == pytest.approx(1 - 1 / harmonic(16), rel=0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("s", "lost"), [(0, 4), (1, 3), (2, 2), (4, 0)])
 def test_slack_absorbs_a_transient_straggler_clock_by_clock(s: int, lost: int) -> None:
     """One of eight equal nodes takes five times as long for one gradient: four clocks, of which the others have s before
@@ -362,7 +362,7 @@ def test_slack_absorbs_a_transient_straggler_clock_by_clock(s: int, lost: int) -
 # -- deaths
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_as_many_deaths_as_there_are_backups_never_hold_up_a_step() -> None:
     """Neither before their leases end, nor after."""
     death = Death(at_s=2.05, nodes=(4, 5))
@@ -371,7 +371,7 @@ def test_as_many_deaths_as_there_are_backups_never_hold_up_a_step() -> None:
     assert set(np.diff(found)) == {5}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_more_death_holds_steps_up_until_the_lease_ends_and_then_they_go_on() -> None:
     death = Death(at_s=2.05, nodes=(3, 4, 5))
     looks_s = [2.05, 2.5, 4.5, 6.5, 8.5]
@@ -381,7 +381,7 @@ def test_one_more_death_holds_steps_up_until_the_lease_ends_and_then_they_go_on(
     assert found[4] - found[3] == 20
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", [hp.Ssgd(), hp.BackupSync(backups=1), hp.Softsync(n=2), hp.Ssp(s=0), hp.Ssp(s=1)], ids=repr)
 def test_nodes_with_more_blocks_than_others_wait_for_nobody_at_the_end(scheme: Any) -> None:
     """Nine blocks of six batches of a second for four nodes: three blocks is the longest that one of them has."""
@@ -393,7 +393,7 @@ def test_nodes_with_more_blocks_than_others_wait_for_nobody_at_the_end(scheme: A
     assert simulation.loop.time() - BEGIN_S < 3 * 6 + 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_at_the_end_of_the_data_a_step_moves_by_as_much_as_took_part_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same blocks: after two of each of the four nodes one node has a third."""
     shares: list[float] = []
@@ -419,7 +419,7 @@ def dropped(simulation: Simulation) -> int:
 # -- what is dropped
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("shards", [1, 5])
 @pytest.mark.parametrize("delay_s", [0.0, 0.02])
 def test_every_gradient_is_in_every_shard_or_counted_as_dropped(delay_s: float, shards: int) -> None:

@@ -136,7 +136,7 @@ def between(nodes: int, kind: str) -> tuple[int, int, npt.NDArray[np.int64]]:
     return last.pushes - first.pushes, last.total - first.total, last.counts - first.counts
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", COMPUTES)
 @pytest.mark.parametrize("nodes", NODES)
 def test_mean_staleness_is_the_number_of_other_nodes_however_fast_each_is(nodes: int, kind: str) -> None:
@@ -146,7 +146,7 @@ def test_mean_staleness_is_the_number_of_other_nodes_however_fast_each_is(nodes:
     assert total / pushes == pytest.approx(nodes - 1, rel=0.005)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", COMPUTES)
 @pytest.mark.parametrize("nodes", NODES)
 def test_staleness_is_conserved_to_the_last_update(nodes: int, kind: str) -> None:
@@ -157,7 +157,7 @@ def test_staleness_is_conserved_to_the_last_update(nodes: int, kind: str) -> Non
         assert sight.total + under_way == (nodes - 1) * sight.pushes
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("nodes", NODES)
 def test_staleness_of_exponential_times_is_geometric(nodes: int) -> None:
     """P(τ = k) = (1/N)(1 - 1/N)^k: whoever pushes next is anybody, as if a die were thrown."""
@@ -169,7 +169,7 @@ def test_staleness_of_exponential_times_is_geometric(nodes: int) -> None:
     assert stats.chisquare(counts, pushes * expected).pvalue > 0.01
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("nodes", NODES)
 def test_staleness_of_equal_times_is_the_same_for_every_push(nodes: int) -> None:
     first, last = looked_at(nodes, "equal")
@@ -184,7 +184,7 @@ def test_staleness_of_equal_times_is_the_same_for_every_push(nodes: int) -> None
 LR, LAST, SHARDS = 0.05, 60, 250
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("nodes", "runs"), [(4, 1_000), (16, 4_000)])
 def test_exponential_times_are_momentum_in_expectation(nodes: int, runs: int) -> None:
     """E[w_{t+1} - w_t] = (1 - 1/N) E[w_t - w_{t-1}] - (1/N) η ∇f, on f = ½ w² from w_0 = 1, the first step full.
@@ -289,7 +289,7 @@ def amplitudes(error: npt.NDArray[np.float64], mode: complex) -> npt.NDArray[np.
     return np.hypot(error[:-1], quadrature)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("times", [0.99, 1.01])
 @pytest.mark.parametrize("nodes", NODES)
 def test_a_fixed_delay_is_stable_up_to_its_bound_and_no_further(nodes: int, times: float) -> None:
@@ -307,7 +307,7 @@ def test_a_fixed_delay_is_stable_up_to_its_bound_and_no_further(nodes: int, time
     assert abs(growth) > 0.7  # half, or twice as much
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("nodes", NODES)
 def test_equal_nodes_are_the_delayed_recursion_bit_for_bit(nodes: int) -> None:
     """w_{t+1} = w_t - η (w_{t-τ} - 1) with w_{-1} = w_{-2} = … = w_0, in float32: nothing is lost, and nothing is
@@ -330,7 +330,7 @@ def test_a_rate_divided_by_the_delay_is_below_the_bound_at_every_delay() -> None
     assert limits[-1] < math.pi / 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("nodes", NODES)
 def test_a_rate_divided_by_the_delay_converges_where_the_rate_itself_diverges(nodes: int) -> None:
     tau, alpha = nodes - 1, 0.99

@@ -31,7 +31,7 @@ PULLED = {"pull", "added", "frozen pull", "riding", "rounds", "drain", "landed w
 """Safeguards of elastic exchanges."""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
 def test_no_seed_breaks_a_promise(first: int) -> None:
     findings = [run_seed(seed) for seed in range(first, first + AT_ONCE)]
@@ -39,7 +39,7 @@ def test_no_seed_breaks_a_promise(first: int) -> None:
     assert broken == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_without_a_safeguard_its_seed_fails(name: str) -> None:
     """And with it the seed passes: those that were found broken by the sweep are among them (run, attempt, stale, before)."""

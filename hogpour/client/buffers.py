@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+from hogpour.net.wire.gate import Arrived
+from hogpour.net.wire.push import Pushed
 from hogpour.shm.accrual import Sealed, last_sealed, list_sealed, release
 from hogpour.shm.mailbox import BUFFER, Mailbox
 
@@ -67,16 +69,16 @@ class SealedBuffers:
         """Return the bytes of a shard's range of a push."""
         return self._bytes[push.replica][push.buffer][4 * part.start : 4 * part.stop]
 
-    def acknowledge(self, push: Sealed, staleness: Sequence[int]) -> None:
-        """Every shard has answered a push; empty where there was nothing to push."""
-        if staleness:
-            self.count(staleness)
+    def acknowledge(self, push: Sealed, answers: Sequence[Pushed | Arrived]) -> None:
+        """Every shard, or the gate, has answered a push; empty where there was nothing to push."""
+        if answers:
+            self.count(answers)
         self.release(push, push.tickets)
 
-    def count(self, staleness: Sequence[int]) -> None:
+    def count(self, answers: Sequence[Pushed | Arrived]) -> None:
         """Count a push that every shard has answered."""
         self.pushes += 1
-        self.staleness += sum(max(0, one) for one in staleness) / len(staleness)
+        self.staleness += sum(one.staleness for one in answers) / len(answers)
 
     def drop(self, push: Sealed) -> None:
         """Count a push that came too late. Its examples are used up."""

@@ -17,7 +17,7 @@ from hogpour.client.pushes import AccruedPushes
 from hogpour.client.routes import Answer, collect
 from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.net.wire.gate import LATE, UNDECIDED, Arrive
-from hogpour.net.wire.push import DROPPED
+from hogpour.net.wire.push import Outcome, Pushed
 from hogpour.shm.accrual import Sealed
 from hogpour.shm.queue import TicketQueue
 
@@ -89,12 +89,12 @@ class Gated(Path):
             await self._decide(push, await collect(answers), arrive)
         self._let_fetch(push)
 
-    async def _decide(self, push: Sealed, answers: list[int], arrive: Arrive) -> None:
+    async def _decide(self, push: Sealed, answers: list[Pushed], arrive: Arrive) -> None:
         """Bring a push that every shard has through the gate."""
         loop, buffers, coordinator = asyncio.get_running_loop(), self._parts.buffers, self._parts.coordinator
         if not self._holds:
             buffers.acknowledge(push, answers)
-        # Also where a shard says DROPPED, since it has the next step: others may not have it yet, and a fetch would
+        # Also where a shard has dropped it, since it has the next step: others may not have it yet, and a fetch would
         # bring what is late again. The answer waits until they do.
         began = loop.time()
         answer = await coordinator.arrive(arrive)
@@ -107,10 +107,10 @@ class Gated(Path):
             answer = await coordinator.arrive(arrive)
         if not early:
             buffers.waited_s += loop.time() - began
-        if answer.outcome == LATE or DROPPED in answers:
+        if answer.outcome == LATE or any(one.outcome is Outcome.DROPPED for one in answers):
             buffers.drop(push)
         elif self._holds:
-            buffers.acknowledge(push, [answer.staleness])
+            buffers.acknowledge(push, [answer])
 
     def _let_fetch(self, push: Sealed) -> None:
         """Let a replica fetch, unless another push of it is on its way; doing it again changes nothing."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hogpour.client.path import Parts, Path
 from hogpour.client.routes import gather_all
-from hogpour.net.wire.push import Push
+from hogpour.net.wire.push import Push, Pushed
 from hogpour.shm.accrual import Sealed
 
 __all__ = ["Pulls"]
@@ -56,7 +56,7 @@ class Pulls(Path):
         velocities, ahead = self._ahead(self._scale)
         parts, missing = self._parts, self._parts.routes.map.n_shards
 
-        async def pull(shard: int) -> int:
+        async def pull(shard: int) -> Pushed:
             nonlocal missing
             part = parts.routes.map.range(shard)
             back = self._back[part]
@@ -76,18 +76,18 @@ class Pulls(Path):
             pulls = [parts.requests.start(pull(shard)) for shard in range(parts.routes.map.n_shards)]
             self._acknowledge(carried, await gather_all(pulls))
 
-    def _acknowledge(self, carried: list[Sealed], staleness: list[int]) -> None:
+    def _acknowledge(self, carried: list[Sealed], answers: list[Pushed]) -> None:
         """Every shard has answered the push of a pull."""
-        self._parts.buffers.count(staleness)
+        self._parts.buffers.count(answers)
         for push in carried:
             self._parts.buffers.release(push, push.tickets)
 
-    async def _push_back(self, shard: int, node: int, sequence: int, steps: int) -> int:
-        """Push what came of the pull of a shard, as one replica more than there are; return the staleness."""
+    async def _push_back(self, shard: int, node: int, sequence: int, steps: int) -> Pushed:
+        """Push what came of the pull of a shard, as one replica more than there are; return the answer."""
         payload = self._back[self._parts.routes.map.range(shard)].data.cast("B")
         clock = self._parts.fetches.clocks[shard]
         sent = self._parts.sender.send(Push(shard, node, self._replicas, sequence, clock, steps, 1.0), payload)
-        return sent if isinstance(sent, int) else await sent
+        return sent if isinstance(sent, Pushed) else await sent
 
     def _ahead(self, lr_scale: float) -> tuple[list[npt.NDArray[Any]], float]:
         """Return what the live vector is ahead by: rows of all replicas, and times what."""

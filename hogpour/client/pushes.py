@@ -12,7 +12,7 @@ from collections.abc import Callable
 from hogpour.client.path import Parts, Path
 from hogpour.client.routes import Answer, collect
 from hogpour.net.wire.operate import Sum
-from hogpour.net.wire.push import Push
+from hogpour.net.wire.push import Push, Pushed
 from hogpour.shm.accrual import Sealed
 
 __all__ = ["AccruedPushes", "Settle"]
@@ -72,7 +72,7 @@ class AccruedPushes(Path):
         return Push(shard, self._parts.coordinator.node, push.replica, push.sequence, clock, push.steps, push.scale)
 
     def _settle(self, push: Sealed, answers: list[Answer]) -> None:
-        known = [answer for answer in answers if isinstance(answer, int)]
+        known = [answer for answer in answers if isinstance(answer, Pushed)]
         if len(known) == len(answers):
             self._parts.buffers.acknowledge(push, known)
         else:

@@ -27,9 +27,10 @@ _AGAIN_S = 0.02
 """Until a server that had too much to do is asked again."""
 
 _Answer = TypeVar("_Answer")
+_Promised = Awaitable[Reply[Pushed]]
 
-Answer = int | asyncio.Task[int]
-"""The staleness of a push, or what else became of it (``wire.push``); or the task that will return it."""
+Answer = Pushed | asyncio.Task[Pushed]
+"""What became of a push; or the task that will return it."""
 
 
 async def ask_shard(
@@ -160,22 +161,18 @@ class Sender:
         Args:
             payload: frozen until there is an answer.
         """
-        promised: Awaitable[Reply[Pushed]] | None = None
+        promised: _Promised | None = None
         if self._routes.leads_home(message.shard):
             with suppress(RequestFailed):  # it is refused below once more
-                given: Reply[Pushed] | Awaitable[Reply[Pushed]] = self._own[type(message)](message, payload)
+                given: Reply[Pushed] | _Promised = self._own[type(message)](message, payload)
                 if isinstance(given, Reply):
-                    answer: int = given.message.staleness
+                    answer: Pushed = given.message
                     return answer
                 promised = given
         return self._requests.start(self._push(message, payload, promised))
 
-    async def _push(self, message: Push | Sum, payload: memoryview, promised: Awaitable[Reply[Pushed]] | None) -> int:
-        """Push.
-
-        Args:
-            promised: by this node's own server.
-        """
+    async def _push(self, message: Push | Sum, payload: memoryview, promised: _Promised | None) -> Pushed:
+        """Push; ``promised`` is the answer of this node's own server."""
 
         async def attempt(address: str) -> Pushed:
             nonlocal promised
@@ -188,11 +185,11 @@ class Sender:
             self.bytes_sent += payload.nbytes
             return answer
 
-        return (await self._routes.ask(message.shard, attempt)).staleness
+        return await self._routes.ask(message.shard, attempt)
 
 
-async def collect(answers: Sequence[Answer]) -> list[int]:
+async def collect(answers: Sequence[Answer]) -> list[Pushed]:
     """Return the answers of all shards, when they are there."""
-    waiting = [answer for answer in answers if not isinstance(answer, int)]
-    known = [answer for answer in answers if isinstance(answer, int)]
+    waiting = [answer for answer in answers if not isinstance(answer, Pushed)]
+    known = [answer for answer in answers if isinstance(answer, Pushed)]
     return known + (await gather_all(waiting) if waiting else [])

@@ -37,7 +37,7 @@ from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.gate import Commit, Committed
 from hogpour.net.wire.held import Held, HeldPush
-from hogpour.net.wire.push import DROPPED, HELD, REPEATED, Push, Pushed
+from hogpour.net.wire.push import Outcome, Push, Pushed
 from hogpour.net.wire.status import Fence, Report, Reported
 from hogpour.net.wire.window import PushWindow
 from hogpour.server.copies import Copies, Vector, owned
@@ -312,7 +312,7 @@ class ParameterServer:
         self.check_member(push.node)
         if shard.dedup.repeats(push.node, push.replica, push.sequence):
             shard.count_repeated()
-            return Reply(Pushed(shard.number, shard.clock, REPEATED))
+            return Reply(Pushed(shard.number, shard.clock, outcome=Outcome.REPEATED))
         return self._take(shard, push, np.frombuffer(payload, np.float32))
 
     def _apply(self, shard: Shard, push: Push, grad: Floats) -> Reply[Pushed] | Running[Pushed] | None:
@@ -331,15 +331,15 @@ class ParameterServer:
 
     def _hold(self, shard: Shard, push: Push, grad: Floats) -> Reply[Pushed]:
         """Let a push wait for its step."""
-        outcome = HELD
+        outcome = Outcome.HELD
         if self._gate.is_late(push.clock, shard.clock):
-            outcome = DROPPED
+            outcome = Outcome.DROPPED
             shard.count_dropped(1)
         elif not shard.pending.has(push):
             if len(shard.pending) >= MAX_ORIGINS:
                 raise RequestFailed(Refusal.BUSY, f"shard {shard.number}: {MAX_ORIGINS} gradients wait for their step")
             shard.pending.hold(push, grad)
-        return Reply(Pushed(shard.number, shard.clock, outcome))
+        return Reply(Pushed(shard.number, shard.clock, outcome=outcome))
 
     def _begin_step(self, shard: Shard, commit: Commit) -> Reply[Committed] | Running[Committed] | None:
         """Apply a step, or prepare what a thread is to apply; as ``_begin_push``."""

@@ -33,7 +33,7 @@ from hogpour.core.vector_operations import (
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.operate import Operate, Operated, Sum, together
-from hogpour.net.wire.push import REPEATED, Pushed
+from hogpour.net.wire.push import Outcome, Pushed
 from hogpour.server.copies import Replaced
 from hogpour.server.server import ParameterServer
 from hogpour.server.shard import Shard
@@ -101,8 +101,8 @@ class VectorOps:
                                 f"{message.evaluation}")  # fmt: skip
         addition = shard.add_block(message.evaluation, message.block, np.frombuffer(payload, np.float32))
         if addition is None:
-            return Reply(Pushed(shard.number, shard.clock, REPEATED))
-        return shard.turns.run(addition, lambda: Reply(Pushed(shard.number, shard.clock, 0)))
+            return Reply(Pushed(shard.number, shard.clock, outcome=Outcome.REPEATED))
+        return shard.turns.run(addition, lambda: Reply(Pushed(shard.number, shard.clock)))
 
 
 class Program:

@@ -22,7 +22,7 @@ from hogpour.net.requests import Reply
 from hogpour.net.staging import PAGE_BYTES
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.fetch import Fetch, Fetched
-from hogpour.net.wire.push import Push, Pushed
+from hogpour.net.wire.push import Outcome, Push, Pushed
 from hogpour.shm.mailbox import BUFFER, LANDING
 
 
@@ -270,12 +270,12 @@ async def test_pushes_that_are_answered_out_of_order_are_reported_in_order() -> 
 async def test_staleness_is_the_mean_over_shards_summed_over_pushes_and_a_repeated_push_counts_as_fresh() -> None:
     node = Node()
     await node.land()
-    for staleness in ((3, 0, 6), (-1, -1, 2)):
+    for staleness in ((3, 0, 6), (None, None, 2)):
         node.seal()
         node.link.poll()
         await settle()
         for asked, stale in zip(node.open(Push), staleness):
-            asked.pushed(staleness=stale)
+            asked.pushed(staleness=stale or 0, outcome=Outcome.REPEATED if stale is None else Outcome.APPLIED)
         await settle()
     assert (node.link.buffers.pushes, node.link.buffers.staleness) == (2, pytest.approx(3 + 2 / 3))
 

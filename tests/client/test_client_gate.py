@@ -16,7 +16,7 @@ from hogpour.algos.gate.slack import Slack
 from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.net.wire.fetch import Fetch
 from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED, Arrive, Arrived
-from hogpour.net.wire.push import DROPPED, HELD, Push
+from hogpour.net.wire.push import Outcome, Push
 
 
 class Gated(Node):
@@ -69,7 +69,7 @@ async def test_a_fetch_waits_until_its_push_has_passed_the_gate(gate: Gate) -> N
     await node.enter(clock=5)
     node.step()
     await settle()
-    await node.push(HELD)
+    await node.push(outcome=Outcome.HELD)
     assert node.waiting == [Arrive(7, 0, 1, 5)]
     assert node.open(Fetch) == []
     await node.decide(COUNTED)
@@ -91,10 +91,10 @@ async def test_a_push_arrives_when_every_shard_has_it_with_the_least_of_their_cl
     node.step()
     await settle()
     first, second = node.open(Push)
-    first.pushed(staleness=HELD)
+    first.pushed(outcome=Outcome.HELD)
     await settle()
     assert node.waiting == []
-    second.pushed(staleness=HELD)
+    second.pushed(outcome=Outcome.HELD)
     await settle()
     assert node.waiting == [Arrive(7, 0, 1, 8)]
     await node.end()
@@ -106,7 +106,7 @@ async def test_one_replica_waits_at_the_gate_while_another_fetches() -> None:
     for replica in (0, 1):
         node.step(replica)
     await settle()
-    await node.push(HELD)
+    await node.push(outcome=Outcome.HELD)
     (_, first), _ = node.arrivals
     first.set_result(Arrived(LATE, 1))
     await settle()
@@ -139,7 +139,7 @@ async def test_whoever_hears_nothing_asks_again_until_it_is_decided() -> None:
     await node.enter()
     node.step(tickets=(4,))
     await settle()
-    await node.push(HELD)
+    await node.push(outcome=Outcome.HELD)
     for k in range(1, 4):
         assert node.waiting == [Arrive(7, 0, 1, 0)]
         assert len(node.arrivals) == k
@@ -209,7 +209,7 @@ async def test_a_replica_is_counted_out_when_its_push_has_passed_and_not_before(
     node.link.poll()
     await settle()
     assert node.attended == []
-    await node.push(HELD)
+    await node.push(outcome=Outcome.HELD)
     assert node.attended == []
     await node.decide(COUNTED)
     assert node.attended == [(7, 0, False)]
@@ -249,7 +249,7 @@ async def test_one_that_has_ended_is_counted_out_behind_its_last_push() -> None:
     node.step()
     node.link.mark_all_absent()
     await settle()
-    await node.push(HELD)
+    await node.push(outcome=Outcome.HELD)
     assert node.attended == []
     await node.decide(COUNTED)
     assert node.attended == [(7, 0, False)]
@@ -266,7 +266,7 @@ async def test_behind_a_barrier_a_buffer_is_free_and_its_blocks_done_when_the_st
     node.seal(tickets=(2,))
     node.link.poll()
     await settle()
-    await node.push(HELD)
+    await node.push(outcome=Outcome.HELD)
     assert (node.accruals[0].free, node.done) == (False, [])
     await node.decide(COUNTED)
     assert (node.accruals[0].free, node.done) == (True, [(1,), (2,)])
@@ -278,13 +278,13 @@ async def test_a_quorum_gives_the_buffer_back_at_once_and_reports_blocks_when_th
     await node.enter()
     node.step(tickets=(3,))
     await settle()
-    await node.push(HELD)
+    await node.push(outcome=Outcome.HELD)
     await node.decide(UNDECIDED)
     await node.fetch(0, 0.0)
     assert (node.landed, node.done, node.link.buffers.pushes) == ([2], [], 0)
     node.step(value=2.0, tickets=(4,))  # computed meanwhile
     await settle()
-    await node.push(HELD)
+    await node.push(outcome=Outcome.HELD)
     assert [one.sequence for one in node.waiting] == [1, 2]
     node.arrivals[-1][1].set_result(Arrived(COUNTED, 5))
     await settle()
@@ -301,7 +301,7 @@ async def test_a_decision_that_comes_late_gives_no_buffer_back_that_is_in_use_ag
     for value in (1.0, 2.0):
         node.step(value=value)
         await settle()
-        await node.push(HELD)
+        await node.push(outcome=Outcome.HELD)
         for arrive, answer in node.arrivals:
             if arrive.sequence == value and not answer.done():
                 answer.set_result(Arrived(UNDECIDED, 0))
@@ -372,12 +372,12 @@ async def test_what_came_too_late_is_counted_and_its_blocks_are_done(at: str) ->
     node.step(tickets=(6,))
     await settle()
     if at == "gate":
-        await node.push(HELD)
+        await node.push(outcome=Outcome.HELD)
         await node.decide(LATE, 1)
     else:  # one of the shards has the next step; whoever is told when all have it
         first, second = node.open(Push)
-        first.pushed(staleness=DROPPED)
-        second.pushed(staleness=HELD)
+        first.pushed(outcome=Outcome.DROPPED)
+        second.pushed(outcome=Outcome.HELD)
         await settle()
         assert (node.link.buffers.dropped, node.landed) == (0, [1])
         await node.decide(LATE, 1)
@@ -398,7 +398,7 @@ async def test_one_that_is_fenced_while_it_waits_reports_nothing_and_waits_for_n
     node.seal(tickets=(2,))
     node.link.poll()
     await settle()
-    await node.push(HELD)
+    await node.push(outcome=Outcome.HELD)
     for _, answer in node.arrivals:
         answer.set_exception(RequestFailed(Refusal.FENCED, "as the test says"))
     await settle()
@@ -453,7 +453,7 @@ async def test_what_is_no_fence_breaks_the_link() -> None:
     await node.enter()
     node.step()
     await settle()
-    await node.push(HELD)
+    await node.push(outcome=Outcome.HELD)
     node.arrivals[0][1].set_exception(RequestFailed(Refusal.WRONG, "as the test says"))
     await settle()
     with pytest.raises(RequestFailed, match="as the test says"):
@@ -466,6 +466,6 @@ async def test_closing_ends_what_waits_at_the_gate() -> None:
     await node.enter()
     node.step()
     await settle()
-    await node.push(HELD)
+    await node.push(outcome=Outcome.HELD)
     await node.end()
     assert node.arrivals[0][1].cancelled()

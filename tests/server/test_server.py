@@ -35,7 +35,7 @@ from hogpour.net.requests import Reply
 from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.net.wire.fetch import Fetch, Fetched
-from hogpour.net.wire.push import Push, Pushed
+from hogpour.net.wire.push import Outcome, Push, Pushed
 from hogpour.net.wire.status import Fence, Report, Reported
 from hogpour.net.wire.window import PushWindow
 from hogpour.server import server as server_file
@@ -57,7 +57,7 @@ async def kernels(monkeypatch: pytest.MonkeyPatch) -> Kernels:
 def test_a_repeated_push_is_answered_and_not_applied() -> None:
     server = served()
     assert now(server, push(1), ones()).message == Pushed(0, 1, 0)
-    assert now(server, push(1), ones()).message == Pushed(0, 1, -1)
+    assert now(server, push(1), ones()).message == Pushed(0, 1, outcome=Outcome.REPEATED)
     assert fetched(server) == (1, [1.0])
     assert server.states()[0].repeated == 1
 
@@ -69,7 +69,7 @@ def test_pushes_that_overtake_each_other_are_applied_once_each() -> None:
         now(server, push(sequence), ones())
     assert fetched(server) == (64, [64.0])
     assert now(server, push(65), ones()).message == Pushed(0, 65, 65 - 0 - 1)
-    assert now(server, push(1), ones()).message == Pushed(0, 65, -1)  # as old as that: nobody can tell any more
+    assert now(server, push(1), ones()).message == Pushed(0, 65, outcome=Outcome.REPEATED)  # as old as that: nobody can tell any more
 
 
 def test_each_shard_counts_the_pushes_of_an_origin_by_itself() -> None:
@@ -88,10 +88,11 @@ async def test_a_shard_goes_to_another_server_with_all_that_it_remembers() -> No
     assert isinstance(dumped, Dumped)
     there.install(dumped, memoryview(into), start=7)
     into[:] = bytes(len(into))  # the memory is the caller's again
-    for sequence, staleness in ((1, -1), (2, 2), (3, -1), (4, 3)):
+    applied, repeated = Outcome.APPLIED, Outcome.REPEATED
+    for sequence, *expected in ((1, 0, repeated), (2, 2, applied), (3, 0, repeated), (4, 3, applied)):
         reply = now(there, push(sequence), ones(2.0))
         assert isinstance(reply.message, Pushed)
-        assert reply.message.staleness == staleness
+        assert [reply.message.staleness, reply.message.outcome] == expected
     assert fetched(there) == (4, [8.0])
     assert values(sent(now(there, Dump(0, False))), 1) == [16.0]
     assert (there.states()[0].start, there.states()[0].stop) == (7, 7 + SIZE)
@@ -210,7 +211,7 @@ async def test_a_repeated_push_is_answered_in_its_turn_too() -> None:
     sent(slow)
     assert isinstance(waits, Awaitable)
     assert (await waits).message == Pushed(0, 2, 1)
-    assert (await repeated).message == Pushed(0, 2, -1)
+    assert (await repeated).message == Pushed(0, 2, outcome=Outcome.REPEATED)
 
 
 # -- cancellation and failure -----------------------------------------------------------------------------------------
@@ -250,7 +251,7 @@ async def test_a_push_that_is_cancelled_while_its_kernel_runs_ends_with_it(kerne
     await kernels.finish()
     await cancelled(update)
     assert fetched(server) == (1, [1.0])
-    assert (await soon(server, push(1), ones())).message == Pushed(0, 1, -1)
+    assert (await soon(server, push(1), ones())).message == Pushed(0, 1, outcome=Outcome.REPEATED)
 
 
 async def test_whoever_waits_behind_a_push_that_was_cancelled_without_memory_goes_on() -> None:
@@ -291,7 +292,7 @@ async def test_a_kernel_that_fails_fails_its_push_alone_and_is_not_tried_again(i
         await soon(server, push(1), ones())
     sent(slow)
     assert server._copies.used_bytes == 0
-    assert (await soon(server, push(1), ones())).message == Pushed(0, 0, -1)
+    assert (await soon(server, push(1), ones())).message == Pushed(0, 0, outcome=Outcome.REPEATED)
     assert (await soon(server, push(2), ones())).message == Pushed(0, 1, 0)
 
 

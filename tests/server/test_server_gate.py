@@ -19,7 +19,7 @@ from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.net.wire.fetch import Fetch
 from hogpour.net.wire.gate import Commit, Committed, Counted
 from hogpour.net.wire.held import Held, HeldPush
-from hogpour.net.wire.push import DROPPED, HELD, REPEATED, Push, Pushed
+from hogpour.net.wire.push import Outcome, Push, Pushed
 from hogpour.net.wire.status import Fence
 from hogpour.server import server as module
 from hogpour.server.server import ParameterServer
@@ -42,10 +42,10 @@ async def committed(server: ParameterServer, message: Commit) -> list[int]:
     return reply.shards
 
 
-def outcome(server: ParameterServer, message: Push, value: float = 1.0) -> int:
+def outcome(server: ParameterServer, message: Push, value: float = 1.0) -> Outcome:
     reply = now(server, message, ones(value)).message
     assert isinstance(reply, Pushed)
-    return reply.staleness
+    return reply.outcome
 
 
 async def refused_commit(server: ParameterServer, message: Commit) -> tuple[str, str]:
@@ -66,8 +66,8 @@ async def kernels(monkeypatch: pytest.MonkeyPatch) -> Kernels:
 
 async def test_a_push_waits_and_a_step_is_the_mean_of_what_it_counts() -> None:
     server = gated()
-    assert outcome(server, push(node=1), 2) == HELD
-    assert outcome(server, push(node=2), 4) == HELD
+    assert outcome(server, push(node=1), 2) == Outcome.HELD
+    assert outcome(server, push(node=2), 4) == Outcome.HELD
     assert fetched(server) == (0, [0.0])
     assert await committed(server, commit(0, 1, 2)) == [0]
     assert fetched(server) == (1, [3.0])
@@ -75,10 +75,10 @@ async def test_a_push_waits_and_a_step_is_the_mean_of_what_it_counts() -> None:
 
 async def test_a_push_that_comes_again_waits_once() -> None:
     server = gated()
-    assert [outcome(server, push(node=1), 2) for _ in range(3)] == [HELD] * 3
+    assert [outcome(server, push(node=1), 2) for _ in range(3)] == [Outcome.HELD] * 3
     assert server.states()[0].repeated == 0
     await committed(server, commit(0, 1))
-    assert outcome(server, push(node=1), 2) == REPEATED
+    assert outcome(server, push(node=1), 2) == Outcome.REPEATED
     assert fetched(server) == (1, [2.0])
     assert (server.states()[0].repeated, server.states()[0].dropped) == (1, 0)
 
@@ -95,8 +95,8 @@ async def test_what_is_computed_on_parameters_of_an_earlier_step_is_dropped() ->
     server = gated()
     outcome(server, push(node=1), 2)
     await committed(server, commit(0, 1))
-    assert outcome(server, push(node=2, clock=0)) == DROPPED
-    assert outcome(server, push(node=2, clock=1)) == HELD
+    assert outcome(server, push(node=2, clock=0)) == Outcome.DROPPED
+    assert outcome(server, push(node=2, clock=1)) == Outcome.HELD
     assert (fetched(server), server.states()[0].dropped) == ((1, [2.0]), 1)
 
 
@@ -104,7 +104,7 @@ async def test_where_late_ones_count_they_wait_like_others() -> None:
     server = gated(gate=Quorum())
     outcome(server, push(node=1), 2)
     await committed(server, commit(0, 1))
-    assert outcome(server, push(node=2, clock=0), 5) == HELD
+    assert outcome(server, push(node=2, clock=0), 5) == Outcome.HELD
     await committed(server, commit(1, 2, staleness=1))
     state = server.states()[0]
     assert fetched(server) == (2, [7.0])
@@ -133,17 +133,17 @@ async def test_a_quorum_frees_nothing_that_is_late() -> None:
 
 def test_where_nothing_is_held_a_push_is_applied_as_it_comes() -> None:
     server = gated(gate=Slack())
-    assert outcome(server, push(node=1, clock=0), 2) == 0
-    assert outcome(server, push(node=2, clock=0), 3) == 1
+    assert now(server, push(node=1, clock=0), ones(2)).message == Pushed(0, 1, 0)
+    assert now(server, push(node=2, clock=0), ones(3)).message == Pushed(0, 2, 1)
     assert fetched(server) == (2, [5.0])
 
 
 def test_no_more_than_so_many_gradients_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_ORIGINS", 2)
     server = gated()
-    assert [outcome(server, push(node=node)) for node in (1, 2)] == [HELD] * 2
+    assert [outcome(server, push(node=node)) for node in (1, 2)] == [Outcome.HELD] * 2
     assert refused(server, push(node=3), ones()) == ("busy", "shard 0: 2 gradients wait for their step")
-    assert outcome(server, push(node=2)) == HELD  # it is there already
+    assert outcome(server, push(node=2)) == Outcome.HELD  # it is there already
 
 
 def test_what_makes_no_sense_is_refused_before_it_waits() -> None:
@@ -288,7 +288,7 @@ async def test_a_large_step_is_applied_on_a_thread_and_what_comes_meanwhile_take
     await settle()
     assert not any(task.done() for task in (step, late, fetch, again))
     await kernels.finish()
-    assert late.result().message == Pushed(0, 1, DROPPED)
+    assert late.result().message == Pushed(0, 1, outcome=Outcome.DROPPED)
     assert values(sent(fetch.result())) == [3.0]
     assert not step.done()
     await kernels.finish()
@@ -387,7 +387,7 @@ async def test_what_moves_with_a_shard_is_told_with_it() -> None:
     assert refused(source, push(node=3), ones())[0] == "moved"
     assert await committed(source, commit(0, 1, 2)) == []
     assert [(one.node, one.steps, one.scale) for one, _ in taker._shards[0].pending] == [(1, 1, 1.0), (2, 3, 0.5)]
-    assert outcome(taker, push(node=2)) == HELD
+    assert outcome(taker, push(node=2)) == Outcome.HELD
     assert len(taker._shards[0].pending) == 2
     assert await committed(taker, commit(0, 1, 2)) == [0]
 
@@ -399,7 +399,7 @@ async def test_a_shard_whose_step_was_applied_before_it_moved_has_it_where_it_is
     hand_over(source, taker)
     assert await committed(taker, commit(0, 1)) == [0]
     assert fetched(taker) == (1, [2.0])
-    assert outcome(taker, push(node=1), 2) == REPEATED
+    assert outcome(taker, push(node=1), 2) == Outcome.REPEATED
 
 
 async def test_a_step_is_applied_before_a_shard_is_given_up_that_it_was_told_first(kernels: Kernels) -> None:

@@ -21,7 +21,7 @@ from hogpour.net.staging import Staging
 from hogpour.net.wire.base import Ok
 from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.net.wire.fetch import Fetch, Fetched
-from hogpour.net.wire.push import Pushed
+from hogpour.net.wire.push import Outcome, Pushed
 from hogpour.net.wire.status import Fence, Report
 from hogpour.server.server import ParameterServer
 
@@ -60,7 +60,7 @@ async def over_the_wire(inline: bool) -> None:
             assert isinstance(pushed, Pushed)
             assert isinstance(again, Pushed)
             assert isinstance(got, Fetched)
-            assert (pushed.staleness >= 0, again.staleness) == (True, -1)
+            assert (pushed.outcome, again.outcome) == (Outcome.APPLIED, Outcome.REPEATED)
             assert params.min() == params.max() >= before
             before = float(params[0])
 
@@ -78,7 +78,7 @@ async def over_the_wire(inline: bool) -> None:
         taker = ParameterServer(Sum())
         taker.install(dumped, memory, 0)
         assert fetched(taker) == (2 * pushes, [3.0 * pushes])
-        assert now(taker, push(pushes, node=2), np.ones(size, np.float32)).message == Pushed(0, 2 * pushes, -1)
+        assert now(taker, push(pushes, node=2), np.ones(size, np.float32)).message == Pushed(0, 2 * pushes, outcome=Outcome.REPEATED)
         with pytest.raises(RequestFailed, match="shard 0 is not served here"):
             await peers[0].request(Fetch(0, 1), deadline_s=10.0)
         assert await peers[0].request(Fence(2), deadline_s=10.0) == Ok()

@@ -29,7 +29,7 @@ from hogpour.core.vector_operations import (
 )  # fmt: skip
 from hogpour.net.requests import Reply
 from hogpour.net.wire.operate import Operate, Sum
-from hogpour.net.wire.push import REPEATED
+from hogpour.net.wire.push import Outcome
 from hogpour.net.wire.status import Fence
 from hogpour.server.server import ParameterServer
 from hogpour.server.vector_ops import VectorOps
@@ -62,13 +62,13 @@ class Served:
     async def open(self, number: int = 1, limit: float = 1e6) -> None:
         await self.operate(OpenSums(number, 2.0**-40, limit))
 
-    async def add(self, block: int, gradient: np.ndarray, number: int = 1, node: int = 7) -> list[int]:
+    async def add(self, block: int, gradient: np.ndarray, number: int = 1, node: int = 7) -> list[Outcome]:
         outcomes = []
         for shard, (start, stop) in enumerate(zip(self.bounds, self.bounds[1:])):
             reply = self.vectors._sum(Sum(shard, node, number, block), memoryview(gradient[start:stop].tobytes()))
             reply = await reply if isinstance(reply, Awaitable) else reply
             assert isinstance(reply, Reply)
-            outcomes.append(reply.message.staleness)
+            outcomes.append(reply.message.outcome)
         return outcomes
 
     def vector(self, number: int) -> np.ndarray:
@@ -118,8 +118,8 @@ async def test_blocks_are_summed_in_any_order_and_once() -> None:
         served = Served(cuts)
         await served.open()
         for block in order:
-            assert set(await served.add(block, gradients[block])) == {0}
-        assert set(await served.add(1, gradients[1])) == {REPEATED}
+            assert set(await served.add(block, gradients[block])) == {Outcome.APPLIED}
+        assert set(await served.add(1, gradients[1])) == {Outcome.REPEATED}
         largest = await served.operate(SettleSums(1, 3, TRIAL, 0.1, ((0, 32),)))
         assert largest == [np.abs(gradients).max()]
         results.append(served.vector(3).tobytes())
@@ -133,7 +133,7 @@ async def test_a_block_of_another_evaluation_is_not_added() -> None:
     served = Served()
     await served.open(1)
     await served.open(2)
-    assert await served.add(0, np.ones(N, np.float32), number=1) == [REPEATED]
+    assert await served.add(0, np.ones(N, np.float32), number=1) == [Outcome.REPEATED]
     with pytest.raises(RequestFailed, match="at evaluation 2, got a block of 3"):
         await served.add(0, np.ones(N, np.float32), number=3)
     await served.operate(SettleSums(2, 3, TRIAL, 0.0, ()))

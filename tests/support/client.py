@@ -24,7 +24,7 @@ from hogpour.net.staging import Staging
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.gate import Arrive, Arrived
-from hogpour.net.wire.push import Push, Pushed
+from hogpour.net.wire.push import Outcome, Push, Pushed
 from hogpour.shm.accrual import Accrual
 from hogpour.shm.layout import Layout
 from hogpour.shm.mailbox import Mailbox
@@ -50,10 +50,10 @@ class Asked:
     def floats(self) -> list[float]:
         return sorted(set(np.frombuffer(self.bytes, np.float32).tolist()))
 
-    def pushed(self, clock: int = 1, staleness: int = 0) -> None:
+    def pushed(self, clock: int = 1, staleness: int = 0, outcome: Outcome = Outcome.APPLIED) -> None:
         assert isinstance(self.message, Push)
         assert self.bytes == self.before, "the memory of a push has changed before it was answered"
-        self.future.set_result(Pushed(self.message.shard, clock, staleness))
+        self.future.set_result(Pushed(self.message.shard, clock, staleness, outcome))
 
     def fetched(self, clock: int, value: float) -> None:
         assert isinstance(self.message, Fetch)
@@ -158,9 +158,9 @@ class Node:
             asked.fetched(clock, value)
         await settle()
 
-    async def push(self, staleness: int = 0) -> None:
+    async def push(self, staleness: int = 0, outcome: Outcome = Outcome.APPLIED) -> None:
         for asked in self.open(Push):
-            asked.pushed(staleness=staleness)
+            asked.pushed(staleness=staleness, outcome=outcome)
         await settle()
 
     @property

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 from hogpour.net.wire.base import Message, Request
 
-__all__ = ["DROPPED", "HELD", "REPEATED", "Push", "Pushed"]
+__all__ = ["Outcome", "Push", "Pushed"]
 
-REPEATED, HELD, DROPPED = -1, -2, -3
-"""In place of a staleness: it was applied before; it waits for its step to be decided (``wire.gate``); it came too late
-for its step and is not applied."""
+
+class Outcome(Enum):
+    """It is applied; was so before; waits for its step to be decided (``wire.gate``); or came too late for its step."""
+
+    APPLIED, REPEATED, HELD, DROPPED = range(4)
 
 
 class Pushed(Message, frozen=True):
-    """The gradient is in the shard, now or since an earlier try; or what else became of it."""
+    """What became of a gradient."""
 
     KIND = 23
 
     shard: int
     clock: int
     """Shard clock after it was applied (a repeated push: as it is now)."""
-    staleness: int
-    """Shard clock when it was applied minus that of its fetch; or ``REPEATED``, ``HELD``, ``DROPPED``."""
+    staleness: int = 0
+    """Where it is applied now: shard clock then, minus that of its fetch."""
+    outcome: Outcome = Outcome.APPLIED
 
 
 class Push(Request[Pushed], frozen=True):

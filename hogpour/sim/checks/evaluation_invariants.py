@@ -15,7 +15,7 @@ from hogpour.algos.lbfgs.commands import TRIAL
 from hogpour.cluster.evaluation_ledger import EvaluationLedger
 from hogpour.core.vector_operations import Combine, SettleSums
 from hogpour.net.wire.operate import Sum
-from hogpour.net.wire.push import REPEATED
+from hogpour.net.wire.push import Outcome
 from hogpour.server.shard import Shard
 from hogpour.server.vector_ops import Program
 from hogpour.sim.checks.probes import Look
@@ -73,7 +73,7 @@ class EvaluationInvariants:
                       f"{shard.number}")  # fmt: skip
 
         reply = yield
-        if reply.message.staleness == REPEATED:
+        if reply.message.outcome is Outcome.REPEATED:
             return
         self._there.add(key)
         if (id(sums), *key) in self._added:

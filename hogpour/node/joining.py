@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from hogpour.client.coordinator_client import CoordinatorClient
-from hogpour.core.errors import ClusterFailed, ConfigError, HogpourError, PeerLost, Refusal, RequestFailed
+from hogpour.core.errors import ClusterFailed, ConfigError, HogpourError, PeerLost, RequestFailed
 from hogpour.core.job import Job, job_from
 from hogpour.core.node_id import MOST_MEMBERS, display_id
 from hogpour.core.progress import Notice
@@ -31,18 +31,10 @@ from hogpour.net.requests import Handler, Reply
 from hogpour.net.staging import Staging
 from hogpour.net.tasks import TaskSet
 from hogpour.net.token import check_address
-from hogpour.net.wire.base import Message, Ok
-from hogpour.net.wire.dump import Dump
-from hogpour.net.wire.fetch import Fetch
-from hogpour.net.wire.gate import Arrive, Attend, Commit
-from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
-from hogpour.net.wire.held import Held
-from hogpour.net.wire.join import Join, Joined, Leave, Ready
-from hogpour.net.wire.lease import Lease
-from hogpour.net.wire.operate import Operate, Sum
-from hogpour.net.wire.push import Push
-from hogpour.net.wire.status import Fence
-from hogpour.net.wire.where import Where
+from hogpour.net.wire import answers
+from hogpour.net.wire.base import Before, Message, Ok
+from hogpour.net.wire.heartbeat import HeartbeatReply
+from hogpour.net.wire.join import Joined
 from hogpour.node.run_stats import RunStats
 
 __all__ = ["BEFORE", "STAGING_BYTES", "Endpoint", "Guard", "JoinedNode", "Role"]
@@ -149,36 +141,15 @@ class JoinedNode(Role):
                     await self.member.leave()
 
 
-def _not_yet(*_: object) -> NoReturn:
-    raise RequestFailed(Refusal.BUSY, "the first node still reads its data")
+def _answer_before(message: Message, *_: object) -> Reply[Ok]:
+    """Answer before this node has begun, as the message says: see ``wire.base.Before``."""
+    if message.BEFORE is Before.OK:
+        return Reply(Ok())
+    code, text = message.BEFORE.value
+    raise RequestFailed(code, text.format(type(message).__name__))
 
 
-def _nothing_here(message: Message, *_: object) -> NoReturn:
-    """Answer for a node that served here before, and died or left: whoever asks learns from the coordinator what is so.
-
-    As for a message that nobody here knows, the asker would have ended its run.
-    """
-    raise RequestFailed(Refusal.MOVED, f"{type(message).__name__}: this node serves nothing yet")
-
-
-def _nobody_known(message: Message) -> NoReturn:
-    """Answer for a first node that was started anew, to members of its former life: they join again, and hear so."""
-    raise RequestFailed(Refusal.FENCED, "this node has no members yet: it must be joined again")
-
-
-def _agreed(message: Message) -> Reply[Ok]:
-    """A node without shards applies nothing of anybody, and is told of the dead again when it is given some; whoever
-    leaves a node without members has left."""
-    return Reply(Ok())
-
-
-BEFORE: Mapping[type[Message], Handler] = {
-    Join: _not_yet,
-    **dict.fromkeys((Push, Fetch, Dump, Held, Commit, Operate, Sum), _nothing_here),
-    **dict.fromkeys((Fence, Leave), _agreed),
-    **dict.fromkeys((Heartbeat, Lease, Attend, Arrive, Ready, Where), _nobody_known),
-}
-"""What a node answers before it has begun: it may have been started anew where others know a node of before."""
+BEFORE: Mapping[type[Message], Handler] = dict.fromkeys(answers(), _answer_before)
 
 
 class Endpoint:

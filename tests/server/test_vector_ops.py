@@ -6,8 +6,9 @@ import asyncio
 import re
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -26,13 +27,14 @@ from hogpour.core.vector_operations import (
     Orthant,
     Pseudo,
     SettleSums,
+    _Operation,
 )  # fmt: skip
 from hogpour.net.requests import Reply
 from hogpour.net.wire.operate import Operate, Sum
 from hogpour.net.wire.push import Outcome
 from hogpour.net.wire.status import Fence
 from hogpour.server.server import ParameterServer
-from hogpour.server.vector_ops import VectorOps
+from hogpour.server.vector_ops import Program, VectorOps
 
 N, MEMORY = 64, 2
 ROWS = 4 + 2 * MEMORY
@@ -109,6 +111,40 @@ async def test_operations_of_l1_come_to_the_same_however_the_vector_is_cut(cuts:
         assert changed[8:40].any()
         assert not changed[:8].any()
         assert not changed[40:].any()
+
+
+class Negate(_Operation, frozen=True):
+    """out = -of. Results in its first element's magnitude."""
+
+    out: int
+    of: int
+
+    @property
+    def vectors(self) -> tuple[int, ...]:
+        return self.out, self.of
+
+
+async def test_an_operation_needs_its_struct_and_its_arm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is about is looked at, and what comes of it is put together over shards, without a word of it."""
+    carry_out = Program._carry_out
+
+    def with_an_arm(self: Program, operation: Any) -> Any:
+        match operation:
+            case Negate():
+                out, of = (self._vectors[k] for k in operation.vectors)
+                out[...] = -of
+                return float(abs(of[0]))
+        return carry_out(self, operation)
+
+    monkeypatch.setattr(Program, "_carry_out", with_an_arm)
+    negate: Any = msgspec.msgpack.decode(msgspec.msgpack.encode(Negate(4, POINT)), type=Operation | Negate)
+    for cuts in (), (16, 32, 48):
+        served = Served(cuts)
+        point = served.vector(POINT).copy()
+        assert await served.operate(negate, Largest(4)) == [abs(point[[0, *cuts]]).max(), abs(point).max()]
+        assert served.vector(4).tobytes() == (-point).tobytes()
+        with pytest.raises(RequestFailed, match=re.escape(f"this shard has vectors 0 to {ROWS}")):
+            await served.operate(cast(Any, Negate(99, POINT)))
 
 
 async def test_blocks_are_summed_in_any_order_and_once() -> None:

@@ -7,13 +7,27 @@ no references, no pickle. Fields are sent in order, without names; a change of a
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 
 from hogpour.core.errors import Refusal
 
-__all__ = ["Answer", "Failed", "Message", "Ok", "Request"]
+__all__ = ["Answer", "Before", "Failed", "Message", "Ok", "Request"]
+
+
+class Before(Enum):
+    """What a node answers before it has begun: it may have been started anew where others know a node of before."""
+
+    ELSEWHERE = Refusal.MOVED, "{}: this node serves nothing yet"
+    """It may have served here in a former life: the asker learns from the coordinator what is so, and goes on."""
+    NO_MEMBERS = Refusal.FENCED, "this node has no members yet: it must be joined again"
+    """A first node, to members of its former life: they join again, and hear so."""
+    READING = Refusal.BUSY, "the first node still reads its data"
+    UNKNOWN = Refusal.WRONG, "this node does not answer {}"
+    OK = None
+    """It applies nothing of anybody, and is told of the dead again when it is given shards; and has no members left."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -25,6 +39,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     """Whether raw bytes may follow."""
     BODY_LIMIT: ClassVar[int] = 1024
     """Bytes that the fields may take; checked before anything is read."""
+    BEFORE: ClassVar[Before] = Before.ELSEWHERE
+    """Where it is a request."""
 
 
 Answer = TypeVar("Answer", bound=Message)

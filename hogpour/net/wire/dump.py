@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hogpour.net.wire.base import Message, Ok, Request
+from hogpour.net.wire.base import Before, Message, Ok, Request
 from hogpour.net.wire.window import PushWindow
 
 __all__ = ["Adopt", "Dump", "Dumped"]
@@ -38,6 +38,7 @@ class Adopt(Request[Ok], frozen=True):
     """Tell a parameter server to take a shard over from another one; answered with ``Ok`` when it has it."""
 
     KIND = 27
+    BEFORE = Before.UNKNOWN
 
     shard: int
     source: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from hogpour.net.wire.base import Message, Ok, Request
+from hogpour.net.wire.base import Before, Message, Ok, Request
 
 __all__ = ["COUNTED", "LATE", "UNDECIDED", "Arrive", "Arrived", "Attend", "Commit", "Committed", "Counted"]
 
@@ -20,6 +20,7 @@ class Attend(Request[Ok], frozen=True):
     has others wait for it."""
 
     KIND = 50
+    BEFORE = Before.NO_MEMBERS
 
     node: int
     replica: int
@@ -42,6 +43,7 @@ class Arrive(Request[Arrived], frozen=True):
     """Say that every shard has a gradient, and ask what becomes of it. May be asked again at any time."""
 
     KIND = 51
+    BEFORE = Before.NO_MEMBERS
 
     node: int
     replica: int

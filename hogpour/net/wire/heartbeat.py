@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hogpour.net.wire.base import Message, Request
+from hogpour.net.wire.base import Before, Message, Request
 
 __all__ = ["Heartbeat", "HeartbeatReply"]
 
@@ -32,6 +32,7 @@ class Heartbeat(Request[HeartbeatReply], frozen=True):
     """Renew the lease and tell the totals of this incarnation."""
 
     KIND = 34
+    BEFORE = Before.NO_MEMBERS
 
     node: int
     replicas: int

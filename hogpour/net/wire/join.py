@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hogpour.net.wire.base import Message, Ok, Request
+from hogpour.net.wire.base import Before, Message, Ok, Request
 
 __all__ = ["Join", "Joined", "Leave", "Ready"]
 
@@ -31,6 +31,7 @@ class Join(Request[Joined], frozen=True):
     """Ask the coordinator to become a member."""
 
     KIND = 30
+    BEFORE = Before.READING
 
     name: str
     """For people: host name and process id."""
@@ -42,6 +43,7 @@ class Ready(Request[Ok], frozen=True):
     """The member has read the data and bound the model; answered with ``Ok``, or ``Failed`` where they are others."""
 
     KIND = 32
+    BEFORE = Before.NO_MEMBERS
 
     node: int
     spec: str
@@ -55,6 +57,7 @@ class Leave(Request[Ok], frozen=True):
     any, are with others."""
 
     KIND = 33
+    BEFORE = Before.OK
     BODY_LIMIT = 4096
 
     node: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from hogpour.net.wire.base import Message, Request
+from hogpour.net.wire.base import Before, Message, Request
 
 __all__ = ["Lease", "Leased"]
 
@@ -28,6 +28,7 @@ class Lease(Request[Leased], frozen=True):
     """Report finished tickets and ask for more."""
 
     KIND = 36
+    BEFORE = Before.NO_MEMBERS
     BODY_LIMIT = 1 << 16
 
     node: int

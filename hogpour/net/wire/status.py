@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hogpour.net.wire.base import Message, Ok, Request
+from hogpour.net.wire.base import Before, Message, Ok, Request
 
 __all__ = ["Described", "Fence", "Report", "Reported", "Status"]
 
@@ -20,6 +20,7 @@ class Status(Request[Described], frozen=True):
     """Ask the coordinator for the state of the cluster."""
 
     KIND = 40
+    BEFORE = Before.UNKNOWN
 
 
 class Reported(Message, frozen=True):
@@ -35,11 +36,13 @@ class Report(Request[Reported], frozen=True):
     """Ask a parameter server how its shards are."""
 
     KIND = 42
+    BEFORE = Before.UNKNOWN
 
 
 class Fence(Request[Ok], frozen=True):
     """Tell a parameter server that an incarnation was declared dead: what it still pushes is refused."""
 
     KIND = 44
+    BEFORE = Before.OK
 
     node: int

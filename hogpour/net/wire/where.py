@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hogpour.net.wire.base import Message, Request
+from hogpour.net.wire.base import Before, Message, Request
 
 __all__ = ["Map", "Where"]
 
@@ -23,3 +23,4 @@ class Where(Request[Map], frozen=True):
     """Ask the coordinator which node serves which shard."""
 
     KIND = 38
+    BEFORE = Before.NO_MEMBERS

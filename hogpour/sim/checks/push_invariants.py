@@ -138,10 +138,10 @@ class PushInvariants:
         """A client has heard that a push came too late."""
         self._sent.pop((buffers, push.replica, push.sequence), None)
 
-    def on_acknowledged(self, buffers: SealedBuffers, push: Sealed, staleness: list[Any]) -> None:
+    def on_acknowledged(self, buffers: SealedBuffers, push: Sealed, answers: list[Any]) -> None:
         """A client has heard of a push from every shard."""
         sent = self._sent.pop((buffers, push.replica, push.sequence), set())
-        for key in sorted(sent - self._pushes) if staleness else ():
+        for key in sorted(sent - self._pushes) if answers else ():
             self._say(f"kept: push {_named(key)} is acknowledged and was not applied")
 
     def on_push_back(self, pulls: Pulls, shard: int, node: int, sequence: int, steps: int) -> None:
@@ -151,9 +151,9 @@ class PushInvariants:
         self._sealed.setdefault(key, zlib.crc32(pulls._back[pulls._parts.routes.map.range(shard)].data))
         self._pushed_back[pulls] = {other for other in self._pushed_back.get(pulls, ()) if other[3] == sequence} | {key}
 
-    def on_acknowledged_pull(self, pulls: Pulls, carried: Any, staleness: Any) -> None:
+    def on_acknowledged_pull(self, pulls: Pulls, carried: Any, answers: Any) -> None:
         """A node has heard of what a pull took from every shard."""
-        del carried, staleness
+        del carried, answers
         for key in sorted(self._pushed_back[pulls] - self._pushes):
             self._say(f"kept: push {_named(key)} of a pull is acknowledged and was not applied")
 

@@ -148,6 +148,26 @@ def test_no_test_imports_a_test() -> None:
                 assert not found, f"{path.name}:{node.lineno} imports {found}: put what is shared into tests/support"
 
 
+LONGEST_FILE, MOST_METHODS = 400, 20
+
+MORE_METHODS = {"Node", "Loop", "UnsupportedLoop", "Stream", "ParameterServer", "Peer", "Connection", "Simulation"}
+"""The API of users; what asyncio demands; and four that want another cut. No other class may join them."""
+
+
+@pytest.mark.parametrize("module", modules())
+def test_files_are_short(module: str) -> None:
+    lines = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8").count("\n")
+    assert lines <= LONGEST_FILE, f"{module} has {lines} lines, at most {LONGEST_FILE}: two ideas?"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_classes_are_small(module: str) -> None:
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.ClassDef) and node.name not in MORE_METHODS:
+            methods = [one for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
+            assert len(methods) <= MOST_METHODS, f"{module}: {node.name} has {len(methods)} methods, at most {MOST_METHODS}"
+
+
 @pytest.mark.parametrize("module", [m for m in modules() if is_pure(m)])
 def test_pure_files_do_no_io_and_know_no_time(module: str) -> None:
     for name, line in imports(module):

@@ -1,8 +1,7 @@
 """The open port of a node: connections are accepted, proven, and their requests handed to handlers.
 
 Whatever somebody sends here, or does not send, ends at most the connection that it came by, with one logged reason, and
-takes a bounded amount of memory: a scratch for each connection, a bounded number of connections, of requests under way
-on each, and of staging buffers.
+takes bounded memory: connections, a scratch for each, requests under way on each, and staging buffers have bounds.
 """
 
 from __future__ import annotations
@@ -35,8 +34,7 @@ SWEEP_S = 1.0
 """While there are connections, they are looked at this often."""
 
 IN_FLIGHT = 32
-"""Requests of one connection that are not answered, or whose answer it has not read: with more, it is not read on. What
-has arrived together with the last of them, at most a scratch full of small frames, is still served."""
+"""Requests of one connection without an answer that was read; then it is read no further than its scratch is full."""
 
 LINES_PER_S = 10
 """Of reasons why connections ended; the others are counted."""
@@ -251,8 +249,7 @@ class _Session:
         return view
 
     def _grant(self, view: memoryview) -> None:
-        """Read on, but not now: this is called while another request, perhaps an earlier one of this connection, is
-        being answered, and what is answered here would make room for the next, one inside the other."""
+        """Read on, but not now: this is called while a request is answered, and answers would nest without end."""
         self._waiting, self._granted = False, view
         asyncio.get_running_loop().call_soon(self._read_on)
 

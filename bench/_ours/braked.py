@@ -9,9 +9,10 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from time import sleep, thread_time
+from typing import Annotated
 
-from hogpour.algos.optim.base import check_range
 from hogpour.algos.optim.sgd import Sgd
+from hogpour.core.limits import Range
 
 __all__ = ["Braked"]
 
@@ -23,12 +24,8 @@ _steps = threading.local()
 class Braked(Sgd):
     """SGD that takes ``times`` as long. For a node that serves no shard: it would also brake a server."""
 
-    times: float = 5.0
+    times: Annotated[float, Range(1, 1e6)] = 5.0
     """How many times as long a step takes, at least 1."""
-
-    def __post_init__(self) -> None:
-        Sgd.__post_init__(self)  # not super(): slots make the class anew
-        check_range(self, times=(1, 1e6))
 
     def apply(self, params, grad, state, *, lr_scale, t):  # type: ignore[no-untyped-def]
         Sgd.apply(self, params, grad, state, lr_scale=lr_scale, t=t)

@@ -524,7 +524,7 @@ async def test_a_node_that_trains_tells_its_members_shards_and_staleness(capsys:
         algorithm=hp.Downpour(optimiser=hp.Sgd(0.1)),
         epochs=100_000,
         replicas=1,
-        cluster=hp.config.ClusterConfig(shard_bytes=1000),
+        cluster=hp.ClusterConfig(shard_bytes=1000),
     )
     async with hp.Node(job, listen="127.0.0.1:0", token=TOKEN, every_s=0.01) as running:
         async for progress in running:

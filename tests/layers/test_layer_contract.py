@@ -52,7 +52,11 @@ EXAMPLES: dict[str, list[tuple[dict[str, Any], Shape]]] = {
 }
 
 
-@pytest.mark.parametrize("name", LAYERS)
+LONG = {"conv2d", "locally_connected2d"}
+"""Their kernels compile for a minute each; their values and their neighbours' contracts are in the default run."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.long] if n in LONG else []) for n in LAYERS])
 def test_a_found_layer_keeps_the_contract(name: str) -> None:
     for config, shape in EXAMPLES.get(name, [({}, SHAPE), ({}, (4,))]):
         layer = registry.build("layer", {"name": name} | config, at="EXAMPLES")

@@ -277,7 +277,7 @@ def straggler(cuts: Sequence[int] = (64, 128, 256)) -> tuple[Table, list[str]]:
         )
         table.add(blocks=blocks, alike=alike, slow_with_copies=helped, slow_without=alone, times_with=helped / alike,
                   times_without=alone / alike)  # fmt: skip
-    return table, ["straggler: medians of the iterations that took one evaluation; a portion of 5 examples takes "
+    return table, ["straggler: medians of the iterations that took one evaluation; a batch of 5 examples takes "
                    "10 virtual ms, and a block has four"]  # fmt: skip
 
 
@@ -318,7 +318,7 @@ def machines(counts: Sequence[int] = MACHINES, size: Size = SIZE) -> tuple[Table
         "machines: the paper's figure 5: Downpour with Adagrad needs the fewest machines for any time; L-BFGS goes on "
         "gaining",
         f"machines: rate: of Adagrad, the best of {', '.join(map(str, RATES))} for each number of machines; "
-        "minibatches of 16, portions of 24; MB: sent until the end of the run",
+        "minibatches of 16, of 24 with L-BFGS; MB: sent until the end of the run",
     ]
 
 

@@ -103,8 +103,8 @@ def _run_lines(address: str, cluster: ClusterState) -> list[Text]:
         "stop": f"stopping: {cluster.reason}",
         "fail": f"failed: {cluster.reason}",
     }[cluster.command]
-    portions = cluster.tickets_done + cluster.tickets_leased + cluster.tickets_free
-    share = f"{int(1000 * cluster.tickets_done / portions) / 10:.1f}%" if portions else "0.0%"  # 100 when it is all
+    blocks = cluster.tickets_done + cluster.tickets_leased + cluster.tickets_free
+    share = f"{int(1000 * cluster.tickets_done / blocks) / 10:.1f}%" if blocks else "0.0%"  # 100 when it is all
     facts = [
         f"{cluster.examples_done:,} examples done",
         f"{cluster.examples_repeated:,} repeated",
@@ -113,7 +113,7 @@ def _run_lines(address: str, cluster: ClusterState) -> list[Text]:
     if cluster.loss is not None:
         facts.append(f"mean loss {cluster.loss:.4f}")
     style = {"run": "bold", "finish": "bold", "stop": "bold yellow", "fail": "bold red"}[cluster.command]
-    numbers = f"{share} of {portions:,} portions, {', '.join(facts)}"
+    numbers = f"{share} of {blocks:,} blocks, {', '.join(facts)}"
     costs = []
     if cluster.mean_wait_s or cluster.dropped:
         wait_ms = 1e3 * (cluster.mean_wait_s or 0.0)
@@ -124,7 +124,7 @@ def _run_lines(address: str, cluster: ClusterState) -> list[Text]:
 
 
 def _member_table(cluster: ClusterState) -> Table:
-    table = _table("node", "name", "address", "phase", "replicas", "shards", "examples", "rate/s", "silent", "portions")
+    table = _table("node", "name", "address", "phase", "replicas", "shards", "examples", "rate/s", "silent", "blocks")
     for member in cluster.members:
         table.add_row(
             str(member.node),

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what ``sweep`` takes."""
     parser.description = (
         "Simulate small clusters to which bad things happen, one for each seed, and check at every step "
-        "what must hold: no push applied twice or lost, one owner of each shard, no portion held twice, an end."
+        "what must hold: no push applied twice or lost, one owner of each shard, no block held twice, an end."
     )
     parser.epilog = (
         "example: python -m hogpour sweep --seeds 0-199\n"

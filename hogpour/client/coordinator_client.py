@@ -1,4 +1,4 @@
-"""A node as a member of its cluster: joins, beats, leases portions and reports them, joins again when it was forgotten.
+"""A node as a member of its cluster: joins, beats, leases blocks and reports them, joins again when it was forgotten.
 
 Knows the coordinator by its messages only, and of the replicas only the queue of tickets. The same code runs on the
 first node, whose coordinator is reached without a socket.
@@ -138,7 +138,7 @@ class CoordinatorClient:
             await asyncio.sleep(_EMPTY_S)
 
     async def leave(self, reason: str = "", *, again: bool = False) -> None:
-        """Go: portions and shards are given to others. Nobody who has given up the cluster needs this.
+        """Go: blocks and shards are given to others. Nobody who has given up the cluster needs this.
 
         Shards take as long as the network needs for them; that the coordinator lives is known from its heartbeats.
 
@@ -171,7 +171,7 @@ class CoordinatorClient:
         """Say that every shard has a gradient, and return what is known of it; as ``attend``."""
         return await self._ask(arrive)
 
-    # -- portions
+    # -- blocks
 
     def finished(self, tickets: tuple[int, ...], losses: Sequence[float] = ()) -> None:
         """Note blocks, as words of the queue, whose every gradient is acknowledged; the next lease reports them.
@@ -187,7 +187,7 @@ class CoordinatorClient:
                 self._held.discard(ticket)
                 self._done[ticket] = loss
                 self._wish.set()
-        # Who waits for portions waits, perhaps, for the last ones to be done, or for copies of these.
+        # Who waits for blocks waits, perhaps, for the last ones to be done, or for copies of these.
         if self._done and (self._asking or asyncio.get_running_loop().time() >= self._reported_s + _REPORT_S):
             self._reportable.set()
 
@@ -320,7 +320,7 @@ class CoordinatorClient:
             again: called when the old incarnation is given up and the new one has joined, before it is ready.
 
         Raises:
-            ClusterFailed: the first node was started anew. Shards, map and portions that this node knows are of the
+            ClusterFailed: the first node was started anew. Shards, map and blocks that this node knows are of the
                 run before, perhaps of another job, and must not get into the new one.
         """
         assert self.joined is not None

@@ -66,11 +66,11 @@ class Coordinator:
     Args:
         terms: what members agree on.
         desk: where members are given blocks; a resumed run's ledger begins where its snapshot was.
-        bounds: of the shards, from ``shards.cut``. The coordinator's own node, the home, serves all of them at first.
+        bounds: of the shards, from ``shard_map.cut``. The coordinator's own node, the home, serves all at first.
         peers: whom to ask at an address; empty: this node itself.
         clock: the time, the same that ``tick`` is called with.
         log: told what happened, a line each time.
-        first_node: number of the home's incarnation; see ``membership.first_node``.
+        first_node: number of the home's incarnation; see ``core.node_id.first_node``.
         gate: which gradients count, and who waits for whom.
         step: clock of the shards at the beginning, where the gate makes steps.
         still: held while shards must not move.
@@ -178,7 +178,7 @@ class Coordinator:
             self._end("finish", "")
 
     def may_lease(self, member: MemberRecord) -> bool:
-        """Return whether a member may still be given portions."""
+        """Return whether a member may still be given blocks."""
         known = self.members.get(member.node) is member
         return self.command == "run" and not self.desk.ended and not member.leaving and known
 

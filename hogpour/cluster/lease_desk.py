@@ -70,7 +70,7 @@ class EvaluationDesk(LeaseDesk):
 
     def report(self, lease: Lease) -> int:
         if len(lease.losses) != len(lease.done) or lease.replicas < 0:
-            raise RequestFailed(Refusal.WRONG, f"node {display_id(lease.node)} reports {len(lease.done)} portions with "
+            raise RequestFailed(Refusal.WRONG, f"node {display_id(lease.node)} reports {len(lease.done)} blocks with "
                                 f"{len(lease.losses)} losses, and has {lease.replicas} replicas")  # fmt: skip
         examples = self.ledger.finish(lease.node, dict(zip(lease.done, lease.losses, strict=True)))
         if self.ledger.complete and self._complete is not None and not self._complete.done():

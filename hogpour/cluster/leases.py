@@ -1,4 +1,4 @@
-"""The ledger of portions: which tickets are free, who holds which on lease, how much is done.
+"""The ledger of blocks: which tickets are free, who holds which on lease, how much is done.
 
 Knows no nodes but their numbers, no messages and no time. A ticket is free, leased to exactly one member, or done; it
 becomes done once, by the report of the member that holds it. What a dead member held is free again, and is given out

@@ -119,9 +119,9 @@ class MemberRequests:
     def _lease(self, message: Lease) -> Reply[Leased] | Awaitable[Reply[Leased]]:
         member = self._known(message.node)
         if not member.ready:
-            raise RequestFailed(Refusal.WRONG, f"{member} asks for portions and is not ready")
+            raise RequestFailed(Refusal.WRONG, f"{member} asks for blocks and is not ready")
         if message.want < 0:
-            raise RequestFailed(Refusal.WRONG, f"{member} asks for {message.want} portions")
+            raise RequestFailed(Refusal.WRONG, f"{member} asks for {message.want} blocks")
         self._stats.finish(member.node, self._desk.report(message))
         self._coordinator.look_for_end()
         if not self._coordinator.may_lease(member):
@@ -135,7 +135,7 @@ class MemberRequests:
         tickets = await granted
         self._coordinator.look_for_end()
         if self._members.get(member.node) is not member:
-            raise RequestFailed(Refusal.FENCED, f"{member} was declared dead while it waited for portions")
+            raise RequestFailed(Refusal.FENCED, f"{member} was declared dead while it waited for blocks")
         return Reply(Leased(tickets, not self._coordinator.may_lease(member)))
 
     def _attend(self, message: Attend) -> Reply[Ok] | Awaitable[Reply[Ok]]:

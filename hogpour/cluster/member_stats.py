@@ -27,7 +27,7 @@ class Account:
 
     totals: Totals
     finished: int = 0
-    """Examples of the portions that it has finished. A heartbeat later than that, it says of itself that it used them;
+    """Examples of the blocks that it has finished. A heartbeat later than that, it says of itself that it used them;
     one that dies in between does not."""
     replicas: int = 0
     rate: float = 0.0
@@ -87,7 +87,7 @@ class MemberStats:
             account.totals, account.replicas = totals, replicas
 
     def finish(self, node: int, examples: int) -> None:
-        """Count portions that a member has finished."""
+        """Count blocks that a member has finished."""
         self._accounts[node].finished += examples
 
     def pace(self, node: int) -> float:

@@ -126,7 +126,7 @@ class MemberState:
     shards: int
     """Shards that it serves."""
     tickets: int
-    """Portions that it holds."""
+    """Blocks that it holds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class ClusterConfig(Checked):
     """``[cluster]``: when a silent machine is given up, how parameters are cut. The first node's hold for all."""
 
     lease_s: Annotated[float, Range(0.1, 3600)] = 3.0
-    """Seconds without a heartbeat after which a node is declared dead; its portions go to others."""
+    """Seconds without a heartbeat after which a node is declared dead; its blocks go to others."""
     give_up_s: float = 7.0
     """Seconds without an answer of the first node, or of a shard, after which a node ends; at least ``lease_s``, so
     that a node which was out of reach for a while comes back."""

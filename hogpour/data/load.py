@@ -30,7 +30,7 @@ __all__ = ["Data", "Dataset", "Encoding", "Features", "Scaling", "arrays", "load
 
 _PIECE_ELEMENTS = 1 << 20
 _SPLIT, _SHUFFLE = 3, 4
-"""Keys of this file's random streams; those of ``portions`` are 1 and 2."""
+"""Keys of this file's random streams; those of ``data.blocks`` are 1 and 2."""
 
 
 def load(

@@ -135,7 +135,7 @@ class InCluster(Backend):
         return run
 
     def train(self, alive: Callable[[], int]) -> None:
-        """Lease portions from now on, push and fetch."""
+        """Lease blocks from now on, push and fetch."""
         self.stats.alive = alive
         works = self._client.path.lease(self._queue, self._wake_all)
         self._leases = [self._endpoint.tasks.start(work) for work in works][-1:]  # what is done is reported to the end

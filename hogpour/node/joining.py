@@ -309,7 +309,7 @@ class Endpoint:
     def _on_rejoin(self, member: CoordinatorClient) -> None:
         """The old incarnation is dead: what it held is others', what it did is counted."""
         self.notify(Notice("warning", "was out of reach for longer than its lease; joined again as node "
-                           f"{display_id(member.node)}, its unfinished portions are others' now"))  # fmt: skip
+                           f"{display_id(member.node)}, its unfinished blocks are others' now"))  # fmt: skip
         for hook in self.rejoin_hooks:
             hook()
 

@@ -43,7 +43,7 @@ class NodeReport:
     computing_s: float
     """Seconds that its replicas computed, all together."""
     waiting_s: float
-    """Seconds that they waited for parameters, for their buffers, or for portions."""
+    """Seconds that they waited for parameters, for their buffers, or for blocks."""
     bytes_in: int
     bytes_out: int
     replica_restarts: int

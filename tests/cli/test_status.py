@@ -363,7 +363,7 @@ def test_watching_goes_on_until_ctrl_c(run: Run, capsys: pytest.CaptureFixture[s
     assert run(Script(go_on, go_on, ctrl_c).watched()) == 0
     views = capsys.readouterr().out.split("\n\n127.0.0.1:")
     assert len(views) == 2
-    assert all(": running\n25.0% of 528 portions" in view for view in views)
+    assert all(": running\n25.0% of 528 blocks" in view for view in views)
 
 
 @pytest.mark.usefixtures("at_once")

@@ -30,12 +30,12 @@ def table_of_shards(view: View, most: int) -> list[str]:
 def test_a_view_is_the_run_the_members_the_shards_and_the_staleness() -> None:
     assert lines(VIEW) == [
         "10.0.0.1:7000: running",
-        "25.0% of 528 portions, 1,299,000 examples done, 640 repeated, 12,568 examples/s, mean loss 0.1234",
+        "25.0% of 528 blocks, 1,299,000 examples done, 640 repeated, 12,568 examples/s, mean loss 0.1234",
         "",
-        "node  name              address        phase    replicas  shards  examples  rate/s  silent  portions",
-        "   1  oak process 4711  10.0.0.1:7000  ready          16       2   234,567  12,346   0.0 s        18",
-        "   2  elm process 77    10.0.0.2:7000  leaving         2       1    65,433     222   1.2 s         4",
-        "   5  fir process 4     -              loading         0       0         0       0   0.4 s         0",
+        "node  name              address        phase    replicas  shards  examples  rate/s  silent  blocks",
+        "   1  oak process 4711  10.0.0.1:7000  ready          16       2   234,567  12,346   0.0 s      18",
+        "   2  elm process 77    10.0.0.2:7000  leaving         2       1    65,433     222   1.2 s       4",
+        "   5  fir process 4     -              loading         0       0         0       0   0.4 s       0",
         "",
         "shard  node  elements  clock  pushes  repeated  amended  dropped  mean staleness  p90  max",
         "    0     1     1,000  5,100   5,000         3        0        7            0.94    1    4",
@@ -76,11 +76,11 @@ def test_what_a_gate_and_the_network_cost_has_a_line_of_its_own() -> None:
     ]  # fmt: skip
 
 
-def test_a_run_is_not_done_before_its_last_portion() -> None:
+def test_a_run_is_not_done_before_its_last_block() -> None:
     almost = replace(CLUSTER, tickets_done=99_999, tickets_leased=1, tickets_free=0)
-    assert lines(replace(VIEW, cluster=almost))[1].startswith("99.9% of 100,000 portions, ")
+    assert lines(replace(VIEW, cluster=almost))[1].startswith("99.9% of 100,000 blocks, ")
     whole = replace(CLUSTER, tickets_done=3, tickets_leased=0, tickets_free=0)
-    assert lines(replace(VIEW, cluster=whole))[1].startswith("100.0% of 3 portions, ")
+    assert lines(replace(VIEW, cluster=whole))[1].startswith("100.0% of 3 blocks, ")
 
 
 def test_before_the_first_push_there_is_no_staleness_and_no_loss() -> None:

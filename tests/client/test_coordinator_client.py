@@ -253,7 +253,7 @@ def test_another_model_is_no_fence(run: Any) -> None:
     run(main())
 
 
-# -- portions
+# -- blocks
 
 
 @pytest.mark.parametrize("lost", [0, 1, 3, 1000])
@@ -408,7 +408,7 @@ def test_a_node_that_was_silent_joins_again_and_holds_nothing(run: Any) -> None:
             await asyncio.sleep(0.5)
             assert (node.again, node.member.node) == (1, 3)
             kinds = [type(message) for message in node.wire.asked if getattr(message, "node", 0) == 3]
-            assert kinds.index(Ready) < kinds.index(Lease), "it asked for portions before it was ready"
+            assert kinds.index(Ready) < kinds.index(Lease), "it asked for blocks before it was ready"
             first = next(message for message in node.wire.of(Lease) if message.node == 3)
             assert (first.holds, first.done, first.want) == ([], [], 4)
             assert node.ledger.held(3) == {0, 1, 2, 3}
@@ -512,7 +512,7 @@ def test_a_block_that_a_replica_ends_for_the_old_incarnation_is_not_done_for_the
 
 
 def test_a_node_whose_first_node_was_started_anew_ends(run: Any) -> None:
-    """It joined the new run with the shards, the map and the portions of the old one: seeds 192 and 214 of the sweep."""
+    """It joined the new run with the shards, the map and the blocks of the old one: seeds 192 and 214 of the sweep."""
 
     async def main() -> None:
         async with Node() as node:

@@ -129,12 +129,12 @@ async def test_a_member_gets_a_number_and_the_terms() -> None:
         (Ready(2, "model-a", "data-b"), "node 2 (a) has another data than the cluster: got 'data-b', expected 'data-a'"),
     ],
 )
-async def test_whoever_has_another_model_or_other_data_gets_no_portion_and_no_shard(ready: Ready, text: str) -> None:
+async def test_whoever_has_another_model_or_other_data_gets_no_block_and_no_shard(ready: Ready, text: str) -> None:
     cluster = Cluster()
     await cluster.ask(Join("a", ""))
     assert await cluster.refused(ready) == ("wrong", text)
     assert cluster.lines[-1] == text
-    assert await cluster.refused(Lease(2, [], [], 1)) == ("wrong", "node 2 (a) asks for portions and is not ready")
+    assert await cluster.refused(Lease(2, [], [], 1)) == ("wrong", "node 2 (a) asks for blocks and is not ready")
     await cluster.tick()
     assert cluster.coordinator.map.epoch == 1
 
@@ -191,10 +191,10 @@ async def test_a_number_that_is_no_members_is_fenced() -> None:
         assert text.startswith("node 2 is no member of the cluster")
 
 
-# -- portions
+# -- blocks
 
 
-async def test_portions_are_leased_and_reported() -> None:
+async def test_blocks_are_leased_and_reported() -> None:
     cluster = Cluster()
     await cluster.begin()
     node = await cluster.join()
@@ -209,7 +209,7 @@ async def test_portions_are_leased_and_reported() -> None:
 async def test_a_negative_wish_is_refused() -> None:
     cluster = Cluster()
     await cluster.begin()
-    assert await cluster.refused(Lease(1, [], [], -1)) == ("wrong", "node 1 (10.0.0.1:7000) asks for -1 portions")
+    assert await cluster.refused(Lease(1, [], [], -1)) == ("wrong", "node 1 (10.0.0.1:7000) asks for -1 blocks")
 
 
 async def test_who_can_take_part_in_no_gate_is_refused() -> None:
@@ -226,7 +226,7 @@ async def test_who_can_take_part_in_no_gate_is_refused() -> None:
         assert (await cluster.refused(message))[0] == "wrong"
 
 
-async def test_the_run_finishes_when_every_portion_is_reported() -> None:
+async def test_the_run_finishes_when_every_block_is_reported() -> None:
     cluster = Cluster()
     await cluster.begin()
     node = await cluster.join()
@@ -272,7 +272,7 @@ async def test_a_failure_replaces_a_stop_and_nothing_replaces_a_failure() -> Non
 # -- death
 
 
-async def test_portions_of_the_dead_are_given_out_again_within_lease_and_a_tick() -> None:
+async def test_blocks_of_the_dead_are_given_out_again_within_lease_and_a_tick() -> None:
     cluster = Cluster()
     await cluster.begin()
     node = await cluster.join()
@@ -361,7 +361,7 @@ async def test_the_run_fails_on_every_node_when_a_member_dies_that_serves(snapsh
     await cluster.coordinator.close()
 
 
-async def test_a_server_that_dies_after_the_last_portion_still_fails_the_run() -> None:
+async def test_a_server_that_dies_after_the_last_block_still_fails_the_run() -> None:
     """Its shards are in nobody's model yet."""
     cluster = Cluster(2)
     await cluster.begin()
@@ -497,7 +497,7 @@ async def test_a_leave_that_takes_too_long_may_be_asked_again(monkeypatch: pytes
     assert await cluster.ask(Leave(node)) == Ok()
 
 
-async def test_the_home_gives_back_its_portions_and_stays() -> None:
+async def test_the_home_gives_back_its_blocks_and_stays() -> None:
     cluster = Cluster()
     await cluster.begin()
     await cluster.lease(1, 2)

@@ -130,9 +130,9 @@ async def test_the_end_of_a_run_lets_everybody_go(before: bool) -> None:
 @pytest.mark.parametrize(
     ("lease", "text"),
     [
-        (Lease(2, [], [4], 1, [], 1), "node 2 reports 1 portions with 0 losses, and has 1 replicas"),
-        (Lease(2, [], [], 1, [0.5], 1), "node 2 reports 0 portions with 1 losses, and has 1 replicas"),
-        (Lease(2, [], [], 1, [], -1), "node 2 reports 0 portions with 0 losses, and has -1 replicas"),
+        (Lease(2, [], [4], 1, [], 1), "node 2 reports 1 blocks with 0 losses, and has 1 replicas"),
+        (Lease(2, [], [], 1, [0.5], 1), "node 2 reports 0 blocks with 1 losses, and has 1 replicas"),
+        (Lease(2, [], [], 1, [], -1), "node 2 reports 0 blocks with 0 losses, and has -1 replicas"),
     ],
 )
 def test_what_no_member_says_is_refused(lease: Lease, text: str) -> None:

@@ -20,8 +20,8 @@ def test_what_a_member_did_remains_counted_when_it_is_gone() -> None:
     assert (book.examples, book.replicas) == (100, 0)
 
 
-def test_a_portion_that_was_finished_is_counted_though_no_heartbeat_came_after_it() -> None:
-    """A node that was killed had reported portions and not yet told its totals: the cluster trained for all epochs,
+def test_a_block_that_was_finished_is_counted_though_no_heartbeat_came_after_it() -> None:
+    """A node that was killed had reported blocks and not yet told its totals: the cluster trained for all epochs,
     and said that it had used fewer examples than there are in them."""
     book = accounts()
     book.note(1, Totals(100, 90, 5.0, 4, 2.0), 2)

@@ -120,7 +120,7 @@ def test_ctrl_c_on_the_first_node_ends_all(start: Start, tmp_path: Path) -> None
 
 
 @pytest.mark.long
-def test_a_computing_node_that_is_killed_costs_its_portions_and_no_example(start: Start, tmp_path: Path) -> None:
+def test_a_computing_node_that_is_killed_costs_its_blocks_and_no_example(start: Start, tmp_path: Path) -> None:
     epochs, lease_s = 150, 1.0
     one, killed, kept = cluster(start, tmp_path, COMPUTES, SERVES, alone=True, epochs=epochs, lease_s=lease_s)
     killed.kill()

@@ -1,4 +1,4 @@
-"""Portion: the gradients of a block's portions are summed, each as large as its part of the batch, and sent as one.
+"""Portion: the gradients of a block's batches are summed, each as large as its part of all examples, and sent as one.
 
 The exchange of Sandblaster's replicas (Dean et al. 2012, appendix, algorithm 1.2). Nothing is applied where it was
 computed; parameters come with the evaluation that a block is of.

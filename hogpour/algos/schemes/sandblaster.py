@@ -5,7 +5,7 @@ the mean of the loss over all training examples, half of ``l2`` times the square
 magnitudes of some.
 
 What the paper leaves open, as decided here: the gradient is that of the mean; a block, which is what a node is given,
-sums and sends, is the same for any number of nodes (``blocks``), and a portion of it is ``run.batch`` examples; shards
+sums and sends, is the same for any number of nodes (``blocks``), and is computed in batches of ``run.batch``; shards
 add blocks without rounding (``exact_sums.py``), so that their order does not matter; which of two copies of a block
 counts does not matter either, since both are the same; m = 10 and the strong Wolfe conditions (``minimise.py``).
 """

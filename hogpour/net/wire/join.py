@@ -53,7 +53,7 @@ class Ready(Request[Ok], frozen=True):
 
 
 class Leave(Request[Ok], frozen=True):
-    """The member goes; its unfinished portions are given to others. Answered with ``Ok`` when its shards, if it has
+    """The member goes; its unfinished blocks are given to others. Answered with ``Ok`` when its shards, if it has
     any, are with others."""
 
     KIND = 33

@@ -1,6 +1,6 @@
-"""Lease: portions of the training examples, handed out for as long as the member lives.
+"""Lease: blocks of the training examples, handed out for as long as the member lives.
 
-A portion is a ticket of ``portions.Blocks``. The member names what it holds in every request, so that an answer that
+A block goes by its ticket (``data.blocks``). The member names what it holds in every request, so that an answer that
 was lost on the way costs nothing: what the coordinator thinks it holds, and it does not, is granted again.
 """
 

@@ -222,7 +222,7 @@ ABLATIONS: Mapping[str, Ablation] = {
         "a push that comes again is applied once", PushDedup, "repeats", lambda _: lambda *_: False, 13, "once: ",
     ),
     "lease": Ablation(
-        "a silent member is declared dead, and others get its portions", Membership, "expire",
+        "a silent member is declared dead, and others get its blocks", Membership, "expire",
         lambda _: lambda *_: [], 10, "ends: ",
     ),
     "renewal": Ablation(

@@ -1,6 +1,6 @@
-"""The witness's invariants of portions: who holds a ticket, and what is done.
+"""The witness's invariants of leases: who holds a ticket, and what is done.
 
-    leases  a portion is held by one member; it is done once, and what is done is in the shards
+    leases  a block is held by one member; it is done once, and what is done is in the shards
     once    no ticket is in the shards more often than it was given out
     kept    when a run has finished, every ticket is in the shards
 """
@@ -18,7 +18,7 @@ __all__ = ["LeaseInvariants"]
 
 
 class LeaseInvariants:
-    """Invariants of the portions of one simulation.
+    """Invariants of the leases of one simulation.
 
     Args:
         say: writes a violation down.

@@ -4,7 +4,7 @@ A seed decides how many nodes there are, how they compute, push and fetch, and w
 processes and machines, of the first node too; partitions, pauses, resets, slow links, nodes that come and leave. The
 model is made to count: a batch is one element of the parameters, and its gradient ticks that element once, so that
 the shards say at the end how often every single batch was applied. In the seeds of a batch method it trains for real
-(``batch_sweep``).
+(``sandblaster_sweep``).
 
     python -m hogpour sweep --seeds 0-199
     python -m hogpour sweep --seeds 17 --without window

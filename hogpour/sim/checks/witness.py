@@ -1,16 +1,16 @@
 """The witness: what must hold at every step of every run, whatever dies, is cut off, or comes late.
 
 It looks at production objects from outside, at the places where something becomes true: a push is applied or
-acknowledged, a portion is granted or done, a map is made, a vector is handed out. What it watches is the table in
+acknowledged, a block is granted or done, a map is made, a vector is handed out. What it watches is the table in
 ``Witness.__enter__``. For each it keeps accounts of its own, by other means than the code that it watches, and writes
-down where the two disagree: what is promised of pushes, portions, gates, pulls and evaluations is in the files of
+down where the two disagree: what is promised of pushes, leases, gates, pulls and evaluations is in the files of
 invariants beside this one, and here
 
     whole           what a server hands out does not change under the reader
     maps            epochs grow, and all who know an epoch know the same map
     calm            where nothing was disturbed, nobody is declared dead
 
-A death may take what it takes: portions that are given out again are used twice at most as often as they were given
+A death may take what it takes: blocks that are given out again are used twice at most as often as they were given
 out, and a snapshot's successor begins where the snapshot was.
 
 While a witness looks, the classes that it looks at are replaced for the whole process: one simulation at a time.

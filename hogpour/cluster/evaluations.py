@@ -1,8 +1,8 @@
 """The coordinator's part in batch methods: drives iterations, one evaluation of the whole batch after the other.
 
 It holds no vectors. What the state machine (``lbfgs/minimise.py``) says is done on the shards, by programs that servers
-carry out; what an evaluation needs is computed by members that lease its blocks (``batch``). Of every block come back a
-loss, here, and a gradient, on the shards. So what passes here does not grow with the number of parameters.
+carry out; what an evaluation needs is computed by members that lease its blocks (``client.block_sums``). Of every block
+come back a loss, here, and a gradient, on the shards. So what passes here does not grow with the number of parameters.
 
 An evaluation in the order of its messages:
 

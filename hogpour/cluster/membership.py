@@ -45,7 +45,7 @@ class Membership:
 
     Args:
         lease_s: a member that was silent for so long is dead. At least twice the time between two heartbeats.
-        first: number of the first incarnation; see ``first_node``.
+        first: number of the first incarnation; see ``core.node_id.first_node``.
 
     Attributes:
         next: number of the next incarnation.

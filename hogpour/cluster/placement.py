@@ -29,8 +29,8 @@ from hogpour.net.wire.status import Fence
 __all__ = ["Placement"]
 
 _ADOPT_S = 60.0
-"""For one shard: longer than the taker waits for the source (``serving``), so that it is who says that it failed. A
-taker that dies is noticed by its lease, long before."""
+"""For one shard: longer than the taker waits for the source (``server.handover``), so that it is who says that it
+failed. A taker that dies is noticed by its lease, long before."""
 
 _FENCE_S = 1.0
 

@@ -25,8 +25,8 @@ __all__ = ["ShardHost"]
 
 _BRING_S = 30.0
 """How long another server may take to hand a shard over. The coordinator waits twice as long for the taker
-(``placement``), and whoever is refused the shard meanwhile as long for a newer map (``member``): so it is the taker who
-gives up first and says so, and the source is asked to go on while the others still wait."""
+(``placement``), and whoever is refused the shard meanwhile as long for a newer map (``client.coordinator_client``): so
+it is the taker who gives up first and says so, and the source is asked to go on while the others still wait."""
 
 
 class ShardHost:

@@ -8,7 +8,7 @@ __all__ = ["Described", "Fence", "Report", "Reported", "Status"]
 
 
 class Described(Message, frozen=True):
-    """The state as a JSON text, see ``stats.ClusterState``."""
+    """The state as a JSON text, see ``core.cluster_state.ClusterState``."""
 
     KIND = 41
     BODY_LIMIT = 4 << 20
@@ -24,7 +24,7 @@ class Status(Request[Described], frozen=True):
 
 
 class Reported(Message, frozen=True):
-    """Its shards as a JSON text, see ``stats.ShardState``."""
+    """Its shards as a JSON text, see ``core.cluster_state.ShardState``."""
 
     KIND = 43
     BODY_LIMIT = 4 << 20

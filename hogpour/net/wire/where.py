@@ -8,7 +8,7 @@ __all__ = ["Map", "Where"]
 
 
 class Map(Message, frozen=True):
-    """The shard map; see ``shards.ShardMap``."""
+    """The shard map; see ``core.shard_map.ShardMap``."""
 
     KIND = 39
     BODY_LIMIT = 4 << 20

@@ -52,7 +52,7 @@ class Workload:
     """The class of the replicas."""
 
     def prepare(self, job: Job, replicas: int, block_replicas: int) -> Prepared:
-        """Lay out the memory of one node; see ``preparation.prepare``."""
+        """Lay out the memory of one node; see ``machine.prepare.prepare``."""
         live = Memory(live_layout(self.network, job.algorithm.replica_rule, replicas, 0, True))
         live.arrays["params"][...] = self.params
         examples = Memory(Layout.pack([]))

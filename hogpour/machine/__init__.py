@@ -1,1 +1,1 @@
-"""The replicas of one machine: the loop, its process, its side of the link, the supervisor, preparation."""
+"""The replicas of one machine: the loop, its process, its link to the node's client, the supervisor, preparation."""

@@ -205,8 +205,8 @@ def rehearse(job: Job, ready: Prepared, threads: int) -> None:
 
 
 def _rehearse_words(live: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Say once everything that a replica and its link tell each other: compiled in the midst of training, the words
-    would stop the event loop of a node, heartbeats and all."""
+    """Say once everything that a replica and its node's client tell each other: compiled in the midst of training, the
+    words would stop the event loop of a node, heartbeats and all."""
     queue, landing = TicketQueue(live["queue"], live["queue_ring"]), Mailbox(live["mailbox"])
     queue.put([0])
     queue.take(lambda ticket: None)

@@ -77,7 +77,7 @@ class Replica:
         threads: kernel threads.
         alive: called between steps; False ends the loop.
         on_block: called after every block; wakes the node.
-        wait: in a cluster: returns when the link rang this replica's bell, or after a while.
+        wait: in a cluster: returns when the node's client rang this replica's bell, or after a while.
         clock: seconds, on a clock that all processes of the machine share.
     """
 

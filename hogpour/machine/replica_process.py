@@ -40,7 +40,7 @@ class Orders(msgspec.Struct, frozen=True):
     """Process id of the node."""
     bell_fd: int
     wake_fd: int
-    """The replica's own bell, which the link rings; -1 without a link."""
+    """The replica's own bell, which the client rings; -1 where there is none."""
     live_fd: int
     live: tuple[Field, ...]
     live_size: int

@@ -1,8 +1,8 @@
-"""Accrual buffers: gradients summed in shared memory until the link has pushed them. Two for each replica.
+"""Accrual buffers: gradients summed in shared memory until the node's client has pushed them. Two for each replica.
 
-A replica adds into its active buffer and **seals** it: from then on the buffer belongs to the link, which sends
+A replica adds into its active buffer and **seals** it: from then on the buffer belongs to the client, which sends
 straight from this memory, so it is frozen until every shard has answered. Meanwhile the replica adds into the other
-one. Only the writer seals; only the link releases; neither takes a lock.
+one. Only the writer seals; only the client releases; neither takes a lock.
 
     state of a buffer     0 fresh · +k sealed, its content is push number k · -k released, push k is answered
 
@@ -131,8 +131,8 @@ class Accrual:
         line[_N_TICKETS] = count + 1
 
     def seal(self) -> None:
-        """Give the active buffer to the link and go on with the other one, once that is ``free``."""
-        assert self.free, "a buffer was sealed that the link still sends"
+        """Give the active buffer to the client and go on with the other one, once that is ``free``."""
+        assert self.free, "a buffer was sealed that the client still sends"
         line = self._lines[self._own[_ACTIVE]]
         line[_SEALED_COUNT], line[_SEALED_LANDING] = self._own[_COUNT], self._own[_LANDING]
         line[_SCALE], line[_SEALED_LOSS] = self._own[_NEWEST_SCALE], self._own[_LOSS]
@@ -164,7 +164,7 @@ def last_sealed(words: npt.NDArray[np.int64], replica: int) -> int:
 
 
 def list_sealed(words: npt.NDArray[np.int64], tickets: npt.NDArray[np.int64], replica: int) -> list[Sealed]:
-    """Return the sealed buffers of a replica, in the order of their sealing; the link's side.
+    """Return the sealed buffers of a replica, in the order of their sealing; the client's side.
 
     Args:
         words: (replicas, *WORDS) int64, live shared memory.

@@ -1,6 +1,6 @@
 """Fetched parameters: which replica has asked for them, and what has landed in the live vector since.
 
-A replica counts its wishes (ticks) and rings; the link fetches, copies into the live vector and says which ticks that
+A replica counts its wishes (ticks) and rings; the client fetches, copies into the live vector and says which ticks that
 served. Each word has one writer and grows only, so nothing is lost when either looks late.
 """
 
@@ -19,10 +19,10 @@ BUFFER, LANDING, BLOCKS = 1, 2, 4
 """What a replica may wait for: its accrual buffer back, a landing, blocks to do or leave to compute."""
 
 WORDS = (2, LINE_BYTES // 8)
-"""Shape of the words of one replica, int64: a line written by the replica, one written by the link."""
+"""Shape of the words of one replica, int64: a line written by the replica, one written by the client."""
 
 _WANTED, _REASON, _ATTENDS = range(3)  # of the replica's line
-_LANDED, _NUMBER, _HELD, _PACE, _EVALUATION = range(5)  # of the link's line
+_LANDED, _NUMBER, _HELD, _PACE, _EVALUATION = range(5)  # of the client's line
 
 
 class Mailbox:
@@ -58,7 +58,7 @@ class Mailbox:
         landing_store(self._words[replica, 0], _ATTENDS, int(present))
 
     def attends(self, replica: int) -> bool:
-        """Return whether it does. Looked at before the buffers, the link sees all that was sealed before a no."""
+        """Return whether it does. Looked at before the buffers, the client sees all that was sealed before a no."""
         return bool(fetch_add(self._words[replica, 0], _ATTENDS, 0))
 
     def number(self, replica: int) -> int:
@@ -77,7 +77,7 @@ class Mailbox:
         """Return the evaluation of a batch method that the live vector is of."""
         return int(self._words[replica, 1, _EVALUATION])
 
-    # -- the link's side
+    # -- the client's side
 
     def wanted(self) -> list[int]:
         """Return how many ticks each replica has asked for."""

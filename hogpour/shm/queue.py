@@ -1,6 +1,6 @@
-"""The tickets that a node holds on lease: filled by its link, emptied by its replicas, without locks.
+"""The tickets that a node holds on lease: filled by its client, emptied by its replicas, without locks.
 
-A ring of numbers, a head that replicas advance by compare and exchange, a tail that the link alone advances. As with
+A ring of numbers, a head that replicas advance by compare and exchange, a tail that the client alone advances. As with
 ``control.take_ticket``, a replica announces a ticket before it takes it, so that a kill between the two loses none.
 
 A node that was declared dead and has joined again may be granted a block that one of its replicas still ends under the
@@ -73,7 +73,7 @@ class TicketQueue:
         return None
 
     def put(self, tickets: list[int]) -> None:
-        """Append; the link's side. There must be room."""
+        """Append; the client's side. There must be room."""
         tail = int(control_load(self._words, _TAIL))
         assert len(self) + len(tickets) <= ROOM, f"ticket queue: {len(self)} and {len(tickets)} more, room for {ROOM}"
         for ticket in tickets:
@@ -82,14 +82,14 @@ class TicketQueue:
         control_store(self._words, _TAIL, tail)
 
     def take_all(self) -> list[int]:
-        """Empty the queue; the link's side, when the tickets are not this node's any more or it leaves."""
+        """Empty the queue; the client's side, when the tickets are not this node's any more or it leaves."""
         taken: list[int] = []
         while (ticket := self.take(lambda ticket: None)) is not None:
             taken.append(ticket)
         return taken
 
     def close(self) -> None:
-        """Say that no ticket will come any more; the link's side."""
+        """Say that no ticket will come any more; the client's side."""
         control_store(self._words, _CLOSED, 1)
 
     @property

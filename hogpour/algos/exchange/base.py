@@ -1,7 +1,7 @@
 """The contract of exchanges: the first of the four choices that make a scheme. Decides, and does no I/O.
 
 A machine alone needs one moment, ``on_gradient``. Where parameters live on shards there is another, ``on_params``, and
-two numbers say when the link has something to do.
+two numbers say when the client has something to do.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Exchange(Checked, ABC):
         """
 
     def on_params(self, params: npt.NDArray[Any], fetched: npt.NDArray[Any]) -> None:
-        """Take in the parameters of one shard. Called by the link when a fetch is complete in staging; where
+        """Take in the parameters of one shard. Called by the client when a fetch is complete in staging; where
         the traffic is ``PULLED``, only at the beginning and the end of a node.
 
         Args:
@@ -127,7 +127,7 @@ class Exchange(Checked, ABC):
         velocities: Sequence[npt.NDArray[Any]],
         ahead: float,
     ) -> None:
-        """Take in the parameters of one shard, and say what is pushed to it. Called by the link, instead of
+        """Take in the parameters of one shard, and say what is pushed to it. Called by the client, instead of
         ``on_params``, where the traffic is ``PULLED``.
 
         Args:

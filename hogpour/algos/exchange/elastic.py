@@ -7,7 +7,7 @@ of a worker, with x of the worker and x~ of the servers:
 
 Our decisions:
 
-- *A worker is a node.* All its replicas step on the live vector, which the link pulls, shard by shard as they land.
+- *A worker is a node.* All its replicas step on the live vector, which the client pulls, shard by shard as they land.
   Each replica asks every τ-th step of its own, so R replicas have their node pulled up to R times as often; the
   papers' setting is one.
 - *The gradient at x before the pull* is computed while x~ is on its way, and used when the pull is done. The simulator

@@ -92,7 +92,7 @@ def callbacks(data: Any, events: int, epochs: int, rounds: int) -> Table:
     """Time every kind of event in turns with plain asyncio."""
     job = job_of(data, epochs=epochs)
     full = workload_of(job)
-    hollow = model_only_workload(job, hp.Scenario(model_only=True))
+    workload = model_only_workload(job, hp.Scenario(model_only=True))
     cluster = hp.Scenario(nodes=CLUSTER, look_every_s=1e6, compute=hp.Compute(distribution="exponential"))
     kinds: dict[str, tuple[Callable[[], int], float | None]] = {
         "plain asyncio, call_soon": (lambda: plain(events), None),
@@ -101,7 +101,7 @@ def callbacks(data: Any, events: int, epochs: int, rounds: int) -> Table:
         "timers": (lambda: timers(events), GOAL),
         "echo on a connection": (lambda: echo(events), None),
         "cluster, model only": (
-            lambda: Simulation(job, cluster, workload=hollow, model_only=True).run().events, None,
+            lambda: Simulation(job, cluster, workload=workload, model_only=True).run().events, None,
         ),
         "cluster with gradients": (lambda: Simulation(job, cluster, workload=full).run().events, None),
     }  # fmt: skip

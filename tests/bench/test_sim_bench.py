@@ -54,7 +54,7 @@ def test_ratios_are_of_rates_of_one_run(data: Data, monkeypatch: pytest.MonkeyPa
         assert row["us"] == pytest.approx(1000 * place / row["events"])
     assert [row["events"] for row in rows[:4]] == [EVENTS] * 4
     assert [row["goal"] for row in rows] == [None, *["at least 0.2"] * 3, None, None, None]
-    assert rows[5]["events"] == rows[6]["events"]  # hollow or not, as many things happen
+    assert rows[5]["events"] == rows[6]["events"]  # model-only or not, as many things happen
 
 
 @pytest.mark.slow

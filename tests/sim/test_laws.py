@@ -63,7 +63,7 @@ def watch(
     *,
     compute: hp.Compute,
     lr: float = 0.01,
-    hollow: bool = True,
+    model_only: bool = True,
     scheme: type[Any] = hp.Downpour,
 ) -> list[Sight]:
     """Simulate a cluster on a quadratic of one parameter, and look at it at these times.
@@ -86,12 +86,12 @@ def watch(
         link=LinkConditions(delay_s=0.0, bandwidth=0.0),
         disk=DiskConditions(delay_s=0.0),
         compute=compute,
-        model_only=hollow,
+        model_only=model_only,
         look_every_s=1e6,
         until_s=looks_s[-1],
     )
     simulation, seen = Simulation(job, scenario), []
-    offset = 0 if hollow else simulation.workload.network.spec.tensors[1].offset
+    offset = 0 if model_only else simulation.workload.network.spec.tensors[1].offset
 
     def look() -> None:
         shard = simulation.shard(0)
@@ -277,7 +277,7 @@ def slowest_mode(tau: int, rate: float) -> complex:
 def errors(nodes: int, rate: float, rounds: int, scheme: type[Any] = hp.Downpour) -> npt.NDArray[np.float64]:
     """Return b - 1 after each round of pushes of all nodes, with gradients that are really computed."""
     looks = [(k + 0.5) * MEAN_S for k in range(rounds + 1)]
-    seen = watch(nodes, looks, compute=hp.Compute(mean_s=MEAN_S), lr=rate, hollow=False, scheme=scheme)
+    seen = watch(nodes, looks, compute=hp.Compute(mean_s=MEAN_S), lr=rate, model_only=False, scheme=scheme)
     assert [sight.pushes for sight in seen] == [k * nodes for k in range(rounds + 1)]
     return np.array([sight.bias for sight in seen]) - 1
 

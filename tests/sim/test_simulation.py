@@ -189,14 +189,14 @@ def test_a_slow_disk_delays_snapshots_and_not_the_training() -> None:
     assert slow_disk.seconds - fast_disk.seconds > 2.0  # the last one is waited for
 
 
-def test_bytes_of_a_hollow_run_are_those_of_the_real_one() -> None:
+def test_bytes_of_a_model_only_run_are_those_of_the_real_one() -> None:
     """As many pushes and fetches, and each stands for the whole model, though a line is all that is there."""
     job, scenario = job_of(save=""), Scenario(nodes=2, look_every_s=1e6, compute=hp.Compute(mean_s=0.5))
-    real, hollow = (Simulation(job, scenario, model_only=only).run() for only in (False, True))
-    assert (hollow.loss, hollow.accuracy) == (None, None)
-    assert hollow.examples == real.examples
-    assert hollow.seconds == pytest.approx(real.seconds, abs=0.05)
-    assert hollow.bytes == pytest.approx(real.bytes, rel=0.02)
+    real, model_only = (Simulation(job, scenario, model_only=only).run() for only in (False, True))
+    assert (model_only.loss, model_only.accuracy) == (None, None)
+    assert model_only.examples == real.examples
+    assert model_only.seconds == pytest.approx(real.seconds, abs=0.05)
+    assert model_only.bytes == pytest.approx(real.bytes, rel=0.02)
     large = Simulation(job, scenario, model_only=True, parameters=10**7).run()
     pushes_and_fetches = 2 * large.nodes[1].examples / 32
     assert large.nodes[1].bytes_in + large.nodes[1].bytes_out == pytest.approx(4e7 * pushes_and_fetches, rel=0.05)

@@ -61,8 +61,8 @@ class Bell:
             self._ask()  # whoever does not answer is told again, as of a descriptor that can be read
 
 
-class _Life:
-    """One process."""
+class _Process:
+    """What a process is in reality: a replica from its start to its end, or until it is killed."""
 
     __slots__ = ("moments", "number", "rang", "timer", "waiting")
 
@@ -96,7 +96,7 @@ class Replicas:
         self.restarts = 0
         self.waited_s, self.computed_s = [0.0] * count, [0.0] * count
         self._count, self._compute_s, self._restart_s = count, compute_s, restart_s
-        self._lives: dict[int, _Life] = {}
+        self._processes: dict[int, _Process] = {}
         self._stopping = False
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -106,7 +106,7 @@ class Replicas:
     @property
     def alive(self) -> int:
         """Number of replicas that run."""
-        return len(self._lives)
+        return len(self._processes)
 
     async def run(self, make: Callable[[int], Replica], clocks: object, stop_others: object) -> None:
         """Run all replicas until each has ended; see ``Supervisor.run``, whose other arguments processes need.
@@ -122,90 +122,90 @@ class Replicas:
     async def stop(self, grace_s: float) -> None:
         """Wait for all to end, and end those that have not; see ``Supervisor.stop``."""
         self._stopping = True
-        for life in list(self._lives.values()):
-            self.wake(life.number)
-        if self._lives:
+        for process in list(self._processes.values()):
+            self.wake(process.number)
+        if self._processes:
             await asyncio.wait([self._ended], timeout=grace_s)
-        for life in list(self._lives.values()):
-            self._end(life)
+        for process in list(self._processes.values()):
+            self._end(process)
 
     def wake(self, number: int) -> None:
         """Ring the bell of a replica."""
-        life = self._lives.get(number)
-        if life is None:
+        process = self._processes.get(number)
+        if process is None:
             return
-        life.rang = True
-        if life.waiting:
-            self._interrupt(life)
-            self._loop.call_soon(self._rouse, life)
+        process.rang = True
+        if process.waiting:
+            self._interrupt(process)
+            self._loop.call_soon(self._rouse, process)
 
     def kill(self, number: int) -> bool:
         """Kill a replica, which is started again; return whether it ran."""
-        life = self._lives.pop(number, None)
-        if life is None:
+        process = self._processes.pop(number, None)
+        if process is None:
             return False
-        self._interrupt(life)
-        self._loop.call_later(self._restart_s, self._start_again, life)
+        self._interrupt(process)
+        self._loop.call_later(self._restart_s, self._start_again, process)
         return True
 
     def _start(self, number: int) -> None:
-        life = self._lives[number] = _Life(number, self._make(number).moments())
-        self._loop.call_soon(self._advance, life)
+        process = self._processes[number] = _Process(number, self._make(number).moments())
+        self._loop.call_soon(self._advance, process)
 
-    def _start_again(self, life: _Life) -> None:
+    def _start_again(self, process: _Process) -> None:
         # Not before: a killed process leaves the words in shared memory as they are, and ``finally`` blocks of the
         # replica's loop would change them.
-        life.moments.close()
+        process.moments.close()
         if self._stopping:
             self._close_one()
             return
         self.restarts += 1
-        self._start(life.number)
+        self._start(process.number)
 
-    def _advance(self, life: _Life) -> None:
+    def _advance(self, process: _Process) -> None:
         """Let a replica go on to its next moment."""
-        if self._lives.get(life.number) is not life:
+        if self._processes.get(process.number) is not process:
             return  # killed meanwhile
         while True:
-            moment = next(life.moments, None)
+            moment = next(process.moments, None)
             if moment is None:
-                self._end(life)
+                self._end(process)
                 return
             if moment is Moment.COMPUTED:
-                seconds = self._compute_s(life.number)
-                self.computed_s[life.number] += seconds
-                life.timer = self._loop.call_later(seconds, self._advance, life)
+                seconds = self._compute_s(process.number)
+                self.computed_s[process.number] += seconds
+                process.timer = self._loop.call_later(seconds, self._advance, process)
                 return
-            if not life.rang:
-                life.waiting, self._since[life.number] = True, self._loop.time()
-                life.timer = self._loop.call_later(_PATIENCE_S, self._look_around, life)
+            if not process.rang:
+                process.waiting, self._since[process.number] = True, self._loop.time()
+                process.timer = self._loop.call_later(_PATIENCE_S, self._look_around, process)
                 return
-            life.rang = False
+            process.rang = False
 
-    def _rouse(self, life: _Life) -> None:
-        life.rang = False  # however often it did
-        self._advance(life)
+    def _rouse(self, process: _Process) -> None:
+        process.rang = False  # however often it did
+        self._advance(process)
 
-    def _look_around(self, life: _Life) -> None:
-        self._interrupt(life)
-        self._advance(life)
+    def _look_around(self, process: _Process) -> None:
+        self._interrupt(process)
+        self._advance(process)
 
-    def _interrupt(self, life: _Life) -> None:
+    def _interrupt(self, process: _Process) -> None:
         """End what a replica is at, its waiting or its computing, and count the time that there was of it."""
-        if life.timer is None:
+        if process.timer is None:
             return
         now = self._loop.time()
-        if life.waiting:
-            life.waiting = False
-            self.waited_s[life.number] += now - self._since[life.number]
+        if process.waiting:
+            process.waiting = False
+            self.waited_s[process.number] += now - self._since[process.number]
         else:
-            self.computed_s[life.number] -= max(0.0, life.timer.when() - now)
-        life.timer.cancel()
-        life.timer = None
+            self.computed_s[process.number] -= max(0.0, process.timer.when() - now)
+        process.timer.cancel()
+        process.timer = None
 
-    def _end(self, life: _Life) -> None:
-        self._interrupt(life)
-        del self._lives[life.number]
+    def _end(self, process: _Process) -> None:
+        self._interrupt(process)
+        del self._processes[process.number]
         self._close_one()
 
     def _close_one(self) -> None:

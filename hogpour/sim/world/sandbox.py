@@ -1,9 +1,9 @@
-"""The walls of the simulation: what would leave it raises ``LeftSimulation``.
+"""What a simulation is sealed by: what would leave it raises ``LeftSimulation``.
 
 A socket, a thread, a process, a real clock or the kernel's random bytes would make a run another one the next time.
 The event loop has no method for them; this file catches those that somebody uses past the loop. Sockets and processes
 are seen by an audit hook, which Python cannot take back and which sleeps outside of ``sealed``; clocks, random bytes
-and the beginning of threads, of which not every Python tells, are replaced while the walls stand. What was imported by
+and the beginning of threads, of which not every Python tells, are replaced while it is ``sealed``. What was imported by
 name before (``from time import monotonic``) is not seen: production code does not do that.
 """
 
@@ -42,7 +42,7 @@ _CHANCE = [(os, "urandom"), (os, "getrandom")]
 _THREADS = [(threading, "_start_new_thread"), (threading, "_start_joinable_thread")]
 _REPLACED = [*_CLOCKS, *_CHANCE, *_THREADS]
 
-_standing = 0
+_depth = 0
 _owner = 0  # thread that simulates; others go on as they are
 _hooked = False
 
@@ -52,50 +52,50 @@ class LeftSimulation(HogpourError):
 
 
 breaches: list[LeftSimulation] = []
-"""Raised since the walls stand: a task keeps what is raised in it to itself, so that the loop looks here."""
+"""Raised since it was sealed: a task keeps what is raised in it to itself, so that the loop looks here."""
 
 
 @contextmanager
 def sealed() -> Iterator[None]:
-    """Let the walls stand while this lasts; inside one another, they fall with the outermost."""
-    global _standing, _hooked, _owner
+    """Let nothing out while this lasts; inside one another, until the outermost ends."""
+    global _depth, _hooked, _owner
     if not _hooked:
         _hooked = True
         sys.addaudithook(_hear)
     real = {(module, name): getattr(module, name) for module, name in _REPLACED if hasattr(module, name)}
-    if not _standing:
+    if not _depth:
         breaches.clear()
         _owner = threading.get_ident()
     elif threading.get_ident() != _owner:
         raise HogpourError("another thread of this process simulates; one simulation at a time")
-    _standing += 1
+    _depth += 1
     try:
         for (module, name), function in real.items():
-            setattr(module, name, _wall(module.__name__, name, function))
+            setattr(module, name, _refusing(module.__name__, name, function))
         yield
     finally:
-        _standing -= 1
+        _depth -= 1
         for (module, name), function in real.items():
             setattr(module, name, function)
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
     del arguments
-    if _standing and event in _EVENTS and threading.get_ident() == _owner:
+    if _depth and event in _EVENTS and threading.get_ident() == _owner:
         breaches.append(LeftSimulation(f"{_EVENTS[event]} was made inside a simulation ({event})"))
         raise breaches[-1]
 
 
-def _wall(module: str, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+def _refusing(module: str, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
     if module == threading.__name__:
         text = "a thread was made inside a simulation"
     else:
         text = f"{module}.{name} was called inside a simulation, where time and chance are made up"
 
-    def wall(*arguments: Any, **named: Any) -> Any:
+    def refuse(*arguments: Any, **named: Any) -> Any:
         if threading.get_ident() != _owner:
             return real(*arguments, **named)
         breaches.append(LeftSimulation(text))
         raise breaches[-1]
 
-    return wall
+    return refuse

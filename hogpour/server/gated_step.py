@@ -80,7 +80,7 @@ class GatedStep:
     """The gradients of one step that are about to be applied, as their weighted mean. It may run in a thread.
 
     Zhang et al. 2016 (equation 4): g = 1/c · Σ α(τ_k) Δθ_k. The factors of the rates, of the schedule and of what
-    lateness makes of it, go as far as they are common to all into the rate, and the rest into the weights of the sum,
+    staleness makes of it, go as far as they are common to all into the rate, and the rest into the weights of the sum,
     so that a step of one gradient is what a push without a gate would be.
 
     Args:

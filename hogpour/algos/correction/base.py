@@ -1,6 +1,6 @@
 """The contract of corrections: the third of the four choices that make a scheme. Decides, and does no I/O.
 
-A parameter server asks one for every push, between "it counts" and "it is applied". The lateness of a push is the
+A parameter server asks one for every push, between "it counts" and "it is applied". The staleness of a push is the
 clock of its shard now minus the clock of the fetch that its gradient was computed on. A correction may change the rate
 (``scale``), or the gradient itself (``amends``); for that it is shown the parameters which the pushing node had
 fetched, and rows of its own. It declares what must be remembered and holds no vector: ``fetch_history.py`` keeps it,
@@ -45,7 +45,7 @@ class Late:
 
 
 class Correction(Checked, ABC):
-    """What becomes of lateness. Subclasses are frozen dataclasses. The default is to apply what comes, as it comes."""
+    """What is done about staleness. Subclasses are frozen dataclasses. By default what comes is applied as it comes."""
 
     __slots__ = ()
     kind: ClassVar[str] = "correction"

@@ -1,4 +1,4 @@
-"""Asynchronous SGD: every worker pulls, computes a gradient and pushes it; the server applies each as it comes.
+"""Asynchronous SGD: every replica fetches, computes a gradient and pushes it; the server applies each as it comes.
 
 The baseline of Zheng et al. 2017 and of Chen et al. 2016, and with λ learners what Zhang et al. 2016 call λ-softsync.
 Downpour's client with n_push = n_fetch = 1 computes the same.

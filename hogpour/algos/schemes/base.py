@@ -35,7 +35,7 @@ class Choices:
     exchange: Exchange
     """What becomes of a gradient where it was computed, what a node sends and takes in."""
     correction: Correction = field(default_factory=Plain)
-    """How lateness is amended."""
+    """What is done about staleness."""
     gate: Gate = field(default_factory=Open)
     """Which gradients count, and who waits for whom."""
 
@@ -123,7 +123,7 @@ class Scheme(Checked, ABC):
 
     @property
     def batch_blocks(self) -> int:
-        """Batch methods: the blocks of a batch, see ``portions.Blocks.count``; 0: no batch method."""
+        """Batch methods: the blocks of a batch, see ``data.blocks.Blocks.count``; 0: no batch method."""
         return 0
 
     def check_replicas(self, replicas: int) -> None:

@@ -36,7 +36,8 @@ class Custom(Scheme):
     gate: Gate = field(default_factory=Open, metadata={"kind": "gate"})
     """Which gradients count, and who waits: ``open``, ``barrier``, ``quorum``, ``slack``."""
     correction: Correction = field(default_factory=Plain, metadata={"kind": "correction"})
-    """How lateness is amended: ``plain``, ``inverse_staleness``, ``delay_compensation``, ``adaptive_compensation``."""
+    """What is done about staleness: ``plain``, ``inverse_staleness``, ``delay_compensation`` or
+    ``adaptive_compensation``."""
 
     def choices(self) -> Choices:
         if self.exchange.traffic is Traffic.SUMMED:

@@ -22,7 +22,8 @@ PRESENT = range(0, 101)
 
 
 def test_these_are_the_gates() -> None:
-    assert {"open": Open, "barrier": Barrier, "quorum": Quorum, "slack": Slack} == GATES
+    ours = {"open": Open, "barrier": Barrier, "quorum": Quorum, "slack": Slack}
+    assert ours.items() <= GATES.items()  # a new one is one new file
 
 
 @pytest.mark.parametrize(
@@ -82,10 +83,10 @@ def test_slack_says_how_far_ahead_one_may_be() -> None:
 
 def test_what_the_gates_say_of_late_gradients() -> None:
     """A barrier drops them: so its origins wait. A quorum counts them."""
-    assert {name: (cls.closes, cls.holds, cls.counts_late) for name, cls in GATES.items()} == {
+    assert {name: (cls.closes, cls.holds, cls.counts_late) for name, cls in GATES.items()}.items() >= {
         "open": (False, False, True), "barrier": (True, True, False), "quorum": (True, True, True),
         "slack": (True, False, True),
-    }  # fmt: skip
+    }.items()  # fmt: skip
 
 
 # -- with the other choices

@@ -1,8 +1,9 @@
 """Operations on the vectors that shards keep, by number: what a batch method asks for is what travels to servers.
 
-An operation is declared here alone: its fields, and which of them are vectors. ``server/vector_ops`` has an arm for
-each, whose result, if there is one, is a list of ints, an accumulator that is added up over shards word by word
-(``algos/lbfgs/exact_sums``), or a float, of which the largest counts.
+An operation is declared here: its fields, which of them are vectors, and a place in ``Operation``. Its kernel is in
+``algos/lbfgs``. ``server/vector_ops`` rehearses the kernel and has an arm for each operation, whose result, if there is
+one, is a list of ints, an accumulator that is added up over shards word by word (``algos/lbfgs/exact_sums``), or a
+float, of which the largest counts.
 """
 
 from __future__ import annotations

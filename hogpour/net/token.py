@@ -1,6 +1,7 @@
 """The token of a cluster: a secret in a file that only its user can read. Whoever knows it may join, push and stop.
 
-Paths and hosts are arguments: which file it is, and what the environment says, is decided by who calls.
+``net.connection`` finds out whether the other end of a connection knows it, in the handshake. Here is only what a token
+may be. Paths and hosts are arguments: which file it is, and what the environment says, is decided by who calls.
 """
 
 from __future__ import annotations

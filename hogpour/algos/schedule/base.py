@@ -1,4 +1,8 @@
-"""The contract of learning-rate schedules: a pure function from the progress of a run to a factor of the rate."""
+"""The contract of learning-rate schedules: a pure function from the progress of a run to a factor of the rate.
+
+A replica asks at the beginning of each block (``machine/replica.py``). Where parameters are on shards, the factor goes
+with the push as the exchange says (``Exchange.push_scale``): no server keeps a schedule.
+"""
 
 from __future__ import annotations
 

@@ -75,14 +75,15 @@ class CoordinatorClient:
         self._wish = asyncio.Event()
         self._fenced = asyncio.Event()
         self._leaving = False
+        self._node = 0
         self.joined: Joined | None = None
         self.beaten: HeartbeatReply | None = None
 
     @property
     def node(self) -> int:
-        """Incarnation."""
-        assert self.joined is not None
-        return self.joined.node
+        """Incarnation, in the run that was joined first: what is said or pushed under it, no other run takes."""
+        assert self._node, "not joined yet"
+        return self._node
 
     async def join(self, patience_s: float) -> Joined:
         """Become a member.
@@ -103,6 +104,8 @@ class CoordinatorClient:
                 left = deadline - loop.time()
                 continue
             self.joined = answer
+            if not self._node or same_run(self._node, answer.node):
+                self._node = answer.node
             return answer
 
     async def ready(self, spec: str, data: str) -> None:
@@ -147,10 +150,11 @@ class CoordinatorClient:
             again: shards may not move for long, and it is asked as often as that takes (batch methods: between two
                 iterations).
         """
+        assert self.joined is not None
         self._leaving = True
         while True:
             try:
-                await self._ask(Leave(self.node, reason), _LEAVE_S)
+                await self._ask(Leave(self.joined.node, reason), _LEAVE_S)
                 return
             except RequestFailed as error:
                 if error.code != Refusal.BUSY or not again:
@@ -326,9 +330,8 @@ class CoordinatorClient:
         assert self.joined is not None
         while True:
             await self._fenced.wait()
-            before = self.node
             await self.join(self.joined.give_up_s)
-            if not same_run(before, self.node):
+            if self.node != self.joined.node:
                 raise ClusterFailed(f"the first node, {self._where}, was started anew: what this node did belongs to "
                                     "the run before; start this node again")  # fmt: skip
             self._lease_number += 1

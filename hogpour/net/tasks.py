@@ -35,10 +35,11 @@ class TaskSet:
             await asyncio.wait(list(self._tasks))
 
     async def cancel(self) -> None:
-        """Cancel all, and wait until they have ended."""
-        for task in self._tasks:
-            task.cancel()
-        await self.join()
+        """Cancel all, those included that begin meanwhile, and wait until they have ended."""
+        while tasks := list(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         del self._tasks[task]

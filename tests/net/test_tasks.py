@@ -37,6 +37,26 @@ async def test_what_begins_while_others_are_waited_for_is_waited_for_too() -> No
     assert ended == [3, 2, 1, 0]
 
 
+async def test_what_begins_while_others_are_cancelled_is_cancelled_too() -> None:
+    """A handler that a connection begins while its listener closes would be waited for as long as it likes."""
+    tasks, ended = TaskSet(), []
+
+    async def begins_another() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            tasks.start(waits())
+
+    async def waits() -> None:
+        await asyncio.wait([asyncio.get_running_loop().create_future()], timeout=1.0)
+        ended.append("waited")
+
+    tasks.start(begins_another())
+    await asyncio.sleep(0)
+    await tasks.cancel()
+    assert ended == []
+
+
 async def test_an_error_is_told_and_a_cancelled_task_has_none() -> None:
     told: list[BaseException] = []
     tasks = TaskSet(told.append)

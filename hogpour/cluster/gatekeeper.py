@@ -167,6 +167,7 @@ class StepGatekeeper(Gatekeeper):
         self._settled: list[tuple[asyncio.Future[Any], Any]] = []  # who waits for that step, for which answer
         self._outcomes: dict[Origin, dict[int, Arrived]] = {}
         self._committing: asyncio.Task[None] | None = None
+        self._failed = False
 
     def attend(self, node: int, replica: int, present: bool) -> asyncio.Future[None] | None:
         super().attend(node, replica, present)
@@ -203,7 +204,7 @@ class StepGatekeeper(Gatekeeper):
         return decided
 
     def _look(self) -> None:
-        if self._committing is not None:
+        if self._committing is not None or self._failed:
             return
         arrivals = self._gate.choose(list(self._pool.values()), self.present)
         if not arrivals:
@@ -234,6 +235,7 @@ class StepGatekeeper(Gatekeeper):
                     what=f"step {step}", deadline_s=_COMMIT_S, log=self._log,
                 )  # fmt: skip
             except RequestFailed as error:
+                self._failed = True
                 self._fail(str(error))
                 return
         for one, what in zip(arrivals, counted, strict=True):

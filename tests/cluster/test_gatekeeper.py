@@ -359,6 +359,21 @@ async def test_a_step_that_no_shard_can_apply_ends_the_run() -> None:
         assert g.failed == ["step 0 cannot be carried out: shard 0: lacks a gradient of step 0"]
 
 
+async def test_behind_a_step_that_failed_no_other_is_made() -> None:
+    """Shards that had applied it would apply the next one, and be further and further from those that had not."""
+    async with gated(Quorum(n=2)) as g:
+        g.attend((1, 0), (2, 0))
+        g.shards.slow.update("ab")
+        await g.round(1)
+        assert [asked.step for _, asked in g.shards.asked] == [0, 0]
+        g.arrive(2)  # it waits for the next step
+        g.shards.refusal = RequestFailed(Refusal.WRONG, "as the test says")
+        for waiting in g.shards.waiting:
+            waiting.set()
+        await settle()
+        assert (len(g.failed), [asked.step for _, asked in g.shards.asked]) == (1, [0, 0])
+
+
 async def test_a_server_that_is_busy_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hogpour.cluster.every_shard._AGAIN_S", 0.0)
     async with gated(Barrier()) as g:

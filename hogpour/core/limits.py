@@ -9,7 +9,7 @@ from dataclasses import fields
 from functools import cache
 from math import inf
 from sys import float_info
-from typing import Annotated, Any, NamedTuple, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 __all__ = ["FINITE", "TINY", "AboveZero", "Checked", "Count", "Fraction", "Natural", "Nonnegative", "Positive", "Range",
            "check_ranges"]  # fmt: skip
@@ -58,14 +58,19 @@ class Checked:
 
 
 def check_ranges(config: object, cls: type) -> None:
-    """Raise ValueError where a field of ``cls`` is out of its range; None, where it may be, is in all."""
-    for name, limit in _ranges(cls):
+    """Raise ValueError where a field of ``cls`` is out of its range, or None where it may not be."""
+    for name, limit, optional in _ranges(cls):
         value = getattr(config, name)
-        if value is not None and not limit.low <= value <= limit.high:
+        if not (optional if value is None else limit.low <= value <= limit.high):
             raise ValueError(f"{name} = {value}, expected {limit}")
 
 
 @cache
-def _ranges(cls: type[Any]) -> list[tuple[str, Range]]:
+def _ranges(cls: type[Any]) -> list[tuple[str, Range, bool]]:
+    """Return fields, their ranges, and whether they may be None."""
     hints = get_type_hints(cls, include_extras=True)
-    return [(f.name, limit) for f in fields(cls) for limit in getattr(hints[f.name], "__metadata__", ())]
+    return [
+        (f.name, limit, type(None) in get_args(hints[f.name].__origin__))
+        for f in fields(cls)
+        for limit in getattr(hints[f.name], "__metadata__", ())
+    ]

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar
 
 from hogpour.algos.exchange.accrue import Accrue
 from hogpour.algos.schemes.base import Choices, Scheme
-from hogpour.core.limits import FINITE, Count, Natural, Range
+from hogpour.core.limits import FINITE, Count, Range
 
 __all__ = ["Downpour"]
 
@@ -32,7 +32,7 @@ class Downpour(Scheme):
     MNIST (784-256-10, rate 0.1, two nodes) 16 with n_fetch = 1 reached 0.27, with 4 0.966, with 16 0.974."""
     n_fetch: Count = 1
     """Steps of a replica between two fetches."""
-    warm_start_examples: Natural = 0
+    warm_start_examples: Annotated[int, Range(0, FINITE, "0 or more")] = 0
     """Examples that one replica of the whole cluster uses before all others begin; 0: none."""
     warm_start_s: Annotated[float, Range(0, FINITE, "0 or more")] = 0.0
     """Seconds for which one replica of the whole cluster computes alone; 0: none. With both: whichever ends first."""

@@ -42,3 +42,9 @@ def test_fetched_parameters_overwrite_local_drift(rng: np.random.Generator) -> N
 def test_numbers_out_of_range_are_refused(field: str) -> None:
     with pytest.raises(ValueError, match=f"{field} = -1, expected"):
         hp.Downpour(**{field: -1})
+
+
+@pytest.mark.parametrize("field", ["warm_start_examples", "warm_start_s"])
+def test_a_warm_start_has_an_end(field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field} = inf, expected 0 or more"):
+        hp.Downpour(**{field: float("inf")})

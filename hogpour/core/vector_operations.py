@@ -8,6 +8,8 @@ float, of which the largest counts.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 __all__ = ["Align", "Combine", "Dot", "Largest", "Magnitude", "OpenSums", "Operation", "Orthant", "Pseudo", "Ranges",
@@ -30,7 +32,7 @@ class Combine(_Operation, frozen=True):
     """out = sum of factor · vector, in this order."""
 
     out: int
-    terms: tuple[tuple[float, int], ...]
+    terms: Annotated[tuple[tuple[float, int], ...], msgspec.Meta(min_length=1)]
 
     @property
     def vectors(self) -> tuple[int, ...]:

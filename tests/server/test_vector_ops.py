@@ -231,6 +231,12 @@ async def test_what_makes_no_sense_is_refused() -> None:
         served.vectors._sum(Sum(3, 7, 1, 0), memoryview(bytes(4)))
 
 
+def test_a_combination_of_nothing_does_not_arrive() -> None:
+    """What comes before it in a program would be done, and it would fail in the kernel."""
+    with pytest.raises(msgspec.ValidationError, match="length >= 1"):
+        msgspec.msgpack.decode(msgspec.msgpack.encode(Combine(0, ())), type=Operation)
+
+
 @pytest.mark.parametrize(("dots", "expected"), [(4, []), (5, ["thread"])])
 async def test_a_long_program_on_a_small_shard_is_left_to_a_thread(dots: int, expected: list[str]) -> None:
     """Six hundred inner products of a shard of 2^17 stopped the event loop for 125 ms."""

@@ -68,8 +68,9 @@ class AccruedPushes(Path):
         return parts.sender.send(self._message(push, shard), payload)
 
     def _push(self, push: Sealed, shard: int) -> Push:
-        clock = self._parts.landings.clocks_of(push)[shard]
-        return Push(shard, self._parts.coordinator.node, push.replica, push.sequence, clock, push.steps, push.scale)
+        parts = self._parts
+        clock, gradients = parts.landings.clocks_of(push)[shard], parts.exchange.gradients(push.steps)
+        return Push(shard, parts.coordinator.node, push.replica, push.sequence, clock, gradients, push.scale)
 
     def _settle(self, push: Sealed, answers: list[Answer]) -> None:
         known = [answer for answer in answers if isinstance(answer, Pushed)]

@@ -120,12 +120,15 @@ class GatedStep:
         self.arrays = [array for _, array in held]
         self.staleness = list(staleness)
         self.factors = [scale(late) for late in staleness]
-        self._optimiser, self._params, self._rows = optimiser, params, rows
+        self._params, self._rows = params, rows
         self._replaced, self.sources, self._total, self._t = replaced, replaced.sources, total, t
         rates = [push.scale * factor for push, factor in zip(self.pushes, self.factors, strict=True)]
         # Where all are equal their mean is that, which a division by their number may miss by a bit.
         self.lr_scale = rates[0] if len(set(rates)) == 1 else sum(rates) / len(rates)
         self._weights = [rate / self.lr_scale if self.lr_scale else 1.0 for rate in rates]
+        steps = [push.steps for push in self.pushes]  # whose mean is weighed as that of the gradients
+        mean = steps[0] if len(set(steps)) == 1 else float(np.average(steps, weights=self._weights))
+        self._optimiser = optimiser.of_sum(mean)
         self.share = share
         self.lr_scale *= share
 

@@ -39,7 +39,8 @@ class Update:
 
     def __init__(self, optimiser: Optimiser, correction: Correction, shard: Shard, push: Push,
                  grad: Floats, replaced: Replaced) -> None:  # fmt: skip
-        self._optimiser, self._correction, self._replaced, self.push = optimiser, correction, replaced, push
+        self._optimiser, self._replaced, self.push = optimiser.of_sum(push.steps), replaced, push
+        self._correction = correction
         self.sources = replaced.sources
         staleness = shard.staleness(push)
         scale = correction.scale(staleness)

@@ -149,6 +149,19 @@ def test_a_share_is_one_of_the_rate(share: float) -> None:
     assert old.tolist() == filled(1 - 0.5 * share * (2 + 4 / 2) / 2).tolist()
 
 
+@pytest.mark.parametrize(("steps", "staleness", "decayed"), [
+    ((4, 4), (0, 0), 4), ((1, 5), (0, 0), 3), ((4, 1), (0, 3), (4 + 1 / 4) / 2),
+])  # fmt: skip
+def test_the_weight_decay_of_a_step_is_the_mean_of_that_of_its_gradients(
+    steps: tuple[int, ...], staleness: tuple[int, ...], decayed: float
+) -> None:
+    """Each as often as its push has gradients, and weighed as these are."""
+    shard = Shard(hp.Sgd(0.5, weight_decay=0.125), filled(4))
+    held = [(push(node=k, steps=count), filled(0)) for k, count in enumerate(steps)]
+    shard.step(*held, staleness=staleness, scale=lambda late: 1 / (1 + late))
+    assert shard.params == pytest.approx(4 - 0.5 * 0.125 * 4 * decayed, rel=1e-6)
+
+
 def test_a_rate_of_nothing_moves_nothing() -> None:
     shard = Shard(hp.Sgd(1.0), filled(2))
     shard.step((push(scale=0.0), filled(3.0)), (push(node=2, scale=0.0), filled(4.0)))

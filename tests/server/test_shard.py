@@ -93,6 +93,13 @@ def test_a_push_is_scaled_by_its_schedule_and_counted_by_the_clock() -> None:
     assert (values(reply, 0), values(reply, 1)) == ([3.0], [18.0])
 
 
+def test_each_gradient_of_a_push_has_its_weight_decay() -> None:
+    server = served(Sgd(0.5, weight_decay=0.125))
+    now(server, push(1), ones(-8.0))  # w = 4
+    now(server, push(2, steps=4, scale=0.5), ones(0.0))  # less half the rate times 4 of 0.125 · 4
+    assert fetched(server) == (2, [3.5])
+
+
 def test_the_optimiser_is_compiled_before_the_first_push() -> None:
     optimiser = Sum()
     ParameterServer(optimiser)

@@ -15,9 +15,9 @@ from support import reference_sgd
 
 import hogpour as hp
 from hogpour.client.fetches import Landings
+from hogpour.client.pushes import AccruedPushes
 from hogpour.core import registry
 from hogpour.core.node_id import display_id
-from hogpour.server.shard import Shard
 from hogpour.sim.checks.witness import Witness
 from hogpour.sim.scenario import Death, LinkConditions, Partition, Pause, ReplicaDeath, Scenario, Slow
 from hogpour.sim.simulation import Simulation
@@ -252,13 +252,15 @@ def test_the_witness_sees_a_live_vector_that_is_written_beside_steps_and_pulls(m
 def test_a_node_a_quarter_as_fast_takes_a_quarter_of_the_steps_in_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """By production code alone: heartbeats, the coordinator's accounts, the words of the replicas."""
     steps: dict[int, list[int]] = {1: [], 2: []}
-    applied = Shard.count_applied
+    sent = AccruedPushes._push
 
-    def count(shard: Shard, update: Any) -> int:
-        steps[int(display_id(update.push.node))].append(update.push.steps)
-        return applied(shard, update)
+    def send(path: AccruedPushes, sealed: Any, shard: int) -> Any:
+        push = sent(path, sealed, shard)
+        steps[int(display_id(push.node))].append(sealed.steps)
+        assert push.steps == 1, "to the servers a displacement is one gradient"
+        return push
 
-    monkeypatch.setattr(Shard, "count_applied", count)
+    monkeypatch.setattr(AccruedPushes, "_push", send)
     job = hp.Job(data=hp.load("digits"), model=[hp.Linear(10)], epochs=10, batch=32,
                  algorithm=hp.AsyncDiLoCo(steps=8, inner=hp.Sgd(0.05)))  # fmt: skip
     compute = hp.Compute(distribution="constant", mean_s=0.02, speeds=(1.0, 0.25))

@@ -15,6 +15,8 @@ What the paper leaves open, and what we do:
   drift and the error of every stale step in it.
 - *The first push.* ``step mod n_push == 0`` would push after the first gradient. We push after every n_push-th, and
   fetch after every n_fetch-th and once before the first.
+- *Weight decay.* Each gradient has its own, on the server as in the local steps: the rule there is that of a sum of n
+  gradients (``Optimiser.of_sum``), so n_push does not change what is minimised.
 - *How long the background may take.* The paper does not bound it. Parameters asked for after step k·n_fetch must have
   landed before step (k+1)·n_fetch is computed, and a push must be answered before the next but one is sealed; who
   gets there earlier waits. So n_fetch = 1 is exactly the serial order fetch, gradient, push, and no loss of the

@@ -95,6 +95,10 @@ class Exchange(Checked, ABC):
         """Return the factor of the rate that servers apply a push with, where the schedule's is ``lr_scale``."""
         return lr_scale
 
+    def gradients(self, steps: int) -> int:
+        """Return of how many gradients a push after so many steps is the sum, to the rule by which servers apply it."""
+        return steps
+
     def refusal(self, correction: Correction) -> str:
         """Return why a correction that is not ``Plain`` makes no sense here, as the rest of a sentence; empty: it
         does."""

@@ -14,6 +14,8 @@ Our decisions:
   replica a node, the papers' setting, is what rates are known for.
 - *State of the inner rule* stays on its node from round to round, as in DiLoCo, and is never sent.
 - *The schedule* is the inner rule's. An outer rule sees displacements, which have shrunk with the inner rate already.
+- *Weight decay* of the inner rule is that of each step; of the outer rule, that of each push, however many steps are in
+  it: to that rule a displacement is one gradient.
 - *A round that ends early*, because there are no blocks to go on with, is pushed and fetched as it is.
 """
 
@@ -68,6 +70,9 @@ class Local(Exchange):
 
     def push_scale(self, lr_scale: float) -> float:
         return 1.0
+
+    def gradients(self, steps: int) -> int:
+        return 1
 
     def refusal(self, correction: Correction) -> str:
         if not correction.amends:

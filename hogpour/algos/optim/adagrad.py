@@ -32,7 +32,8 @@ class Adagrad(Optimiser):
     lr: Positive
     """γ of the paper: "generally larger, perhaps by an order of magnitude" than the best fixed rate."""
     weight_decay: Nonnegative = 0.0
-    """L2 regularisation: this times w is added to the gradient, and so enters the history."""
+    """L2 regularisation: this times w is added to each gradient, also where several come as their sum, and so enters
+    the history."""
 
     def apply(self, params: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float, t: int) -> None:
         real = params.dtype.type

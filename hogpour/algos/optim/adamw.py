@@ -38,7 +38,11 @@ class AdamW(Optimiser):
     epsilon: Positive = 1e-8
     """Added to the root; above 0, so that a coordinate without history stays where it is."""
     weight_decay: Nonnegative = 0.0
-    """Each step takes this times lr of every parameter away, whatever its gradients were."""
+    """Each step takes this times lr of every parameter away, whatever its gradients were. Also a step by the sum of
+    several, which is about as long as one by a single gradient."""
+
+    def of_sum(self, gradients: float) -> AdamW:
+        return self  # the length of a step does not grow with the sum: nor may what is taken away
 
     def apply(self, params: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float, t: int) -> None:
         real = params.dtype.type

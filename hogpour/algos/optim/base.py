@@ -8,12 +8,12 @@ them in model files.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy.typing as npt
 
-from hogpour.core.limits import Checked, Positive
+from hogpour.core.limits import Checked, Nonnegative, Positive
 
 __all__ = ["Optimiser", "Row"]
 
@@ -39,6 +39,8 @@ class Optimiser(Checked, ABC):
 
     lr: Positive
     """Learning rate; every optimiser has one."""
+    weight_decay: Nonnegative = 0.0
+    """Decay towards 0; where it is added to the gradient, to each of those that ``grad`` sums, see ``of_sum``."""
 
     @abstractmethod
     def apply(
@@ -62,6 +64,17 @@ class Optimiser(Checked, ABC):
             lr_scale: factor of the schedule; the step uses ``self.lr * lr_scale``.
             t: count of gradients applied to ``params`` including this one, at least 1; by all replicas together.
         """
+
+    def of_sum(self, gradients: float) -> Optimiser:
+        """Return the rule that applies a sum of so many gradients: L2 is a part of each of them, so the sum has it as
+        many times, and training comes to the same parameters whatever is accrued.
+
+        Args:
+            gradients: in the sum, above 0; no whole number for a weighted mean of sums. With 1 it is this rule.
+        """
+        if gradients == 1 or not self.weight_decay:
+            return self
+        return replace(self, weight_decay=self.weight_decay * gradients)  # type: ignore[type-var]  # each is one
 
     def ahead(self, lr_scale: float) -> tuple[str, float] | None:
         """Return the row of which so many times must be added to ``params`` to undo a look ahead; None: there is none.

@@ -33,7 +33,7 @@ class DelayedNesterov(Optimiser):
     every: Annotated[int, Range(1, 1e9)] = 2
     """Gradients to a mean: as many as replicas push, in the paper."""
     weight_decay: Nonnegative = 0.0
-    """L2 regularisation: this times w is added to the gradient."""
+    """L2 regularisation: this times w is added to each gradient, also where several come as their sum."""
 
     def apply(self, params: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float, t: int) -> None:
         real = params.dtype.type

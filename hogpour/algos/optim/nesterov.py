@@ -31,7 +31,7 @@ class Nesterov(Optimiser):
     momentum: Fraction = 0.9
     """What remains of the velocity after a step."""
     weight_decay: Nonnegative = 0.0
-    """L2 regularisation: this times w is added to the gradient."""
+    """L2 regularisation: this times w is added to each gradient, also where several come as their sum."""
 
     def apply(self, params: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float, t: int) -> None:
         real = params.dtype.type

@@ -33,7 +33,8 @@ class RmsProp(Optimiser):
     epsilon: Positive = 1e-8
     """Added to the root; above 0, so that a coordinate without history stays where it is."""
     weight_decay: Nonnegative = 0.0
-    """L2 regularisation: this times w is added to the gradient, and so enters the mean square."""
+    """L2 regularisation: this times w is added to each gradient, also where several come as their sum, and so enters
+    the mean square."""
 
     def apply(self, params: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float, t: int) -> None:
         real = params.dtype.type

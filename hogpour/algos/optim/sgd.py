@@ -19,7 +19,7 @@ class Sgd(Optimiser):
     lr: Positive
     """Learning rate."""
     weight_decay: Nonnegative = 0.0
-    """L2 regularisation: this times w is added to the gradient."""
+    """L2 regularisation: this times w is added to each gradient, also where several come as their sum."""
 
     def apply(self, params: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float, t: int) -> None:
         real = params.dtype.type  # a float64 scalar would make the kernel compute in float64

@@ -43,6 +43,6 @@ class Push(Request[Pushed], frozen=True):
     clock: int
     """Shard clock of the fetch that the first of these gradients was computed on."""
     steps: int
-    """Gradients in the sum, at least 1."""
+    """Gradients in the sum, at least 1; 1 for the displacement of a round of local steps (``Exchange.gradients``)."""
     scale: float
     """Factor of the learning-rate schedule."""

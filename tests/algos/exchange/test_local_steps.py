@@ -82,6 +82,11 @@ def test_another_replicas_step_during_a_step_is_kept_and_not_accrued(rng: np.ran
     np.testing.assert_allclose(view.params, start + 5 - 0.07 * grad, rtol=1e-5, atol=1e-6)
 
 
+def test_to_the_outer_rule_a_displacement_is_one_gradient_and_what_is_accrued_as_many_as_steps() -> None:
+    assert (Local(500).gradients(500), Local(500).gradients(3)) == (1, 1)
+    assert (hp.Accrue(16, 16).gradients(16), hp.Accrue(16, 16).gradients(3)) == (16, 3)
+
+
 def test_no_steps_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^steps = 0, expected at least 1$"):
         Local(0)

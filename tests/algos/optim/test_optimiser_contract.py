@@ -129,6 +129,26 @@ def test_weight_decay_is_added_to_the_gradient(cls, dtype):
         np.testing.assert_allclose(got, expected, rtol=1e-6 if dtype == np.float32 else 1e-14)
 
 
+@pytest.mark.parametrize("cls", [cls for name, cls in OPTIMISERS.items() if name not in DECOUPLED])
+@pytest.mark.parametrize("gradients", [2, 16, 2.5])
+def test_of_a_sum_of_gradients_each_has_its_weight_decay(cls, gradients):
+    """At rest under each of them, a rule is at rest under their sum; and what it adds is what each would have had."""
+    rule, (params, grads) = cls(lr=0.1, weight_decay=0.25), vectors(37, np.float64)
+    rest = steps(rule.of_sum(gradients), params, [-0.25 * gradients * params] * 3)
+    np.testing.assert_allclose(rest[0], params, rtol=1e-9)
+    decayed = steps(rule.of_sum(gradients), params, grads[:1])
+    by_hand = steps(cls(lr=0.1), params, [grads[0] + 0.25 * gradients * params])
+    for got, expected in zip(decayed, by_hand, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+@every_optimiser
+def test_of_one_gradient_and_without_weight_decay_the_rule_is_the_same(cls):
+    rule, plain = cls(lr=0.1, weight_decay=0.25), cls(lr=0.1)
+    assert rule.of_sum(1) is rule
+    assert plain.of_sum(16) is plain
+
+
 @every_optimiser
 @both_dtypes
 def test_the_gradient_is_only_read(cls, dtype):

@@ -54,7 +54,7 @@ class InputError(HogpourError):
     exit_code = 2
 
 
-class ConfigError(InputError):
+class ConfigError(InputError, ValueError):
     """A job file, an argument or an option is wrong. The message names the key and what was expected."""
 
 

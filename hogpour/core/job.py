@@ -57,7 +57,7 @@ class DataConfig(Checked):
     def __post_init__(self) -> None:
         Checked.__post_init__(self)
         if not self.train:
-            raise ValueError('train is empty, expected a path or "digits"')
+            raise ConfigError('train is empty, expected a path or "digits"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ class ClusterConfig(Checked):
     def __post_init__(self) -> None:
         Checked.__post_init__(self)
         if not self.lease_s <= self.give_up_s <= 86400:
-            raise ValueError(f"give_up_s = {self.give_up_s}, expected lease_s = {self.lease_s} to 86400")
+            raise ConfigError(f"give_up_s = {self.give_up_s}, expected lease_s = {self.lease_s} to 86400")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,24 +141,26 @@ class Job(RunConfig):
         if isinstance(self.data, str | Path):
             self._set(data=DataConfig(train=str(self.data)))
         if not (self.data is None or isinstance(self.data, DataConfig) or getattr(self.data, "kind", None) == "data"):
-            raise ConfigError(f"data: expected a DataConfig, a path or loaded Data, got {self.data!r:.200}")
+            arrays = "; hogpour.arrays(x, y) makes Data of arrays" if hasattr(self.data, "__array__") else ""
+            raise ConfigError(
+                f"data: expected a DataConfig, a path or loaded Data, got {registry.shown(self.data)}{arrays}"
+            )
         layers = getattr(self.model, "layers", self.model)
         if getattr(layers, "kind", None) == "layer":
             layers = (layers,)
         if not isinstance(layers, Iterable):
-            raise ConfigError(f"model: expected layers, got {layers!r:.200}")
+            raise ConfigError(f"model: expected layers, got {registry.shown(layers)}")
         self._set(model=tuple(layers))
         for name, kind in (("loss", "loss"), ("algorithm", "scheme")):
             if isinstance(getattr(self, name), str):
                 self._set(**{name: registry.build(kind, getattr(self, name), name)})
-        if isinstance(self.save, Path):
-            self._set(save=str(self.save))
         if not isinstance(self.cluster, ClusterConfig):
-            raise ConfigError(f"cluster: expected a ClusterConfig, got {self.cluster!r:.200}")
+            raise ConfigError(f"cluster: expected a ClusterConfig, got {registry.shown(self.cluster)}")
         hints = get_type_hints(RunConfig)
         for f in fields(RunConfig):
             self._set(**{f.name: registry.typed(getattr(self, f.name), hints[f.name], f"run.{key_of(f)}")})
         self._set(input=registry.typed(self.input, tuple[int, ...], "model.input"))
+        self._set(base=registry.typed(self.base, str, "base"))
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():

@@ -9,6 +9,7 @@ tested: the contract tests run over ``available``.
 from __future__ import annotations
 
 import importlib
+import operator
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -19,7 +20,8 @@ import msgspec
 
 from hogpour.core.errors import ConfigError
 
-__all__ = ["available", "build", "by_class_name", "check_kind", "describe", "find", "nearest", "typed"]
+__all__ = ["available", "build", "by_class_name", "check_kind", "describe", "find", "nearest", "plain",
+           "shown", "typed"]  # fmt: skip
 
 FOLDERS: Mapping[str, str] = {
     "layer": "hogpour.layers",
@@ -32,6 +34,9 @@ FOLDERS: Mapping[str, str] = {
     "scheme": "hogpour.algos.schemes",
 }
 """Kind → the package whose files are looked at. A class says its kind in the class attribute ``kind``."""
+
+_MOST = 2**63 - 1
+"""The largest integer of a setting: what JSON's readers and shared memory can hold."""
 
 
 def find(kind: str, name: str) -> type:
@@ -108,15 +113,54 @@ def build(kind: str, config: str | Mapping[str, Any], at: str) -> Any:
 
 
 def typed(value: Any, kind: Any, at: str) -> Any:
-    """Return ``value`` as type ``kind`` (an int is also a float, nothing else changes), or raise ConfigError."""
+    """Return ``value`` as type ``kind`` (an int is also a float, see ``plain``, nothing else changes).
+
+    Raises:
+        ConfigError: it is of another type.
+    """
+    value = plain(value)
+    numbers = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(one, int) and abs(one) > _MOST for one in numbers):
+        raise ConfigError(f"{at} = {shown(value)}: number out of range")
     if get_origin(kind) is Literal and value not in get_args(kind):
-        raise ConfigError(f"{at} = {value!r}: expected one of {', '.join(map(repr, get_args(kind)))}")
+        raise ConfigError(f"{at} = {shown(value)}: expected one of {', '.join(map(repr, get_args(kind)))}")
     try:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as error:
-        text = str(error).replace("`", "")
+        text = str(error).replace("`", "").replace("got null", "got None")
         text = text.replace(" - at $", f" at {at}") if " - at $" in text else text
-        raise ConfigError(f"{at} = {value!r}: {text[0].lower()}{text[1:]}") from None
+        raise ConfigError(f"{at} = {shown(value)}: {text[0].lower()}{text[1:]}") from None
+
+
+def plain(value: Any) -> Any:
+    """Return what stands for an int, a float, a text or a list of such, as that; anything else as it is.
+
+    numpy's scalars and arrays are such, tensors, paths, and whatever else has ``__index__`` or ``__float__``. Only
+    plain values travel to replicas and into files.
+    """
+    if type(value) in (bool, int, float, str, type(None)):
+        return value
+    try:
+        if isinstance(value, str):
+            return str.__str__(value)
+        if isinstance(value, list | tuple):
+            items = [plain(item) for item in value]
+            return tuple(items) if isinstance(value, tuple) else items
+        if hasattr(value, "__fspath__"):
+            return value.__fspath__()
+        if hasattr(value, "tolist"):
+            value = value.tolist()
+        if hasattr(value, "__index__") and not isinstance(value, bool):
+            return operator.index(value)
+        return float(value) if hasattr(value, "__float__") and not isinstance(value, int) else value
+    except (TypeError, ValueError, OverflowError):  # has the method, and is no number all the same
+        return value
+
+
+def shown(value: Any) -> str:
+    """Return how a value looks in an error message: one line, not too long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 100 else f"{text[:100]} ..."
 
 
 def check_kind(thing: Any, kind: str, at: str) -> None:
@@ -130,7 +174,7 @@ def check_kind(thing: Any, kind: str, at: str) -> None:
         if isinstance(thing, type):
             got = f"the class {thing.__name__}"
         else:
-            got = f"the {thing.kind} {thing!r}" if is_dataclass(thing) and hasattr(thing, "kind") else repr(thing)
+            got = f"the {thing.kind} {thing!r}" if is_dataclass(thing) and hasattr(thing, "kind") else shown(thing)
         article = "an" if kind[0] in "aeiou" else "a"
         raise ConfigError(f"{at}: expected {article} {kind} object, got {got:.200}")
     for field in fields(thing):
@@ -153,7 +197,7 @@ def describe(thing: Any) -> dict[str, Any]:
     if module == "__main__" or "<locals>" in cls.__qualname__:
         raise ConfigError(f"{cls.kind} {cls.__qualname__} is defined in {module}; replicas are processes of their own "
                           "and must import it: move it to the top level of a module")  # fmt: skip
-    values = {f.name: getattr(thing, f.name) for f in fields(thing) if f.init}
+    values = {f.name: plain(getattr(thing, f.name)) for f in fields(thing) if f.init}
     for field in fields(thing):
         if "kind" in field.metadata:
             values[field.name] = describe(values[field.name])

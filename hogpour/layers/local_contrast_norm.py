@@ -31,7 +31,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.core.limits import FINITE, TINY, Range
+from hogpour.core.errors import ConfigError
+from hogpour.core.limits import FINITE, TINY, Count, Range
 from hogpour.layers.base import Cell, Scratch, Shape, Window
 from hogpour.layers.kernels.contrast import (
     average_channels,
@@ -52,7 +53,7 @@ __all__ = ["LocalContrastNorm"]
 class LocalContrastNorm(Windowed):
     """Subtractive and divisive normalisation over a window of all channels."""
 
-    size: int = 9
+    size: Count = 9
     """Rows and columns of the window, odd. 9: Jarrett et al."""
     window: Literal["gaussian", "uniform"] = "gaussian"
     """How the places of the window are weighted."""
@@ -61,11 +62,9 @@ class LocalContrastNorm(Windowed):
     pixels scaled to 0..1."""
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.size % 2 == 0:
-            raise ValueError(f"size = {self.size}, expected an odd number, at least 1")
-        if self.window not in ("gaussian", "uniform"):
-            raise ValueError(f"window = {self.window!r}, expected 'gaussian' or 'uniform'")
         Windowed.__post_init__(self)
+        if self.size % 2 == 0:
+            raise ConfigError(f"size = {self.size}, expected an odd number")
 
     def scratch(self, shape: Shape) -> Scratch:
         return {"deviation": (shape[1:], None), "plane": (shape[1:], None), "between": (shape[1:], None)}

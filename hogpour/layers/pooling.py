@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hogpour.core.limits import Count, Natural
 from hogpour.layers.base import Cell, Shape, Window
 from hogpour.layers.windows import Windowed
 
@@ -14,15 +15,10 @@ __all__ = ["Pool"]
 class Pool(Windowed):
     """Settings and shapes of a pooling layer."""
 
-    size: int
-    """Rows and columns of the window, at least 1."""
-    stride: int = 0
+    size: Count
+    """Rows and columns of the window."""
+    stride: Natural = 0
     """Rows and columns from a window to the next; 0: the same as size, so that windows tile the image."""
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or self.stride < 0:
-            raise ValueError(f"size = {self.size}, stride = {self.stride}: expected a size of at least 1 and a stride "
-                             "of at least 0 (0: the same as size)")  # fmt: skip
 
     @property
     def step(self) -> int:

@@ -24,9 +24,15 @@ __all__ = ["Network", "Sequential", "Workspace", "network_of"]
 
 
 class Sequential:
-    """Layers in order, not yet bound to an input shape."""
+    """Layers in order, not yet bound to an input shape.
+
+    Raises:
+        ConfigError: one of them is no layer.
+    """
 
     def __init__(self, *layers: Layer) -> None:
+        for place, layer in enumerate(layers):
+            registry.check_kind(layer, "layer", f"layer {place}")
         self.layers = layers
 
     def __repr__(self) -> str:

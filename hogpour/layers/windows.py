@@ -9,7 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from hogpour.core.errors import ConfigError
 from hogpour.core.kernels.jit import Array
+from hogpour.core.limits import Count, Natural
 from hogpour.layers.base import Cell, Layer, Scratch, Shape, Window, uniform_fan_in
 from hogpour.layers.kernels.linear import sum_over_batch
 from hogpour.layers.kernels.threaded import Threaded
@@ -53,21 +55,19 @@ class Filters(Windowed):
     d_x_kernel: ClassVar[Threaded]
     """Called with weight, d_y, d_x, stride, padding; writes d_x."""
 
-    channels: int
-    """Output channels, at least 1."""
-    kernel: int
+    channels: Count
+    """Output channels."""
+    kernel: Count
     """Rows and columns of the window."""
-    stride: int = 1
+    stride: Count = 1
     """Rows and columns from a window to the next."""
-    padding: int = 0
+    padding: Natural = 0
     """Zeros put around the image, less than kernel."""
 
     def __post_init__(self) -> None:
-        if min(self.channels, self.kernel, self.stride) < 1:
-            raise ValueError(f"channels = {self.channels}, kernel = {self.kernel}, stride = {self.stride}: "
-                             "expected at least 1 each")  # fmt: skip
-        if not 0 <= self.padding < self.kernel:
-            raise ValueError(f"padding = {self.padding}, expected 0 to kernel - 1 = {self.kernel - 1}")
+        Windowed.__post_init__(self)
+        if self.padding >= self.kernel:
+            raise ConfigError(f"padding = {self.padding}, expected 0 to kernel - 1 = {self.kernel - 1}")
 
     def reads(self, shape: Shape) -> Window:
         return Window((self.kernel,) * 2, (self.stride,) * 2, (self.padding,) * 2, all_channels=True)

@@ -113,7 +113,7 @@ class Replica:
             live, number, self._exchange, self._view, gated=job.algorithm.choices().gate.closes,
             steps=int(self._clocks.steps[number]), total=self._blocks.total, ring=on_block, go_on=self._go_on,
         )  # fmt: skip
-        self._order = np.empty(self._blocks.block_size, np.int64)
+        self._order = np.empty(min(self._blocks.block_size, len(x)), np.int64)
         self._epoch, self._epoch_order = -1, np.empty(0, np.int64)
         self._philox = np.random.Philox(0)
         self._begun = False

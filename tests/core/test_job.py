@@ -131,7 +131,6 @@ def test_short_forms_in_python_mean_what_the_long_ones_do() -> None:
         ({"model": [hp.Relu]}, "model.layers[0]: expected a layer object, got the class Relu"),
         ({"loss": hp.Relu()}, "loss: expected a loss object, got the layer Relu()"),
         ({"algorithm": hp.Sgd(0.1)}, "algorithm: expected a scheme object, got the optimiser Sgd("),
-        ({"algorithm": hp.Hogwild(optimiser="sgd")}, "algorithm.optimiser: expected an optimiser object, got 'sgd'"),
         ({"input": (64.0,)}, "model.input = (64.0,): expected int, got float"),
         ({"input": 64}, "model.input = 64: expected array, got int"),
         ({"input": (1, 0, 28)}, "model.input = (1, 0, 28), expected numbers of at least 1"),

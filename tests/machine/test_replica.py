@@ -192,3 +192,12 @@ def test_values_are_learnt_too() -> None:
     workspace.x[...] = np.moveaxis(x, 0, -1)
     workspace.forward()
     assert np.mean((workspace.scores.T - y) ** 2) < 0.1 * y.var()
+
+
+def test_a_batch_larger_than_any_memory_takes_all_examples() -> None:
+    """It asked for room for as many numbers of examples: "array is too big"."""
+    x, y = digits(100)
+    job = job_of(batch=2**63 - 1, epochs=2)
+    replica = replica_of(job, live := live_of(job, x.shape[1:]), x, y)
+    replica.run()
+    assert Clocks(live["counters"], live["sums"]).steps.tolist() == [2]

@@ -40,11 +40,11 @@ def test_fetched_parameters_overwrite_local_drift(rng: np.random.Generator) -> N
 
 @pytest.mark.parametrize("field", ["n_push", "n_fetch", "warm_start_examples", "warm_start_s"])
 def test_numbers_out_of_range_are_refused(field: str) -> None:
-    with pytest.raises(ValueError, match=f"{field} = -1, expected"):
+    with pytest.raises(ValueError, match=rf"{field} = -1(\.0)?, expected"):
         hp.Downpour(**{field: -1})
 
 
 @pytest.mark.parametrize("field", ["warm_start_examples", "warm_start_s"])
 def test_a_warm_start_has_an_end(field: str) -> None:
-    with pytest.raises(ValueError, match=f"{field} = inf, expected 0 or more"):
+    with pytest.raises(ValueError, match=f"{field} = inf.*, expected|{field} = inf: expected int"):
         hp.Downpour(**{field: float("inf")})

@@ -36,5 +36,5 @@ def test_moments_are_shared_because_t_counts_the_gradients_of_all_replicas():
 
 
 def test_a_beta_of_one_is_refused():
-    with pytest.raises(ValueError, match=r"^beta2 = 1, expected 0 to "):
+    with pytest.raises(ValueError, match=r"^beta2 = 1.0, expected 0 to "):
         Adam(0.1, beta2=1)

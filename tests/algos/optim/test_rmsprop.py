@@ -23,5 +23,5 @@ def test_five_steps_are_the_formula():
 
 
 def test_an_epsilon_of_zero_is_refused_because_it_would_divide_zero_by_zero():
-    with pytest.raises(ValueError, match=r"^epsilon = 0, expected 1e-30 to 1e\+30$"):
+    with pytest.raises(ValueError, match=r"^epsilon = 0.0, expected 1e-30 to 1e\+30$"):
         RmsProp(0.1, epsilon=0)

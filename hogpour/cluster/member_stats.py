@@ -18,7 +18,7 @@ _RATE_S = 1.0
 """Rates are measured over at least so long."""
 
 _FRESH = 0.2
-"""Of a speed, the part that is the newest rate: a heartbeat more or less in a second must not change a round."""
+"""Of a speed, the part that is new: a heartbeat more or less in a second must not change a round."""
 
 
 @dataclass(slots=True)
@@ -32,10 +32,33 @@ class Account:
     replicas: int = 0
     rate: float = 0.0
     """Examples per second of late."""
-    speed: float = 0.0
-    """Examples per second of a replica, over some seconds; 0: not known."""
     examples_then: int = 0
     """When the rate was last measured."""
+    work: float = 0.0
+    """Examples of a replica of late: a mean of what was heard at a time, to which the newest contributes most."""
+    work_s: float = 0.0
+    """Seconds that these took: the same mean."""
+    heard: int = 0
+    """Examples when new ones were heard of for the last time; 0: never."""
+    heard_at: float = 0.0
+    """When that was."""
+
+    @property
+    def speed(self) -> float:
+        """Examples per second of a replica; 0: not known."""
+        return self.work / self.work_s if self.work_s else 0.0
+
+    def hear(self, now: float) -> None:
+        """Measure the work of replicas from one time that there is news of it to the next, since a step may be long;
+        the first step is not measured, because nobody knows when it began."""
+        new, seconds = self.totals.examples - self.heard, now - self.heard_at
+        if not new or not self.replicas:
+            return
+        if self.heard:
+            fresh = _FRESH if self.work_s else 1.0
+            self.work += fresh * (new / self.replicas - self.work)
+            self.work_s += fresh * (seconds - self.work_s)
+        self.heard, self.heard_at = self.totals.examples, now
 
 
 class MemberStats:
@@ -105,8 +128,6 @@ class MemberStats:
         for account in self._accounts.values():
             account.rate = (account.totals.examples - account.examples_then) / seconds
             account.examples_then = account.totals.examples
-            if account.rate and account.replicas:
-                rate = account.rate / account.replicas
-                account.speed += (rate - account.speed) * (_FRESH if account.speed else 1.0)
+            account.hear(now)
         self.rate = (self.examples - self._examples_then) / seconds
         self._measured_at, self._examples_then = now, self.examples

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
+
 from hogpour.cluster.member_stats import MemberStats
 from hogpour.core.cluster_state import Totals
 
@@ -53,23 +57,54 @@ def test_the_pace_of_a_member_is_the_speed_of_its_replicas_to_that_of_the_fastes
     book.open(3)
     assert [book.pace(node) for node in (1, 2, 3)] == [1.0, 1.0, 1.0], "nothing is known yet"
     told(book, 1, m1=100, m2=400)
-    assert [book.pace(node) for node in (1, 2, 3)] == [0.5, 1.0, 1.0]
     told(book, 2, m1=200, m2=800, m3=50)
+    assert [book.pace(node) for node in (1, 2, 3)] == [0.5, 1.0, 1.0], "the third one's first step may be any"
+    told(book, 3, m1=300, m2=1200, m3=100)
     assert book.pace(3) == 0.25
     book.close(2)
     assert book.pace(1) == 1.0
 
 
-def test_a_second_with_a_heartbeat_less_changes_a_pace_a_little_and_one_without_work_nothing() -> None:
+def test_a_heartbeat_that_comes_late_changes_a_pace_a_little_and_one_without_news_nothing() -> None:
     book = accounts()
     book.open(2)
-    for second in range(1, 5):
+    for second in range(1, 6):
         told(book, second, m1=200 * second, m2=200 * second)
     assert book.pace(2) == 0.5
-    told(book, 5, m1=1000, m2=1000)
     told(book, 6, m1=1100, m2=1200)
     assert book.pace(1) == 1.0
     assert 0.5 < book.pace(2) < 0.6
     before = book.pace(2)
     told(book, 7, m1=1100, m2=1200)
     assert book.pace(2) == before
+    told(book, 8, m1=1600, m2=1600)
+    assert book.pace(2) == pytest.approx(0.5, rel=0.02), "the first one was as fast as ever, but for a while unheard"
+
+
+@pytest.mark.parametrize("step_s", [0.02, 0.3, 0.8, 1.5, 2.0, 5.0, 20.0])
+@pytest.mark.parametrize("times", [1, 2, 4])
+def test_a_pace_is_the_same_for_steps_of_any_length(step_s: float, times: int) -> None:
+    """Heard of once a second: most of these are many steps, or a part of one."""
+    book = accounts()
+    book.open(3)
+    for second in range(round(200 * max(1.0, step_s))):
+        steps = [math.floor(second / one + 1e-9) for one in (step_s, times * step_s)]
+        told(book, second, m1=32 * steps[0], m3=32 * steps[1])
+    assert book.pace(3) == pytest.approx(1 / times, rel=0.2)
+
+
+def test_a_member_that_is_slower_from_now_on_has_another_pace_some_steps_later() -> None:
+    book = accounts()
+    book.open(3)
+    for second in range(80):
+        told(book, second, m1=32 * second, m3=32 * (min(second, 20) + max(0, second - 20) // 4))
+        assert second != 20 or book.pace(3) == 1.0
+    assert book.pace(3) == pytest.approx(0.25, rel=0.2)
+
+
+def test_of_a_member_whose_replicas_are_gone_nothing_is_measured() -> None:
+    book = accounts()
+    for second in (1, 2, 3):
+        book.note(1, Totals(100 * second), 0)
+        book.measure(float(second))
+    assert book.pace(1) == 1.0

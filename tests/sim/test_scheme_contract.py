@@ -249,7 +249,10 @@ def test_the_witness_sees_a_live_vector_that_is_written_beside_steps_and_pulls(m
     assert any("holds something else than its steps and pulls have made" in text for text in witness.violations)
 
 
-def test_a_node_a_quarter_as_fast_takes_a_quarter_of_the_steps_in_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("gradient_s", [0.02, 0.2, 0.5, 2.0, 5.0])
+def test_a_node_a_quarter_as_fast_takes_a_quarter_of_the_steps_in_a_round(
+    gradient_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By production code alone: heartbeats, the coordinator's accounts, the words of the replicas."""
     steps: dict[int, list[int]] = {1: [], 2: []}
     sent = AccruedPushes._push
@@ -263,9 +266,9 @@ def test_a_node_a_quarter_as_fast_takes_a_quarter_of_the_steps_in_a_round(monkey
     monkeypatch.setattr(AccruedPushes, "_push", send)
     job = hp.Job(data=hp.load("digits"), model=[hp.Linear(10)], epochs=10, batch=32,
                  algorithm=hp.AsyncDiLoCo(steps=8, inner=hp.Sgd(0.05)))  # fmt: skip
-    compute = hp.Compute(distribution="constant", mean_s=0.02, speeds=(1.0, 0.25))
+    compute = hp.Compute(distribution="constant", mean_s=gradient_s, speeds=(1.0, 0.25))
     hp.Simulation(job, Scenario(nodes=2, compute=compute, link=LinkConditions(delay_s=0.001))).run()
     fast, slow = steps.values()
     assert set(fast[:-1]) == {8}
-    assert slow[0] == 8, "it was slow before anybody could know"
-    assert set(slow[4:-1]) == {2}
+    assert slow[0] > 2, "it was slow before anybody could know"
+    assert set(slow[4:-3]) == {2}, "but for the last ones, when the other has nothing left to do"

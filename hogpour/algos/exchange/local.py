@@ -53,7 +53,7 @@ class Local(Exchange):
     """The rule that replicas step by."""
     proportional: bool = False
     """Dynamic local updates (Liu et al. 2024): a node that is r times as slow as the fastest takes ``steps`` / r steps
-    in a round, so that all rounds take about as long."""
+    in a round, so that all rounds take about as long; at least ``steps`` / 8. Waiting counts as slowness."""
 
     @property
     def n_push(self) -> int:

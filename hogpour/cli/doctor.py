@@ -11,13 +11,18 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hogpour.cli.options import add_json
+from hogpour.cli.streams import spelled
 from hogpour.core import host
-from hogpour.core.errors import ResourceError
+from hogpour.core.errors import HogpourError, ResourceError
 
 __all__ = ["Diagnosis", "add_arguments", "examine", "run"]
 
 Verdict = Literal["ok", "warn", "bad"]
 _MARKS: dict[Verdict, str] = {"ok": "ok  ", "warn": "warn", "bad": "BAD "}
+
+
+_MANY = 64
+"""Nodes of a cluster that is large."""
 
 
 class Diagnosis(NamedTuple):
@@ -50,19 +55,19 @@ def run(options: argparse.Namespace) -> int:
             print_json(**finding._asdict())
             continue
         line = f"{_MARKS[finding.verdict]}  {finding.check:<15} {finding.text}"
-        line += f"\n      {'':<15} → {finding.advice}" if finding.advice else ""
+        line += f"\n      {'':<15} {spelled('→', '->')} {finding.advice}" if finding.advice else ""
         print(line, flush=True)  # noqa: T201
     return worst
 
 
 def examine() -> Iterator[Diagnosis]:
-    """Yield the findings one after the other; a check that breaks is a finding of its own."""
+    """Yield the findings one after the other; what the machine refuses to a check is a finding of its own."""
     for check in _CHECKS:
         try:
             yield check()
-        except Exception as error:  # a doctor that dies of a finding helps nobody
-            failed = f"the check itself failed: {error!r}"
-            yield Diagnosis(check.__name__.strip("_"), "bad", failed, "please report this")
+        except (HogpourError, OSError) as error:
+            text = host.explain(error) if isinstance(error, OSError) else None
+            yield Diagnosis(check.__name__.strip("_").replace("_", " "), "bad", text or str(error))
 
 
 def _cores() -> Diagnosis:
@@ -115,11 +120,15 @@ def _shared_memory() -> Diagnosis:
 
 
 def _descriptors() -> Diagnosis:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 64 + 8 * host.cores()
-    if soft < wanted:
-        return Diagnosis("open files", "bad", f"{soft} allowed, {wanted} needed", f"ulimit -n {wanted}")
-    return Diagnosis("open files", "ok", f"{soft} allowed")
+    most, alone = host.most_descriptors(), host.descriptors(host.cores())
+    if most < alone:
+        return Diagnosis("open files", "bad", f"{most} allowed, {alone} needed", f"ulimit -n {max(1024, alone)}")
+    members = 1 + (most - alone) // (host.descriptors(0, 2) - host.descriptors(0, 1))
+    text = f"{most} allowed: enough for a cluster of {members:,} nodes"
+    if members < _MANY:
+        wanted = host.descriptors(host.cores(), _MANY)
+        return Diagnosis("open files", "warn", text, f"for more: ulimit -n {wanted}, which is enough for {_MANY}")
+    return Diagnosis("open files", "ok", text)
 
 
 def _processes() -> Diagnosis:

@@ -7,13 +7,15 @@ A command is a file: ``add_arguments(parser)`` says what it takes, ``run(options
 from __future__ import annotations
 
 import argparse
-import os
+import errno
 import sys
 from collections.abc import Sequence
+from types import TracebackType
 
 from hogpour.cli import compare, doctor, node, predict, simulate, status, sweep
+from hogpour.cli.streams import OutputError, discard_output, prepare_streams
 from hogpour.core import host
-from hogpour.core.errors import HogpourError
+from hogpour.core.errors import HogpourError, InputError
 
 __all__ = ["main"]
 
@@ -30,6 +32,21 @@ _COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    prepare_streams()
+    sys.excepthook = _tell_of_a_bug
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()
+    except OutputError as error:
+        discard_output()
+        if error.errno != errno.EPIPE:  # the reader of our output went away, as `| head` does
+            print(f"hogpour: standard output: {error.strerror}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
     if options.command is None:
@@ -38,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     host.set_one_thread()
     host.set_kernel_cache()
     try:
+        host.check_descriptors()
         code: int = _COMMANDS[options.command][0].run(options)
         return code
     except HogpourError as error:
@@ -46,13 +64,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # of a command without an event loop; a node hears signals itself
         print("hogpour: interrupted", file=sys.stderr)  # noqa: T201
         return 130
-    except BrokenPipeError:  # the reader of our output went away, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-    except OSError as error:  # every other file is behind an error of ours: this is standard output
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        print(f"hogpour: standard output: {error.strerror}", file=sys.stderr)  # noqa: T201
-        return 1
+    except OSError as error:
+        text = host.explain(error)
+        if text is None or isinstance(error, OutputError):
+            raise
+        print(f"hogpour: {text}", file=sys.stderr)  # noqa: T201
+        return InputError.exit_code
+
+
+def _tell_of_a_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show an exception that nobody expected, and whose it is."""
+    sys.__excepthook__(kind, error, trace)
+    if issubclass(kind, Exception):
+        print("hogpour: this is a bug of hogpour; please report it with the lines above", file=sys.stderr)  # noqa: T201
 
 
 def _parser() -> argparse.ArgumentParser:

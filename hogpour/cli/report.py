@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Protocol, get_args
 
+from hogpour.cli.streams import spelled
 from hogpour.cli.tables import Columns, cell, duration, print_json
 from hogpour.core.progress import Notice, Progress, Summary, Trouble
 
@@ -65,6 +66,7 @@ class TableReporter:
 
         self._console = Console(highlight=False, soft_wrap=True)
         self._live: Any = None
+        self._bar = spelled("━", "=")
         self._columns: Columns | None = None
         self._examples: int | None = None
         self._loss_sum, self._weight = 0.0, 0
@@ -146,7 +148,7 @@ class TableReporter:
             self._live = Live(console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
         share = min(1.0, progress.epoch / progress.epochs)
-        bar = "━" * round(30 * share)
+        bar = self._bar * round(30 * share)
         text = Text(f"{bar:<30}", "cyan")
         left = "" if progress.left_s is None else f", {duration(progress.left_s)} left"
         replicas, on = progress.replicas, ""

@@ -59,8 +59,8 @@ class TableShow:
             self._headed = True
             self._console.print(self.COLUMNS.head(), style="bold")
         cells = (duration(point.seconds, True), f"{point.epoch:.2f}", f"{point.examples:,}",
-                 cell(point.loss, unknown="–"), cell(point.accuracy, unknown="–"), str(point.nodes),
-                 cell(point.staleness, ".2f", "–"))  # fmt: skip
+                 cell(point.loss), cell(point.accuracy), str(point.nodes),
+                 cell(point.staleness, ".2f"))  # fmt: skip
         self._console.print(self.COLUMNS.row(cells))
 
     def report(self, report: SimulationReport, wall_s: float) -> None:
@@ -71,7 +71,7 @@ class TableShow:
             say(line, markup=False)
         say(_node_table(report))
         if report.staleness:
-            mean = cell(report.mean_staleness, ".2f", "–")
+            mean = cell(report.mean_staleness, ".2f")
             say(f"staleness: mean {mean}, {_quantiles(report.staleness)} updates")
         if report.wait_s:
             say(f"gate: a push waited {duration(report.wait_s, True)} on average, {report.dropped:,} came too late")
@@ -93,7 +93,7 @@ class TableShow:
         lines = [f"{duration(h.seconds, True):>14}  node {h.node}: {h.text}" for h in told]
         if self._log or len(lines) <= 2 * _HAPPENINGS:
             return lines
-        left_out = f"{'…':>14}  {len(lines) - 2 * _HAPPENINGS:,} more; --log shows all"
+        left_out = f"{'...':>14}  {len(lines) - 2 * _HAPPENINGS:,} more; --log shows all"
         return [*lines[:_HAPPENINGS], left_out, *lines[-_HAPPENINGS:]]
 
 

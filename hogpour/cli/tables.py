@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from hogpour.core.job import encodable
+
 __all__ = ["Columns", "cell", "duration", "print_json"]
 
 
@@ -32,9 +34,9 @@ class Columns:
         return "".join(" " + cell.rjust(width - 1) for cell, (_, width) in pairs)
 
 
-def cell(value: float | None, form: str = ".4f", unknown: str = "-") -> str:
-    """Return a number as text; ``unknown`` where there is none."""
-    return unknown if value is None else format(value, form)
+def cell(value: float | None, form: str = ".4f") -> str:
+    """Return a number as text; "-" where there is none."""
+    return "-" if value is None else format(value, form)
 
 
 def duration(seconds: float, virtual: bool = False) -> str:
@@ -51,6 +53,7 @@ def duration(seconds: float, virtual: bool = False) -> str:
 
 def print_json(**fields: Any) -> None:
     """Print one JSON object on a line of its own, in ASCII. Dataclasses become objects; what is not finite, null."""
+    fields = {key: encodable(value) for key, value in fields.items()}
     words = msgspec.json.decode(msgspec.json.encode(fields))  # msgspec writes NaN, which JSON has not, as null
     sys.stdout.write(json.dumps(words) + "\n")
     sys.stdout.flush()

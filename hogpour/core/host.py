@@ -6,16 +6,19 @@ that it is started with, because BLAS libraries read it when they are loaded.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from hogpour.core.errors import ResourceError
 
-__all__ = ["available_memory", "cores", "replica_environment", "set_kernel_cache", "set_one_thread",
-           "state_folder", "threads_in_force"]  # fmt: skip
+__all__ = ["available_memory", "check_descriptors", "cores", "descriptors", "explain", "most_descriptors",
+           "open_standard_descriptors", "replica_environment", "set_kernel_cache", "set_one_thread", "state_folder",
+           "threads_in_force"]  # fmt: skip
 
 KERNEL_FOLDERS = (
     "core/kernels", "layers", "layers/kernels", "layers/losses", "shm",
@@ -24,6 +27,58 @@ KERNEL_FOLDERS = (
 """Where kernels, and what they inline, are written."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def open_standard_descriptors() -> None:
+    """Open /dev/null on what is closed of the descriptors 0, 1 and 2, as daemons are started.
+
+    They would be given to the next file that is opened, such as shared memory: what a child process inherits as its
+    standard input is another one, and libuv aborts where it is to close one of them.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free
+
+
+def explain(error: OSError) -> str | None:
+    """Return the line that says what the system refused: the file and why, or what there is too little of.
+
+    None where it says neither: then nobody expected it.
+    """
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{error.strerror}: this process may have {most_descriptors()}; raise it, such as by ulimit -n 1024"
+    if error.errno in (errno.ENOMEM, errno.EAGAIN, errno.ENOSPC, errno.EDQUOT):
+        return f"{error.strerror}: look at the limits of this user (ulimit -a) and of this container"
+    return None
+
+
+def descriptors(replicas: int, members: int = 1) -> int:
+    """Return how many open files a node needs.
+
+    Args:
+        replicas: of this node: their pipes and bells.
+        members: nodes of the cluster, this one included: their connections, of which two may be made anew meanwhile.
+    """
+    return 32 + 4 * replicas + 4 * (members - 1)
+
+
+def check_descriptors(replicas: int = 0) -> None:
+    """Raise ResourceError where a node could not open the files that it needs: some of its libraries abort then."""
+    if (most := most_descriptors()) < (needed := descriptors(replicas)):
+        whom = f" for {replicas} replica{'s' * (replicas > 1)}" if replicas else ""
+        raise ResourceError(f"open files: this process may have {most}, {needed} are needed{whom}; raise it, such as "
+                            f"by ulimit -n {max(1024, needed)}")  # fmt: skip
+
+
+def most_descriptors() -> int:
+    """Return how many files this process may have open."""
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def cores() -> int:
@@ -109,7 +164,7 @@ def state_folder() -> Path:
         ResourceError: there is none, and none can be made.
     """
     places = [os.environ.get("XDG_RUNTIME_DIR", ""), os.environ.get("XDG_STATE_HOME", "")]
-    home = os.path.expanduser("~")
+    home = _home()
     if os.path.isdir(home):
         places.append(os.path.join(home, ".local", "state"))
     tried = []
@@ -130,14 +185,27 @@ def state_folder() -> Path:
 
 def _cache_folders() -> Iterator[Path]:
     """The folders to try, the user's first."""
-    given, home = os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~")
+    given, home = os.environ.get("XDG_CACHE_HOME", ""), _home()
     if os.path.isabs(given):
         yield Path(given, "hogpour")
     elif os.path.isdir(home):
         yield Path(home, ".cache", "hogpour")
     import tempfile  # 4 ms, and seldom needed
 
-    yield Path(tempfile.gettempdir(), f"hogpour-{os.getuid()}")
+    with suppress(FileNotFoundError):  # not one that can be written
+        yield Path(tempfile.gettempdir(), f"hogpour-{os.getuid()}")
+
+
+def _home() -> str:
+    """The user's folder, as HOME says or, where that is not set or empty, the accounts of the system; or empty."""
+    if os.environ.get("HOME"):
+        return os.path.expanduser("~")
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return ""
 
 
 def _version_of_kernels() -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     _T = TypeVar("_T", bound=DataclassInstance)
 
-__all__ = ["ClusterConfig", "DataConfig", "Job", "RunConfig", "check_keys", "default_job", "job_from",
+__all__ = ["ClusterConfig", "DataConfig", "Job", "RunConfig", "check_keys", "default_job", "encodable", "job_from",
            "job_to_dict", "key_of", "read_job", "read_tables", "section", "table"]  # fmt: skip
 
 MOST_VALIDATION = 0.9
@@ -234,7 +234,9 @@ def job_from(tables: Mapping[str, Any], source: str) -> Job:
         model = table(tables, "model")
         check_keys(model, ("layers", "loss", "input"), "model.", "key")
         layers = registry.typed(model.get("layers", []), list[dict[str, Any]], "model.layers")
-        algorithm = dict(table(tables, "algorithm")) or {"name": "hogwild"}
+        algorithm = dict(table(tables, "algorithm"))
+        if not algorithm.keys() & {"name", "scheme"}:
+            algorithm["name"] = "hogwild"
         return Job(
             data=data,
             model=tuple(registry.build("layer", layer, f"model.layers[{k}]") for k, layer in enumerate(layers)),
@@ -253,11 +255,11 @@ def job_to_dict(job: Job) -> dict[str, Any]:
 
     Data that were given loaded cannot be named: their table is empty.
     """
-    run = {key_of(f): getattr(job, f.name) for f in fields(RunConfig)}
+    run = {key_of(f): encodable(getattr(job, f.name)) for f in fields(RunConfig)}
     if replicas := run.pop("replicas"):  # a job file does not say 0
         run["replicas"] = replicas
     return {
-        "data": asdict(job.data) if isinstance(job.data, DataConfig) else {},
+        "data": {key: encodable(v) for key, v in asdict(job.data).items()} if isinstance(job.data, DataConfig) else {},
         "model": {
             "layers": [registry.describe(layer) for layer in job.model],
             "loss": registry.describe(job.loss),
@@ -267,6 +269,11 @@ def job_to_dict(job: Job) -> dict[str, Any]:
         "run": run,
         "cluster": asdict(job.cluster),
     }
+
+
+def encodable(value: Any) -> Any:
+    """Return a text that UTF-8 can write: bytes in a path that are none stand as escapes. Anything else as it is."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def table(tables: Mapping[str, Any], name: str) -> Mapping[str, Any]:

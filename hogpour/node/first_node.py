@@ -21,7 +21,7 @@ from hogpour.cluster.lease_desk import LeaseDesk
 from hogpour.cluster.leases import EpochLedger
 from hogpour.cluster.member_requests import MemberRequests
 from hogpour.core.errors import HogpourError
-from hogpour.core.job import Job, job_to_dict
+from hogpour.core.job import Job, encodable, job_to_dict
 from hogpour.core.node_id import first_node
 from hogpour.core.progress import Notice
 from hogpour.data.blocks import Blocks
@@ -83,7 +83,7 @@ class FirstNode(Role):
             server.open(shard, params, rows, start=start.bounds[shard], clock=clocks[shard])
         warm = job.algorithm if isinstance(job.algorithm, Downpour) else Downpour()
         terms = Terms(
-            job=msgspec.json.encode(job_to_dict(job)), base=os.path.abspath(job.base),
+            job=msgspec.json.encode(job_to_dict(job)), base=encodable(os.path.abspath(job.base)),
             block_replicas=ready.block_replicas, spec=ready.network.spec.fingerprint, data=ready.digest,
             lease_s=job.cluster.lease_s, give_up_s=job.cluster.give_up_s, warm_start_examples=warm.warm_start_examples,
             warm_start_s=warm.warm_start_s,

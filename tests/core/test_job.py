@@ -156,3 +156,22 @@ def test_every_field_has_a_docstring() -> None:
         for node, after in zip(body, [*body[1:], None], strict=True):
             if isinstance(node, ast.AnnAssign):
                 assert isinstance(after, ast.Expr), f"{cls.__name__}.{ast.unparse(node.target)} says nothing"
+
+
+@pytest.mark.parametrize(
+    ("words", "scheme"),
+    [({"optimiser": {"name": "sgd", "lr": 0.2}}, hp.Hogwild), ({}, hp.Hogwild), ({"scheme": "downpour"}, hp.Downpour)],
+)
+def test_an_algorithm_without_a_name_is_hogwild(words: dict[str, Any], scheme: type) -> None:
+    """A user's own first job says its optimiser only; "the name of the scheme is missing" was the answer."""
+    job = job_from({"model": LINEAR, "algorithm": words}, "job.toml")
+    assert type(job.algorithm) is scheme
+    assert job.algorithm.optimiser == (hp.Sgd(0.2) if "optimiser" in words else hp.Sgd(0.1))
+
+
+def test_a_path_of_bytes_that_are_no_text_travels_as_text() -> None:
+    """It ended the run with a UnicodeEncodeError when replicas were given their orders."""
+    job = hp.Job(data="d\udce9.csv", model=hp.Linear(2), save="caf\udce9.safetensors")  # type: ignore[arg-type]
+    words = job_to_dict(job)
+    assert words["run"]["model"] == "caf\\udce9.safetensors"
+    str(words).encode()

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy.typing as npt
 
+from hogpour.core.errors import ConfigError, ResourceError
+
 __all__ = ["Array", "intrinsic", "njit", "prange"]
 
 Array = npt.NDArray[Any]
@@ -31,5 +33,18 @@ if TYPE_CHECKING:
 
     prange = range
 else:
-    from numba import njit, prange
+    from numba import config, njit, prange
     from numba.extending import intrinsic
+
+    if config.DISABLE_JIT:
+        raise ConfigError("NUMBA_DISABLE_JIT is set, and kernels must be compiled; unset it")
+
+    def _probe():
+        pass
+
+    try:
+        njit(cache=True)(_probe)
+    except RuntimeError as error:
+        where = f"NUMBA_CACHE_DIR = {config.CACHE_DIR} cannot" if config.CACHE_DIR else "no folder can"
+        text = f"{where} be written to keep compiled kernels; set NUMBA_CACHE_DIR to one that can"
+        raise ResourceError(text) from error

@@ -217,7 +217,9 @@ def test_json_lines_end_with_the_summary_and_predict_agrees(tmp_path: Path) -> N
 
 @pytest.mark.real
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, *(pytest.param(other, marks=pytest.mark.long) for other in (signal.SIGTERM, signal.SIGHUP))]
+)
 def test_a_signal_stops_and_keeps_the_model(number: signal.Signals, tmp_path: Path) -> None:
     with started(tmp_path, "node", job_file(tmp_path), "--json") as process:
         until_training(process)

@@ -52,11 +52,11 @@ EXAMPLES: dict[str, list[tuple[dict[str, Any], Shape]]] = {
 }
 
 
-LONG = {"conv2d", "locally_connected2d"}
-"""Their kernels compile for a minute each; their values and their neighbours' contracts are in the default run."""
+LONG = {Conv2D: [pytest.mark.long], LocallyConnected2D: [pytest.mark.long]}
+"""Kernels that compile for half a minute each, in both precisions."""
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.long] if n in LONG else []) for n in LAYERS])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=LONG.get(layer, [])) for name, layer in LAYERS.items()])
 def test_a_found_layer_keeps_the_contract(name: str) -> None:
     for config, shape in EXAMPLES.get(name, [({}, SHAPE), ({}, (4,))]):
         layer = registry.build("layer", {"name": name} | config, at="EXAMPLES")
@@ -90,12 +90,14 @@ def pooling(draw: st.DrawFn) -> tuple[Layer, Shape]:
     return kind(draw(st.integers(1, min(rows, columns))), draw(st.integers(0, 4))), (draw(CHANNELS), rows, columns)
 
 
+@pytest.mark.long
 @given(windowed(Conv2D), BATCHES)
 @FEW
 def test_a_convolution_of_any_shape_keeps_the_contract(drawn: tuple[Layer, Shape], batch: int) -> None:
     check_layer(*drawn, batch=batch)
 
 
+@pytest.mark.long
 @given(windowed(LocallyConnected2D), BATCHES)
 @FEW
 def test_a_locally_connected_layer_of_any_shape_keeps_the_contract(drawn: tuple[Layer, Shape], batch: int) -> None:
@@ -128,7 +130,10 @@ SMOOTH = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("layer", "shape"), SMOOTH, ids=[type(layer).__name__ for layer, _ in SMOOTH])
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [pytest.param(*of, marks=LONG.get(type(of[0]), []), id=type(of[0]).__name__) for of in SMOOTH],
+)
 def test_gradients_are_right_where_rows_and_examples_are_zero(layer: Layer, shape: Shape) -> None:
     """Layers with a kink at 0 (Relu, MaxPool2D, L2Pool2D) have no derivative there; the contract checks that theirs
     are finite."""

@@ -125,6 +125,7 @@ def test_a_constant_image_has_no_contrast_even_at_its_border() -> None:
     np.testing.assert_allclose(run(LocalContrastNorm(5), np.full((2, 7, 6, 2), 3.0)).y, 0, atol=1e-13)
 
 
+@pytest.mark.long
 def test_untied_weights_with_equal_values_are_a_convolution() -> None:
     x = np.random.default_rng(0).standard_normal((3, 7, 6, 5))
     local, tied = run(LocallyConnected2D(4, 3, 2, 1), x), run(Conv2D(4, 3, 2, 1), x)

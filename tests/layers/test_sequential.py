@@ -120,6 +120,7 @@ def test_a_layer_of_another_package_is_part_of_a_network() -> None:
     assert next(t.name for t in network.spec.tensors) == "0.support.own_package.parts:Scale.gain"
 
 
+@pytest.mark.long
 def test_the_gradient_of_a_whole_network_equals_difference_quotients() -> None:
     network = Sequential(
         LocalContrastNorm(3), Conv2D(4, 3, padding=1), Tanh(), MaxPool2D(2), LocallyConnected2D(3, 2), Dropout(0.3),

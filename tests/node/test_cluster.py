@@ -96,6 +96,7 @@ def cluster(start: Start, folder: Path, *others: tuple[str, ...], alone: bool = 
 # -- who comes and goes ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_nodes_leave_cleanly_and_their_shards_move_back(start: Start, tmp_path: Path) -> None:
     """The first node once failed at its end: it asked a server for shards that had long left, with the server."""
     one, computing, serving = cluster(start, tmp_path, COMPUTES, SERVES)

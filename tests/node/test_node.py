@@ -169,6 +169,7 @@ async def test_a_run_that_diverges_at_once_leaves_the_model_file_as_it_was(tmp_p
     assert any("no snapshot of this run was good" in n.text for n in notices(snapshots) if n.event == "diverged")
 
 
+@pytest.mark.long
 async def test_a_loss_that_is_not_finite_keeps_the_last_good_model_with_its_state(tmp_path: Path) -> None:
     """The rate explodes once a model was found good; that model is kept, and can be resumed with a calmer rate."""
     path, mark = str(tmp_path / "m.safetensors"), tmp_path / "explode"
@@ -376,6 +377,7 @@ async def test_arrays_in_memory_are_trained_on() -> None:
     assert (model.predict(x) == y).mean() > 0.9
 
 
+@pytest.mark.long
 async def test_more_replicas_than_cores_is_a_warning() -> None:
     cores = len(os.sched_getaffinity(0))
     _, _, snapshots = await run(job_of(replicas=cores + 1, epochs=2))
@@ -429,6 +431,7 @@ async def test_a_model_file_of_another_job_is_not_resumed(changes: dict[str, Any
         await run(job_of(save=path, **changes), resume=True)
 
 
+@pytest.mark.long
 async def test_a_finished_run_resumed_with_fewer_epochs_forgets_nothing(tmp_path: Path) -> None:
     """Once, the number of blocks done was cut to that of the shorter run, and a longer one did them all again."""
     path = str(tmp_path / "m.safetensors")

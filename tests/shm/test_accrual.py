@@ -221,6 +221,6 @@ def test_what_is_in_a_buffer_that_the_link_sends_is_nobodys_to_seal() -> None:
     assert not replica.free
     assert not replica.waiting
     assert not replica.full
-    with pytest.raises(AssertionError, match="that the link still sends"):
+    with pytest.raises(AssertionError, match="that the client still sends"):
         replica.seal()
     assert [(push.sequence, push.steps, push.tickets) for push in memory.sealed()] == [(1, 1, (1,)), (2, 1, (2,))]

@@ -254,6 +254,7 @@ def test_a_stop_ends_the_run_whatever_is_under_way(at_s: float) -> None:
     assert report.seconds < at_s + 4
 
 
+@pytest.mark.long
 def test_a_server_may_leave_during_a_long_iteration() -> None:
     leave = Death(at_s=30.0, nodes=(1,), kind="leave")
     report, found = run(job_of(9), nodes=2, serving=1, death=(leave,), compute=hp.Compute(mean_s=5.0), until_s=1e5)
@@ -292,6 +293,7 @@ def batch_s(*, copies: bool, slow: float) -> float:
     return median(b - a for a, b in pairwise(at[2:]))
 
 
+@pytest.mark.long
 def test_copies_make_a_straggler_cheap() -> None:
     alike, helped, alone = batch_s(copies=True, slow=1), batch_s(copies=True, slow=10), batch_s(copies=False, slow=10)
     assert helped <= 1.25 * alike

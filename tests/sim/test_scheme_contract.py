@@ -76,7 +76,10 @@ def _averages(scheme: Any) -> bool:
 
 
 SCHEMES = combinations()
-every_scheme = pytest.mark.parametrize("name", SCHEMES)
+every_scheme = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if "+" in name else []) for name in SCHEMES]
+)
+"""Named ones in the default run; other combinations take a minute and a half."""
 
 
 def test_what_is_refused_is_known() -> None:

@@ -5,12 +5,15 @@
 Register tiles, no im2col. A tile holds ``rows`` channels (or taps) by ``cols`` vectors of columns and examples. With
 stride 1 the columns and examples of a row are one contiguous run for every tap of a convolution, and tiles run over all
 of it: a batch that is no multiple of a vector leaves lanes empty at the end of a row only. Local weights serve one
-place, so that a run is one batch.
+place, so that a run is one batch. The index of a prange is unsigned in the parallel kernel alone: as int64 both kernels
+call the same code, which compiles for up to 10 s.
 
 ``shapes`` of the x side: channels, rows and columns of x (framed), batch, kernel, rows and columns of y.
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from hogpour.core.kernels.jit import njit, prange
 from hogpour.layers.kernels.threaded import Threaded, own_code
@@ -120,7 +123,7 @@ def _d_weight_taps(x, d_y, d_w, shapes, stride, places, at_x, at_y, at_w, rows):
 def conv2d_forward(x, w, bias, y, stride):
     """An iteration of the prange owns one row of all output channels."""
     for r in prange(y.shape[1]):
-        _conv2d_forward_row(x, w, bias, y, stride, r)
+        _conv2d_forward_row(x, w, bias, y, stride, np.int64(r))
 
 
 @njit(inline="always")
@@ -189,7 +192,7 @@ def _conv2d_d_weight_block(x, d_y, d_w, stride, i, n):
 def conv2d_d_x(w, d_y, d_x, stride, padding):
     """An iteration of the prange owns one row of all input channels."""
     for r in prange(d_x.shape[1]):
-        _conv2d_d_x_row(w, d_y, d_x, stride, padding, r)
+        _conv2d_d_x_row(w, d_y, d_x, stride, padding, np.int64(r))
 
 
 @njit(inline="always")
@@ -255,7 +258,7 @@ def _conv2d_d_x_row(w, d_y, d_x, stride, padding, r):
 def local_forward(x, w, bias, y, stride):
     """An iteration of the prange owns one row of places."""
     for r in prange(y.shape[1]):
-        _local_forward_row(x, w, bias, y, stride, r)
+        _local_forward_row(x, w, bias, y, stride, np.int64(r))
 
 
 @njit(inline="always")
@@ -288,7 +291,7 @@ def _local_forward_row(x, w, bias, y, stride, r):
 def local_d_weight(x, d_y, d_w, stride):
     """An iteration of the prange owns the weights of one row of places."""
     for r in prange(d_y.shape[1]):
-        _local_d_weight_row(x, d_y, d_w, stride, r)
+        _local_d_weight_row(x, d_y, d_w, stride, np.int64(r))
 
 
 @njit(cache=True, nogil=True)
@@ -319,7 +322,7 @@ def _local_d_weight_row(x, d_y, d_w, stride, r):
 def local_d_x(w, d_y, d_x, stride, padding):
     """An iteration of the prange owns one input channel; places add to it in their order."""
     for i in prange(d_x.shape[0]):
-        _local_d_x_channel(w, d_y, d_x, stride, padding, i)
+        _local_d_x_channel(w, d_y, d_x, stride, padding, np.int64(i))
 
 
 @njit(inline="always")

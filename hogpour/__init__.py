@@ -11,14 +11,16 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["ClusterConfig", "Compute", "Dataset", "HogpourError", "Job", "Model", "Node", "Scenario", "Sequential",
-           "Simulation", "arrays", "check_layer", "check_loss", "load", "read_scenario"]  # fmt: skip
+__all__ = ["ClusterConfig", "Compute", "DataConfig", "Dataset", "HogpourError", "Job", "Model", "Node", "Scenario",
+           "Sequential", "Simulation", "arrays", "check_layer", "check_loss", "load", "read_job",
+           "read_scenario"]  # fmt: skip
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ClusterConfig": "core.job",
     "Compute": "sim.world.compute",
+    "DataConfig": "core.job",
     "Dataset": "data.dataset",
     "HogpourError": "core.errors",
     "Job": "core.job",
@@ -31,8 +33,17 @@ _HOMES = {
     "check_layer": "testing.layers",
     "check_loss": "testing.layers",
     "load": "data.load",
+    "read_job": "core.job",
     "read_scenario": "sim.scenario",
 }
+
+
+def __dir__() -> list[str]:
+    """Every public name, for ``dir`` and for completion; imports them all."""
+    __getattr__("HogpourError")
+    registry = importlib.import_module("hogpour.core.registry")
+    classes = {cls.__name__ for kind in registry.FOLDERS for cls in registry.available(kind).values()}
+    return sorted({*__all__, *classes, "__version__"})
 
 
 def __getattr__(name: str) -> Any:

@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the prediction for every example of a file and return the exit code."""
     import numpy as np
 
-    from hogpour.cli.tables import print_json
+    from hogpour.cli.tables import cell, print_json
     from hogpour.data.load import Dataset, load_features
     from hogpour.model.model import Model
 
@@ -53,5 +53,5 @@ def run(options: argparse.Namespace) -> int:
         evaluation = model.evaluate(Dataset(features.x, features.y, len(names), names, features.source))
         assert evaluation is not None
         accuracy = "" if evaluation.accuracy is None else f", accuracy {evaluation.accuracy:.4f}"
-        print(f"{len(answers)} examples: loss {evaluation.loss:.4f}{accuracy}", file=sys.stderr)  # noqa: T201
+        print(f"{len(answers)} examples: loss {cell(evaluation.loss)}{accuracy}", file=sys.stderr)  # noqa: T201
     return 0

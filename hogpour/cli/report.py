@@ -101,12 +101,16 @@ class TableReporter:
         self._print(notice.text, "yellow" if notice.event in get_args(Trouble) else "dim")
 
     def finished(self, summary: Summary) -> None:
+        if summary.outcome == "finished" and not summary.rate:  # resumed, and all was done before
+            epochs = f"{summary.epoch:g} of {summary.epoch:g} epochs"
+            self._print(f"nothing left to train: {epochs} are done; --epochs N goes on")
+            return
         words = "trained" if summary.outcome == "finished" else f"{summary.outcome} after"
         epochs = f"{summary.epoch:.2f}".rstrip("0").rstrip(".")
         plural = "" if epochs == "1" else "s"
         text = f"{words} {epochs} epoch{plural} in {duration(summary.seconds)}, {summary.rate:,.0f} examples/s"
         if summary.loss is not None:
-            text += f"; loss {summary.loss:.4f}"
+            text += f"; loss {cell(summary.loss)}"
         if summary.accuracy is not None:
             text += f", accuracy {summary.accuracy:.4f}"
         if summary.restarts:

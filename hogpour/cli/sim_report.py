@@ -81,7 +81,7 @@ class TableShow:
         waiting = "" if report.waiting is None else f"; replicas waited {100 * report.waiting:.1f} % of their time"
         say(f"{sent}{waiting}; {report.deaths} deaths, {report.resets} connections broken, "
             f"{report.repeated:,} examples given out again")  # fmt: skip
-        result = "" if report.loss is None else f"; loss {report.loss:.4f}"
+        result = "" if report.loss is None else f"; loss {cell(report.loss)}"
         result += "" if report.accuracy is None else f", accuracy {report.accuracy:.4f}"
         why = f": {report.error}" if report.error else ""
         say(f"{report.outcome}{why} after {duration(report.seconds, True)} of virtual time, "

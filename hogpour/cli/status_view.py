@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hogpour.cli.tables import print_json
+from hogpour.cli.tables import cell, print_json
 from hogpour.core.cluster_state import STALENESS_COUNTS, ClusterState, ShardState
 from hogpour.core.shard_map import format_shards
 
@@ -111,7 +111,7 @@ def _run_lines(address: str, cluster: ClusterState) -> list[Text]:
         f"{cluster.rate:,.0f} examples/s",
     ]
     if cluster.loss is not None:
-        facts.append(f"mean loss {cluster.loss:.4f}")
+        facts.append(f"mean loss {cell(cluster.loss)}")
     style = {"run": "bold", "finish": "bold", "stop": "bold yellow", "fail": "bold red"}[cluster.command]
     numbers = f"{share} of {blocks:,} blocks, {', '.join(facts)}"
     costs = []

@@ -13,6 +13,8 @@ from hogpour.core.job import encodable
 
 __all__ = ["Columns", "cell", "duration", "print_json"]
 
+_HUGE = 1e6
+
 
 class Columns:
     """A table that is printed row by row, while there is something to tell.
@@ -35,8 +37,10 @@ class Columns:
 
 
 def cell(value: float | None, form: str = ".4f") -> str:
-    """Return a number as text; "-" where there is none."""
-    return "-" if value is None else format(value, form)
+    """Return a number as text; "-" where there is none, and few digits where a loss is huge."""
+    if value is None:
+        return "-"
+    return format(value, ".4e" if form == ".4f" and abs(value) >= _HUGE else form)
 
 
 def duration(seconds: float, virtual: bool = False) -> str:

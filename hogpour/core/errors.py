@@ -6,6 +6,7 @@
         DataError              a data file or its contents
         LayoutError            a file or a segment that does not fit the model's spec
         ResourceError          memory, disk or a path that the machine does not give
+          ModelNotSaved        after the run: the model is elsewhere; exit code 1
       ReplicaDied              a replica process ended and was not brought back; exit code 1
       ProtocolError            bytes or messages on the wire that must not be
         LocalProtocolError     we would break the protocol; a bug of ours
@@ -31,6 +32,7 @@ __all__ = [
     "InputError",
     "LayoutError",
     "LocalProtocolError",
+    "ModelNotSaved",
     "PeerLost",
     "ProtocolError",
     "Refusal",
@@ -68,6 +70,12 @@ class LayoutError(InputError):
 
 class ResourceError(InputError):
     """The machine does not give what the job needs: memory, a writable path."""
+
+
+class ModelNotSaved(ResourceError):
+    """A run ended, and its model file could not be written. The message names the file that has the model instead."""
+
+    exit_code = 1
 
 
 class Stopped(HogpourError):

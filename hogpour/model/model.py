@@ -48,6 +48,13 @@ class Model:
         self._workspaces: dict[int, Workspace] = {}
         self._lock = Lock()  # held while a workspace is in use
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy, or another process, needs of it: all but buffers and the lock on them."""
+        return {name: vars(self)[name] for name in ("job", "network", "params", "encoding")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
     def __repr__(self) -> str:
         n, shapes = self.network.spec.n_parameters, f"{self.network.input_shape} → {self.network.output_shape}"
         return f"Model({n} parameters, {shapes})"

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from itertools import count
@@ -32,7 +33,7 @@ from hogpour.model.training_state import TrainingState
 if TYPE_CHECKING:
     from hogpour.model.model import Model
 
-__all__ = ["check_writable", "load", "save"]
+__all__ = ["check_writable", "load", "save", "save_elsewhere"]
 
 _KEY = "hogpour"
 _counter = count()
@@ -87,6 +88,20 @@ def save(path: str, model: Model, state: TrainingState | None) -> None:
         raise ResourceError(f"model file {path}: cannot be written: {reason}") from error
 
 
+def save_elsewhere(path: str, model: Model, state: TrainingState | None) -> str:
+    """Write a model file in a new folder among the system's temporary ones, readable by this user, and return its path.
+
+    Raises:
+        ResourceError: there is no such folder, or it does not take the file.
+    """
+    try:
+        place = os.path.join(tempfile.mkdtemp(prefix="hogpour-"), os.path.basename(path))
+    except OSError as error:
+        raise ResourceError(str(error.strerror)) from error
+    save(place, model, state)
+    return place
+
+
 def load(path: str) -> tuple[Description, Floats, TrainingState | None]:
     """Read a model file: what it is of, its (n,) parameters, new, and where the run stood.
 
@@ -96,8 +111,11 @@ def load(path: str) -> tuple[Description, Floats, TrainingState | None]:
     """
     from safetensors import SafetensorError, safe_open
 
-    if not Path(path).is_file():
-        raise ConfigError(f"model file {path}: no such file")
+    try:
+        if not Path(path).is_file():
+            raise ConfigError(f"model file {path}: no such file")
+    except OSError as error:
+        raise ConfigError(f"model file {path}: {error.strerror}") from error
     try:
         with safe_open(path, framework="numpy") as file:
             words = (file.metadata() or {}).get(_KEY)
@@ -122,6 +140,8 @@ def _checked(
     spec = description.network.spec
     for tensor in spec.tensors:
         _check_tensor(tensor.name, tensors.get(tensor.name), tensor.shape)
+        if not np.isfinite(tensors[tensor.name]).all():
+            raise LayoutError(f"{tensor.name}: holds numbers that are not finite, with which nothing can be predicted")
     _check_encoding(description.encoding, description.job, description.network)
     params = spec.zeros()
     for tensor in spec.tensors:

@@ -112,6 +112,9 @@ class LocalMachine:
     def save(self, path: str, model: Model, state: TrainingState | None) -> None:
         model_file.save(path, model, state)
 
+    def rescue(self, path: str, model: Model, state: TrainingState | None) -> str:
+        return model_file.save_elsewhere(path, model, state)
+
     def close(self) -> None:
         """Close all descriptors, now or when the thread that fills the segments has ended."""
 

@@ -92,17 +92,20 @@ class Node:
         every_s: float = 1.0,
         threads: int = 0,
     ) -> None:
+        if not (job is None or isinstance(job, Job)):
+            raise ConfigError(f"a node takes a Job, got {registry.shown(job)}; hogpour.read_job makes one of a file")
         if (job is None) != bool(join):
             raise ConfigError("a node takes a job, or the address of a cluster to join, which has one; not both")
         self._job = job
-        self._listen, self._join, self._token, self._join_s = listen, join, token, join_s
+        self._listen, self._join, self._token = listen, join, token
+        self._join_s = registry.typed(join_s, float, "join_s")
         self._insecure, self._changes = insecure, dict(changes or {})
-        self._resume, self._every_s = resume, every_s
+        self._resume, self._every_s = resume, registry.typed(every_s, float, "every_s")
         self._notices: list[Notice] = []
         self.tell: Callable[[Notice], None] | None = None
         self._news, self._stop_asked = asyncio.Event(), asyncio.Event()
         self._stage = _Stage.NEW
-        self._machine = LocalMachine(threads, self._notify)
+        self._machine = LocalMachine(registry.typed(threads, int, "threads"), self._notify)
         self._opened: Opened = OpenedAlone()
         self._training: Training | None = None
         self._task: asyncio.Task[None] | None = None
@@ -176,25 +179,23 @@ class Node:
         Raises:
             ReplicaDied: a replica could not be kept running.
         """
-        assert self._task is not None
-        await asyncio.wait([self._task])
+        training, task = self._begun, self._task
+        assert task is not None
+        await asyncio.wait([task])
         self._stage = _Stage.TOLD
-        self._task.result()
-        assert self.summary is not None
-        return self.summary
+        task.result()
+        assert training.summary is not None
+        return training.summary
 
     async def model(self) -> Model:
         """Wait for the end of the run and return the trained model: the last good one where it diverged."""
         await self.wait()
-        assert self._training is not None
-        return self._training.evaluator.final
+        return self._begun.evaluator.final
 
     @property
     def job(self) -> Job:
         """What is trained; on a node that joins others, once it has joined."""
-        job = self._training.job if self._training is not None else self._job
-        assert job is not None, "the node has not joined yet"
-        return job
+        return self._job if self._training is None and self._job is not None else self._begun.job
 
     @property
     def address(self) -> str:
@@ -214,10 +215,10 @@ class Node:
 
     def parameters(self) -> npt.NDArray[np.float32]:
         """Return a copy of the live vector as it is at this moment: (n,) float32; after the run, of the model."""
-        assert self._training is not None, "the node has not begun"
+        training = self._begun
         if self._stage >= _Stage.ENDED:
-            return self._training.evaluator.final.params.copy()
-        live = self._training.ready.live.arrays["params"]
+            return training.evaluator.final.params.copy()
+        live = training.ready.live.arrays["params"]
         copy = np.empty_like(live)
         vector_copy(copy, live)
         return copy
@@ -245,6 +246,12 @@ class Node:
         """Kill the replicas at once, where there are any."""
         self._machine.supervisor.kill()
 
+    @property
+    def _begun(self) -> Training:
+        if self._training is None:
+            raise HogpourError("the node has not begun: use it as `async with Node(job) as node`")
+        return self._training
+
     async def _run(self, training: Training) -> None:
         try:
             await training.run()
@@ -255,9 +262,9 @@ class Node:
             self._news.set()
 
     async def _snapshots(self) -> AsyncIterator[Progress]:
-        assert self._task is not None
-        assert self._training is not None
-        training, stats = self._training, self._training.backend.stats
+        training, task = self._begun, self._task
+        assert task is not None
+        stats = training.backend.stats
         while True:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), self._every_s)
@@ -272,7 +279,7 @@ class Node:
             )  # fmt: skip
             if ended:
                 self._stage = _Stage.TOLD
-                await self._task
+                await task
                 return
 
     async def _reap(self) -> None:

@@ -17,8 +17,9 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from hogpour.core.errors import ClusterFailed, HogpourError, ReplicaDied, ResourceError
+from hogpour.core.errors import ClusterFailed, HogpourError, ModelNotSaved, ReplicaDied, ResourceError
 from hogpour.core.job import Job
+from hogpour.core.kernels.jit import compilations
 from hogpour.core.progress import Meter, Notice, Summary
 from hogpour.machine.prepare import Prepared
 from hogpour.model.model import Model
@@ -38,7 +39,8 @@ STOPPED = "stopped before training began; nothing was written"
 GRACE_S = 1.0
 """Time that replicas have to end their step after a stop; the rest of the 2 s that a stop may take is for the file."""
 
-_SILENT_COMPILE_S = 0.8  # kernels that come from the cache are loaded within this time
+_SILENT_COMPILE_S = 0.8  # is not spoken of
+_LARGE_FEATURE = 10.0  # beyond it, scaling is worth a word where a run diverges
 _DEAF_S = 0.05  # after the doorbell rang: 20 looks at the clocks a second are enough
 _LAST_LOOK_S = 0.5  # for the evaluation of a run that was stopped
 _STALLED_S = 10.0  # a replica that makes no step for so long is spoken of
@@ -89,6 +91,9 @@ class NodeMachine(Protocol):
 
     def save(self, path: str, model: Model, state: TrainingState | None) -> None:
         """Write the model file, on a thread. Raises ResourceError."""
+
+    def rescue(self, path: str, model: Model, state: TrainingState | None) -> str:
+        """As ``save``, but in the system's temporary folder; return the path."""
 
 
 class Training:
@@ -144,6 +149,7 @@ class Training:
             ReplicaDied: a replica could not be kept running; what was trained is in the model file.
             ClusterFailed: the cluster cannot go on; what this node holds is in the model file.
             ConfigError, ResourceError: the first step fails.
+            ModelNotSaved: the model file could not be written.
         """
         outcome: Outcome
         failure: ReplicaDied | ClusterFailed | None = None
@@ -197,18 +203,20 @@ class Training:
 
     async def _compile(self) -> bool:
         """Run every kernel once in this process, so that replicas find them compiled; False where a stop came."""
-        began = self._loop.time()
+        began, before, told = self._loop.time(), compilations(), False
         stop = asyncio.ensure_future(self._stop_asked.wait())
         self.working = self._loop.run_in_executor(None, self._machine.rehearse, self.job, self.ready)
         awaited: list[asyncio.Future[Any]] = [self.working, stop, *self.backend.ending]
         try:
-            await asyncio.wait(awaited, timeout=_SILENT_COMPILE_S, return_when=asyncio.FIRST_COMPLETED)
-            if not any(one.done() for one in awaited):
-                text = "compiling the kernels of this model; they are kept, and the next run starts at once"
-                self._notify(Notice("compiling", text))
-                await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
-                if self.working.done():
-                    self._notify(Notice("compiled", f"compiled in {self._loop.time() - began:.1f} s"))
+            while not any(one.done() for one in awaited):
+                timeout = None if told else _SILENT_COMPILE_S
+                ended, _ = await asyncio.wait(awaited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                if not ended and not told and compilations() > before:
+                    told = True
+                    text = "compiling the kernels of this model; they are kept, and the next run starts at once"
+                    self._notify(Notice("compiling", text))
+            if told and self.working.done():
+                self._notify(Notice("compiled", f"compiled in {self._loop.time() - began:.1f} s"))
         finally:
             stop.cancel()
             if not self.working.done():  # a compiler cannot be interrupted; its error interests nobody any more
@@ -308,7 +316,7 @@ class Training:
             path = path or self.backend.rescue
         written = written and bool(path)
         if written:
-            await asyncio.to_thread(self._machine.save, path, evaluator.final, state)
+            await asyncio.to_thread(self._save_final, path, state)
         if written and outcome == "failed":
             self._notify(Notice("warning", f"what this node holds is in {path}"))
         if outcome == "diverged":
@@ -323,6 +331,21 @@ class Training:
             model=path if written else "", repeated=stats.repeated,
         )  # fmt: skip
 
+    def _save_final(self, path: str, state: TrainingState | None) -> None:
+        """Write the model, on a thread; where it is not taken, beside other temporary files: no run is lost for that.
+
+        Raises:
+            ModelNotSaved: it is not in its place; the message says where it is.
+        """
+        try:
+            self._machine.save(path, self.evaluator.final, state)
+        except ResourceError as error:
+            try:
+                text = f"it is in {self._machine.rescue(path, self.evaluator.final, state)}"
+            except ResourceError as second:
+                text = f"nor could a temporary one: {second}"
+            raise ModelNotSaved(f"{error}; {text}") from error
+
     def _take_final(self, source: Floats, whole: bool) -> bool:
         """Judge the parameters at the end, on a thread: a stop must end soon, and then the newest evaluation stands."""
         deadline = self._loop.time() + _LAST_LOOK_S
@@ -335,7 +358,10 @@ class Training:
             file = f"no snapshot of this run was good, {self.job.save} was not written"
         else:
             file = "the last good model is kept"
-        return f"the loss is not finite any more at epoch {self.epoch:.2f}: {file}; a lower learning rate may help"
+        hint, x = "a lower learning rate may help", self.ready.examples.arrays["x"]
+        if self.ready.encoding.scaling.kind == "none" and (most := max(x.max(), -x.min())) > _LARGE_FEATURE:
+            hint += f', or data.scale = "standard": features are as large as {most:.3g}'
+        return f"the loss is not finite any more at epoch {self.epoch:.2f}: {file}; {hint}"
 
     # -- small parts --------------------------------------------------------------------------------------------------
 

@@ -102,6 +102,18 @@ def test_an_evaluation_after_the_last_example_is_left_to_the_summary(output: io.
     assert len(table(output, evaluated(), again)) == 2
 
 
+def test_a_huge_loss_has_few_digits(output: io.StringIO) -> None:
+    """It had 52 of them."""
+    assert table(output, evaluated(loss=2.87e51))[1].split()[3] == "2.8700e+51"
+
+
+def test_a_run_that_had_nothing_left_says_how_to_go_on(output: io.StringIO) -> None:
+    """It said "trained 5 epochs in 0.0 s, 0 examples/s"."""
+    reporter = TableReporter()
+    reporter.finished(Summary("finished", 500, 0.0, 0.0, None, None, 5.0, 0, ""))
+    assert output.getvalue() == "nothing left to train: 5 of 5 epochs are done; --epochs N goes on\n"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.04, "0.0 s"), (59.94, "59.9 s"), (59.96, "1:00"), (60.0, "1:00"), (3599.4, "59:59"), (3599.6, "1:00:00"),
@@ -114,7 +126,7 @@ def test_time_left_is_read_at_a_glance(seconds: float, text: str, output: io.Str
 def test_numbers_too_wide_for_their_column_stay_apart(output: io.StringIO) -> None:
     wide = evaluated(123456.789, epoch=123456.25, examples=10**13, seconds=1.0, rate=1e13, loss=1e9, left_s=10**8)
     assert table(output, wide)[1].split() == [
-        "123456.25", "10,000,000,000,000", "10,000,000,000,000", "1000000000.0000", "123456.7890", "0.9000", "27777:46:40",
+        "123456.25", "10,000,000,000,000", "10,000,000,000,000", "1.0000e+09", "123456.7890", "0.9000", "27777:46:40",
     ]  # fmt: skip
 
 

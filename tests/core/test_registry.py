@@ -200,3 +200,10 @@ def test_a_toy_choice_in_one_new_file_trains_from_a_job_file(
     report = hogpour.Simulation(job, hogpour.Scenario(nodes=2)).run()
     assert report.accuracy > 0.7
     assert registry.describe(job.algorithm)[kind]["name"] == toy
+
+
+def test_dir_names_every_class_and_function_that_is_public() -> None:
+    """Completion in a REPL knew "Any" only."""
+    names = dir(hogpour)
+    assert {"Linear", "Adagrad", "Downpour", "Job", "Node", "read_job", "arrays", "__version__"} <= set(names)
+    assert all(getattr(hogpour, name) is not None for name in names)

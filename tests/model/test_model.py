@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +223,12 @@ def test_a_saved_model_predicts_the_same(x: Array, tmp_path: Path) -> None:
     model = model_of()
     model.save(path)
     assert hp.Model.load(path).scores(x).tobytes() == model.scores(x).tobytes()
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_model_is_copied_and_pickled(again: Callable[[hp.Model], hp.Model], x: Array) -> None:
+    """joblib, dask and spawned processes all do: "cannot pickle '_thread.lock'"."""
+    model = model_of()
+    scores = model.scores(x)
+    assert again(model).scores(x).tobytes() == scores.tobytes()
+    assert again(model).job == model.job

@@ -105,7 +105,7 @@ def test_a_file_that_was_read_is_written_again_byte_for_byte(stored: str, tmp_pa
 
 def test_special_numbers_survive(path: str) -> None:
     model = model_of()
-    model.params[:5] = [-0.0, 1e-45, 3.4e38, np.inf, np.nan]
+    model.params[:5] = [-0.0, 1e-45, 3.4e38, -3.4e38, 1.0]
     model_file.save(path, model, None)
     assert hp.Model.load(path).params.tobytes() == model.params.tobytes()
 
@@ -439,3 +439,36 @@ def test_a_file_with_a_wrong_byte_is_read_or_refused_in_one_line(
         said = str(error)
     assert said == "" or said.startswith("model file ")
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["0.linear.weight", "3.linear.bias"])
+def test_weights_that_are_not_finite_are_refused(name: str, value: float, stored: str) -> None:
+    """The model predicted the first label for everything, with exit code 0."""
+
+    def spoil(meta: dict[str, Any], tensors: dict[str, Any]) -> None:
+        tensors[name].flat[1] = value
+
+    rewrite(stored, spoil)
+    assert refused(stored) == f"{name}: holds numbers that are not finite, with which nothing can be predicted"
+
+
+def test_a_folder_that_may_not_be_entered_is_the_reason(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_file(place: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(place))
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    with pytest.raises(ConfigError, match=f"^model file {path}: Permission denied$"):
+        model_file.load(path)
+
+
+def test_a_model_is_written_among_temporary_files(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    model = model_of()
+    place = Path(model_file.save_elsewhere("gone/m.safetensors", model, None))
+    assert place.name == "m.safetensors"
+    assert place.parents[1] == tmp_path
+    assert (model_file.load(str(place))[1] == model.params).all()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    with pytest.raises(ResourceError, match="No such file or directory"):
+        model_file.save_elsewhere("gone/m.safetensors", model, None)

@@ -332,6 +332,7 @@ async def test_a_stop_while_kernels_compile_does_not_wait_for_them(tmp_path: Pat
     """The compiler here ends when the test says so, which is after the node has ended."""
     finish = threading.Event()
     monkeypatch.setattr("hogpour.node.local_machine.rehearse", lambda *_: finish.wait())
+    monkeypatch.setattr("hogpour.node.training.compilations", iter(range(100)).__next__)
     path = tmp_path / "m.safetensors"
     async with hp.Node(job_of(save=str(path)), every_s=0.01) as node:
         async for progress in node:
@@ -446,3 +447,22 @@ async def test_resuming_without_a_model_file_is_refused(tmp_path: Path) -> None:
         await run(job_of(save=str(tmp_path / "m.safetensors")), resume=True)
     with pytest.raises(ConfigError, match=r"--resume: run\.model is empty"):
         await run(job_of(), resume=True)
+
+
+async def test_a_node_that_was_not_entered_says_so() -> None:
+    """It was an AssertionError without a word, and under -O an AttributeError."""
+    node = hp.Node(job_of())
+    for use in (node.wait, node.model, anext(aiter(node)).__await__().__next__, node.parameters):
+        with pytest.raises(HogpourError, match=r"^the node has not begun: use it as `async with Node\(job\) as node`$"):
+            await use()  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("job", ["job.toml", Path("job.toml"), {"data": "digits"}])
+def test_a_node_takes_a_job_and_says_what_makes_one(job: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^a node takes a Job, got .*; hogpour\.read_job makes one of a file$"):
+        hp.Node(job)
+
+
+def test_numbers_of_a_node_are_kept_plain() -> None:
+    with pytest.raises(ConfigError, match=r"^threads = '2': expected int, got str$"):
+        hp.Node(job_of(), threads="2")  # type: ignore[arg-type]

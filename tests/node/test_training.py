@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ import pytest
 from support.machine import FakeMachine
 from support.prepared import N, prepared, small_job
 
-from hogpour.core.errors import ConfigError, HogpourError, ReplicaDied
+import hogpour as hp
+from hogpour.core.errors import ConfigError, HogpourError, ModelNotSaved, ReplicaDied, ResourceError
 from hogpour.core.progress import Notice
 from hogpour.machine.prepare import Prepared
 from hogpour.node.backends import Alone
@@ -140,6 +143,19 @@ async def test_a_replica_that_diverges_ends_the_run_as_diverged(ready: Prepared)
     assert await run.end() == "diverged"
     assert run.calls[-1] == "diverged"
     assert run.machine.saved == [], "no snapshot was good"
+    assert run.notices[-1].text.endswith("m.safetensors was not written; a lower learning rate may help")
+
+
+async def test_a_run_that_diverges_on_large_features_is_told_of_scaling(ready: Prepared) -> None:
+    async def diverges(run: Run) -> None:
+        run.backend.control.diverge()
+
+    ready.examples.arrays["x"][0] = -12345.0
+    run = Run(ready, diverges)
+    await run.end()
+    assert run.notices[-1].text.endswith(
+        'a lower learning rate may help, or data.scale = "standard": features are as large as 1.23e+04'
+    )
 
 
 async def test_final_parameters_that_are_not_finite_are_not_written(ready: Prepared) -> None:
@@ -150,3 +166,45 @@ async def test_final_parameters_that_are_not_finite_are_not_written(ready: Prepa
     run = Run(ready, overflows, save="m.safetensors")
     assert await run.end() == "diverged"
     assert run.machine.saved == []
+
+
+@pytest.mark.parametrize(
+    ("fails", "text"),
+    [
+        (1, "model file m: no space; it is in /temporary/m.safetensors"),
+        (2, "model file m: no space; nor could a temporary one: model file m: no space"),
+    ],
+)
+async def test_a_model_that_its_place_does_not_take_is_written_elsewhere(ready: Prepared, fails: int, text: str) -> None:
+    """Exit code 2, "bad input, nothing was written", was the end of a run of days."""
+    run = Run(ready, trains, save="m.safetensors")
+    left = iter([ResourceError("model file m: no space")] * fails)
+
+    def save(path: str, model: hp.Model, state: Any) -> None:
+        for error in left:
+            raise error
+
+    run.machine.save = save  # type: ignore[method-assign]
+    with pytest.raises(ModelNotSaved, match=f"^{text}$"):
+        await run.end()
+    assert ModelNotSaved.exit_code == 1
+
+
+@pytest.mark.parametrize(("compiled", "told"), [(0, []), (1, ["compiling", "compiled"])])
+async def test_compiling_is_told_where_something_is_compiled(
+    compiled: int, told: list[str], ready: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a loaded machine kernels that came from the cache took long to load, and were called compiled."""
+    run, loaded, asked = Run(ready, trains), threading.Event(), count()
+
+    def compilations() -> int:
+        number = next(asked)
+        if number == 2:
+            loaded.set()
+        return min(number, compiled)
+
+    monkeypatch.setattr("hogpour.node.training._SILENT_COMPILE_S", 0.001)
+    monkeypatch.setattr("hogpour.node.training.compilations", compilations)
+    run.machine.rehearse = lambda *_: loaded.wait(0.2)  # type: ignore[method-assign,assignment]
+    await run.end()
+    assert [notice.event for notice in run.notices] == told

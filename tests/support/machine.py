@@ -51,6 +51,10 @@ class FakeMachine:
     def save(self, path: str, model: hp.Model, state: Any) -> None:
         self.saved.append(os.path.basename(path))
 
+    def rescue(self, path: str, model: hp.Model, state: Any) -> str:
+        self.save(path, model, state)
+        return f"/temporary/{os.path.basename(path)}"
+
     async def run(self, *arguments: Any) -> None:
         self.noted.append("run")
         self._running = asyncio.ensure_future(self._replicas())

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from hogpour.core.errors import ConfigError, ResourceError
 
-__all__ = ["Array", "intrinsic", "njit", "prange"]
+__all__ = ["Array", "compilations", "intrinsic", "njit", "prange"]
 
 Array = npt.NDArray[Any]
 """C-contiguous; numba compiles for the dtype that is passed: float32 in training, float64 in most tests."""
@@ -32,8 +32,12 @@ if TYPE_CHECKING:
     def intrinsic(*function: Callable[..., Any], prefer_literal: bool = False) -> Any: ...
 
     prange = range
+
+    def compilations() -> int: ...
+
 else:
     from numba import config, njit, prange
+    from numba.core import event
     from numba.extending import intrinsic
 
     if config.DISABLE_JIT:
@@ -48,3 +52,21 @@ else:
         where = f"NUMBA_CACHE_DIR = {config.CACHE_DIR} cannot" if config.CACHE_DIR else "no folder can"
         text = f"{where} be written to keep compiled kernels; set NUMBA_CACHE_DIR to one that can"
         raise ResourceError(text) from error
+
+    class _Compilations(event.Listener):
+        """Counts what is compiled, which what comes from the cache is not."""
+
+        count = 0
+
+        def on_start(self, event):
+            self.count += 1
+
+        def on_end(self, event):
+            pass
+
+    _compilations = _Compilations()
+    event.register("numba:compile", _compilations)
+
+    def compilations():
+        """Return how many kernels this process has begun to compile."""
+        return _compilations.count

@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import errno
 import sys
+import warnings
 from collections.abc import Sequence
 from types import TracebackType
 
 from hogpour.cli import compare, doctor, node, predict, simulate, status, sweep
 from hogpour.cli.streams import OutputError, discard_output, prepare_streams
 from hogpour.core import host
-from hogpour.core.errors import HogpourError, InputError
+from hogpour.core.errors import DataWarning, HogpourError, InputError
 
 __all__ = ["main"]
 
@@ -28,6 +29,9 @@ _COMMANDS = {
     "predict": (predict, "predictions of a saved model"),
     "doctor": (doctor, "check this machine and say what to do"),
 }
+
+
+_format_warning = warnings.formatwarning
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,6 +56,7 @@ def _run(argv: Sequence[str] | None) -> int:
     if options.command is None:
         parser.print_help()
         return 2
+    warnings.formatwarning = _warning_line
     host.set_one_thread()
     host.set_kernel_cache()
     try:
@@ -77,6 +82,15 @@ def _tell_of_a_bug(kind: type[BaseException], error: BaseException, trace: Trace
     sys.__excepthook__(kind, error, trace)
     if issubclass(kind, Exception):
         print("hogpour: this is a bug of hogpour; please report it with the lines above", file=sys.stderr)  # noqa: T201
+
+
+def _warning_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Return a warning of ours as a line like those of errors, and any other as Python writes it."""
+    if issubclass(category, DataWarning):
+        return f"hogpour: {message}\n"
+    return _format_warning(message, category, filename, lineno, line)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("model", help="model file")
     parser.add_argument("data", help='data file, or "digits"')
-    parser.add_argument("--format", default="", help="npz, idx, svmlight or csv; default: by the suffix")
+    parser.add_argument("--format", default="", help="npz, npy, idx, svmlight or csv; default: by the suffix")
     add_json(parser)
 
 
@@ -54,4 +54,6 @@ def run(options: argparse.Namespace) -> int:
         assert evaluation is not None
         accuracy = "" if evaluation.accuracy is None else f", accuracy {evaluation.accuracy:.4f}"
         print(f"{len(answers)} examples: loss {cell(evaluation.loss)}{accuracy}", file=sys.stderr)  # noqa: T201
+    elif features.no_y:
+        print(f"{len(answers)} examples: no {'accuracy' if labels else 'loss'}: {features.no_y}", file=sys.stderr)  # noqa: T201
     return 0

@@ -28,6 +28,7 @@ __all__ = [
     "ClusterFailed",
     "ConfigError",
     "DataError",
+    "DataWarning",
     "HogpourError",
     "InputError",
     "LayoutError",
@@ -62,6 +63,10 @@ class ConfigError(InputError, ValueError):
 
 class DataError(InputError):
     """A data file is missing, truncated, corrupt or out of range. The message names the file."""
+
+
+class DataWarning(UserWarning):
+    """Data were taken, but perhaps not as they were meant. No error: training or predicting goes on."""
 
 
 class LayoutError(InputError):

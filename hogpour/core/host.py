@@ -92,10 +92,7 @@ def cores() -> int:
 
 
 def available_memory() -> int:
-    """Return the bytes of memory that can be taken now without swapping: the machine's, and its container's limit.
-
-    ``formats.base.need_memory`` looks at the machine's alone.
-    """
+    """Return the bytes of memory that can be taken now without swapping: the machine's, and its container's limit."""
     import psutil
 
     available: int = psutil.virtual_memory().available

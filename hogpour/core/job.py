@@ -42,17 +42,22 @@ class DataConfig(Checked):
     test: str = ""
     """Path of the test file; without one, ``validation`` of the training examples are held back."""
     format: str = ""
-    """npz, idx, svmlight or csv; empty: by the file's suffix."""
+    """npz, npy, idx, svmlight or csv; empty: by the file's suffix."""
     scale: Literal["none", "unit", "standard"] = "none"
     """none; unit: each feature to 0..1; standard: each to mean 0 and variance 1. Measured on the training set."""
     label: str = ""
-    """csv: name of the label column; empty: the last one."""
+    """csv: name of the label column; empty: the last one that is not ignored."""
     ignore: tuple[str, ...] = ()
     """csv: columns that are neither feature nor label."""
+    header: bool | None = None
+    """csv: whether the first line names the columns, which without it are called "1", "2" ...; unset: it does, and is
+    refused where it looks like an example."""
     validation: Annotated[float, Range(0, MOST_VALIDATION)] = 0.1
     """Fraction of the training examples held back when there is no test file; 0: evaluate on none."""
     n_features: Natural = 0
     """svmlight: number of features; 0: the highest index of the training file."""
+    first_index: Annotated[int | None, Range(0, 1)] = None
+    """svmlight: index of the first feature, 0 or 1; unset: 0 where the training file has an index 0."""
 
     def __post_init__(self) -> None:
         Checked.__post_init__(self)

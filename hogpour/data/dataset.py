@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from hogpour.core.errors import DataError, LayoutError
 from hogpour.data.formats.base import Targets
+from hogpour.data.labels import are_numbers
 from hogpour.data.scaling import Scaling, is_finite
 
 __all__ = ["Data", "Dataset", "Encoding", "Features"]
@@ -50,6 +51,9 @@ class Dataset:
         for name in ("x",) if self.n_labels else ("x", "y"):
             if not is_finite(getattr(self, name)):
                 raise DataError(f"{self.source}: {name}: holds values that are not finite")
+        if self.n_labels == 1:
+            name = f" {self.label_names[0]!r}" if self.label_names else ""
+            raise DataError(f"{self.source}: all examples have the same label{name}, expected two or more labels")
         least, most = self.y.min(), self.y.max()
         if self.n_labels and not (least >= 0 and most < self.n_labels):
             raise DataError(f"{self.source}: y: holds labels {least} to {most}, expected 0 to {self.n_labels - 1}")
@@ -85,9 +89,11 @@ class Features:
     x: npt.NDArray[np.float32]
     """(n, *shape) float32, C-contiguous, finite, n > 0; new, owned by the caller."""
     y: npt.NDArray[np.int64] | npt.NDArray[np.float32] | None
-    """As in ``Dataset``; None if the file has none."""
+    """As in ``Dataset``; None if the file has none that can be used."""
     source: str
     """The file, for messages."""
+    no_y: str = ""
+    """What is wrong with the file's y, so that it was left out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,9 +111,15 @@ class Encoding:
     label: str = ""
     """csv: name of the label column."""
     columns: tuple[str, ...] = ()
-    """csv: names of the feature columns, found by name in other files."""
+    """Names of the feature columns, found by name in other files and DataFrames; () where they have none."""
     first_index: int | None = None
     """svmlight: index of the first feature."""
+    numeric_labels: bool = True
+    """Whether labels are numbers, named as integers; otherwise the text of the file is the name."""
+    bytes: bool | None = None
+    """Whether the training set's x was bytes, which became 0..1; None: an older model file does not say."""
+    n_columns: int = 0
+    """csv without header: number of columns of the training file, which are found by their place; 0: with header."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold of it: everything but the arrays of the scaling."""
@@ -121,6 +133,7 @@ class Encoding:
         Raises:
             LayoutError: they are not those of an encoding.
         """
+        words = {"numeric_labels": are_numbers(words.get("label_names", ())), **words}
         try:
             lists = {name: tuple(words[name]) for name in ("shape", "label_names", "columns")}
             return cls(**{**words, **lists, "scaling": Scaling.from_tensors(words["scaling"], tensors)})

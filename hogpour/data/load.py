@@ -1,6 +1,6 @@
 """Data sets: from files to the arrays on which replicas train.
 
-    formats/*.read → Table → labels learnt, rows shuffled and split → float32 → scaling → Dataset
+    formats/*.read → Table → labels learnt, rows shuffled and split → scaling → float32 → Dataset
 
 ``load`` does all of it for a job, ``load_features`` for ``predict``, with the ``Encoding`` that training left in the
 model file. Everything is read and checked before anything is returned; what is wrong ends in one ``DataError`` that
@@ -11,41 +11,45 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import prod
+from os import PathLike
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.core import registry
 from hogpour.core.errors import ConfigError, DataError
-from hogpour.core.job import MOST_VALIDATION
-from hogpour.data import formats
+from hogpour.core.job import DataConfig, RunConfig, section
+from hogpour.data import formats, given, labels
 from hogpour.data.blocks import generator
 from hogpour.data.dataset import Data, Dataset, Encoding, Features
-from hogpour.data.formats.base import Table, Targets, Wanted, need_memory
-from hogpour.data.labels import distinct, encode
-from hogpour.data.scaling import LARGEST, Kind, Scaling, is_finite
+from hogpour.data.features import Rows, are_bytes, check_finite, warn_of_rounding
+from hogpour.data.formats.base import Table, Targets, Wanted
+from hogpour.data.scaling import Kind, Scaling
 
-__all__ = ["Data", "Dataset", "Encoding", "Features", "Scaling", "arrays", "load", "load_features", "shuffled"]
+__all__ = ["Data", "Dataset", "Encoding", "Features", "Scaling", "arrays", "encoded", "load", "load_features",
+           "shuffled"]  # fmt: skip
 
-_PIECE_ELEMENTS = 1 << 20
 _SPLIT, _SHUFFLE = 3, 4
 """Keys of this file's random streams; those of ``data.blocks`` are 1 and 2."""
 
 
 def load(
-    train: str | Path,
-    test: str | Path | None = None,
+    train: str | PathLike[str],
+    test: str | PathLike[str] | None = None,
     *,
     format: str = "",
     scale: Kind = "none",
     label: str = "",
     ignore: tuple[str, ...] = (),
+    header: bool | None = None,
     validation: float = 0.1,
     targets: Targets = "labels",
     n_features: int = 0,
+    first_index: int | None = None,
     seed: int = 0,
-    base: Path = Path(),
+    base: str | Path = "",
 ) -> Data:
     """Read the data of a job.
 
@@ -54,12 +58,15 @@ def load(
         test: the same; None or "" where there is none.
         format: name of both files' format; "" goes by their names.
         scale: "none", "unit" (the training set's features become 0..1) or "standard" (mean 0, variance 1).
-        label: csv: the column that is y; "" means the last one.
+        label: csv: the column that is y; "" means the last one that is not ignored.
         ignore: csv: columns that are neither feature nor label.
+        header: csv: whether the first line names the columns; None: it does, and is refused where it looks like an
+            example. Without a header they are called "1", "2" ...
         validation: fraction of the training examples that becomes the test set where there is none, 0 to 0.9; 0 splits
-            off nothing. Drawn by the seed; at least one example.
+            off nothing. Drawn by the seed, of each label in its share, but never the last example of one.
         targets: "labels" or "values"; which of them follows from the loss.
         n_features: svmlight: number of features; 0 means the highest index of the training file.
+        first_index: svmlight: index of the first feature, 0 or 1; None: 0 where the training file has an index 0.
         seed: of the split and of the order of the training examples, 0 or more.
         base: folder in which relative paths begin: that of the job file.
 
@@ -67,17 +74,25 @@ def load(
         ConfigError: an option is out of range.
         DataError: a file is missing, corrupt or does not fit the options or the other file.
         ResourceError: the examples do not fit into the memory.
+
+    Warns:
+        DataWarning: they are taken, but perhaps not as they were meant.
     """
-    if n_features < 0:
-        raise ConfigError(f"n_features: got {n_features}, expected 0 or more")
-    _check_options(validation, targets, scale)
-    wanted = Wanted(targets=targets, n_features=n_features, label=label, ignore=tuple(ignore))
-    table, source = _read(train, base, format, wanted)
+    options = _checked_options(
+        targets, seed, train=train, test="" if test is None else test, format=format, scale=scale, label=label,
+        ignore=ignore, header=header, validation=validation, n_features=n_features, first_index=first_index,
+    )  # fmt: skip
+    chosen = {key: getattr(options, key) for key in ("n_features", "first_index", "label", "ignore", "header")}
+    wanted, base = Wanted(**chosen), Path(base)
+    table, source = _read(options.train, base, format, wanted)
     other = None
-    if test or _is_embedded(train, base, format):
-        like = replace(wanted, n_features=prod(table.x.shape[1:]), first_index=table.first_index, label=table.label)
-        other = _read(test or train, base, format, replace(like, ignore=(), columns=table.columns, part="test"))
-    return _assemble((table, source), other, scale, validation, targets, seed)
+    if options.test or _is_embedded(options.train, base, format):
+        like = Wanted(
+            part="test", n_features=prod(table.x.shape[1:]), first_index=table.first_index, label=table.label,
+            header=header, n_columns=table.n_columns, columns=table.columns,
+        )  # fmt: skip
+        other = _read(options.test or options.train, base, format, like)
+    return _assemble((table, source), other, options, targets, seed)
 
 
 def arrays(
@@ -97,74 +112,105 @@ def arrays(
     that a job reads from a file by itself are kept once.
 
     Args:
-        x, test_x: (n, *shape) numbers; uint8 becomes 0..1.
+        x, test_x: (n, *shape) numbers; uint8 becomes 0..1. The columns of a DataFrame are found by their names, in
+            ``test_x`` and in what is predicted.
         y, test_y: (n,) labels, or (n,) or (n, n_values) numbers.
     """
-    _check_options(validation, targets, scale)
+    options = _checked_options(targets, seed, scale=scale, validation=validation)
     if (test_x is None) != (test_y is None):
         raise ConfigError("arrays: test_x and test_y go together, got one of them")
-    other = None if test_x is None else _checked("test arrays", Table(np.asarray(test_x), np.asarray(test_y)))
-    return _assemble(_checked("arrays", Table(np.asarray(x), np.asarray(y))), other, scale, validation, targets, seed)
+    columns = given.column_names(x, "arrays: x")
+    table = Table(given.features(x, "arrays: x"), given.answers(y, "arrays: y"), columns=columns)
+    other = None
+    if test_x is not None:
+        tests = given.features(test_x, "test arrays: x", columns), given.answers(test_y, "test arrays: y")
+        other = _checked("test arrays", Table(*tests, columns=columns))
+    return _assemble(_checked("arrays", table), other, options, targets, seed)
 
 
-def _check_options(validation: float, targets: str, scale: str) -> None:
-    if not 0 <= validation <= MOST_VALIDATION:
-        raise ConfigError(f"validation: got {validation}, expected 0 to {MOST_VALIDATION}")
-    if targets not in get_args(Targets):
-        raise ConfigError(f'targets: got "{targets}", expected one of {", ".join(get_args(Targets))}')
-    if scale not in get_args(Kind):
-        raise ConfigError(f'scale: got "{scale}", expected one of {", ".join(get_args(Kind))}')
+def _checked_options(targets: str, seed: int, **options: Any) -> DataConfig:
+    """Check what a job file's ``[data]`` can say by its rules, and the rest."""
+    registry.typed(targets, Targets, "targets")
+    section(RunConfig, {"run": {"seed": seed}}, "run")
+    return section(DataConfig, {"data": options}, "data")
 
 
 def _assemble(
-    train: tuple[Table, str],
-    test: tuple[Table, str] | None,
-    scale: Kind,
-    validation: float,
-    targets: Targets,
-    seed: int,
+    train: tuple[Table, str], test: tuple[Table, str] | None, options: DataConfig, targets: Targets, seed: int
 ) -> Data:
     """Learn labels and scaling from the training table, split or take the test table, and encode both."""
     table, source = train
     shape = table.x.shape[1:]
-    label_names = tuple(distinct(source, table)[0]) if targets == "labels" else ()
-    y = encode(source, table, targets, label_names)
-    encoding = Encoding(shape, targets, label_names, Scaling.none(), table.label, table.columns, table.first_index)
+    names, numeric = labels.learn(source, table) if targets == "labels" else ((), False)
+    encoding = Encoding(
+        shape, targets, names, Scaling.none(), table.label, table.columns, table.first_index,
+        numeric_labels=numeric, bytes=are_bytes(source, table.x, None), n_columns=table.n_columns,
+    )  # fmt: skip
+    y = _encode_y(source, table, encoding, source)
     if test is not None:
         other, other_source = test
         _check_shape(other_source, other, shape, source)
-        test_y = encode(other_source, other, targets, label_names, source)
+        test_y = _encode_y(other_source, other, encoding, source)
         test_rows, train_rows = np.arange(len(test_y)), generator(seed, _SHUFFLE).permutation(len(y))
         if test_y.shape[1:] != y.shape[1:]:
             raise DataError(f"{other_source}: y has {test_y.shape[1]} values an example, {source} has {y.shape[1]}")
     else:
-        order = generator(seed, _SPLIT).permutation(len(y))
-        n_test = min(max(1, round(validation * len(y))), len(y) - 1) if validation else 0
-        if validation and not n_test:
-            raise DataError(f"{source}: holds 1 example, expected at least 2 to split off a validation set")
-        test_rows, train_rows = np.sort(order[:n_test]), order[n_test:]
+        test_rows, train_rows = _split(source, y, options.validation, seed)
         other, other_source, test_y = table, source, y
-
-    x = _dense(source, table, train_rows)
-    try:
-        scaling = Scaling.fit(scale, x)
-    except DataError as exc:
-        raise DataError(f"{source}: {exc}") from exc
-    scaling.apply(x, out=x)
-    trained = Dataset(x, y[train_rows], len(label_names), label_names, source)
+    exact = options.scale != "none"
+    training = Rows(source, table, train_rows, bool(encoding.bytes), exact)
+    if not exact:
+        warn_of_rounding(training)
+    encoding = replace(encoding, scaling=Scaling.fit(options.scale, training))
+    trained = Dataset(training.scaled(encoding.scaling), y[train_rows], len(names), names, source)
     tested = None
     if len(test_rows):
-        x = _scaled(other_source, _dense(other_source, other, test_rows), scaling)
-        tested = Dataset(x, test_y[test_rows], len(label_names), label_names, other_source)
-    return Data(trained, tested, replace(encoding, scaling=scaling))
+        x = _encode_x(other_source, other, test_rows, encoding)
+        tested = Dataset(x, test_y[test_rows], len(names), names, other_source)
+    return Data(trained, tested, encoding)
 
 
-def load_features(path: str | Path, encoding: Encoding, *, format: str = "", base: Path = Path()) -> Features:
+def _split(
+    source: str, y: npt.NDArray[Any], validation: float, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Draw the validation set: of each label its share, rounded so that the sum is that of all.
+
+    The last example of a label is never held back: nobody would learn it.
+
+    Returns:
+        Rows of the validation set, ascending; and rows to train on, in the order of the seed.
+    """
+    order = generator(seed, _SPLIT).permutation(len(y))
+    if not validation:
+        return order[:0], order
+    groups = y[order] if y.ndim == 1 else np.zeros(len(y), np.int64)
+    counts = np.bincount(groups)
+    spare = np.maximum(counts - 1, 0)
+    n_test = min(max(1, round(validation * len(y))), int(spare.sum()))
+    if not n_test:
+        what = "1 example" if len(y) == 1 else f"{len(y)} examples, each of another label"
+        raise DataError(f"{source}: holds {what}: none can be held back to validate; set data.validation = 0")
+    shares = counts * n_test / len(y)
+    held = np.minimum(np.floor(shares).astype(np.int64), spare)
+    while missing := n_test - int(held.sum()):
+        room = np.flatnonzero(held < spare)
+        first = room[np.argsort(held[room] - shares[room], kind="stable")][:missing]
+        held[first] += 1
+    by_label = np.argsort(groups, kind="stable")
+    rank = np.empty(len(y), np.int64)  # of an example among those of its label
+    rank[by_label] = np.arange(len(y)) - np.repeat(np.cumsum(counts) - counts, counts)
+    is_held = rank < held[groups]
+    return np.sort(order[is_held]), order[~is_held]
+
+
+def load_features(
+    path: str | PathLike[str], encoding: Encoding, *, format: str = "", base: str | Path = ""
+) -> Features:
     """Read examples for a trained model, encoded and scaled as in training.
 
     Args:
-        path: file, or "digits" for its test part. y may be absent: no array y, no labels file, no label column; in
-            svmlight, where every row begins with a label, one and the same unknown label everywhere.
+        path: file, or "digits" for its test part. y may be absent: no array y, no labels file, no label column; and
+            where it cannot be used, because labels are missing or not known to the model, it is left out.
         encoding: from ``Data.encoding``, by way of the model file.
         format: name of the file's format; "" goes by its name.
         base: folder in which a relative path begins.
@@ -173,14 +219,39 @@ def load_features(path: str | Path, encoding: Encoding, *, format: str = "", bas
         DataError: the file is missing, corrupt, or holds other features than the model was trained on.
         ResourceError: the examples do not fit into the memory.
     """
-    wanted = replace(_like(encoding), part="test", need_y=False)
-    table, source = _read(path, base, format, wanted)
+    wanted = Wanted(
+        predicting=True, part="test", n_features=prod(encoding.shape), first_index=encoding.first_index,
+        label=encoding.label, columns=encoding.columns, n_columns=encoding.n_columns,
+        header=False if encoding.n_columns else None,
+    )  # fmt: skip
+    table, source = _read(registry.typed(path, str, "path"), Path(base), format, wanted)
     _check_shape(source, table, encoding.shape, "the model's training set")
-    y = None
-    if table.y is not None and not _is_placeholder(source, table, encoding):
-        y = encode(source, table, encoding.targets, encoding.label_names, "the model")
-    x = _scaled(source, _dense(source, table, np.arange(table.x.shape[0])), encoding.scaling)
-    return Features(x, y, source)
+    y, no_y = None, ""
+    if table.y is not None:
+        try:
+            y = _encode_y(source, table, encoding, "the model")
+        except DataError as exc:
+            no_y = str(exc)
+    x = _encode_x(source, table, np.arange(table.x.shape[0]), encoding)
+    return Features(x, y, source, no_y)
+
+
+def encoded(x: npt.NDArray[Any], encoding: Encoding, name: str) -> npt.NDArray[np.float32]:
+    """Return examples that are in memory as the model takes them.
+
+    Args:
+        x: (n, ...) numbers, from ``given.features``; read only.
+        name: what to call them in messages.
+
+    Returns:
+        float32 of the same shape, new: bytes as 0..1, scaled, finite.
+
+    Raises:
+        DataError: they are not finite, or on another scale than the training set.
+    """
+    table = Table(x, None, columns=encoding.columns)
+    check_finite(name, table)
+    return _encode_x(name, table, np.arange(len(x)), encoding)
 
 
 def shuffled(dataset: Dataset, seed: int) -> Dataset:
@@ -193,69 +264,33 @@ def shuffled(dataset: Dataset, seed: int) -> Dataset:
     return replace(dataset, x=dataset.x[order], y=dataset.y[order])
 
 
-def _is_embedded(name: str | Path, base: Path, format: str) -> bool:
-    return not formats.find(base / name, str(name), format).PATTERNS
+def _is_embedded(name: str, base: Path, format: str) -> bool:
+    return not formats.find(base / name, name, format).PATTERNS
 
 
-def _is_placeholder(source: str, table: Table, encoding: Encoding) -> bool:
-    """Whether an svmlight file says of every row what cannot be: it means to say nothing, often by a 0."""
-    if table.first_index is None or encoding.targets == "values":
-        return False
-    names, _ = distinct(source, table)
-    return len(names) == 1 and names[0] not in encoding.label_names
-
-
-def _like(encoding: Encoding) -> Wanted:
-    """Return what is asked of another file of the same kind."""
-    return Wanted(
-        targets=encoding.targets,
-        n_features=prod(encoding.shape),
-        first_index=encoding.first_index,
-        label=encoding.label,
-        columns=encoding.columns,
-    )
-
-
-def _read(name: str | Path, base: Path, format: str, wanted: Wanted) -> tuple[Table, str]:
+def _read(name: str, base: Path, format: str, wanted: Wanted) -> tuple[Table, str]:
     """Read a file and check it by itself."""
+    if "\0" in name:
+        raise DataError(f"{name!r:.200}: a path holds no NUL")
     path = base / name
-    module = formats.find(path, str(name), format)
-    source = str(path) if module.PATTERNS else str(name)
+    module = formats.find(path, name, format)
+    source = str(path) if module.PATTERNS else name
     return _checked(source, module.read(path, wanted))
 
 
 def _checked(source: str, table: Table) -> tuple[Table, str]:
     """Check all that can be checked without another table: lengths, shapes, finite numbers."""
+    if table.y is not None and table.y.ndim == 0:
+        raise DataError(f"{source}: y is one value, expected one for each example")
+    if table.x.ndim < 2 or 0 in table.x.shape[1:]:
+        raise DataError(f"{source}: x has shape {table.x.shape}, expected (examples, features ...)")
     n = table.x.shape[0]
     if table.y is not None and len(table.y) != n:
         raise DataError(f"{source}: x has {n} examples, y has {len(table.y)}")
     if n == 0:
         raise DataError(f"{source}: holds no examples")
-    if table.x.ndim < 2 or 0 in table.x.shape:
-        raise DataError(f"{source}: x has shape {table.x.shape}, expected (examples, features ...)")
-    _check_finite(source, table)
+    check_finite(source, table)
     return table, source
-
-
-def _check_finite(source: str, table: Table) -> None:
-    """Refuse NaN, infinity and what is infinite as float32."""
-    values = table.x if isinstance(table.x, np.ndarray) else table.x.data
-    if values.dtype.kind != "f" or not values.size or is_finite(values):
-        return
-    bad = ~(np.abs(values) <= LARGEST)
-    first = int(np.flatnonzero(bad)[0])
-    if isinstance(table.x, np.ndarray):
-        row, *place = (int(i) for i in np.unravel_index(first, values.shape))
-    else:
-        row, place = int(np.searchsorted(table.x.indptr, first, side="right")) - 1, [int(table.x.indices[first])]
-    where = f"row {row}, column {', '.join(map(str, place))}, counted from 0"
-    if table.lines is not None:
-        where = f"line {table.lines[row]}, column {table.columns[place[0]]!r}"
-    n_bad = int(bad.sum())
-    raise DataError(
-        f"{source}: x holds {n_bad} {'value' if n_bad == 1 else 'values'} not finite in float32, "
-        f"the first is {values.flat[first]} at {where}"
-    )
 
 
 def _check_shape(source: str, table: Table, shape: tuple[int, ...], expected_by: str) -> None:
@@ -263,25 +298,12 @@ def _check_shape(source: str, table: Table, shape: tuple[int, ...], expected_by:
         raise DataError(f"{source}: examples have shape {table.x.shape[1:]}, expected {shape} as in {expected_by}")
 
 
-def _scaled(source: str, x: npt.NDArray[np.float32], scaling: Scaling) -> npt.NDArray[np.float32]:
-    scaling.apply(x, out=x)
-    if scaling.kind != "none" and not is_finite(x):
-        raise DataError(f"{source}: values lie so far from those of the training set that scaling makes them infinite")
-    return x
+def _encode_y(source: str, table: Table, encoding: Encoding, known_by: str) -> npt.NDArray[Any]:
+    if encoding.targets == "values":
+        return labels.values_of(source, table)
+    return labels.codes_of(source, table, encoding.label_names, encoding.numeric_labels, known_by)
 
 
-def _dense(source: str, table: Table, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Return the given rows as new (rows, *shape) float32, C-contiguous; bytes become 0..1."""
-    shape = (len(rows), *table.x.shape[1:])
-    need_memory(Path(source), f"{' x '.join(map(str, shape))} float32 values", 4 * prod(shape))
-    x = np.empty(shape, np.float32)
-    step = max(1, _PIECE_ELEMENTS // prod(shape[1:]))
-    for start in range(0, len(rows), step):
-        piece, into = table.x[rows[start : start + step]], x[start : start + step]
-        if not isinstance(piece, np.ndarray):
-            piece.toarray(out=into)
-        elif piece.dtype == np.uint8:
-            np.divide(piece, np.float32(255), out=into)
-        else:
-            into[...] = piece
-    return x
+def _encode_x(source: str, table: Table, rows: npt.NDArray[np.int64], encoding: Encoding) -> npt.NDArray[np.float32]:
+    divide = are_bytes(source, table.x, encoding.bytes)
+    return Rows(source, table, rows, divide, encoding.scaling.kind != "none").scaled(encoding.scaling)

@@ -13,9 +13,8 @@ import os
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -260,10 +259,7 @@ def _load(job: Job) -> Data:
         raise ConfigError("data: got none, expected examples to train on")
     if not isinstance(c, DataConfig):
         return c
-    return load(
-        c.train, c.test or None, base=Path(job.base), format=c.format, scale=c.scale, label=c.label, ignore=c.ignore,
-        validation=c.validation, n_features=c.n_features, targets=job.loss.targets, seed=job.seed,
-    )  # fmt: skip
+    return load(**asdict(c), targets=job.loss.targets, seed=job.seed, base=job.base)
 
 
 def _check_input(job: Job, data: Data) -> None:

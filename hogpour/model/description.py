@@ -81,12 +81,13 @@ class Description:
         compared += [
             (field.name, getattr(was, field.name), getattr(encoding, field.name))
             for field in fields(Encoding)
-            if field.name != "scaling"
+            if field.name != "scaling" and getattr(was, field.name) is not None  # as in a file older than the field
         ]
         compared.append(("scale", was.scaling.kind, encoding.scaling.kind))
         if was.scaling.kind == encoding.scaling.kind:
             for name, array in was.scaling.to_tensors().items():
-                a, b = array.ravel(), encoding.scaling.to_tensors()[name].ravel()
+                a = array.ravel()
+                b = encoding.scaling.to_tensors()[name].ravel().astype(a.dtype)  # older files have float32
                 if a.size == b.size and (other := np.flatnonzero(a != b)).size:
                     compared.append((f"{name} of feature {other[0]}", float(a[other[0]]), float(b[other[0]])))
         for name, stored, said in compared:

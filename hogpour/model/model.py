@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.core.errors import DataError, LayoutError
+from hogpour.core.errors import LayoutError
 from hogpour.core.job import Job
 from hogpour.core.progress import Evaluation
-from hogpour.data.load import Dataset, Encoding
+from hogpour.data import given
+from hogpour.data.load import Dataset, Encoding, encoded
 from hogpour.layers.kernels.gather import gather_rows
 from hogpour.layers.sequential import Network, Workspace
 from hogpour.model import model_file
@@ -73,25 +74,20 @@ class Model:
         """Return the scores of raw examples.
 
         Args:
-            x: (n, ...) numbers, as in the data files, not yet scaled; uint8 becomes 0..1, as when files are read.
+            x: (n, ...) numbers, as in the data files, not yet scaled; uint8 becomes 0..1, as when files are read. The
+                columns of a DataFrame are found by their names, where the training set had names.
 
         Returns:
             (n, n_out) float32, new.
 
         Raises:
-            DataError: the examples are not numbers.
+            DataError: the examples are not numbers, not finite, or on another scale than the training set.
             LayoutError: the examples have another size than the network wants.
         """
-        try:
-            given = np.asarray(x)
-            rows = np.asarray(given, np.float32)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"model: examples are not numbers: {error}") from error
-        if given.dtype == np.uint8:
-            rows /= np.float32(255)
-        if rows.ndim < 1 or prod(rows.shape[1:]) != prod(self.network.input_shape):
+        rows = given.features(x, "model: x", self.encoding.columns)
+        if prod(rows.shape[1:]) != prod(self.network.input_shape):
             raise LayoutError(f"model: got examples of shape {rows.shape[1:]}, expected {self.network.input_shape}")
-        return self.scores_of_scaled(self.encoding.scaling.apply(rows))
+        return self.scores_of_scaled(encoded(rows.reshape(-1, *self.encoding.shape), self.encoding, "model"))
 
     def scores_of_scaled(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """As ``scores``, for examples that are scaled already."""

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 from hogpour.cli import main as cli
+from hogpour.core.errors import DataWarning
 
 ROOT = Path(__file__).parents[2]
 
@@ -177,6 +179,13 @@ def test_a_model_file_that_is_none_is_refused(tmp_path: Path, capsys: pytest.Cap
     assert "not a whole safetensors file" in capsys.readouterr().err
     assert cli.main(["predict", str(tmp_path / "none.safetensors"), "digits"]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_a_word_about_the_data_is_a_line_like_those_of_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # and back, afterwards
+    assert cli.main(["predict", str(tmp_path / "none"), "digits"]) == 2
+    assert warnings.formatwarning(DataWarning("is odd"), DataWarning, "load.py", 1) == "hogpour: is odd\n"
+    assert warnings.formatwarning(UserWarning("is odd"), UserWarning, "x.py", 1) == "x.py:1: UserWarning: is odd\n"
 
 
 # -- processes ----------------------------------------------------------------------------------------------------------

@@ -55,6 +55,19 @@ def test_without_labels_there_is_no_accuracy(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr() == ("warm\n", "")
 
 
+@pytest.mark.parametrize(("loss", "what"), [("logistic", "accuracy"), ("squared_error", "loss")])
+def test_answers_that_cannot_be_used_cost_the_accuracy_and_not_the_predictions(
+    loss: str, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.csv").write_text("a,b,kind\n3,1,?\n0,1,?\n")
+    data = str(tmp_path / "x.csv")
+    assert predict(model_file(tmp_path, loss, "kind"), data, False) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2
+    assert err.startswith(f"2 examples: no {what}: {data}: line 2, column 'kind': ")
+    assert "'?'" in err or "the label ? is not known to the model; known: cold, warm" in err
+
+
 def test_values_are_printed_with_six_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.csv").write_text("a,b,y\n0.5,0.25,1\n1000000,0,2000000\n")
     path, data = model_file(tmp_path, "squared_error", "y"), str(tmp_path / "x.csv")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hogpour.core.errors import ConfigError
+from hogpour.core.errors import ConfigError, DataError
 from hogpour.data import load as data
 from hogpour.data.formats import find
 from hogpour.data.load import Data, Dataset, Encoding, Scaling, load, load_features, shuffled
@@ -132,7 +132,7 @@ def test_values_keep_one_column_or_several(npz: Npz) -> None:
     assert sorted(two.y.tolist()) == [[0.5, 1.0], [1.5, 2.0]]
 
 
-@given(n=st.integers(2, 200), validation=st.floats(0, 0.9), seed=st.integers(0, 99))
+@given(n=st.integers(3, 200), validation=st.floats(0, 0.9), seed=st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
 def test_the_validation_set_is_split_off_by_the_seed(n: int, validation: float, seed: int) -> None:
     with TemporaryDirectory() as folder:
@@ -140,11 +140,68 @@ def test_the_validation_set_is_split_off_by_the_seed(n: int, validation: float, 
         np.savez(path, x=np.arange(n, dtype=np.float32)[:, None], y=np.arange(n) % 2)
         data, again = (load(path, validation=validation, seed=seed) for _ in range(2))
     n_test = data.test.n if data.test else 0
-    assert n_test == (min(n - 1, max(1, round(validation * n))) if validation else 0)
+    assert n_test == (min(n - 2, max(1, round(validation * n))) if validation else 0)
     assert rows_of(data.train, data.test) == [(float(i),) for i in range(n)]
     assert np.array_equal(data.train.x, again.train.x)
     for one in (data.train, data.test):
         assert one is None or np.array_equal(one.x[:, 0] % 2, one.y)
+
+
+@given(
+    counts=st.lists(st.integers(1, 60), min_size=2, max_size=8), validation=st.floats(0.01, 0.9), seed=st.integers(0, 99)
+)
+@settings(max_examples=60, deadline=None)
+def test_each_label_is_held_back_in_its_share_but_never_its_last_example(
+    counts: list[int], validation: float, seed: int
+) -> None:
+    y = np.repeat(np.arange(len(counts)), counts)
+    spare = len(y) - len(counts)
+    if not spare:
+        with pytest.raises(DataError, match="each of another label: none can be held back"):
+            data.arrays(np.zeros((len(y), 1)), y, validation=validation, seed=seed)
+        return
+    split = data.arrays(np.arange(len(y))[:, None], y, validation=validation, seed=seed)
+    assert split.test is not None
+    held = np.bincount(split.test.y, minlength=len(counts))
+    n_test = min(max(1, round(validation * len(y))), spare)
+    assert split.test.n == n_test
+    assert (held < counts).all()
+    shares = np.array(counts) * n_test / len(y)
+    capped = held == np.array(counts) - 1
+    assert (held[~capped] >= np.floor(shares[~capped])).all()
+    if (shares <= np.array(counts) - 1).all():
+        assert (np.abs(held - shares) < 1).all()
+    assert rows_of(split.train, split.test) == [(float(row),) for row in range(len(y))]
+    for one in (split.train, split.test):
+        assert np.array_equal(y[one.x[:, 0].astype(int)], one.y)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_rare_labels_are_always_trained_and_validated(seed: int) -> None:
+    """Of 15 positives in 1,000, between none and 4 were held back, and of 2 examples of a label sometimes both."""
+    y = np.zeros(1000, np.int64)
+    y[:15], y[15:17], y[17] = 1, 2, 3
+    split = data.arrays(np.zeros((1000, 1)), y, seed=seed)
+    assert split.test is not None
+    assert split.test.n == 100
+    held = np.bincount(split.test.y, minlength=4).tolist()
+    assert held[1] in (1, 2)
+    assert held[2] in (0, 1)
+    assert held[3] == 0
+
+
+def test_values_are_split_without_regard_to_what_they_are() -> None:
+    split = data.arrays(np.arange(20)[:, None], np.arange(20.0), targets="values", seed=3)
+    assert split.test is not None
+    assert split.test.n == 2
+    assert rows_of(split.train, split.test) == [(float(row),) for row in range(20)]
+
+
+@pytest.mark.parametrize("y", [[0, 0, 0], ["no"] * 3, [0.0] * 3])
+def test_one_label_is_refused(npz: Npz, y: list) -> None:
+    """It trained to an accuracy of 1, and predicting with one unit ended in an IndexError."""
+    with pytest.raises(DataError, match=rf"^{npz(x=np.zeros((3, 1)), y=y)}: all examples have the same label '(0|no)'"):
+        load(npz(x=np.zeros((3, 1)), y=y))
 
 
 def test_another_seed_splits_and_shuffles_otherwise(npz: Npz) -> None:
@@ -170,9 +227,9 @@ def rows_back(data: Data) -> list[int]:
 
 
 def test_relative_paths_begin_in_base(npz: Npz, tmp_path: Path) -> None:
-    npz("train.npz", x=np.zeros((2, 1)), y=[0, 1])
+    npz("train.npz", x=np.zeros((3, 1)), y=[0, 1, 1])
     assert load("train.npz", base=tmp_path).train.source == str(tmp_path / "train.npz")
-    assert load(tmp_path / "train.npz", base=Path("/nowhere")).train.n == 1
+    assert load(tmp_path / "train.npz", base=Path("/nowhere")).train.n == 2
 
 
 def test_shuffled_keeps_examples_and_answers_together() -> None:

@@ -82,7 +82,7 @@ def stored(tmp_path: Path) -> str:
 def named(names: tuple[str, ...]) -> Data:
     data = data_of()
     train = Dataset(data.train.x, data.train.y, 3, names, "mine")
-    return Data(train, None, Encoding((8,), "labels", names, Scaling.none()))
+    return Data(train, None, Encoding((8,), "labels", names, Scaling.none(), bytes=False))
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ import bz2
 import gzip
 import lzma
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -23,15 +24,28 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.core import host
 from hogpour.core.errors import DataError, ResourceError
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-__all__ = ["COMPRESSIONS", "Table", "Targets", "Wanted", "explain", "fill", "need_memory", "opened"]
+__all__ = ["COMPRESSIONS", "Table", "Targets", "Wanted", "explain", "fill", "is_number", "need_memory", "opened"]
 
 COMPRESSIONS: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 """Last suffix of a compressed file → what opens it."""
+
+_BEGINNINGS = {
+    b"\x1f\x8b": "compressed by gzip; its name must end in .gz",
+    b"\xfd7zXZ": "compressed by xz; its name must end in .xz",
+    b"BZh91AY&SY": "compressed by bzip2; its name must end in .bz2",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it, or compress it by gzip, xz or bzip2",
+    b"\xff\xfe": "UTF-16 text; save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text; save it as UTF-8",
+}
+"""What no format begins with → what such a file is."""
+
+_NUMBER = re.compile(r"\s*[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)\s*", re.ASCII | re.IGNORECASE)
 
 _PIECE_BYTES = 16 << 20
 
@@ -43,20 +57,22 @@ Targets = Literal["labels", "values"]
 class Wanted:
     """What is asked of a file, by the job or by the training set that was read before it."""
 
-    targets: Targets = "labels"
-    """Decides whether a csv's label column may be text."""
-    need_y: bool = True
-    """Whether a file without y is an error; otherwise its y is None."""
+    predicting: bool = False
+    """Whether a trained model asks: y may be absent, and features that the model does not know are left out."""
     part: Literal["train", "test"] = "train"
-    """The part of an embedded data set; files have no parts."""
+    """The part of a file or of an embedded data set that has two."""
     n_features: int = 0
     """svmlight: number of features; 0 means as many as the highest index asks for."""
     first_index: int | None = None
     """svmlight: index of the first feature, 0 or 1; None means 0 if any row has an index 0."""
     label: str = ""
-    """csv: name of the label column; "" means the last one."""
+    """csv: name of the label column; "" means the last one that is neither ignored nor a feature."""
     ignore: tuple[str, ...] = ()
     """csv: columns that are left out."""
+    header: bool | None = None
+    """csv: whether line 1 names the columns; None: it does, and is refused where it looks like an example."""
+    n_columns: int = 0
+    """csv without header: columns of the training file; 0: as many as there are."""
     columns: tuple[str, ...] = ()
     """csv: the feature columns, found by name, in this order; () means all but label and ignored ones."""
 
@@ -66,17 +82,24 @@ class Table:
     """What a file says, before anything is scaled, shuffled or checked. Owned by the caller."""
 
     x: npt.NDArray[Any] | csr_matrix
-    """(n, *shape) numbers of any type; bytes (uint8) stand for 0..1. Or CSR (n, n_features) float32."""
+    """(n, *shape) numbers of any type; bytes (uint8) stand for 0..1. Or CSR (n, n_features) float64."""
     y: npt.NDArray[Any] | None
-    """(n, ...) numbers, or text labels; None if the file has none and none is needed."""
+    """(n, ...) numbers, or text; None if the file has none and none is needed."""
     first_index: int | None = None
     """svmlight: index of the first feature."""
     label: str = ""
     """csv: name of the label column."""
     columns: tuple[str, ...] = ()
-    """csv: names of the feature columns."""
-    lines: npt.NDArray[np.int64] | None = None
-    """csv: (n,) int64, line of each example, counted from 1."""
+    """Names of the feature columns, where they have names."""
+    n_columns: int = 0
+    """csv without header: number of columns; 0: they have names, or it is no csv."""
+    line: Callable[[int], int] | None = None
+    """Text: row → line of the file, counted from 1."""
+
+    def where(self, row: int, column: str = "") -> str:
+        """Return how the user finds an example, and perhaps a column of it."""
+        place = f"row {row}, counted from 0" if self.line is None else f"line {self.line(row)}"
+        return f"{place}, column {column!r}" if column else place
 
 
 @contextmanager
@@ -92,6 +115,10 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         if path.exists() and not path.is_file():
             raise DataError(f"{path}: not a file")
         with COMPRESSIONS.get(path.suffix.lower(), open)(path, "rb") as file:
+            head = file.peek(16)
+            for beginning, what in _BEGINNINGS.items():
+                if head.startswith(beginning):
+                    raise DataError(f"{path}: is {what}")
             yield file
     except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as exc:
         raise DataError(explain(path, exc)) from exc
@@ -104,7 +131,10 @@ def explain(path: Path, exc: Exception) -> str:
     if isinstance(exc, FileNotFoundError):
         if not path.parent.is_dir():
             return f"{path}: no such file; there is no folder {path.parent}"
-        near = get_close_matches(path.name, os.listdir(path.parent), n=1, cutoff=0.6)
+        names: list[str] = []
+        with suppress(OSError):  # a folder may be entered and yet not be listed
+            names = os.listdir(path.parent)
+        near = get_close_matches(path.name, names, n=1, cutoff=0.6)
         return f"{path}: no such file" + (f"; did you mean {near[0]!r}?" if near else "")
     if isinstance(exc, PermissionError):
         return f"{path}: may not be read by this user"
@@ -140,12 +170,15 @@ def need_memory(path: Path, what: str, n_bytes: int) -> None:
         what: subject of the message, such as "3 examples of 7 float32 values".
 
     Raises:
-        ResourceError: more than the machine has left; names both numbers.
+        ResourceError: more than the machine, or its container, has left; names both numbers.
     """
-    import psutil
-
-    available = psutil.virtual_memory().available
+    available = host.available_memory()
     if n_bytes > available:
         raise ResourceError(
             f"{path}: {what} need {n_bytes / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are available"
         )
+
+
+def is_number(text: str) -> bool:
+    """Return whether a cell of a text file is a number. ``float`` also takes ``1_000`` and digits of other scripts."""
+    return _NUMBER.fullmatch(text) is not None

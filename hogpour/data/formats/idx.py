@@ -28,7 +28,7 @@ _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E:
 def read(path: Path, wanted: Wanted) -> Table:
     """Read a pair of idx files: x (n, *shape) of the file's type, y (n,)."""
     x = _read(path)
-    labels = _labels(path, wanted.need_y)
+    labels = _labels(path, not wanted.predicting)
     if labels is None:
         return Table(x, None)
     y = _read(labels)

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -39,7 +40,7 @@ class Diagnosis(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what ``doctor`` takes."""
-    parser.description = "Check cores, BLAS threads, shared memory, limits and the kernel cache, and say what to do."
+    parser.description = "Check cores, limits, shared memory, kernels, places and output, and say what to do."
     parser.epilog = "example: python -m hogpour doctor"
     add_json(parser)
 
@@ -175,10 +176,6 @@ def _ports() -> Diagnosis:
 
 
 def _disk() -> Diagnosis:
-    import tempfile
-
-    with tempfile.TemporaryFile() as file:
-        file.write(b"0")
     stat = os.statvfs(".")
     free = stat.f_bavail * stat.f_frsize / 1e9
     verdict: Verdict = "ok" if free > 1 else "warn"
@@ -186,8 +183,62 @@ def _disk() -> Diagnosis:
     return Diagnosis("disk", verdict, f"{free:.1f} GB free in this folder", advice)
 
 
+def _places() -> Diagnosis:
+    """Where a run writes: its model, what it rescues, and the token of a cluster."""
+    places = {
+        "this folder": ([Path.cwd()], "models: set run.model to a place that can be written"),
+        "temporary files": (_temporary(), "models that their place does not take: set TMPDIR"),
+        "this user's state": (host.state_places(), "the token of a cluster: set XDG_STATE_HOME, or give --token-file"),
+    }
+    closed = {name: what for name, (folders, what) in places.items() if not _takes_files(folders)}
+    if closed:
+        text = f"{', '.join(closed)}: cannot be written"
+        return Diagnosis("places", "warn", text, "; ".join(closed.values()))
+    return Diagnosis("places", "ok", f"{', '.join(places)} can be written")
+
+
+def _temporary() -> list[Path]:
+    import tempfile
+
+    try:
+        return [Path(tempfile.gettempdir())]
+    except FileNotFoundError:
+        return []
+
+
+def _takes_files(folders: list[Path]) -> bool:
+    """Whether files can be made in one of these folders, which may have to be made first."""
+    for folder in folders:
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+            return True
+    return False
+
+
+def _container() -> Diagnosis:
+    """What a control group allows; the machine's own numbers do not show it."""
+    limits = host.container_limits()
+    if not limits:
+        return Diagnosis("container", "ok", "no limits are set")
+    units = {"memory": (1e9, ".1f", "GB of memory"), "processes": (1, ".0f", "processes"), "cores": (1, ".2g", "cores")}
+    text = ", ".join(f"{value / units[name][0]:{units[name][1]}} {units[name][2]}" for name, value in limits.items())
+    wanted = 16 * host.cores()  # with the threads of libraries
+    if limits.get("processes", wanted) < wanted:
+        return Diagnosis("container", "warn", text, f"allow {wanted} processes: threads count, and replicas have some")
+    return Diagnosis("container", "ok", text)
+
+
+def _output() -> Diagnosis:
+    encoding = sys.stdout.encoding or "unknown"
+    if spelled("━é", "") == "":
+        return Diagnosis("output", "warn", f"standard output is {encoding}: what it lacks is shown as escapes",
+                         "set PYTHONIOENCODING=utf-8, or a locale of UTF-8")  # fmt: skip
+    return Diagnosis("output", "ok", f"standard output is {encoding}")
+
+
 _CHECKS: tuple[Callable[[], Diagnosis], ...] = (
     _cores,
+    _container,
     _load,
     _blas,
     _threading_layer,
@@ -197,4 +248,6 @@ _CHECKS: tuple[Callable[[], Diagnosis], ...] = (
     _ports,
     _kernel_cache,
     _disk,
+    _places,
+    _output,
 )

@@ -16,15 +16,17 @@ from pathlib import Path
 
 from hogpour.core.errors import ResourceError
 
-__all__ = ["available_memory", "check_descriptors", "cores", "descriptors", "explain", "most_descriptors",
-           "open_standard_descriptors", "replica_environment", "set_kernel_cache", "set_one_thread", "state_folder",
-           "threads_in_force"]  # fmt: skip
+__all__ = ["available_memory", "check_descriptors", "container_limits", "cores", "descriptors", "explain",
+           "most_descriptors", "open_standard_descriptors", "replica_environment", "set_kernel_cache", "set_one_thread",
+           "state_folder", "state_places", "threads_in_force"]  # fmt: skip
 
 KERNEL_FOLDERS = (
     "core/kernels", "layers", "layers/kernels", "layers/losses", "shm",
     "algos/lbfgs", "algos/optim", "algos/exchange", "algos/gate", "algos/correction",
 )  # fmt: skip
 """Where kernels, and what they inline, are written."""
+
+_CGROUP = "/sys/fs/cgroup"
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -85,7 +87,7 @@ def cores() -> int:
     """Return how many cores this process may use: its affinity, and the CPU quota of its container."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = Path(_CGROUP, "cpu.max").read_text().split()
         return max(1, min(allowed, int(quota) // int(period)))
     except (OSError, ValueError):  # no cgroup, or "max": no quota
         return allowed
@@ -97,7 +99,7 @@ def available_memory() -> int:
 
     available: int = psutil.virtual_memory().available
     try:
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+        limit, used = (int(Path(_CGROUP, f"memory.{name}").read_text()) for name in ("max", "current"))
     except (OSError, ValueError):  # no cgroup, or "max": no limit
         return available
     return max(0, min(available, limit - used))
@@ -160,15 +162,8 @@ def state_folder() -> Path:
     Raises:
         ResourceError: there is none, and none can be made.
     """
-    places = [os.environ.get("XDG_RUNTIME_DIR", ""), os.environ.get("XDG_STATE_HOME", "")]
-    home = _home()
-    if os.path.isdir(home):
-        places.append(os.path.join(home, ".local", "state"))
     tried = []
-    for place in places:
-        if not os.path.isabs(place):
-            continue
-        folder = Path(place, "hogpour")
+    for folder in state_places():
         tried.append(str(folder))
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -178,6 +173,25 @@ def state_folder() -> Path:
         if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
             return folder
     raise ResourceError(f"no folder for this user's state: tried {', '.join(tried) or 'none'}; set XDG_STATE_HOME")
+
+
+def state_places() -> list[Path]:
+    """Return the folders that ``state_folder`` tries, in this order."""
+    places = [os.environ.get("XDG_RUNTIME_DIR", ""), os.environ.get("XDG_STATE_HOME", "")]
+    home = _home()
+    if os.path.isdir(home):
+        places.append(os.path.join(home, ".local", "state"))
+    return [Path(place, "hogpour") for place in places if os.path.isabs(place)]
+
+
+def container_limits() -> dict[str, float]:
+    """Return what a control group allows of "memory" (bytes), "processes" and "cores"; without what has no limit."""
+    limits = {}
+    for name, file in (("memory", "memory.max"), ("processes", "pids.max"), ("cores", "cpu.max")):
+        with suppress(OSError, ValueError):  # no cgroup, or "max": no limit
+            value, *period = (int(word) for word in Path(_CGROUP, file).read_text().split())
+            limits[name] = value / period[0] if period else float(value)
+    return limits
 
 
 def _cache_folders() -> Iterator[Path]:

@@ -22,7 +22,7 @@ from hogpour.core import host
 def quota(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The file that says a container's CPU quota, on a machine of eight cores."""
     file = tmp_path / "cpu.max"
-    monkeypatch.setattr(host, "Path", lambda path: file)
+    monkeypatch.setattr(host, "_CGROUP", str(tmp_path))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     return file
 
@@ -88,7 +88,7 @@ def test_available_memory_is_some_of_what_there_is() -> None:
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The folder of a container's cgroup, on a machine with 1,000,000 bytes available."""
-    monkeypatch.setattr(host, "Path", lambda path: tmp_path / os.path.basename(path))
+    monkeypatch.setattr(host, "_CGROUP", str(tmp_path))
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1_000_000))
     (tmp_path / "memory.current").write_text("300000\n")
     return tmp_path
@@ -105,6 +105,21 @@ def test_available_memory_ends_at_the_containers_limit(text: str, available: int
 
 def test_without_a_limit_the_machines_memory_counts(limit: Path) -> None:
     assert host.available_memory() == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("texts", "limits"),
+    [
+        ({}, {}),
+        ({"memory.max": "max\n", "pids.max": "max\n", "cpu.max": "max 100000\n"}, {}),
+        ({"memory.max": "1000\n", "pids.max": "20\n", "cpu.max": "150000 100000\n"}, {"memory": 1000, "processes": 20, "cores": 1.5}),
+        ({"memory.max": "", "pids.max": "nonsense"}, {}),
+    ],
+)
+def test_a_containers_limits_are_those_that_it_has(texts: dict[str, str], limits: dict[str, float], limit: Path) -> None:
+    for name, text in texts.items():
+        (limit / name).write_text(text)
+    assert host.container_limits() == limits
 
 
 # -- where kernels are kept ---------------------------------------------------------------------------------------------

@@ -118,8 +118,20 @@ class Encoding:
     """Whether labels are numbers, named as integers; otherwise the text of the file is the name."""
     bytes: bool | None = None
     """Whether the training set's x was bytes, which became 0..1; None: an older model file does not say."""
+    y_dtype: str = "int64"
+    """Type of the labels as they were given, where they are numbers or "str" for numbers in an array of text; a model
+    gives them back as such."""
+    y_flat: bool = False
+    """Whether values were given as (n,), one for each example; False also in older model files."""
     n_columns: int = 0
     """csv without header: number of columns of the training file, which are found by their place; 0: with header."""
+
+    @property
+    def labels(self) -> npt.NDArray[Any]:
+        """Label → what was given for it: (n_labels,) numbers of the type that they had, or text; new."""
+        if not self.numeric_labels:
+            return np.array(self.label_names, np.str_)
+        return np.array([int(name) for name in self.label_names], np.int64).astype(self.y_dtype)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold of it: everything but the arrays of the scaling."""

@@ -142,9 +142,13 @@ def _assemble(
     table, source = train
     shape = table.x.shape[1:]
     names, numeric = labels.learn(source, table) if targets == "labels" else ((), False)
+    assert table.y is not None
+    in_text = "int64" if table.label else "str"  # a csv has nothing but text
+    y_dtype = table.y.dtype.name if table.y.dtype.kind in "buif" else in_text
     encoding = Encoding(
         shape, targets, names, Scaling.none(), table.label, table.columns, table.first_index,
-        numeric_labels=numeric, bytes=are_bytes(source, table.x, None), n_columns=table.n_columns,
+        numeric_labels=numeric, bytes=are_bytes(source, table.x, None), n_columns=table.n_columns, y_dtype=y_dtype,
+        y_flat=table.y.ndim == 1,
     )  # fmt: skip
     y = _encode_y(source, table, encoding, source)
     if test is not None:

@@ -81,7 +81,8 @@ class Description:
         compared += [
             (field.name, getattr(was, field.name), getattr(encoding, field.name))
             for field in fields(Encoding)
-            if field.name != "scaling" and getattr(was, field.name) is not None  # as in a file older than the field
+            if field.name not in ("scaling", "y_dtype", "y_flat")
+            and getattr(was, field.name) is not None  # as in a file older than the field
         ]
         compared.append(("scale", was.scaling.kind, encoding.scaling.kind))
         if was.scaling.kind == encoding.scaling.kind:

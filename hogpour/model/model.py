@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.core.errors import LayoutError
+from hogpour.core.errors import ConfigError, LayoutError
 from hogpour.core.job import Job
 from hogpour.core.progress import Evaluation
 from hogpour.data import given
@@ -101,9 +101,34 @@ class Model:
         return out
 
     def predict(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Return the prediction for raw examples: (n,) label numbers, or (n, n_out) values."""
-        predicted = self.job.loss.predict(self.scores(x).T)
-        return predicted if self.job.loss.targets == "labels" else predicted.T
+        """Return the prediction for raw examples, as the training set's y was given.
+
+        Args:
+            x: as in ``scores``.
+
+        Returns:
+            (n,) labels, of the type that they had in Python or in the file: numbers, or text. Or values, float32: (n,)
+            where y was (n,), else (n, n_out). New.
+
+        Raises:
+            DataError, LayoutError: as ``scores``.
+        """
+        if self.job.loss.targets == "labels":
+            places = self.label_indices(x)
+            return self.encoding.labels[places] if self.encoding.label_names else places
+        values = self.job.loss.predict(self.scores(x).T)
+        return values[0] if self.encoding.y_flat and len(values) == 1 else values.T
+
+    def label_indices(self, x: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Return the predicted label of raw examples by its place among ``encoding.label_names``: (n,) int64, new.
+
+        Raises:
+            ConfigError: this model predicts values.
+            DataError, LayoutError: as ``scores``.
+        """
+        if self.job.loss.targets != "labels":
+            raise ConfigError(f"model: {type(self.job.loss).__name__} predicts values, which have no labels")
+        return self.job.loss.predict(self.scores(x).T)
 
     def evaluate(self, dataset: Dataset, go_on: Callable[[], bool] = lambda: True) -> Evaluation | None:
         """Return mean loss and accuracy on a data set whose examples are scaled already.

@@ -157,7 +157,7 @@ def _checked(
 
 def _check_encoding(encoding: Encoding, job: Job, network: Network) -> None:
     """Check that what files hold becomes what the network takes, and its scores become labels that have names."""
-    names, n_scores, size = len(encoding.label_names), network.output_shape[0], prod(network.input_shape)
+    names, n_scores, size = len(encoding.labels), network.output_shape[0], prod(network.input_shape)
     if encoding.targets != job.loss.targets:
         raise LayoutError(f"{encoding.targets} in the files, its loss takes {job.loss.targets}")
     if prod(encoding.shape) != size:

@@ -29,7 +29,7 @@ def model_file(folder: Path, loss: str, label: str) -> str:
     params = network.spec.zeros()
     network.spec.views(params)["0.linear.weight"][:, 0] = [2, -1]
     names = ("cold", "warm") if job.loss.targets == "labels" else ()
-    encoding = Encoding((2,), job.loss.targets, names, Scaling.none(), label, ("a", "b"))
+    encoding = Encoding((2,), job.loss.targets, names, Scaling.none(), label, ("a", "b"), numeric_labels=False)
     hp.Model(job, network, params, encoding).save(str(folder / "m.safetensors"))
     return str(folder / "m.safetensors")
 

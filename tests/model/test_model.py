@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 
 import hogpour as hp
-from hogpour.core.errors import DataError, LayoutError
+from hogpour.core.errors import ConfigError, DataError, LayoutError
 from hogpour.core.progress import Evaluation
 from hogpour.data.load import Encoding, Scaling
 from hogpour.layers.sequential import network_of
@@ -23,16 +23,20 @@ IN = 4
 Array = npt.NDArray[Any]
 
 
+NAMES = ("red", "green", "blue")
+
+
 def model_of(
-    layers: list[Any] | None = None, *, loss: Any = "softmax_xent", shape: tuple[int, ...] = (IN,), scale: Scaling | None = None
-) -> hp.Model:
+    layers: list[Any] | None = None, *, loss: Any = "softmax_xent", shape: tuple[int, ...] = (IN,),
+    scale: Scaling | None = None, **encoding: Any,
+) -> hp.Model:  # fmt: skip
     job = hp.Job(data=None, model=layers or [hp.Linear(5), hp.Relu(), hp.Linear(3)], loss=loss)
     network = network_of(job, shape)
     params = network.spec.zeros()
     network.init(params, np.random.default_rng(1))
     labels = job.loss.targets == "labels"
-    names = ("red", "green", "blue") if labels else ()
-    return hp.Model(job, network, params, Encoding(shape, job.loss.targets, names, scale or Scaling.none()))
+    words = {"label_names": NAMES if labels else (), "numeric_labels": False, **encoding}
+    return hp.Model(job, network, params, Encoding(shape, job.loss.targets, scaling=scale or Scaling.none(), **words))
 
 
 def by_hand(model: hp.Model, x: Array) -> Array:
@@ -69,7 +73,69 @@ def test_no_examples_have_no_scores() -> None:
 
 def test_a_prediction_is_the_label_of_the_largest_score(x: Array) -> None:
     model = model_of()
-    assert model.predict(x).tolist() == by_hand(model, x).argmax(axis=1).tolist()
+    best = by_hand(model, x).argmax(axis=1)
+    assert model.label_indices(x).tolist() == best.tolist()
+    assert model.predict(x).tolist() == [NAMES[k] for k in best]
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.array([-1, 1, 1, -1]), np.array([3, 26, 1, 3], np.uint8), np.array([0.0, 2.0, 5.0, 2.0], np.float32),
+        np.array(["obj", "subj", "é", "obj"]), np.array([True, False, True, False]), np.array([2**52, 5, 7, 5]),
+        np.array(["007", "7", "x", "x"]), np.array(["10", "9", "2", "2"]), np.array([[4], [2], [4], [2]]),
+    ],
+    ids=lambda y: f"{y.dtype}{y.shape}",
+)  # fmt: skip
+def test_labels_come_back_as_they_were_given(y: Array, tmp_path: Path) -> None:
+    """They came back as places among the names: an accuracy of 0.0 by ``(m.predict(x) == y).mean()``."""
+    data = hp.arrays(np.eye(4), y, validation=0)
+    job = hp.Job(data=data, model=hp.Linear(data.train.n_labels))
+    network = network_of(job, (4,))
+    params = network.spec.zeros()
+    weight = network.spec.views(params)["0.linear.weight"]
+    weight[data.train.x.argmax(axis=1), data.train.y] = 1
+    hp.Model(job, network, params, data.encoding).save(path := str(tmp_path / "m"))
+    for model in (hp.Model(job, network, params, data.encoding), hp.Model.load(path)):
+        predicted = model.predict(np.eye(4))
+        assert (predicted == y.ravel()).all()
+        assert predicted.dtype.kind == y.dtype.kind
+        assert predicted.dtype == y.dtype or y.dtype.kind == "U"
+        assert (model.encoding.labels[model.label_indices(np.eye(4))] == y.ravel()).all()
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((4,), (4,)), ((4, 1), (4, 1)), ((4, 2), (4, 2))])
+def test_values_come_back_in_the_shape_that_y_had(shape: tuple[int, ...], expected: tuple[int, ...], tmp_path: Path) -> None:
+    """``m.predict(x) - y`` of a y of shape (n,) was (n, n)."""
+    data = hp.arrays(np.eye(4), np.ones(shape), targets="values", validation=0)
+    job = hp.Job(data=data, model=hp.Linear(data.train.y.shape[1]), loss="squared_error")
+    network = network_of(job, (4,))
+    hp.Model(job, network, network.spec.zeros(), data.encoding).save(path := str(tmp_path / "m"))
+    model = hp.Model.load(path)
+    assert model.predict(np.eye(4)).shape == expected
+    assert model.predict(np.zeros((0, 4))).shape == (0, *expected[1:])
+    with pytest.raises(ConfigError, match=r"^model: SquaredError predicts values, which have no labels$"):
+        model.label_indices(np.eye(4))
+
+
+@pytest.mark.parametrize(
+    ("bad", "text"),
+    [
+        (np.full((2, 4), np.nan), "x holds 8 values not finite in float32, the first is nan at row 0"),
+        (np.array([[0, 0, 0, 0], [0, 0, np.inf, 0]]), "x holds 1 value not finite in float32, the first is inf at row 1, column 2"),
+        (np.full((1, 4), 1e300), "x holds 4 values not finite in float32, the first is 1e+300 at row 0, column 0"),
+        (np.ma.masked_greater(np.arange(4.0).reshape(1, 4), 1), "masked"),
+        (np.ones((1, 4), np.complex64), "x holds complex64, expected numbers; x.real is its real part"),
+        (np.zeros((1, 4), "M8[s]"), "x holds datetime64[s], expected numbers"),
+    ],
+    ids=["nan", "inf", "1e300", "masked", "complex", "datetime"],
+)
+def test_what_is_no_finite_number_is_not_predicted(bad: Array, text: str) -> None:
+    for ask in (model_of().predict, model_of().scores, model_of().label_indices):
+        with pytest.raises(DataError) as error:
+            ask(bad)
+        assert text in str(error.value)
+        assert "\n" not in str(error.value)
 
 
 def test_values_are_predicted_one_row_an_example(x: Array) -> None:

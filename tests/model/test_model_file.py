@@ -46,7 +46,7 @@ def model_of(seed: int = 0) -> hp.Model:
     network.init(params, rng)
     scaling = Scaling("standard", rng.normal(size=5).astype(np.float32), rng.normal(size=5).astype(np.float32))
     columns = ("a", "b", "c", "d", "e")
-    return hp.Model(job, network, params, Encoding((5,), "labels", NAMES, scaling, "species", columns))
+    return hp.Model(job, network, params, Encoding((5,), "labels", NAMES, scaling, "species", columns, numeric_labels=False))
 
 
 def state_of(model: hp.Model) -> TrainingState:

@@ -41,12 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", metavar="FILE", help="instead of run.model; empty: write none")
     add("--listen", metavar="HOST:PORT", default="", help="let others join; with --join: serve shards")
     add("--join", metavar="HOST:PORT", default="", help="first node of a cluster, which has the job")
+    add("--wait-for", type=int, metavar="N", help="instead of cluster.wait_for: train when N nodes are ready")
     add("--data", metavar="FOLDER", help="with --join: folder that the job's data paths are relative to")
     add_token(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train, and return the exit code."""
+    from dataclasses import replace
+
     from hogpour.cli.report import JsonReporter, TableReporter
     from hogpour.node.node import Node
 
@@ -64,9 +67,11 @@ def run(options: argparse.Namespace) -> int:
     def make() -> Node:
         if not options.join:
             job = read_job(options.job, bool(options.listen), **changes)
+            if options.wait_for is not None:
+                job = replace(job, cluster=replace(job.cluster, wait_for=options.wait_for))
             return Node(job, resume=options.resume, every_s=0.5, **cluster)
         for name, said in (("a job file", options.job), ("--resume", options.resume), ("--epochs", options.epochs),
-                           ("--seed", options.seed)):  # fmt: skip
+                           ("--seed", options.seed), ("--wait-for", options.wait_for)):  # fmt: skip
             if said:
                 raise InputError(f"--join {options.join}: the first node has the job; {name} goes with that one")
         if options.data is not None:

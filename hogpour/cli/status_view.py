@@ -98,7 +98,7 @@ def drawn(address: str, view: View, most: int) -> RenderableType:
 
 def _run_lines(address: str, cluster: ClusterState) -> list[Text]:
     words = {
-        "run": "warm start, one replica computes" if cluster.warming else "running",
+        "run": cluster.reason or ("warm start, one replica computes" if cluster.warming else "running"),
         "finish": "every example is used, the run ends",
         "stop": f"stopping: {cluster.reason}",
         "fail": f"failed: {cluster.reason}",

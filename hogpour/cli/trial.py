@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hogpour.cli.options import run_async
@@ -86,7 +86,7 @@ async def _train(job: Job) -> Trial:
     judged: list[LossPoint] = []
     cluster: ClusterProgress | None = None
     learnt: list[LossPoint] = []
-    node = Node(job, every_s=0.5)
+    node = Node(replace(job, cluster=replace(job.cluster, wait_for=1)), every_s=0.5)
     node.tell = _tell
     async with node:
         async for progress in node:

@@ -23,6 +23,7 @@ from hogpour.cluster.gatekeeper import keeper_of
 from hogpour.cluster.lease_desk import LeaseDesk
 from hogpour.cluster.member_stats import MemberStats
 from hogpour.cluster.membership import MemberRecord, Membership
+from hogpour.cluster.muster import Muster
 from hogpour.cluster.placement import Placement
 from hogpour.cluster.warm_start import WarmStart
 from hogpour.core.cluster_state import ClusterState, MemberState
@@ -58,6 +59,10 @@ class Terms:
     warm_start_s: float = 0.0
     """The same in seconds since the first member was ready. With both, whichever comes first; with neither, all
     compute from the start."""
+    wait_for: int = 1
+    """Members that must be ready before anybody computes."""
+    wait_for_s: float = 600.0
+    """For so long, at most."""
 
 
 class Coordinator:
@@ -79,13 +84,14 @@ class Coordinator:
         members, stats: who belongs to the cluster, the home included, and what each of them did.
         placement: keeps each shard with one member.
         desk: where members are given blocks.
+        muster: who must be there first.
         warm_start: who computes at the beginning.
         home: incarnation of the coordinator's own node. It lives as long as the coordinator.
         snapshot: what to resume from if a member dies that serves a shard; the node keeps it up to date.
         gatekeeper: keeps the gate.
         ledger: for snapshots: read its ``state`` before the shards are read.
         command: run; finish: every example is used; stop: somebody asked; fail: it cannot go on.
-        reason: why it stops or fails.
+        reason: why it stops or fails; what it waits for before it begins; else empty.
     """
 
     def __init__(
@@ -106,6 +112,7 @@ class Coordinator:
         self.snapshot, self.reason = "", ""
         self.command: Literal["run", "finish", "stop", "fail"] = "run"
         self.warm_start = WarmStart(terms.warm_start_examples, terms.warm_start_s)
+        self.muster, desk.waiting = Muster(terms.wait_for, terms.wait_for_s, clock()), terms.wait_for > 1
         self.clock, self.log = clock, log
         self.members = Membership(terms.lease_s, first_node)
         self.home = self.members.join("", "", clock(), for_ever=True).node
@@ -115,13 +122,16 @@ class Coordinator:
         shards = ShardMap(1, bounds, (self.home,) * count, ("",) * count)
         self.placement = Placement(shards, peers=peers, log=log, fail=self.fail, still=still)
         gate = gate or Open()
-        self.gatekeeper = keeper_of(gate)(gate, step, shard_map=lambda: self.map, peers=peers, log=log, fail=self.fail)
+        self.gatekeeper = keeper_of(gate)(
+            gate, step, shard_map=lambda: self.map, peers=peers, log=log, fail=self.fail, complete=self._complete
+        )
         self._before = self.ledger.examples_done
 
     def tick(self, now: float) -> None:
         """Do what is due. To be called several times in a second."""
         for member in self.members.expire(now):
             self._bury(member, now)
+        self._look_for_others(now)
         if self.warm_start.ends(self.examples, now):
             self.log("warm start is over: all replicas compute")
         self.look_for_end()
@@ -186,6 +196,32 @@ class Coordinator:
         """Return whether a member that leaves may do so: it serves no shard, or nobody needs it any more."""
         return self.command == "fail" or not self.placement.shards_of(member.node)
 
+    @property
+    def _able(self) -> list[MemberRecord]:
+        """Members that can compute."""
+        return [member for member in self.members if member.ready and not member.leaving]
+
+    def _look_for_others(self, now: float) -> None:
+        """Begin when enough members have replicas that wait for blocks, or give them up."""
+        if not self.muster.waiting or self.command != "run":
+            return
+        ready = sum(self.stats[member.node].replicas > 0 for member in self._able)
+        if self.muster.ends(ready):
+            self.reason, self.desk.waiting = "", False
+            self.choose_first()
+            self.log(f"{ready} nodes are ready: training begins")
+        elif failure := self.muster.failure(ready, now):
+            self.fail(failure)
+        else:
+            self.reason = self.muster.state(ready)
+
+    def _complete(self, present: int) -> bool:
+        """Return whether a first step may be made where so many origins take part: all replicas do that could, if
+        members were waited for; there may be no block for one of them."""
+        if self.terms.wait_for == 1 or self.command != "run" or not self.ledger.free:
+            return True
+        return present >= sum(self.stats[member.node].replicas for member in self._able)
+
     def _bury(self, member: MemberRecord, now: float) -> None:
         """Account for a member that is dead."""
         examples = self.desk.take_back(member.node)
@@ -205,8 +241,8 @@ class Coordinator:
 
     def choose_first(self) -> None:
         """See to it that somebody computes in a warm start."""
-        able = [member.node for member in self.members if member.ready and not member.leaving]
-        self.warm_start.choose(able, self.clock())
+        if not self.muster.waiting:
+            self.warm_start.choose([member.node for member in self._able], self.clock())
 
     def _end(self, command: Literal["finish", "stop", "fail"], reason: str) -> None:
         if _RANK[command] > _RANK[self.command]:

@@ -13,6 +13,10 @@ The order of these is what makes deaths harmless. An origin that dies before it 
 hold of it; a server frees that with its next step, since no step decided after the death can count it. A shard that
 moves takes what it holds along, and a step is told again, by a newer map, until every shard has it.
 
+Before the first step a cluster may wait for a number of nodes (``muster``): that step is made when all of their
+replicas take part. Otherwise a run begins with whoever is there, and its first steps are made of few gradients, at the
+whole rate.
+
 Whoever has no more data is not waited for, and at the end of a run steps are made of fewer and fewer gradients. The
 rate is one for the mean of all: at the whole of it the last ones, of a gradient each, would undo what the run has
 learned (with 4 of 6 workers and b = 2, an error of 12.5 % became 67 % within the last blocks). So such a step moves by
@@ -80,6 +84,7 @@ class Gatekeeper:
         peers: whom to ask at an address.
         log: told what happened, a line each time.
         fail: told why the cluster cannot go on.
+        complete: says whether so many origins are enough for a first step.
 
     Attributes:
         step: decided so far; the clock of the shards as soon as all have the newest one.
@@ -99,8 +104,10 @@ class Gatekeeper:
         peers: Callable[[str], Requests],
         log: Callable[[str], None],
         fail: Callable[[str], None],
+        complete: Callable[[int], bool] = lambda present: True,
     ) -> None:
         self._gate, self.step, self.dropped = gate, step, 0
+        self._complete, self._begun = complete, False
         self._map, self._peers, self._log, self._fail = shard_map, peers, log, fail
         self.still = asyncio.Lock()
         self._present: dict[Origin, int] = {}  # → its clock, where a gate bounds how far ahead it may be
@@ -204,7 +211,7 @@ class StepGatekeeper(Gatekeeper):
         return decided
 
     def _look(self) -> None:
-        if self._committing is not None or self._failed:
+        if self._committing is not None or self._failed or not (self._begun or self._complete(self.present)):
             return
         arrivals = self._gate.choose(list(self._pool.values()), self.present)
         if not arrivals:
@@ -212,7 +219,7 @@ class StepGatekeeper(Gatekeeper):
         for one in arrivals:
             key = one.node, one.replica, one.sequence
             self._deciding[key] = self._pool.pop(key)
-        step, self.step = self.step, self.step + 1
+        step, self.step, self._begun = self.step, self.step + 1, True
         self._committing = asyncio.get_running_loop().create_task(self._commit(step, arrivals, self._share(arrivals)))
         self._committing.add_done_callback(self._committed)
 
@@ -266,6 +273,8 @@ class StepGatekeeper(Gatekeeper):
     def tick(self) -> None:
         if self._committing is not None and self._committing.done():
             self._committing.result()
+        if not self._begun:
+            self._look()  # the last one that was waited for may be gone, or have no block
 
     async def close(self) -> None:
         if self._committing is not None:

@@ -23,13 +23,14 @@ class LeaseDesk:
 
     Attributes:
         ledger: who computes what.
+        waiting: nothing is leased yet.
         ended: nothing is leased any more.
         failed: shards may be gone.
     """
 
     def __init__(self, ledger: LeaseLedger) -> None:
         self.ledger = ledger
-        self.ended = self.failed = False
+        self.waiting = self.ended = self.failed = False
 
     def report(self, lease: Lease) -> int:
         """Take in what a member has done; return the examples that were not done before.
@@ -51,7 +52,7 @@ class LeaseDesk:
             alive: whether it may still be given some.
         """
         del patience_s, alive
-        return self.ledger.grant(lease.node, lease.holds, lease.want)
+        return [] if self.waiting else self.ledger.grant(lease.node, lease.holds, lease.want)
 
     def end(self, *, failed: bool = False) -> None:
         """Lease nothing any more, and let nobody wait: the run ends."""

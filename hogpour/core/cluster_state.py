@@ -135,7 +135,7 @@ class ClusterState:
 
     command: Literal["run", "finish", "stop", "fail"]
     reason: str
-    """Why it stops or fails; empty otherwise."""
+    """Why it stops or fails, or what it waits for before it begins; empty otherwise."""
     warming: bool
     """Only one replica of the cluster computes yet."""
     members: tuple[MemberState, ...]

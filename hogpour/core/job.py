@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 
 from hogpour.core import registry
 from hogpour.core.errors import ConfigError
-from hogpour.core.limits import TINY, Checked, Count, Natural, Range, check_ranges
+from hogpour.core.limits import TINY, AboveZero, Checked, Count, Natural, Range, check_ranges
+from hogpour.core.node_id import MOST_MEMBERS
 from hogpour.core.shard_map import LARGEST_SHARD_BYTES, SHARD_BYTES
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ class RunConfig(Checked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterConfig(Checked):
-    """``[cluster]``: when a silent machine is given up, how parameters are cut. The first node's hold for all."""
+    """``[cluster]``: when a silent machine is given up, how parameters are cut, who must be there at the beginning. The
+    first node's hold for all."""
 
     lease_s: Annotated[float, Range(0.1, 3600)] = 3.0
     """Seconds without a heartbeat after which a node is declared dead; its blocks go to others."""
@@ -94,6 +96,11 @@ class ClusterConfig(Checked):
     that a node which was out of reach for a while comes back."""
     shard_bytes: Annotated[int, Range(64, LARGEST_SHARD_BYTES)] = SHARD_BYTES
     """Largest shard. One of 4 MB is applied while the next is still arriving."""
+    wait_for: Annotated[int, Range(1, MOST_MEMBERS)] = 1
+    """Nodes, the first one included, that must be ready before anybody trains; who comes later is welcome. For schemes
+    that average over the nodes, whose rate is one for the mean of so many."""
+    wait_for_s: AboveZero = 600.0
+    """Seconds that the first node waits for them; then the run fails."""
 
     def __post_init__(self) -> None:
         Checked.__post_init__(self)

@@ -86,7 +86,7 @@ class FirstNode(Role):
             job=msgspec.json.encode(job_to_dict(job)), base=encodable(os.path.abspath(job.base)),
             block_replicas=ready.block_replicas, spec=ready.network.spec.fingerprint, data=ready.digest,
             lease_s=job.cluster.lease_s, give_up_s=job.cluster.give_up_s, warm_start_examples=warm.warm_start_examples,
-            warm_start_s=warm.warm_start_s,
+            warm_start_s=warm.warm_start_s, wait_for=job.cluster.wait_for, wait_for_s=job.cluster.wait_for_s,
         )  # fmt: skip
         self.coordinator = Coordinator(
             terms, desk, bounds=start.bounds, peers=self._reach, clock=self._loop.time, log=self._log,
@@ -102,6 +102,7 @@ class FirstNode(Role):
         fresh = start.stored is None
         self.snapshots = Snapshots(endpoint, job, ready, self.coordinator, self._driver, clocks=clocks, fresh=fresh)
         self._driving: asyncio.Task[None] | None = None
+        self._trains = False
         self._failed_at: float | None = None
         if (stored := start.stored) is not None:
             self.coordinator.snapshot = str(stored.folder)
@@ -116,6 +117,7 @@ class FirstNode(Role):
             while True:
                 now = self._loop.time()
                 self.coordinator.tick(now)
+                self._drive()
                 if self._driving is not None and self._driving.done():
                     self._driving.result()  # a bug, which all members are told of
                 self.snapshots.tick(now)
@@ -129,7 +131,12 @@ class FirstNode(Role):
         return self.coordinator.warm_start.active if beaten is None else beaten.warming
 
     def train(self) -> None:
-        if self._driver is not None:
+        self._trains = True
+        self._drive()
+
+    def _drive(self) -> None:
+        """Begin with L-BFGS, where that is the method, when all are there who are waited for."""
+        if self._driver is not None and self._driving is None and self._trains and not self.coordinator.muster.waiting:
             self._driving = self._loop.create_task(self._driver.run(self.coordinator.home))
 
     def tick(self) -> None:

@@ -201,7 +201,7 @@ class Endpoint:
         self.peers = PeerPool(Loopback(self.own), join, token, entropy)
         self._listener: Listener | None = None
         self.tasks = TaskSet(self._on_error)
-        self.stats, self.role, self.address = RunStats(), Role(), ""
+        self.stats, self.role, self.address, self._waiting_for = RunStats(), Role(), "", ""
         self.servers: dict[str, int] = {}
         self.heartbeat_hooks: list[Callable[[HeartbeatReply], None]] = []
         self.rejoin_hooks: list[Callable[[], None]] = []
@@ -281,6 +281,10 @@ class Endpoint:
             self.failed.set_exception(ClusterFailed(reply.reason))
         elif reply.command != "run" and not self.ended.done():
             self.ended.set_result(None)
+        elif reply.command == "run" and reply.reason != self._waiting_for:
+            self._waiting_for = reply.reason
+            if reply.reason:
+                self.notify(Notice("waiting", reply.reason))
         for hook in self.heartbeat_hooks:
             hook(reply)
 

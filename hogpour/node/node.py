@@ -136,6 +136,9 @@ class Node:
 
     def _open(self) -> Opened:
         """Return what the job begins from: a machine alone, or the end of a cluster."""
+        if self._job is not None and self._job.cluster.wait_for > 1 and not self._listen:
+            raise ConfigError(f"cluster.wait_for = {self._job.cluster.wait_for}: nobody can join a node that does not "
+                              "listen; give --listen, or leave it out")  # fmt: skip
         if self._job is None or self._job.algorithm.federated:
             return OpenedCluster(
                 listen=self._listen, join=self._join, token=self._token, insecure=self._insecure, join_s=self._join_s,

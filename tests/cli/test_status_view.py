@@ -60,6 +60,7 @@ def test_no_line_is_longer_than_100_characters_and_no_number_is_cut() -> None:
     ("changes", "words"),
     [
         ({"warming": True}, "warm start, one replica computes"),
+        ({"reason": "waiting for nodes: 2 of 4 are ready"}, "waiting for nodes: 2 of 4 are ready"),
         ({"command": "finish"}, "every example is used, the run ends"),
         ({"command": "stop", "reason": "the first node was asked to stop"}, "stopping: the first node was asked to stop"),
         ({"command": "fail", "reason": "node 2 (x:1) is gone"}, "failed: node 2 (x:1) is gone"),

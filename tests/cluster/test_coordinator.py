@@ -9,105 +9,20 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from support.cluster import Clock, World, settle
+from support.cluster import LEASE_S, TICK_S, Cluster, settle
 
 from hogpour.algos.gate.barrier import Barrier
-from hogpour.algos.gate.base import Gate
 from hogpour.cluster import member_requests as module
-from hogpour.cluster.coordinator import Coordinator, Terms
-from hogpour.cluster.lease_desk import LeaseDesk
-from hogpour.cluster.leases import EpochLedger, LedgerState
-from hogpour.cluster.member_requests import MemberRequests
+from hogpour.cluster.leases import LedgerState
 from hogpour.core.cluster_state import ClusterState
-from hogpour.core.errors import RequestFailed
 from hogpour.core.node_id import MOST_MEMBERS
-from hogpour.data.blocks import Blocks
-from hogpour.net.loopback import Loopback
-from hogpour.net.wire.base import Message, Ok
+from hogpour.net.wire.base import Ok
 from hogpour.net.wire.gate import Arrive, Attend
 from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
 from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease, Leased
 from hogpour.net.wire.status import Described, Status
 from hogpour.net.wire.where import Map, Where
-
-TICK_S, LEASE_S = 0.125, 3.0
-
-
-class Cluster:
-    """A coordinator whose members are what the test says and whose servers are fakes."""
-
-    def __init__(self, shards: int = 4, state: LedgerState | None = None, gate: Gate | None = None, **terms: Any) -> None:
-        self.clock, self.world = Clock(), World(shards)
-        self.lines: list[str] = []
-        self.ledger = EpochLedger(Blocks(n=1000, batch=100, replicas=1, epochs=1), 0, state or LedgerState())
-        self.coordinator = Coordinator(
-            Terms(
-                job=b"{}",
-                base="/base",
-                block_replicas=3,
-                spec="model-a",
-                data="data-a",
-                lease_s=LEASE_S,
-                give_up_s=10.0,
-                **terms,
-            ),
-            LeaseDesk(self.ledger),
-            bounds=tuple(100 * k for k in range(shards + 1)),
-            peers=self.world.__getitem__,
-            clock=self.clock,
-            log=self.lines.append,
-            gate=gate,
-        )
-        requests = MemberRequests(self.coordinator)
-        self.remote, self.local = Loopback(requests.handlers()), Loopback(requests.handlers(local=True))
-        self.silent: set[int] = set()
-
-    async def ask(self, message: Message) -> Any:
-        return await self.remote.request(message, deadline_s=1000.0)
-
-    async def refused(self, message: Message) -> tuple[str, str]:
-        with pytest.raises(RequestFailed) as caught:
-            await self.ask(message)
-        return caught.value.code, str(caught.value)
-
-    async def begin(self) -> None:
-        """What the first node does with itself."""
-        joined = await self.local.request(Join("home", "10.0.0.1:7000"), deadline_s=1.0)
-        assert isinstance(joined, Joined)
-        assert joined.node == self.coordinator.home == 1
-        await self.ready(1)
-
-    async def join(self, address: str = "") -> int:
-        joined = await self.ask(Join("a name", address))
-        await self.ready(joined.node)
-        return joined.node
-
-    async def ready(self, node: int) -> None:
-        assert await self.ask(Ready(node, "model-a", "data-a")) == Ok()
-
-    async def beat(self, node: int, examples: int = 0, **fields: Any) -> HeartbeatReply:
-        given = {"replicas": 2, "right": 0, "loss": 0.0, "pushes": 0, "staleness": 0.0} | fields
-        return await self.ask(Heartbeat(node=node, examples=examples, **given))
-
-    async def lease(self, node: int, want: int = 0, holds: list[int] | None = None, done: list[int] | None = None) -> Leased:
-        return await self.ask(Lease(node, holds or [], done or [], want))
-
-    async def tick(self, times: int = 1) -> None:
-        for _ in range(times):
-            self.clock.now += TICK_S
-            self.coordinator.tick(self.clock.now)
-            await settle()
-
-    async def live(self, seconds: float) -> None:
-        """Let time pass in which all members beat but for the silent ones."""
-        for _ in range(round(seconds / TICK_S)):
-            state = self.coordinator.state(self.clock.now)
-            for member in state.members:
-                if member.node not in self.silent:
-                    await self.beat(member.node, member.examples)
-            await self.tick()
-
 
 # -- joining and becoming ready
 

@@ -1,14 +1,31 @@
-"""A cluster without nodes: parameter servers that only know which shards they have, and can be told to fail."""
+"""A cluster without nodes: parameter servers that only know which shards they have, and can be told to fail; and a
+coordinator whose members are what a test says."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
+import pytest
+
+from hogpour.algos.gate.base import Gate
+from hogpour.cluster.coordinator import Coordinator, Terms
+from hogpour.cluster.lease_desk import LeaseDesk
+from hogpour.cluster.leases import EpochLedger, LedgerState
+from hogpour.cluster.member_requests import MemberRequests
 from hogpour.core.errors import PeerLost, Refusal, RequestFailed
+from hogpour.data.blocks import Blocks
+from hogpour.net.loopback import Loopback
 from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.dump import Adopt
+from hogpour.net.wire.gate import Commit, Committed
+from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
+from hogpour.net.wire.join import Join, Joined, Ready
+from hogpour.net.wire.lease import Lease, Leased
 from hogpour.net.wire.status import Fence
+
+TICK_S, LEASE_S = 0.125, 3.0
 
 
 async def settle() -> None:
@@ -28,7 +45,7 @@ class Clock:
 
 
 class FakeServer:
-    """Answers Adopt and Fence as a node does. A shard is *kept* when it was given up and nobody said that it is safe."""
+    """Answers Adopt and Fence as a node does, and has nothing to apply a step to. A shard is *kept* when it was given up and nobody said that it is safe."""
 
     def __init__(self, world: World, address: str) -> None:
         self.world, self.address = world, address
@@ -57,6 +74,8 @@ class FakeServer:
         self.asked.append(message)
         if self.dead:
             raise PeerLost(self.address, "nobody answers")
+        if isinstance(message, Commit):
+            return Committed(message.shards)
         if isinstance(message, Adopt):
             await self._adopt(message)
         else:
@@ -109,3 +128,78 @@ class World(dict[str, FakeServer]):
         """Say who has which shard, as a newer map does: what others kept of it is freed."""
         for address, server in self.items():
             server.kept = {shard for shard in server.kept if owners[shard] == address}
+
+
+class Cluster:
+    """A coordinator whose members are what the test says and whose servers are fakes."""
+
+    def __init__(self, shards: int = 4, state: LedgerState | None = None, gate: Gate | None = None, **terms: Any) -> None:
+        self.clock, self.world = Clock(), World(shards)
+        self.lines: list[str] = []
+        self.ledger = EpochLedger(Blocks(n=1000, batch=100, replicas=1, epochs=1), 0, state or LedgerState())
+        self.coordinator = Coordinator(
+            Terms(
+                job=b"{}",
+                base="/base",
+                block_replicas=3,
+                spec="model-a",
+                data="data-a",
+                lease_s=LEASE_S,
+                give_up_s=10.0,
+                **terms,
+            ),
+            LeaseDesk(self.ledger),
+            bounds=tuple(100 * k for k in range(shards + 1)),
+            peers=self.world.__getitem__,
+            clock=self.clock,
+            log=self.lines.append,
+            gate=gate,
+        )
+        requests = MemberRequests(self.coordinator)
+        self.remote, self.local = Loopback(requests.handlers()), Loopback(requests.handlers(local=True))
+        self.silent: set[int] = set()
+
+    async def ask(self, message: Message) -> Any:
+        return await self.remote.request(message, deadline_s=1000.0)
+
+    async def refused(self, message: Message) -> tuple[str, str]:
+        with pytest.raises(RequestFailed) as caught:
+            await self.ask(message)
+        return caught.value.code, str(caught.value)
+
+    async def begin(self) -> None:
+        """What the first node does with itself."""
+        joined = await self.local.request(Join("home", "10.0.0.1:7000"), deadline_s=1.0)
+        assert isinstance(joined, Joined)
+        assert joined.node == self.coordinator.home == 1
+        await self.ready(1)
+
+    async def join(self, address: str = "") -> int:
+        joined = await self.ask(Join("a name", address))
+        await self.ready(joined.node)
+        return joined.node
+
+    async def ready(self, node: int) -> None:
+        assert await self.ask(Ready(node, "model-a", "data-a")) == Ok()
+
+    async def beat(self, node: int, examples: int = 0, **fields: Any) -> HeartbeatReply:
+        given = {"replicas": 2, "right": 0, "loss": 0.0, "pushes": 0, "staleness": 0.0} | fields
+        return await self.ask(Heartbeat(node=node, examples=examples, **given))
+
+    async def lease(self, node: int, want: int = 0, holds: list[int] | None = None, done: list[int] | None = None) -> Leased:
+        return await self.ask(Lease(node, holds or [], done or [], want))
+
+    async def tick(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.clock.now += TICK_S
+            self.coordinator.tick(self.clock.now)
+            await settle()
+
+    async def live(self, seconds: float) -> None:
+        """Let time pass in which all members beat but for the silent ones."""
+        for _ in range(round(seconds / TICK_S)):
+            state = self.coordinator.state(self.clock.now)
+            for member in state.members:
+                if member.node not in self.silent:
+                    await self.beat(member.node, member.examples)
+            await self.tick()

@@ -16,7 +16,7 @@ class HeartbeatReply(Message, frozen=True):
     command: str
     """``run``, ``finish`` (all examples are used), ``stop`` (somebody asked) or ``fail``."""
     reason: str
-    """Why it fails; one line."""
+    """Why it fails, or what it waits for before it begins; one line."""
     map_epoch: int
     """Epoch of the shard map; ask with ``Where`` when it is a newer one than known."""
     warming: bool

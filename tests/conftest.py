@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 from hypothesis import settings
+from support.real_data import SHARED
 
 from hogpour.core import host
 
@@ -24,8 +25,6 @@ with suppress(ImportError):
     import uvloop
 
     uvloop.new_event_loop().close()  # libuv opens a pipe for signals with its first loop and keeps it
-
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")

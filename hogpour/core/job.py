@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     _T = TypeVar("_T", bound=DataclassInstance)
 
-__all__ = ["ClusterConfig", "DataConfig", "Job", "RunConfig", "check_keys", "default_job", "encodable", "job_from",
-           "job_to_dict", "key_of", "read_job", "read_tables", "section", "table"]  # fmt: skip
+__all__ = ["ClusterConfig", "DataConfig", "Job", "RunConfig", "check_job", "check_keys", "default_job", "encodable",
+           "job_from", "job_to_dict", "key_of", "read_job", "read_tables", "section", "table"]  # fmt: skip
 
 MOST_VALIDATION = 0.9
 """Of the training examples may be held back: what is left must be worth training on."""
@@ -220,13 +220,15 @@ def read_tables(path: str, what: str) -> dict[str, Any]:
         ConfigError: missing, or not TOML; the message begins with the path.
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+        return tomllib.loads(Path(registry.typed(path, str, what)).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such {what}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
+    except ConfigError:
+        raise
+    except (OSError, ValueError) as error:  # also a path with a NUL, and text that is not UTF-8
+        raise ConfigError(f"{registry.shown(path)[1:-1]}: cannot be read: {error}") from None
 
 
 def job_from(tables: Mapping[str, Any], source: str) -> Job:
@@ -260,6 +262,12 @@ def job_from(tables: Mapping[str, Any], source: str) -> Job:
         )
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
+
+
+def check_job(job: object, whose: str) -> None:
+    """Raise ConfigError where somebody is given something else than a job, such as the path of one."""
+    if not isinstance(job, Job):
+        raise ConfigError(f"{whose} takes a Job, got {registry.shown(job)}; hogpour.read_job makes one of a file")
 
 
 def job_to_dict(job: Job) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.core import registry
 from hogpour.core.errors import ConfigError, InputError, LayoutError, ResourceError
 from hogpour.core.job import Job
 from hogpour.data.load import Encoding
@@ -43,6 +44,7 @@ Floats = npt.NDArray[np.float32]
 
 def check_writable(path: str) -> None:
     """Raise ResourceError where a model file could not be written later; remove what dead processes left there."""
+    path = _text(path)
     place = _place(path)
     if not place.parent.is_dir():
         raise ResourceError(f"model file {path}: there is no folder {place.parent}")
@@ -61,6 +63,7 @@ def save(path: str, model: Model, state: TrainingState | None) -> None:
     Raises:
         ResourceError: the disk is full or the place not writable; the old file is still there.
     """
+    path = _text(path)
     place = _place(path)
     from safetensors.numpy import save_file
 
@@ -111,6 +114,7 @@ def load(path: str) -> tuple[Description, Floats, TrainingState | None]:
     """
     from safetensors import SafetensorError, safe_open
 
+    path = _text(path)
     try:
         if not Path(path).is_file():
             raise ConfigError(f"model file {path}: no such file")
@@ -176,6 +180,14 @@ def _check_tensor(name: str, stored: npt.NDArray[Any] | None, shape: tuple[int, 
 
 def _under(prefix: str, tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _text(path: Any) -> str:
+    """Return a path as text, whatever kind of path it is."""
+    text: str = registry.typed(path, str, "model file")
+    if "\0" in text:
+        raise ConfigError(f"model file {text!r}: no file has such a name")
+    return text
 
 
 def _place(path: str) -> Path:

@@ -36,7 +36,7 @@ import numpy.typing as npt
 from hogpour.core import registry
 from hogpour.core.cluster_state import ShardState
 from hogpour.core.errors import ConfigError, HogpourError
-from hogpour.core.job import Job
+from hogpour.core.job import Job, check_job
 from hogpour.core.kernels.vector import vector_copy
 from hogpour.core.progress import Notice, Progress, Summary
 from hogpour.model.model import Model
@@ -92,8 +92,8 @@ class Node:
         every_s: float = 1.0,
         threads: int = 0,
     ) -> None:
-        if not (job is None or isinstance(job, Job)):
-            raise ConfigError(f"a node takes a Job, got {registry.shown(job)}; hogpour.read_job makes one of a file")
+        if job is not None:
+            check_job(job, "a node")
         if (job is None) != bool(join):
             raise ConfigError("a node takes a job, or the address of a cluster to join, which has one; not both")
         self._job = job

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from hogpour.core.errors import ConfigError, HogpourError, LayoutError
-from hogpour.core.job import Job
+from hogpour.core.job import Job, check_job
 from hogpour.core.progress import Notice
 from hogpour.core.spec import ALIGNMENT
 from hogpour.data.blocks import generator
@@ -68,6 +68,7 @@ class Simulation:
         told: Callable[[Point], None] | None = None,
         **changes: Any,
     ) -> None:
+        check_job(job, "a simulation")
         if not job.algorithm.federated:
             raise ConfigError('algorithm: this scheme trains on one machine, and a simulation is of several; set '
                               'algorithm.name = "downpour"')  # fmt: skip

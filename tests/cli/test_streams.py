@@ -55,6 +55,22 @@ def test_a_run_without_standard_descriptors_writes_its_model(closed: str, tmp_pa
     assert end.returncode == 0, end.stderr
 
 
+@pytest.mark.long
+@pytest.mark.real
+def test_a_program_that_embeds_a_node_trains_without_standard_descriptors(tmp_path: Path) -> None:
+    """What replicas inherit had the numbers of their own standard streams."""
+    (tmp_path / "embeds.py").write_text(
+        "import asyncio, hogpour as hp\n"
+        "async def main():\n"
+        "    job = hp.Job(model=hp.Linear(10), epochs=1, replicas=1, save='m.safetensors')\n"
+        "    async with hp.Node(job) as node:\n"
+        "        summary = await node.wait()\n"
+        "    assert (summary.outcome, summary.restarts) == ('finished', 0)\n"
+        "asyncio.run(main())\n"
+    )
+    assert shell("python embeds.py <&- >&- 2>&-", tmp_path).returncode == 0
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "ascii:strict", "cp1252", "utf-8"])
 def test_any_text_can_be_written_in_any_encoding(encoding: str, tmp_path: Path) -> None:

@@ -175,3 +175,18 @@ def test_a_path_of_bytes_that_are_no_text_travels_as_text() -> None:
     words = job_to_dict(job)
     assert words["run"]["model"] == "caf\\udce9.safetensors"
     str(words).encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [(3, "job file = 3: expected str, got int"), ("a\0", r"a\x00: cannot be read: embedded null byte"), ({}, "job file = {}: expected str, ")],
+)
+def test_what_is_no_path_of_a_job_file_is_refused(path: Any, text: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        hp.read_job(path)
+    assert str(error.value).startswith(text)
+
+
+def test_a_simulation_takes_a_job_and_says_what_makes_one() -> None:
+    with pytest.raises(ConfigError, match=r"^a simulation takes a Job, got 'job.toml'; hogpour\.read_job makes one of a file$"):
+        hp.Simulation("job.toml")  # type: ignore[arg-type]

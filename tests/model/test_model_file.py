@@ -472,3 +472,19 @@ def test_a_model_is_written_among_temporary_files(path: str, tmp_path: Path, mon
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
     with pytest.raises(ResourceError, match="No such file or directory"):
         model_file.save_elsewhere("gone/m.safetensors", model, None)
+
+
+@pytest.mark.parametrize("use", [model_file.check_writable, model_file.load, lambda path: model_file.save(path, model_of(), None)])
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [(3, "model file = 3: expected str, got int"), (None, "model file = None: expected str, got None"),
+     ("a\0b", "model file 'a\\x00b': no file has such a name"), (b"m", "model file = b'm': expected str, got bytes")],
+)  # fmt: skip
+def test_what_is_no_path_is_refused(path: Any, text: str, use: Callable[[Any], Any]) -> None:
+    with pytest.raises(ConfigError) as error:
+        use(path)
+    assert str(error.value) == text
+
+
+def test_a_path_may_be_one_of_pathlib(stored: str) -> None:
+    assert hp.Model.load(Path(stored)).params.size  # type: ignore[arg-type]

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import prod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 
 from hogpour.core.errors import DataError, LayoutError
+from hogpour.core.registry import typed
 from hogpour.data.formats.base import Targets
 from hogpour.data.labels import are_numbers
 from hogpour.data.scaling import Scaling, is_finite
@@ -143,12 +144,13 @@ class Encoding:
         """Return the encoding of which ``to_dict`` and ``scaling.to_tensors`` were kept in a file.
 
         Raises:
-            LayoutError: they are not those of an encoding.
+            LayoutError, ConfigError: they are not those of an encoding.
         """
-        words = {"numeric_labels": are_numbers(words.get("label_names", ())), **words}
+        hints = get_type_hints(cls)
         try:
-            lists = {name: tuple(words[name]) for name in ("shape", "label_names", "columns")}
-            return cls(**{**words, **lists, "scaling": Scaling.from_tensors(words["scaling"], tensors)})
+            rest = {name: typed(words[name], hints[name], f"encoding.{name}") for name in words if name != "scaling"}
+            rest.setdefault("numeric_labels", are_numbers(rest["label_names"]))  # an older file does not say
+            return cls(**rest, scaling=Scaling.from_tensors(words["scaling"], tensors))
         except (KeyError, TypeError) as exc:
             raise LayoutError(f"encoding: does not say how the data were encoded ({exc!r})") from exc
 

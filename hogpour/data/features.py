@@ -5,7 +5,7 @@ float32 has 24 bits: rounded before it is scaled, a column of timestamps would b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -121,18 +121,25 @@ def check_finite(source: str, table: Table) -> None:
     )
 
 
-def warn_of_rounding(rows: Rows) -> None:
-    """Warn of a feature that is not scaled, and so far from 0 that its values fall together in float32."""
-    x = rows.table.x
+def warn_of_rounding(
+    source: str, x: Any, pieces: Iterable[npt.NDArray[Any]], names: Sequence[str], what: str, todo: str
+) -> None:
+    """Warn of a column so far from 0 that its values fall together in float32.
+
+    Args:
+        x: the array in question; of types that float32 holds there is nothing to say, nor of sparse ones.
+        pieces: the same, row by row.
+        names, what: names of the columns, if they have any; and what stands before a name or a number.
+        todo: what to do about it.
+    """
     if not isinstance(x, np.ndarray) or x.dtype.kind not in "iuf" or x.dtype.itemsize < 4 or x.dtype == np.float32:
         return
-    low, high = (end.ravel() for end in extent(rows))
+    low, high = (end.ravel() for end in extent(pieces))
     step = np.spacing(np.maximum(np.abs(low), np.abs(high)).astype(np.float32))
     coarse = np.flatnonzero((high > low) & (high - low < _FEWEST_STEPS * step))
     if coarse.size:
         k = int(coarse[0])
-        name = repr(rows.table.columns[k]) if rows.table.columns else f"{k}, counted from 0,"
+        name = repr(names[k]) if names else f"{k}, counted from 0,"
         more = f"; as do {coarse.size - 1} others" if coarse.size > 1 else ""
-        warn(f"{rows.source}: column {name} lies between {low[k]:.17g} and {high[k]:.17g}, where float32 has steps "
-             f'of {step[k]:g}: data.scale = "standard" keeps its values apart{more}',
-             DataWarning, stacklevel=2)  # fmt: skip
+        warn(f"{source}: {what} {name} lies between {low[k]:.17g} and {high[k]:.17g}, where float32 has steps "
+             f"of {step[k]:g}: {todo}{more}", DataWarning, stacklevel=2)  # fmt: skip

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hogpour.core.errors import DataError
+from hogpour.data.features import warn_of_rounding
 from hogpour.data.formats.base import Table, is_number
 from hogpour.data.scaling import is_finite
 
@@ -44,6 +45,7 @@ def learn(source: str, table: Table) -> tuple[tuple[str, ...], bool]:
             return tuple(texts), False
         numbers = np.array(texts, np.float64)
     if numbers.dtype.kind == "f":
+        numbers = numbers.astype(np.float64)
         _blame(source, table, codes, np.isnan(numbers), "the label is missing")
         _blame(source, table, codes, numbers != np.rint(numbers),
                "the label is {}, expected an integer; to predict real values, use a loss for values")  # fmt: skip
@@ -83,7 +85,7 @@ def values_of(source: str, table: Table) -> npt.NDArray[np.float32]:
     """
     y = table.y
     assert y is not None
-    if y.ndim > 2:
+    if y.ndim > 2 or not y.size:
         raise DataError(f"{source}: y has shape {y.shape}, expected one or more numbers for each example")
     if y.dtype.kind == "U":
         for row, text in enumerate(y.ravel().tolist()):
@@ -96,6 +98,7 @@ def values_of(source: str, table: Table) -> npt.NDArray[np.float32]:
     if not is_finite(values):
         row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
         raise DataError(f"{source}: {table.where(row, table.label)}: y is {y[row]}, not finite in float32")
+    warn_of_rounding(source, y, [y], [table.label] if table.label else [], "y", "subtract an offset from it")
     return values
 
 

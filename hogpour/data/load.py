@@ -83,7 +83,7 @@ def load(
         ignore=ignore, header=header, validation=validation, n_features=n_features, first_index=first_index,
     )  # fmt: skip
     chosen = {key: getattr(options, key) for key in ("n_features", "first_index", "label", "ignore", "header")}
-    wanted, base = Wanted(**chosen), Path(base)
+    wanted, base = Wanted(**chosen), Path(registry.typed(base, str, "base"))
     table, source = _read(options.train, base, format, wanted)
     other = None
     if options.test or _is_embedded(options.train, base, format):
@@ -164,7 +164,8 @@ def _assemble(
     exact = options.scale != "none"
     training = Rows(source, table, train_rows, bool(encoding.bytes), exact)
     if not exact:
-        warn_of_rounding(training)
+        todo = 'data.scale = "standard" keeps its values apart'
+        warn_of_rounding(source, table.x, training, table.columns, "column", todo)
     encoding = replace(encoding, scaling=Scaling.fit(options.scale, training))
     trained = Dataset(training.scaled(encoding.scaling), y[train_rows], len(names), names, source)
     tested = None
@@ -228,7 +229,7 @@ def load_features(
         label=encoding.label, columns=encoding.columns, n_columns=encoding.n_columns,
         header=False if encoding.n_columns else None,
     )  # fmt: skip
-    table, source = _read(registry.typed(path, str, "path"), Path(base), format, wanted)
+    table, source = _read(registry.typed(path, str, "path"), Path(registry.typed(base, str, "base")), format, wanted)
     _check_shape(source, table, encoding.shape, "the model's training set")
     y, no_y = None, ""
     if table.y is not None:

@@ -290,16 +290,29 @@ FILES = {
 }
 
 
+def trained_on(name: str) -> Encoding:
+    """The encoding of the undamaged file."""
+    with TemporaryDirectory() as folder:
+        Path(folder, "labels.idx1").write_bytes(idx_bytes(np.array([0, 1, 0], np.uint8)))
+        Path(folder, name).write_bytes(FILES[name])
+        return load(name, base=Path(folder)).encoding
+
+
+ENCODINGS = {name: trained_on(name) for name in FILES}
+
+
 @pytest.mark.slow
 @given(
     name=st.sampled_from(list(FILES)),
     compress=st.sampled_from([None, gzip.compress, lzma.compress]),
     changes=st.lists(st.tuples(st.integers(0, 700), st.binary(max_size=3), st.integers(0, 3)), max_size=4),
     after=st.booleans(),
+    options=st.sampled_from([{"scale": "standard"}, {"targets": "values"}, {"header": False}, {"first_index": 0}]),
 )
 @settings(max_examples=200, deadline=None)
+@pytest.mark.filterwarnings("ignore::hogpour.core.errors.DataWarning")
 def test_no_change_to_a_file_raises_anything_but_an_error_of_ours(
-    name: str, compress: Any, changes: list[tuple[int, bytes, int]], after: bool
+    name: str, compress: Any, changes: list[tuple[int, bytes, int]], after: bool, options: dict[str, Any]
 ) -> None:
     def damaged(content: bytes) -> bytes:
         for place, new, n_old in changes:
@@ -313,14 +326,35 @@ def test_no_change_to_a_file_raises_anything_but_an_error_of_ours(
     with TemporaryDirectory() as folder:
         Path(folder, "labels.idx1").write_bytes(idx_bytes(np.array([0, 1, 0], np.uint8)))
         Path(folder, name + suffix).write_bytes(damaged(content) if after else content)
-        message = folder
+        messages = [folder, folder]
         try:
-            data = load(name + suffix, base=Path(folder), scale="standard")
+            data = load(name + suffix, base=Path(folder), **options)
             assert np.isfinite(data.train.x).all()
         except InputError as error:
-            message = str(error)
-    assert folder in message
-    assert "\n" not in message
+            messages[0] = str(error)
+        try:
+            features = load_features(name + suffix, ENCODINGS[name], base=Path(folder))
+            assert np.isfinite(features.x).all()
+        except InputError as error:
+            messages[1] = str(error)
+    assert all(folder in message and "\n" not in message for message in messages)
+
+
+KINDS = ["?", "u1", "i8", "f2", "f8", "c8", "U3", "S3", "M8[s]", "m8[s]", [("a", "f4")]]
+
+
+@pytest.mark.parametrize("targets", ["labels", "values"])
+@pytest.mark.parametrize("key", ["x", "y"])
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_an_npz_of_any_type_and_shape_is_read_or_refused(tmp_path: Path, kind: Any, key: str, targets: Any) -> None:
+    good = {"x": np.arange(6.0).reshape(3, 2), "y": np.array([0, 1, 0])}
+    for shape in [(), (0,), (3,), (3, 1), (3, 0), (3, 2), (2, 3), (3, 2, 2)]:
+        (tmp_path / "a.npz").write_bytes(npz_bytes(**{**good, key: np.zeros(shape, kind)}))
+        for options in ({"validation": 0}, {"scale": "unit"}):
+            try:
+                load("a.npz", base=tmp_path, targets=targets, **options)  # type: ignore[arg-type]
+            except DataError as error:
+                assert str(error).startswith(f"{tmp_path}/a.npz: ")  # noqa: PT017
 
 
 # npz

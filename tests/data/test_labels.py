@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hogpour.core.errors import DataError
+from hogpour.core.errors import DataError, DataWarning
 from hogpour.data.dataset import Encoding
 from hogpour.data.formats.base import Table
 from hogpour.data.labels import codes_of, learn, values_of
@@ -135,6 +135,13 @@ def test_values_that_are_no_numbers(y: list, message: str) -> None:
     with pytest.raises(DataError) as error:
         values_of("file", table(y, "y"))
     assert str(error.value) == f"file: {message}"
+
+
+@pytest.mark.parametrize("y", [[1.7e9, 1.7e9 + 1], ["1700000000", "1700000001"], [[0, 1700000000], [0, 1700000001]]])
+def test_values_that_fall_together_in_float32_have_a_word(y: list) -> None:
+    where = "1, counted from 0," if isinstance(y[0], list) else "0, counted from 0,"
+    with pytest.warns(DataWarning, match=f"^file: y {where} lies between 1700000000 and 1700000001, .*: subtract an offset"):
+        values_of("file", table(y))
 
 
 def test_values_are_read_from_text() -> None:

@@ -73,11 +73,8 @@ def run(options: argparse.Namespace) -> int:
 def scenario_of(options: argparse.Namespace, changes: dict[str, Any]) -> Scenario:
     """Return the scenario of ``--scenario`` with some fields changed, and with ``--compute``."""
     from dataclasses import replace
-    from typing import get_type_hints
 
-    from hogpour.core.registry import typed
     from hogpour.sim.scenario import Scenario, read_scenario
-    from hogpour.sim.world.compute import Compute
 
     scenario = read_scenario(options.scenario) if options.scenario else Scenario()
     if text := options.compute:
@@ -85,13 +82,12 @@ def scenario_of(options: argparse.Namespace, changes: dict[str, Any]) -> Scenari
         if name == "measured":
             raise InputError("--compute measured: the times are in a scenario file")
         try:
-            distribution = typed(name, get_type_hints(Compute)["distribution"], "distribution")
             mean_s = float(mean) if mean else scenario.compute.mean_s
-            changes |= {"compute": replace(scenario.compute, distribution=distribution, mean_s=mean_s)}
-        except ValueError as error:
-            raise ConfigError(f"--compute {text}: expected for example exponential:0.1 ({error})") from None
+            changes |= {"compute": replace(scenario.compute, distribution=name, mean_s=mean_s)}
         except ConfigError as error:
             raise ConfigError(f"--compute {text}: {error}") from None
+        except ValueError as error:
+            raise ConfigError(f"--compute {text}: expected for example exponential:0.1 ({error})") from None
     try:
         return replace(scenario, **changes)
     except ValueError as error:

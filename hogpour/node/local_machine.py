@@ -51,7 +51,6 @@ class LocalMachine:
         return self._bells[0]
 
     async def start(self, job: Job, in_cluster: bool) -> None:
-        host.open_standard_descriptors()  # of a program that embeds the node, too
         self._replicas = replicas = count_replicas(job)
         host.check_descriptors(replicas)
         if job.save:

@@ -89,8 +89,7 @@ def test_sim_that_fails_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixtur
          "'exponential', 'log_normal', 'pareto', 'measured'"),
         (["--compute", "exponential:soon"], "--compute exponential:soon: expected for example exponential:0.1 (could not "
          "convert string to float: 'soon')"),
-        (["--compute", "constant:-1"], "--compute constant:-1: expected for example exponential:0.1 (mean_s = -1.0, "
-         "expected above 0 and finite)"),
+        (["--compute", "constant:-1"], "--compute constant:-1: mean_s = -1.0, expected above 0 and finite"),
         (["--parameters", "5"], "scenario: parameters = 5, expected 0 where gradients are computed"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

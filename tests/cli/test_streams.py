@@ -58,7 +58,7 @@ def test_a_run_without_standard_descriptors_writes_its_model(closed: str, tmp_pa
 @pytest.mark.long
 @pytest.mark.real
 def test_a_program_that_embeds_a_node_trains_without_standard_descriptors(tmp_path: Path) -> None:
-    """What replicas inherit had the numbers of their own standard streams."""
+    """The loop of asyncio takes the three numbers then, so that nothing that replicas inherit has one of them."""
     (tmp_path / "embeds.py").write_text(
         "import asyncio, hogpour as hp\n"
         "async def main():\n"

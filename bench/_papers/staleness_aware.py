@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from statistics import mean, median
 from typing import Any
 
-from bench._papers.runs import CALIBRATION, MEAN_S, Size, best, error_at, run, verdict
+from bench._papers.runs import BORNE_POINTS, CALIBRATION, MEAN_S, Size, borne, error_at, run, verdict
 from bench.harness import Table
 
 __all__ = ["CLAIM", "SIZE", "measure"]
@@ -37,8 +37,8 @@ SPLITS = (1, 2, 6, 15, 30)
 SIGMA, LOOK_S = 0.2, 1.0
 """Of the log-normal compute times; virtual seconds between two looks."""
 RATES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-BORNE_POINTS, PART = 3.0, 4
-"""What a rate may cost serial SGD above the best one, and which part of the largest such rate α₀ is."""
+PART = 4
+"""Which part of the largest rate that serial SGD bears α₀ is."""
 FAILS_FROM, FAILS_POINTS, WITHIN_POINTS = 15, 5.0, 1.0
 
 CLAIM = (
@@ -113,12 +113,6 @@ def measure(seeds: Sequence[int], size: Size = SIZE) -> tuple[Table, list[str]]:
         "less by what is under way at the end, and more by steps of fewer gradients",
     ]
     return table, notes
-
-
-def borne(errors: dict[float, float]) -> float:
-    """Return the largest rate whose error is not much above the least one."""
-    least = errors[best(tuple(errors), errors.__getitem__)]
-    return max(rate for rate, found in errors.items() if found <= least + BORNE_POINTS)
 
 
 def fails(fixed: float, hardsync: float) -> bool:

@@ -81,7 +81,7 @@ def are_bytes(source: str, x: Any, trained_on_bytes: bool | None) -> bool:
     if not trained_on_bytes:
         if x.dtype == np.uint8:
             raise DataError(f"{source}: x holds bytes (uint8), which would become 0..1; the training set did not: "
-                            "give numbers as they were there, x.astype(float)")  # fmt: skip
+                            "give numbers as they were there, such as x.astype(float) or x / 255")  # fmt: skip
         return False
     if x.dtype == np.uint8 or not x.size:
         return True

@@ -22,6 +22,7 @@ __all__ = ["are_numbers", "codes_of", "learn", "values_of"]
 
 _PLAIN = re.compile(r"[+-]?(0|[1-9][0-9]{0,14})(\.[0-9]*(e[+-]?[0-9]+)?)?", re.IGNORECASE)
 """With an exponent only behind a point, as numpy writes; "1e3" is rather a code. Ids of more digits are text."""
+_SHOWN = 60
 _MISSING = {"", "?", "na", "n/a", "nan", "null", "none", "<na>", "inf", "-inf"}
 """What stands for a label that is not known, where the others are numbers."""
 
@@ -70,7 +71,7 @@ def codes_of(
     found, codes = _distinct(source, table)
     labels = {name: label for label, name in enumerate(names)}
     places = np.array([labels.get(_name(label, numeric), -1) for label in found.tolist()], np.int64)
-    known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    known = ", ".join(map(_shown, names[:20])) + (", ..." if len(names) > 20 else "")
     missing = found == "" if found.dtype.kind == "U" else found != found
     _blame(source, table, codes, missing, "the label is missing")
     _blame(source, table, codes, places < 0, f"the label {{}} is not known to {known_by}; known: {known}")
@@ -125,11 +126,16 @@ def _name(label: Any, numeric: bool) -> str:
     return str(int(number))
 
 
+def _shown(name: str) -> str:
+    """Return a name for a message: in one line, not too long, without quotes."""
+    return repr(name[:_SHOWN])[1:-1]
+
+
 def _blame(source: str, table: Table, codes: npt.NDArray[np.int64], bad: npt.NDArray[np.bool_], what: str) -> None:
     """Raise DataError for the first example whose label is bad, if there is one; {} stands for the label."""
     rows = np.flatnonzero(bad[codes])
     if rows.size:
         assert table.y is not None
         row = int(rows[0])
-        label = _name(table.y.ravel()[row : row + 1].tolist()[0], False)
+        label = _shown(_name(table.y.ravel()[row : row + 1].tolist()[0], False))
         raise DataError(f"{source}: {table.where(row, table.label)}: {what.replace('{}', label, 1)}")

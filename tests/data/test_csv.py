@@ -172,6 +172,9 @@ def test_what_else_people_write(loaded: Loaded, text: str, options: dict) -> Non
         ("\n\na,a,y\n0,1,\n", "line 3: two columns have the name 'a'"),
         ("fixed acidity;quality\n7.4;5\n", "has no feature columns, got only 'fixed acidity;quality'; separated by ';'? "
                                            "commas are expected"),
+        ("\t".join("abcdefghijklmnopqrstuvwxyz"), "has no feature columns, got only 'a\\tb\\tc\\td\\te\\tf\\tg\\th\\ti\\tj\\tk"
+                                                "\\tl\\tm\\tn\\to\\tp\\tq\\tr\\ts\\tt\\t'; separated by tabs? commas are "
+                                                "expected"),
         ("a|b|y\n1|2|3\n", "has no feature columns, got only 'a|b|y'; separated by '|'? commas are expected"),
         ("a,y\n1,0\n# the rest\n2,1\n", "line 3: got 1 cells, expected 2 as in the first line"),
         ("a,y\n1,0\n2,nan\n", "line 3, column 'y': the label is missing"),

@@ -9,6 +9,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -273,6 +274,23 @@ def test_features_that_do_not_fit_the_model(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"label_names": "ab"}, "encoding.label_names = 'ab': expected array, got str"),
+        ({"n_columns": 1.5}, "encoding.n_columns = 1.5: expected int, got float"),
+        ({"numeric_labels": "yes"}, "encoding.numeric_labels = 'yes': expected bool, got str"),
+        ({"y_dtype": "M8[s]"}, "encoding: does not say how the data were encoded (TypeError('labels of type M8[s]'))"),
+        ({"colums": []}, "encoding: does not say how the data were encoded (KeyError('colums'))"),
+    ],
+)
+def test_an_encoding_of_other_types_is_refused(words: dict, message: str) -> None:
+    good = load("digits").encoding.to_dict()
+    with pytest.raises(InputError) as error:
+        Encoding.from_dict({**good, **words}, {})
+    assert str(error.value) == message
+
+
 def test_an_encoding_that_is_none() -> None:
     with pytest.raises(LayoutError) as error:
         Encoding.from_dict({"shape": [1]}, {})
@@ -290,15 +308,13 @@ FILES = {
 }
 
 
+@cache
 def trained_on(name: str) -> Encoding:
     """The encoding of the undamaged file."""
     with TemporaryDirectory() as folder:
         Path(folder, "labels.idx1").write_bytes(idx_bytes(np.array([0, 1, 0], np.uint8)))
         Path(folder, name).write_bytes(FILES[name])
         return load(name, base=Path(folder)).encoding
-
-
-ENCODINGS = {name: trained_on(name) for name in FILES}
 
 
 @pytest.mark.slow
@@ -333,7 +349,7 @@ def test_no_change_to_a_file_raises_anything_but_an_error_of_ours(
         except InputError as error:
             messages[0] = str(error)
         try:
-            features = load_features(name + suffix, ENCODINGS[name], base=Path(folder))
+            features = load_features(name + suffix, trained_on(name), base=Path(folder))
             assert np.isfinite(features.x).all()
         except InputError as error:
             messages[1] = str(error)

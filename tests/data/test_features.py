@@ -71,7 +71,7 @@ def test_bytes_are_refused_where_the_training_set_held_none(dtype: Any) -> None:
         encoded(PIXELS, encoding, "here")
     assert str(error.value) == (
         "here: x holds bytes (uint8), which would become 0..1; the training set did not: give numbers as they were "
-        "there, x.astype(float)"
+        "there, such as x.astype(float) or x / 255"
     )
 
 

@@ -152,13 +152,17 @@ def test_y_that_cannot_be_used(y: Any, message: str) -> None:
         (np.array([True, False, True, False], object), ("0", "1")),
         (np.array([3, 2, 3, 2.0], object), ("2", "3")),
         (np.ma.array([3, 2, 3, 2]), ("2", "3")),
+        (np.array([2**63, 2**63 + 1] * 2, np.uint64), ("9223372036854775808", "9223372036854775809")),
         ([2**60, 2**60 + 1, 2**60, 2**60 + 1], ("1152921504606846976", "1152921504606846977")),
         ([2**70, 2**70 + 1, 2**70, 2**70 + 1], ("1180591620717411303424", "1180591620717411303425")),
         (np.array([[1], [0], [1], [0]]), ("0", "1")),
     ],
 )
 def test_y_of_any_container_has_the_names_of_its_labels(y: Any, names: tuple[str, ...]) -> None:
-    assert arrays(X, y, validation=0).train.label_names == names
+    encoding = arrays(X, y, validation=0).encoding
+    assert encoding.label_names == names
+    given_back = [one if isinstance(one, str) else str(int(one)) for one in encoding.labels.tolist()]
+    assert given_back == list(names)
 
 
 @pytest.mark.parametrize("number", [int, float, np.float16, Fraction, Decimal, bool])

@@ -86,7 +86,7 @@ def test_a_label_is_the_same_one_whatever_stands_beside_it(y: list[str], data: s
 
 @pytest.mark.parametrize(
     ("y", "shown"),
-    [(["maybe"], "maybe"), ([7], "7"), ([7.0], "7"), ([0.5], "0.5"), (["01"], "01"), (["{}"], "{}"), ([np.inf], "inf")],
+    [(["may\nbe"], "may\\nbe"), (["maybe"], "maybe"), ([7], "7"), ([7.0], "7"), ([0.5], "0.5"), (["01"], "01"), (["{}"], "{}"), ([np.inf], "inf")],
 )
 def test_an_unknown_label_is_named_with_those_that_are_known(y: list, shown: str) -> None:
     with pytest.raises(DataError) as error:

@@ -200,6 +200,18 @@ def test_examples_that_are_no_numbers_are_refused(x: Any, message: str) -> None:
     assert str(error.value) == f"model: {message}"
 
 
+def test_columns_of_a_frame_are_found_by_the_names_of_the_training_set(x: Array) -> None:
+    class Frame:
+        columns = ("d", "c", "text", "b", "a")
+
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+            return np.insert(x.astype(object), 2, "v", axis=1)
+
+    model = model_of()
+    model.encoding = Encoding((IN,), "labels", ("red", "green", "blue"), Scaling.none(), columns=("a", "b", "c", "d"))
+    assert model.scores(Frame()).tobytes() == model.scores(x[:, ::-1]).tobytes()
+
+
 def test_an_evaluation_is_the_mean_over_all_examples(x: Array, rng: np.random.Generator) -> None:
     """Not the mean of the batches' means: the last batch is shorter."""
     model, y = model_of(), rng.integers(3, size=300)

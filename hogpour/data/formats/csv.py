@@ -115,14 +115,15 @@ def _columns(path: Path, names: list[str], wanted: Wanted) -> tuple[str, tuple[s
     must = [wanted.label] if wanted.label and not wanted.predicting else []
     for name in (*wanted.ignore, *wanted.columns, *must):
         if name not in names:
-            hint = "; line 1 looks like an example" if any(map(is_number, names)) else nearest(name, names)
+            known = [repr(one)[1:-1] for one in names]
+            hint = "; line 1 looks like an example" if any(map(is_number, names)) else nearest(name, known)
             raise DataError(f"{path}: has no column {name!r}{hint}")
     columns = wanted.columns or tuple(name for name in rest if name != label)
     if not columns:
-        cell = names[0]
-        found = [words for mark, words in _SEPARATORS.items() if mark in cell]
-        hint = f"; separated by {found[0]}? commas are expected" if found else ""
-        raise DataError(f"{path}: has no feature columns, got only {', '.join(map(repr, names))}{hint}")
+        mark = max(_SEPARATORS, key=names[0].count)
+        hint = f"; separated by {_SEPARATORS[mark]}? commas are expected" if mark in names[0] else ""
+        got = ", ".join(repr(name[:40]) for name in names[:8])
+        raise DataError(f"{path}: has no feature columns, got only {got}{hint}")
     return label if label in names else "", columns
 
 

@@ -23,7 +23,7 @@ from bench.harness import Table
 __all__ = ["CLAIM", "SIZE", "measure"]
 
 SIZE = Size(tests=4000)
-RATES = {20: (0.04, 0.05, 0.06, 0.07), 50: (0.02, 0.0225, 0.025, 0.0275, 0.03)}
+RATES = {20: (0.04, 0.05, 0.06, 0.07), 50: (0.02, 0.025, 0.03)}
 """For each τ."""
 BATCH, EPOCHS, RAMP_EPOCHS = 32, 40, 3
 COMPUTE_S = 0.2

@@ -70,8 +70,6 @@ def test_the_largest_rate_that_is_borne_costs_at_most_three_points():
 
 def test_workers_must_cost_something():
     assert [dc_asgd.grows(error, 10.0) for error in (10.0, 10.1)] == [False, True]
-    assert [dc_asgd.grows(error, 11.0, 10.0) for error in (11.0, 11.1)] == [False, True]
-    assert [dc_asgd.grows(error, 9.0, 10.0) for error in (10.0, 10.1)] == [False, True]
 
 
 def test_compensation_is_asked_for_at_the_largest_rate_at_which_delay_costs_one_to_three_points():
@@ -351,7 +349,7 @@ def test_a_step_is_timed_when_all_have_joined_between_the_first_whole_one_and_th
     (one,) = pretended
     assert one.scenario.nodes == 4
     assert one.scenario.model_only
-    assert one.scenario.stop_s == pytest.approx(1.0 + 320 * 0.1 * backup_workers.harmonic(3, 1))
+    assert one.scenario.stop_s == pytest.approx(1.0 + 80 * 0.1 * backup_workers.harmonic(3, 1))
 
 
 def test_what_a_step_is_timed_with_lasts_until_the_end(pretended):
@@ -397,41 +395,32 @@ def test_the_column_of_softsync_follows_what_was_measured(works, monkeypatch, ca
 @pytest.mark.parametrize(("gap", "helps"), [(True, True), (True, False), (False, True)])
 def test_the_column_of_compensation_follows_what_was_measured(gap, helps, monkeypatch, capsys):
     def fake(scheme, *, workers, batch, epochs, seed, size, **scenario):
-        lost = 0.03 * scheme.optimiser.lr * (workers - 1) * gap  # 1 to 3 points up to 0.3 for 4 workers, 0.1 for 8
+        lost = 0.1 * scheme.optimiser.lr**2 * (workers - 1) * gap  # with 4 workers, 2.7 points at 0.3 and then more
         if isinstance(scheme, hp.DcAsgd):
             lost *= 0.4 if helps else 0.6
             lost -= 0.0001 * (scheme.strength == 4.0)
         return report_of(0.9 - lost, mean_staleness=workers - 1.0)
 
-    monkeypatch.setattr(dc_asgd, "RATES", (0.05, 0.1, 0.3, 0.5))
     monkeypatch.setattr(dc_asgd, "run", fake)
     rows = table_of("dc_asgd", capsys)
-    compensated = ["dc_asgd-c", "dc_asgd-a", "dc_asgd-c, λ₀ of seed 99"]
+    amended = ["dc_asgd-c", "dc_asgd-a", "dc_asgd-c, λ₀ of seed 99"]
     assert [(row["scheme"], row["M"]) for row in rows] == [
-        ("sgd", 1), ("ssgd", 4), ("asgd", 4), *((name, 4) for name in compensated),
-        ("sgd", 1), ("asgd", 4), ("ssgd", 8), ("asgd", 8), *((name, 8) for name in compensated),
+        ("sgd", 1), ("ssgd", 4), ("asgd", 4), ("asgd", 8), *((name, 4) for name in amended)
     ]  # fmt: skip
-    if gap:
-        assert [row["lr"] for row in rows] == [0.3] * 6 + [0.1] * 7
-    assert ["reproduced" in row for row in rows] == [False] + [True] * 5 + [False] * 2 + [True] * 5
-    late = [row for row in rows if "reproduced" in row and not row["scheme"].startswith("dc_asgd")]
-    assert {row["reproduced"] for row in late} == {"yes" if gap else "no"}
-    amended = [row for row in rows if row["scheme"].startswith("dc_asgd")]
-    assert [row["strength"] for row in amended] == [0.04, 2.0, 4.0] * 2
-    assert {row["reproduced"] for row in amended} == {"yes" if gap and helps else "no"}
+    assert {row["lr"] for row in rows} == {0.3}
+    assert ["reproduced" in row for row in rows] == [False] + [True] * 6
+    assert {row["reproduced"] for row in rows[1:4]} == {"yes" if gap else "no"}
+    assert [row["strength"] for row in rows[4:]] == [0.04, 2.0, 4.0]
+    assert [row["paper_error_%"] for row in rows[4:]] == [8.67, 8.19, None]
+    assert {row["reproduced"] for row in rows[4:]} == {"yes" if gap and helps else "no"}
     recovered = (60.0 if helps else 40.0) if gap else None
-    assert [row.get("gap_recovered_%") for row in amended if row["strength"] != 4.0] == [recovered] * 4
+    assert [row["gap_recovered_%"] for row in rows[4:6]] == [recovered] * 2
 
 
 def test_asgd_of_more_workers_must_be_worse_than_of_fewer(monkeypatch, capsys):
     monkeypatch.setattr(dc_asgd, "run", lambda scheme, *, workers, **scenario: report_of(0.8 if workers > 1 else 0.9))
-    rows = table_of("dc_asgd", capsys)
-    judged = {
-        (row["scheme"], row["M"]): row["reproduced"]
-        for row in rows
-        if row["scheme"] in ("asgd", "ssgd") and "criterion" in row
-    }
-    assert judged == {("ssgd", 4): "yes", ("ssgd", 8): "yes", ("asgd", 4): "yes", ("asgd", 8): "no"}
+    judged = [row["reproduced"] for row in table_of("dc_asgd", capsys)[1:4]]
+    assert judged == ["yes", "yes", "no"]
 
 
 def test_seeds_are_judged_one_by_one(monkeypatch, capsys):

@@ -42,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--listen", metavar="HOST:PORT", default="", help="let others join; with --join: serve shards")
     add("--join", metavar="HOST:PORT", default="", help="first node of a cluster, which has the job")
     add("--wait-for", type=int, metavar="N", help="instead of cluster.wait_for: train when N nodes are ready")
+    add("--join-s", type=float, metavar="SECONDS", help="with --join: seconds that the first node may take to answer, "
+        "10 if left out; more over slow links")  # fmt: skip
     add("--data", metavar="FOLDER", help="with --join: folder that the job's data paths are relative to")
     add_token(parser)
 
@@ -63,6 +65,10 @@ def run(options: argparse.Namespace) -> int:
         cluster = {"listen": options.listen, "join": options.join, "token": token, "insecure": options.insecure}
     if options.data is not None and not options.join:
         raise InputError("--data: goes with --join; a job file says where its data are")
+    if options.join_s is not None:
+        if not options.join or not 0 < options.join_s <= 86400:
+            raise InputError(f"--join-s {options.join_s:g}: goes with --join, and is above 0, at most 86400")
+        cluster["join_s"] = options.join_s
 
     def make() -> Node:
         if not options.join:

@@ -94,6 +94,9 @@ class ClusterConfig(Checked):
     give_up_s: float = 7.0
     """Seconds without an answer of the first node, or of a shard, after which a node ends; at least ``lease_s``, so
     that a node which was out of reach for a while comes back."""
+    connect_s: Annotated[float, Range(1, 3600)] = 1.0
+    """Seconds that a round trip may take while a connection is made, which takes three. More is for slow links, where
+    ``lease_s`` and ``give_up_s`` want more too; a node that joins over one is told so by ``--join-s``."""
     shard_bytes: Annotated[int, Range(64, LARGEST_SHARD_BYTES)] = SHARD_BYTES
     """Largest shard. One of 4 MB is applied while the next is still arriving."""
     wait_for: Annotated[int, Range(1, MOST_MEMBERS)] = 1

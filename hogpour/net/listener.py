@@ -57,7 +57,7 @@ class Listener:
         max_connections: at once. Who comes when there are so many is turned away.
         max_unproven: connections that have not proven the token. Who comes when there are so many takes the place of
             the oldest of them: idle strangers do not keep a node out.
-        handshake_s: seconds for the proof.
+        handshake_s: seconds for the proof; an attribute as well, of connections that are to come.
         write_s, arrive_s: see ``Transport``.
         nonce: source of random bytes.
 
@@ -83,7 +83,7 @@ class Listener:
         self.address = ""
         self.handlers, self.staging = handlers, staging
         self._token, self._payload_limit, self._nonce = token, payload_limit, nonce
-        self._max_connections, self._max_unproven, self._handshake_s = max_connections, max_unproven, handshake_s
+        self._max_connections, self._max_unproven, self.handshake_s = max_connections, max_unproven, handshake_s
         self._write_s, self._arrive_s = write_s, arrive_s
         self._sweep_s = min(SWEEP_S, handshake_s, write_s, arrive_s)
         self._lines = _Lines(log)
@@ -153,7 +153,7 @@ class Listener:
     def _made(self, session: _Session) -> None:
         """Let a new connection in, or not."""
         loop = asyncio.get_running_loop()
-        session.until = loop.time() + self._handshake_s
+        session.until = loop.time() + self.handshake_s
         full = len(self._sessions) >= self._max_connections
         self._sessions[session] = None
         if self._draining or (full and not self._unproven):
@@ -189,7 +189,7 @@ class Listener:
         now = asyncio.get_running_loop().time()
         for session in list(self._sessions):
             if session in self._unproven and now >= session.until:
-                session.transport.abort(_Turned(f"did not prove the token within {self._handshake_s:g} s"))
+                session.transport.abort(_Turned(f"did not prove the token within {self.handshake_s:g} s"))
             elif (text := session.transport.overdue(now)) is not None:
                 session.transport.abort(_Turned(text))
         self._lines.flush(now)

@@ -93,7 +93,8 @@ class Peer:
     Args:
         address: host:port.
         token: the cluster's.
-        connect_s: seconds that one try to connect, with the mutual proof, may take.
+        connect_s: seconds that a round trip may take while a connection is made: one of TCP, and two of the mutual
+            proof.
         write_s, arrive_s: see ``Transport``.
         nonce: source of random bytes.
     """
@@ -313,12 +314,15 @@ class Peer:
             )
             link = _Link(self, connection, self._write_s, self._arrive_s)
             error: Exception | None
+            slow = f"no connection within {self._connect_s:g} s"
             try:
-                async with asyncio.timeout(self._connect_s):
+                async with asyncio.timeout(self._connect_s) as limit:
                     await loop.create_connection(lambda link=link: link.transport, self._host, self._port)  # type: ignore[misc]
+                    slow = f"connected, and no proof of the token within {2 * self._connect_s:g} s"
+                    limit.reschedule(loop.time() + 2 * self._connect_s)
                     error = await link.proven
             except TimeoutError:
-                error = TimeoutError(f"no connection within {self._connect_s:g} s")
+                error = TimeoutError(slow)
             except OSError as caught:
                 error = caught
             finally:

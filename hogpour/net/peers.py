@@ -19,15 +19,18 @@ class PeerPool:
         first: address of the first node, which shard maps do not name; empty: this is the first node.
         token: of the cluster.
         entropy: source of random bytes.
+        connect_s: see ``Peer``.
 
     Attributes:
         address: where this node listens; empty where it does not.
+        connect_s: of connections that are to come.
     """
 
     def __init__(
-        self, own: Requests, first: str, token: bytes, entropy: Callable[[int], bytes] = os.urandom
-    ) -> None:
-        self.address = ""
+        self, own: Requests, first: str, token: bytes, entropy: Callable[[int], bytes] = os.urandom,
+        connect_s: float = 1.0,
+    ) -> None:  # fmt: skip
+        self.address, self.connect_s = "", connect_s
         self._own, self._first, self._token, self._entropy = own, first, token, entropy
         self._peers: dict[str, Peer] = {}
         self._apart: list[Peer] = []
@@ -40,7 +43,7 @@ class PeerPool:
     def apart(self) -> Peer:
         """Return one more connection to the first node: behind a large push on a slow network, a heartbeat would come
         too late."""
-        self._apart.append(Peer(self._first, self._token, nonce=self._entropy))
+        self._apart.append(self._new(self._first))
         return self._apart[-1]
 
     async def forget(self, addresses: Iterable[str]) -> None:
@@ -57,5 +60,8 @@ class PeerPool:
 
     def _peer(self, address: str) -> Peer:
         if address not in self._peers:
-            self._peers[address] = Peer(address, self._token, nonce=self._entropy)
+            self._peers[address] = self._new(address)
         return self._peers[address]
+
+    def _new(self, address: str) -> Peer:
+        return Peer(address, self._token, connect_s=self.connect_s, nonce=self._entropy)

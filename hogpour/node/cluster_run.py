@@ -97,6 +97,7 @@ class InCluster(Backend):
             ClusterFailed: the cluster's model or data are not this node's.
         """
         loop, reach, stats, role = asyncio.get_running_loop(), endpoint.peers.reach, endpoint.stats, endpoint.role
+        endpoint.be_patient(job.cluster.connect_s)
         # The server's constructor compiles, which may take seconds.
         host = await loop.run_in_executor(None, ShardHost, job.algorithm, reach)
         stats.server, live = host.server, ready.live.arrays

@@ -36,7 +36,7 @@ __all__ = ["FirstNode"]
 _TICK_S = 0.1
 
 _OTHERS_S = 10.0
-"""How long the first node waits at the end for the others to take their leave, at most."""
+"""How long the first node waits at the end for the others to take their leave; ``give_up_s``, where that is longer."""
 
 
 class FirstNode(Role):
@@ -177,7 +177,7 @@ class FirstNode(Role):
 
     async def _wait_for_others(self) -> None:
         """Wait until all other members that could compute have left or are declared dead."""
-        deadline = self._loop.time() + _OTHERS_S
+        deadline = self._loop.time() + max(_OTHERS_S, self.give_up_s)
         while self.coordinator.able > 1 and self._loop.time() < deadline:  # noqa: ASYNC110 (members are polled anyway)
             await asyncio.sleep(_TICK_S)
 

@@ -45,6 +45,9 @@ STAGING_BYTES = 32 << 20
 _LEAVE_S = 1.0
 """For the leave of a node that cannot go on; one whose first node is gone waits in vain."""
 
+_CONNECT_S = 1.0
+"""For a round trip while a connection is made, before the job of the cluster is known; at least."""
+
 _CONNECTIONS = 2 * MOST_MEMBERS + 64
 """To one node: every member has one for its heartbeats and one for parameters; and somebody may ask for the status."""
 
@@ -160,7 +163,8 @@ class Endpoint:
         join: host:port of the first node; empty: this one is.
         token: of the cluster.
         insecure: other machines may connect although there is no token.
-        join_s: how long the first node may take to answer at the beginning.
+        join_s: how long the first node may take to answer at the beginning; a round trip while a connection is made, a
+            tenth of it (see ``Peer``).
         notify: called with what a person wants to know.
         name: of this node, for people; empty: the host's and the process's.
         entropy: source of random bytes, for the proofs of the token and the number of the first incarnation.
@@ -198,7 +202,7 @@ class Endpoint:
         self.name = name or f"{os.uname().nodename} process {os.getpid()}"
         self._handlers: dict[type[Message], Handler] = dict(BEFORE)
         self.own: dict[type[Message], Handler] = {}
-        self.peers = PeerPool(Loopback(self.own), join, token, entropy)
+        self.peers = PeerPool(Loopback(self.own), join, token, entropy, max(_CONNECT_S, join_s / 10))
         self._listener: Listener | None = None
         self.tasks = TaskSet(self._on_error)
         self.stats, self.role, self.address, self._waiting_for = RunStats(), Role(), "", ""
@@ -255,6 +259,12 @@ class Endpoint:
         """Answer these requests of others, and of this node to itself."""
         self._handlers |= handlers
         self.own |= own
+
+    def be_patient(self, connect_s: float) -> None:
+        """Let a round trip take so long while a connection is made, to others or by them, unless more is allowed."""
+        self.peers.connect_s = max(self.peers.connect_s, connect_s)
+        if self._listener is not None:
+            self._listener.handshake_s = max(self._listener.handshake_s, 2 * self.peers.connect_s)
 
     def follow(self, shard_map: ShardMap) -> None:
         """Take in who serves where."""

@@ -68,7 +68,8 @@ class Node:
         insecure: listen where other machines can connect, although there is no token.
         changes: fields of the job that the first node has said and that are others here: ``data``, ``base``,
             ``replicas``, ``save``.
-        join_s: seconds within which the first node must answer.
+        join_s: seconds within which the first node must answer; connecting may take a tenth of it a round trip, at
+            least a second.
         resume: go on from the job's model file; in a cluster, from the snapshot beside it.
         every_s: longest time between two snapshots of the iteration.
         threads: kernel threads of each replica; 0: the cores shared out among the replicas.

@@ -120,7 +120,7 @@ class NodeLife:
             join=self._join,
             token=_TOKEN,
             insecure=False,
-            join_s=10.0,
+            join_s=10 * self.workload.job.cluster.connect_s,
             notify=self._notify,
             name=self.host.name,
             entropy=self._entropy,

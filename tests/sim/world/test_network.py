@@ -275,6 +275,20 @@ def test_a_request_to_a_machine_without_power_ends_at_its_deadline() -> None:
     wired.run("a", pair.peer.close())
 
 
+@pytest.mark.parametrize(("delay_s", "connects"), [(0.49, True), (0.51, False)])
+def test_each_round_trip_of_connecting_may_take_a_second(delay_s: float, connects: bool) -> None:
+    """All three together had one second once: beyond a delay of 1/6 s nobody ever connected."""
+    wired = Wired(dict.fromkeys("ab", Conditions(delay_s=delay_s)))
+    pair = Pair(wired)
+    if connects:
+        wired.run("a", pair.ask(20.0))
+        assert wired.now == pytest.approx(8 * delay_s, abs=0.01)
+    else:
+        with pytest.raises(PeerLost, match=r"no answer to Dump within 20 s: no connection within 1 s$"):
+            wired.run("a", pair.ask(20.0))
+    pair.end()
+
+
 def test_a_request_outlives_a_reset() -> None:
     """Broken when half of the answer had gone, at 0.8 s; connected again after a pause of 0.05 s."""
     wired = Wired({"b": Conditions(delay_s=0.1, bandwidth=1e6)})

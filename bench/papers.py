@@ -15,8 +15,8 @@ from bench._papers.runs import RULE
 
 __all__ = ["PAPERS", "add_arguments", "measure"]
 
-PAPERS = ("staleness_aware", "dc_asgd", "backup_workers", "ssp", "mnist_staleness", "downpour_order", "easgd",
-          "eamsgd", "diloco")  # fmt: skip
+PAPERS = ("staleness_aware", "dc_asgd", "backup_workers", "ssp", "mnist_staleness", "downpour_order",
+          "warm_start", "easgd", "eamsgd", "diloco")  # fmt: skip
 """Files of ``_papers``, in the order of the tables."""
 
 

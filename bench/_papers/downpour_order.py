@@ -37,8 +37,8 @@ RATES = {
     (FIXED, 1): (0.03, 0.1, 0.3, 1.0),
     (FIXED, 20): (0.01, 0.03, 0.1, 0.3),
     (FIXED, 200): (0.0003, 0.001, 0.003, 0.01),
-    (ADAGRAD, 20): (0.003, 0.01, 0.03, 0.1),
-    (ADAGRAD, 200): (0.001, 0.003, 0.01, 0.03),
+    (ADAGRAD, 20): (0.003, 0.005, 0.01, 0.03, 0.1),
+    (ADAGRAD, 200): (0.001, 0.003, 0.005, 0.01, 0.03),
 }
 WARM_EXAMPLES = 4000
 """One epoch of the usual size; the paper does not say how long its warm start is."""
@@ -154,7 +154,8 @@ def _optimiser(kind: str, rate: float) -> Any:
     return hp.Adagrad(rate) if kind == ADAGRAD else hp.Sgd(rate)
 
 
-def _run(kind: str, replicas: int, rate: float, seed: int, size: Size, warm: int, epochs: int, **changes: Any) -> Any:
+def once(kind: str, replicas: int, rate: float, seed: int, size: Size, warm: int, epochs: int, **changes: Any) -> Any:
+    """Run one cluster; ``changes`` are fields of the scenario."""
     import hogpour as hp
     from hogpour.sim.scenario import LinkConditions
 
@@ -174,7 +175,7 @@ def _cut_off_s(replicas: int, warm: int) -> float:
 def _timed(kind: str, replicas: int, rate: float, seed: int, size: Size, warm: int = 0) -> Any:
     """Run until the cut-off."""
     stop_s = _cut_off_s(replicas, warm)
-    return _run(kind, replicas, rate, seed, size, warm, FOR_EVER, stop_s=stop_s, look_every_s=LOOK_S[replicas])
+    return once(kind, replicas, rate, seed, size, warm, FOR_EVER, stop_s=stop_s, look_every_s=LOOK_S[replicas])
 
 
 def _cost(report: Any, replicas: int) -> float:
@@ -185,7 +186,7 @@ def _cost(report: Any, replicas: int) -> float:
 
 def _failures(kind: str, replicas: int, rate: float, seeds: Sequence[int], size: Size, warm: int = 0) -> int:
     """Count the seeds whose run fails."""
-    reports = [_run(kind, replicas, rate, seed, size, warm, TRIAL_EPOCHS[replicas]) for seed in seeds]
+    reports = [once(kind, replicas, rate, seed, size, warm, TRIAL_EPOCHS[replicas]) for seed in seeds]
     return sum(report.outcome == "diverged" or error(report) > FAILED_ERROR for report in reports)
 
 

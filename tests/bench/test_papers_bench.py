@@ -19,11 +19,13 @@ from bench._papers import (
     dc_asgd,
     diloco,
     downpour_order,
+    eamsgd,
     easgd,
     mnist_staleness,
     runs,
     ssp,
     staleness_aware,
+    warm_start,
 )  # fmt: skip
 from bench.harness import Table
 from hogpour.algos.exchange.local import Local
@@ -554,6 +556,65 @@ def test_the_column_of_elastic_averaging_follows_what_was_measured(works, monkey
     assert {(row["reproduced"], row["seeds_agree"]) for row in judged} == {
         ("yes", "2 of 2") if works else ("no", "0 of 2")
     }
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_the_column_of_momentum_follows_what_was_measured(works, monkeypatch, capsys):
+    liked = {"downpour": 0.3, "easgd": 3.0, "eamsgd": 0.03}
+    usual = {"downpour": 30.0, "easgd": 20.0, "eamsgd": 10.0 if works else 20.0}
+
+    def fake(method, rate, tau, seed, size, epochs):
+        assert (size.sigmoids, epochs) == (True, 24)
+        if tau == 64 and method == "downpour":
+            return report_of(1 - rate, points=(point(100.0, accuracy=0.5),))
+        return report_of(points=(point(usual[method] + (rate != liked[method]), accuracy=0.88),))
+
+    monkeypatch.setattr(eamsgd, "once", fake)
+    rows = table_of("eamsgd", capsys)
+    assert [(row["scheme"], row["tau"]) for row in rows] == [(name, tau) for tau in (16, 64) for name in liked]
+    assert [row["lr"] for row in rows] == [0.3, 3.0, 0.03, 0.03, 3.0, 0.03]
+    assert [row["seconds_to_0.88"] for row in rows] == [*usual.values(), "never", *list(usual.values())[1:]]
+    judged = [row for row in rows if "criterion" in row]
+    assert [(row["scheme"], row["reproduced"]) for row in judged] == [("eamsgd", "yes" if works else "no")] * 2
+
+
+def test_a_network_of_sigmoids_has_two_hidden_layers_of_them():
+    assert [type(layer) for layer in runs.Size(sigmoids=True).layers()] == [
+        hp.Linear, hp.Sigmoid, hp.Linear, hp.Sigmoid, hp.Linear
+    ]  # fmt: skip
+    assert runs.Size(sigmoids=True).words.endswith("784-32-32-10, sigmoids")
+    assert runs.USUAL.words.endswith("784-32-10")
+
+
+def test_a_peak_is_the_highest_loss_of_two_hundred_updates_behind_the_warm_start():
+    looks = (point(1.0, loss=9.0), point(2.0, pushes=63, loss=2.0), point(3.0, pushes=200, loss=3.0),
+             point(4.0, pushes=263, loss=4.0), point(5.0, pushes=264, loss=8.0))  # fmt: skip
+    assert warm_start.peak(report_of(points=looks)) == 9.0
+    assert warm_start.peak(report_of(points=looks), 4000) == 4.0
+    assert warm_start.peak(report_of(points=(point(1.0, loss=float("nan")),))) == float("inf")
+    assert warm_start.peak(report_of(points=looks[:1]), 4000) == float("inf")
+
+
+def test_a_warm_start_takes_half_of_a_peak_and_nothing_of_none():
+    assert [warm_start.lower(warmed, 6.0) for warmed in (3.0, 3.1)] == [True, False]
+    assert [warm_start.lower(1.0, cold) for cold in (4.6, 4.7, float("inf"))] == [False, True, True]
+    assert not warm_start.lower(float("inf"), float("inf"))
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_the_column_of_warm_starts_follows_what_was_measured(works, monkeypatch, capsys):
+    def fake(kind, replicas, rate, seed, size, warm, epochs, *, stop_s, look_every_s):
+        assert stop_s == pytest.approx(1 + 1.15 * warm / 64 + 400 / replicas)
+        assert look_every_s == pytest.approx(5 / replicas)
+        loss = 2.0 if rate < 0.1 or (warm and works) else 6.0
+        return report_of(points=(point(1.0, pushes=63, loss=loss),))
+
+    monkeypatch.setattr(warm_start, "once", fake)
+    rows = table_of("warm_start", capsys)
+    assert [row["replicas"] for row in rows] == [20, 20, 200, 200] * 2
+    assert {row["lr"] for row in rows} == {0.1}
+    assert [row["peak_loss"] for row in rows] == [6.0, 2.0 if works else 6.0] * 4
+    assert [row.get("reproduced") for row in rows] == [None, "yes" if works else "no"] * 4
 
 
 @pytest.mark.parametrize("works", [True, False])

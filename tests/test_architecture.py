@@ -10,8 +10,6 @@ import ast
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1] / "hogpour"
 
 FLOORS: list[set[str]] = [
@@ -107,15 +105,15 @@ def attributes(module: str) -> set[str]:
     return imported | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
 
 
-@pytest.mark.parametrize("module", modules())
-def test_a_package_imports_lower_floors_only(module: str) -> None:
-    for name, line in imports(module):
-        if not name.startswith("hogpour"):
-            continue
-        target = name.removeprefix("hogpour").lstrip(".") or "__init__"
-        if target == "__init__" or package_of(target) == package_of(module):
-            continue  # the lazy package itself, or a neighbour in the room
-        assert floor_of(target) < floor_of(module), f"{module}:{line} imports {name}, which is not on a lower floor"
+def test_a_package_imports_lower_floors_only() -> None:
+    for module in modules():
+        for name, line in imports(module):
+            if not name.startswith("hogpour"):
+                continue
+            target = name.removeprefix("hogpour").lstrip(".") or "__init__"
+            if target == "__init__" or package_of(target) == package_of(module):
+                continue  # the lazy package itself, or a neighbour in the room
+            assert floor_of(target) < floor_of(module), f"{module}:{line} imports {name}, which is not on a lower floor"
 
 
 def test_there_are_few_rooms() -> None:
@@ -154,44 +152,47 @@ MORE_METHODS = {"Node", "Loop", "UnsupportedLoop", "Stream", "ParameterServer", 
 """The API of users; what asyncio demands; and four that want another cut. No other class may join them."""
 
 
-@pytest.mark.parametrize("module", modules())
-def test_files_are_short(module: str) -> None:
-    lines = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8").count("\n")
-    assert lines <= LONGEST_FILE, f"{module} has {lines} lines, at most {LONGEST_FILE}: two ideas?"
+def test_files_are_short() -> None:
+    for module in modules():
+        lines = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8").count("\n")
+        assert lines <= LONGEST_FILE, f"{module} has {lines} lines, at most {LONGEST_FILE}: two ideas?"
 
 
-@pytest.mark.parametrize("module", modules())
-def test_classes_are_small(module: str) -> None:
-    for node in ast.walk(tree_of(module)):
-        if isinstance(node, ast.ClassDef) and node.name not in MORE_METHODS:
-            methods = [one for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
-            assert len(methods) <= MOST_METHODS, f"{module}: {node.name} has {len(methods)} methods, at most {MOST_METHODS}"
+def test_classes_are_small() -> None:
+    for module in modules():
+        for node in ast.walk(tree_of(module)):
+            if isinstance(node, ast.ClassDef) and node.name not in MORE_METHODS:
+                methods = [one for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
+                assert len(methods) <= MOST_METHODS, f"{module}: {node.name} has {len(methods)} methods, at most {MOST_METHODS}"
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if is_pure(m)])
-def test_pure_files_do_no_io_and_know_no_time(module: str) -> None:
-    for name, line in imports(module):
-        top = name.partition(".")[0]
-        assert top not in IMPURE or (module, top) in EXCEPT, f"{module}:{line} imports {name}"
-    for node in ast.walk(tree_of(module)):
-        assert not (isinstance(node, ast.Name) and node.id == "open"), f"{module}:{node.lineno} opens a file"
+def test_pure_files_do_no_io_and_know_no_time() -> None:
+    for module in modules():
+        if is_pure(module):
+            for name, line in imports(module):
+                top = name.partition(".")[0]
+                assert top not in IMPURE or (module, top) in EXCEPT, f"{module}:{line} imports {name}"
+            for node in ast.walk(tree_of(module)):
+                assert not (isinstance(node, ast.Name) and node.id == "open"), f"{module}:{node.lineno} opens a file"
 
 
-@pytest.mark.parametrize("module", modules())
-def test_single_doors(module: str) -> None:
-    for name, line in imports(module):
-        top = name.partition(".")[0]
-        assert module in DOORS.get(top, {module}), f"{module}:{line} imports {name}; doors: {DOORS[top]}"
+def test_single_doors() -> None:
+    for module in modules():
+        for name, line in imports(module):
+            top = name.partition(".")[0]
+            assert module in DOORS.get(top, {module}), f"{module}:{line} imports {name}; doors: {DOORS[top]}"
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if m not in ("cli.options", "core.host")])
-def test_the_environment_is_read_in_two_places(module: str) -> None:
-    assert not attributes(module) & {"environ", "getenv"}
+def test_the_environment_is_read_in_two_places() -> None:
+    for module in modules():
+        if module not in ("cli.options", "core.host"):
+            assert not attributes(module) & {"environ", "getenv"}, module
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if m != "shm.segment"])
-def test_anonymous_files_are_made_in_one_place(module: str) -> None:
-    assert "memfd_create" not in attributes(module)
+def test_anonymous_files_are_made_in_one_place() -> None:
+    for module in modules():
+        if module != "shm.segment":
+            assert "memfd_create" not in attributes(module), module
 
 
 def test_mathematics_imports_numpy_and_numba_only() -> None:

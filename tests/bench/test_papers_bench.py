@@ -520,6 +520,7 @@ def test_the_column_of_staleness_on_mnist_follows_what_was_measured(works, monke
         lost = 0.001 * workers + 0.3 * (workers > 1 and not join_spread_s) if works else 0.0
         return report_of(0.95 - lost, mean_staleness=workers - 1.0)
 
+    monkeypatch.setattr(mnist_staleness, "RATES", {20: (0.04, 0.07), 50: (0.02, 0.03)})
     monkeypatch.setattr(mnist_staleness, "run", fake)
     rows = table_of("mnist_staleness", capsys)
     assert [(row["nodes"], row.get("ramp_up")) for row in rows] == [

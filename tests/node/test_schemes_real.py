@@ -93,6 +93,7 @@ def check(scheme: str, data: str, examples: int, start: Callable[..., Node], fol
 
 
 @pytest.mark.long
+@pytest.mark.serial
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_two_nodes_learn_mnist(scheme: str, start: Callable[..., Node], tmp_path: Path) -> None:
     check(scheme, *((MNIST, 60_000) if IMAGES.is_file() else (DIGITS, 1_438)), start, tmp_path)

@@ -88,7 +88,6 @@ async def _show(address: str, token: bytes, watch: bool, output: Output) -> int:
     import asyncio
 
     from hogpour.cli.status_client import StatusClient
-    from hogpour.cli.status_view import printable
 
     client, answered = StatusClient(address, token), False
     try:
@@ -102,7 +101,7 @@ async def _show(address: str, token: bytes, watch: bool, output: Output) -> int:
                 if isinstance(error, PeerLost) and any(text in str(error) for text in _REFUSED):
                     output.ended(f"{address}: nobody listens there any more, the run has ended")
                     return 0
-                output.trouble(printable(str(error)))
+                output.trouble(str(error))
             if not watch:
                 return 0
             await asyncio.sleep(EVERY_S)

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import TypeVar
-
-import msgspec
 
 from hogpour.cli.status_view import Silent, View
 from hogpour.core.cluster_state import ClusterState, ShardState
 from hogpour.core.errors import InputError, PeerLost, ProtocolError, Refusal, RemoteProtocolError, RequestFailed
+from hogpour.net.json_text import read_json
 from hogpour.net.peer import Peer
 from hogpour.net.wire.status import Report, Status
 
@@ -25,9 +23,6 @@ ANSWER_S = 5.0
 
 REPORT_S = 1.0
 """For a node that serves shards: less, so that one that hangs does not hold up the view of all others for long."""
-
-_T = TypeVar("_T")
-
 
 class StatusClient:
     """Asks a cluster; keeps its connections from one view to the next."""
@@ -52,7 +47,7 @@ class StatusClient:
                 raise InputError(str(error)) from error
             raise RequestFailed(error.code, f"{self._address}: {error}; it is not the first node of a cluster, or "
                                             "still reads its data") from error  # fmt: skip
-        cluster = _read(answer.state, ClusterState, self._address)
+        cluster = read_json(answer.state, ClusterState, f"{self._address}: its state")
         if not cluster.members or len(cluster.bounds) != len(cluster.owners) + 1:
             raise RemoteProtocolError(f"{self._address}: describes {len(cluster.members)} members, "
                                       f"{len(cluster.owners)} shards and {len(cluster.bounds)} bounds")  # fmt: skip
@@ -88,7 +83,7 @@ class StatusClient:
                 return Silent(node, address, str(error))
         try:
             answer = await peer.request(Report(), deadline_s=REPORT_S, retry=False)
-            return _read(answer.shards, list[ShardState], address)
+            return read_json(answer.shards, list[ShardState], f"{address}: its state")
         except (PeerLost, RequestFailed, ProtocolError) as error:
             return Silent(node, address, str(error).removeprefix(f"{address}: "))
 
@@ -100,10 +95,3 @@ class StatusClient:
     async def close(self) -> None:
         await self._drop(())
         await self._first.close()
-
-
-def _read(text: bytes, kind: type[_T], address: str) -> _T:
-    try:
-        return msgspec.json.decode(text, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RemoteProtocolError(f"{address}: its state cannot be read: {error}") from error

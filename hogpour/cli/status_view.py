@@ -22,7 +22,7 @@ from hogpour.cli.tables import cell, print_json
 from hogpour.core.cluster_state import STALENESS_COUNTS, ClusterState, ShardState
 from hogpour.core.shard_map import format_shards
 
-__all__ = ["JsonOutput", "Output", "Silent", "TextOutput", "View", "drawn", "make_console", "printable", "quantile"]
+__all__ = ["JsonOutput", "Output", "Silent", "TextOutput", "View", "drawn", "make_console", "quantile"]
 
 MOST_ROWS = 20
 """Of shards, in one view."""
@@ -92,7 +92,7 @@ def drawn(address: str, view: View, most: int) -> RenderableType:
     for silent in view.silent:
         where = f"node {silent.node} ({silent.address})" if silent.address else f"node {silent.node}"
         numbers = format_shards(view.shards_of(silent.node))
-        parts.append(Text(printable(f"{where} serves {numbers} and does not answer: {silent.reason}"), "yellow"))
+        parts.append(Text(f"{where} serves {numbers} and does not answer: {silent.reason}", "yellow"))
     return Group(*parts, "", *_staleness_lines(view))
 
 
@@ -120,7 +120,7 @@ def _run_lines(address: str, cluster: ClusterState) -> list[Text]:
         costs.append(f"a push waits {wait_ms:.1f} ms at the gate, {cluster.dropped:,} came too late")
     if cluster.bytes_per_example:
         costs.append(f"{cluster.bytes_per_example:,.0f} bytes/example")
-    return [Text(printable(f"{address}: {words}"), style), Text(numbers), *([Text(", ".join(costs))] if costs else [])]
+    return [Text(f"{address}: {words}", style), Text(numbers), *([Text(", ".join(costs))] if costs else [])]
 
 
 def _member_table(cluster: ClusterState) -> Table:
@@ -128,8 +128,8 @@ def _member_table(cluster: ClusterState) -> Table:
     for member in cluster.members:
         table.add_row(
             str(member.node),
-            Text(printable(member.name) or "-"),
-            Text(printable(member.address) or "-"),
+            Text(member.name or "-"),
+            Text(member.address or "-"),
             Text(member.phase, "" if member.phase == "ready" else "yellow"),
             str(member.replicas),
             str(member.shards),
@@ -225,11 +225,6 @@ def _table(*columns: str) -> Table:
         number = not folds and name != "phase"
         table.add_column(name, justify="right" if number else "left", no_wrap=not folds, overflow="fold")
     return table
-
-
-def printable(text: str) -> str:
-    """Return what others say of themselves without what would move a terminal's cursor."""
-    return "".join(c if c.isprintable() else "�" for c in text)
 
 
 # -- where views go ---------------------------------------------------------------------------------------------------

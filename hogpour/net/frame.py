@@ -11,10 +11,13 @@ bytes, and nobody makes this node reserve memory by naming a large number.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from typing import get_type_hints
 
 import msgspec
 
 from hogpour.core.errors import LocalProtocolError, RemoteProtocolError
+from hogpour.core.text import all_printable
 from hogpour.net.wire import kinds
 from hogpour.net.wire.base import Message
 
@@ -36,7 +39,23 @@ _KINDS = kinds()
 _WORDS = {cls: _FAST.unpack(_HEADER.pack(MAGIC, cls.KIND, 0, 0, 0, 0, 0))[0] for cls in _KINDS.values()}
 _BY_WORD = {word: cls for cls, word in _WORDS.items()}
 
-_DECODERS = {cls: msgspec.msgpack.Decoder(cls) for cls in _KINDS.values()}
+
+
+def _decoder(cls: type[Message]) -> Callable[[bytes | bytearray | memoryview], Message]:
+    """Return what decodes a message. Every text in it becomes printable here, whoever wrote it and whoever shows it."""
+    decode = msgspec.msgpack.Decoder(cls).decode
+    texts = [name for name, hint in get_type_hints(cls).items() if hint in (str, list[str])]
+
+    def decode_texts(body: bytes | bytearray | memoryview) -> Message:
+        message = decode(body)
+        for name in texts:
+            msgspec.structs.force_setattr(message, name, all_printable(getattr(message, name)))
+        return message
+
+    return decode_texts if texts else decode
+
+
+_DECODERS = {cls: _decoder(cls) for cls in _KINDS.values()}
 _ENCODE = msgspec.msgpack.Encoder().encode
 
 
@@ -83,9 +102,12 @@ def encode(message: Message, id: int, n_payload: int = 0) -> bytes:
     """Return header and body of a frame; the payload is written behind them.
 
     Raises:
-        LocalProtocolError: the other end would refuse this.
+        LocalProtocolError: it cannot be encoded, or the other end would refuse it.
     """
-    body = _ENCODE(message)
+    try:
+        body = _ENCODE(message)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise LocalProtocolError(f"{type(message).__name__} cannot be encoded: {error}") from error
     n_body = len(body)
     if n_body > message.BODY_LIMIT:
         raise LocalProtocolError(f"{type(message).__name__} of {n_body} bytes; at most {message.BODY_LIMIT}")
@@ -101,6 +123,6 @@ def decode(kind: type[Message], body: bytes | bytearray | memoryview) -> Message
         RemoteProtocolError: the bytes are no message of this kind.
     """
     try:
-        return _DECODERS[kind].decode(body)
+        return _DECODERS[kind](body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RemoteProtocolError(f"sent a {kind.__name__} that is none: {error}") from error

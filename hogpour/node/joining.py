@@ -14,8 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from hogpour.client.coordinator_client import CoordinatorClient
 from hogpour.core.errors import ClusterFailed, ConfigError, HogpourError, PeerLost, RequestFailed
 from hogpour.core.job import Job, job_from
@@ -24,6 +22,7 @@ from hogpour.core.progress import Notice
 from hogpour.core.shard_map import LARGEST_SHARD_BYTES, ShardMap
 from hogpour.model.disk import REAL, Disk
 from hogpour.net import address as addresses
+from hogpour.net.json_text import read_json
 from hogpour.net.listener import Listener
 from hogpour.net.loopback import Loopback
 from hogpour.net.peers import PeerPool
@@ -116,8 +115,9 @@ class JoinedNode(Role):
 
         Raises:
             ConfigError: it names a layer or loss that cannot be imported here, or its data have no name.
+            RemoteProtocolError: it is no job.
         """
-        tables = msgspec.json.decode(self._joined.job)
+        tables = read_json(self._joined.job, dict[str, Any], f"the job of {self._first}")
         if not tables.get("data") and "data" not in changes:  # they were given loaded
             raise ConfigError(f"--join {self._first}: the first node's data have no name here; give "
                               "changes={'data': ...} to Node(join=...)")  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from support.cluster_views import CLUSTER, FIRST, SECOND, THIRD, VIEW, of_shards, shard
 
-from hogpour.cli.status_view import Silent, View, drawn, printable, quantile
+from hogpour.cli.status_view import Silent, View, drawn, quantile
 from hogpour.core.cluster_state import STALENESS_COUNTS
 
 
@@ -124,15 +124,6 @@ def test_shards_for_which_there_is_no_row_are_counted() -> None:
     rows = table_of_shards(of_shards(51, **changing), 20)
     assert len(rows) == 21
     assert rows[-1] == "… and 31 more"
-
-
-def test_what_others_say_of_themselves_moves_no_cursor() -> None:
-    evil = replace(SECOND, name="\x1b[2Jelm\n\r7", address="[b]x\x07:1")
-    text = "\n".join(lines(replace(VIEW, cluster=replace(CLUSTER, members=(FIRST, evil), command="stop", reason="\x1b[1A"))))
-    assert "\x1b" not in text
-    assert "�[2Jelm��7" in text
-    assert "[b]x�:1" in text
-    assert printable("shard 3 is there") == "shard 3 is there"
 
 
 # -- staleness ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,26 @@
+"""Text that others wrote, as a terminal may be given it."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+__all__ = ["all_printable", "printable"]
+
+
+def printable(text: str) -> str:
+    """Return a text in one line, without what would move a terminal's cursor; all letters and spaces stay."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else "�" for c in text)
+
+
+def all_printable(value: Any) -> Any:
+    """Return what a JSON text says with each text in it, keys too, ``printable``."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [all_printable(one) for one in value]
+    if isinstance(value, dict):
+        return {printable(key): all_printable(one) for key, one in value.items()}
+    return value

@@ -15,6 +15,7 @@ from support.cluster import settle
 from support.server import Kernels
 
 from hogpour.algos.exchange.elastic import Elastic
+from hogpour.algos.optim.nesterov import Nesterov
 from hogpour.client import fetches, routes
 from hogpour.core.errors import PeerLost, Refusal
 from hogpour.core.shard_map import ShardMap
@@ -809,6 +810,20 @@ async def test_a_pull_moves_the_live_vector_and_pushes_to_each_shard_what_it_los
     await node.push(staleness=2)
     assert (node.done, node.link.buffers.pushes, node.link.buffers.staleness) == ([(5,)], 1, 2.0)
     assert node.accruals[0]._state(0) < 0, "the buffer was not given back"
+    await node.link.close()
+
+
+async def test_a_pull_is_at_the_place_behind_the_look_ahead_whose_length_follows_the_schedule() -> None:
+    """Two replicas that look ahead by velocities of 8 and 16, at half of the rate of 0.5: the node is at 4 + 3."""
+    node = Node(1, 2, exchange=Elastic(0.5, 1), rule=Nesterov(0.5, momentum=0.5))
+    await node.land()
+    node.live["params"][:], node.live["velocity.0"][:], node.live["velocity.1"][:] = 4.0, 8.0, 16.0
+    node.step(scale=0.5)
+    await settle()
+    await node.fetch(1, 2.0)
+    assert node.open(Push)[0].floats == [-2.5]
+    assert set(node.live["params"]) == {1.5}
+    await node.push()
     await node.link.close()
 
 

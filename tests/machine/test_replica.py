@@ -43,6 +43,33 @@ def test_one_replica_is_the_ruler_bit_for_bit(scheme: type, optimiser: Any) -> N
     assert expected.tobytes() == live["params"].tobytes()
 
 
+@pytest.mark.parametrize("schedule", [hp.Cosine(), hp.WarmUp(epochs=1.5)], ids=str)
+def test_the_rate_follows_its_schedule_within_an_epoch(schedule: Any) -> None:
+    """By blocks, of which an epoch here has many: with a rate for each epoch the same job comes elsewhere."""
+    x, y = digits(203)
+    job = job_of(algorithm=hp.Hogwild(optimiser=hp.Sgd(0.1), schedule=schedule))
+    live = live_of(job, x.shape[1:])
+    expected = reference_sgd.train(job, network_of(job, x.shape[1:]), live["params"], x, y)
+    replica_of(job, live, x, y).run()
+    assert expected.tobytes() == live["params"].tobytes()
+
+
+def test_every_step_of_a_block_drops_other_units_and_the_same_step_the_same() -> None:
+    x, y = digits(64)
+    job = job_of(model=[hp.Linear(64), hp.Dropout(0.5), hp.Linear(10)])
+    replica = replica_of(job, live_of(job, x.shape[1:]), x, y)
+    order = np.tile(np.arange(16), 4)  # the same examples in each step
+
+    def loss(position: int, ticket: int) -> float:
+        assert replica.compute(order, position, 16, ticket)
+        return float(replica._loss)
+
+    steps = [(position, ticket) for position in (0, 16, 32) for ticket in (0, 1)]
+    losses = [loss(*step) for step in steps]
+    assert len(set(losses)) == len(steps)
+    assert [loss(*step) for step in steps] == losses
+
+
 def test_a_convolution_network_is_the_ruler_bit_for_bit() -> None:
     x, y = digits(50)
     layers = [hp.Conv2D(4, kernel=3), hp.MaxPool2D(2), hp.Relu(), hp.Linear(10)]

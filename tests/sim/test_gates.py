@@ -293,11 +293,6 @@ def harmonic(n: int) -> float:
     return sum(1 / k for k in range(1, n + 1))
 
 
-def test_without_backups_a_step_takes_as_long_as_the_slowest() -> None:
-    assert expected_s(16, 0) == pytest.approx(harmonic(16))
-    assert harmonic(16) - harmonic(4) < expected_s(12, 4) < harmonic(12)
-
-
 STEPS = 400
 
 

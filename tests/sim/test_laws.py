@@ -185,12 +185,12 @@ LR, LAST, SHARDS = 0.05, 60, 250
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("nodes", "runs"), [(4, 1_000), (16, 4_000)])
+@pytest.mark.parametrize(("nodes", "runs"), [(16, 3_000), (30, 4_000)])
 def test_exponential_times_are_momentum_in_expectation(nodes: int, runs: int) -> None:
     """E[w_{t+1} - w_t] = (1 - 1/N) E[w_t - w_{t-1}] - (1/N) η ∇f, on f = ½ w² from w_0 = 1, the first step full.
 
-    A difference has a standard deviation of at most 0.0066 with N = 4, and 0.019 with 16: so many runs make that
-    3e-4 of the mean or less.
+    A difference has a standard deviation of at most 0.019 with N = 16, and 0.029 with 30: with so many runs the mean has
+    half of what it may be off by, at most.
     """
     differences = np.diff(ensemble(nodes, runs), axis=1)
     w, change, expected = 1.0, -LR, []
@@ -198,7 +198,7 @@ def test_exponential_times_are_momentum_in_expectation(nodes: int, runs: int) ->
         expected.append(change)
         w += change
         change = (1 - 1 / nodes) * change - LR / nodes * w
-    assert (differences.std(axis=0) / math.sqrt(runs)).max() < 3.2e-4
+    assert (differences.std(axis=0) / math.sqrt(runs)).max() < 5e-4
     assert np.abs(differences.mean(axis=0) - expected).max() < 1e-3
 
 
@@ -322,12 +322,12 @@ def test_equal_nodes_are_the_delayed_recursion_bit_for_bit(nodes: int) -> None:
 
 
 def test_a_rate_divided_by_the_delay_is_below_the_bound_at_every_delay() -> None:
-    """η = α0 / τ with α0·h < 1: what staleness-aware SGD does, and why it rescues a run whose α0 fails as it is."""
-    limits = [tau * bound(tau) for tau in range(1, 1001)]
-    assert limits[:2] == pytest.approx([1, 1.236], abs=1e-3)
-    assert [limits[tau - 1] for tau in (5, 15, 30)] == pytest.approx([1.42, 1.52, 1.545], abs=5e-3)
+    """η = α0 / τ with α0·h < 1: what staleness-aware SGD does, and why it rescues a run whose α0 fails as it is. A rate
+    divided by more would be stable as well, and slower than it need be: the largest α0·h rises to no more than π/2."""
+    limits = [bound(tau) / hp.InverseStaleness().scale(tau) for tau in range(1, 1001)]
+    assert limits[0] == pytest.approx(1)
     assert all(a < b for a, b in pairwise(limits))
-    assert limits[-1] < math.pi / 2
+    assert limits[-1] == pytest.approx(math.pi / 2, rel=1e-3)
 
 
 @pytest.mark.long

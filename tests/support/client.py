@@ -13,6 +13,7 @@ from hogpour.algos.exchange.accrue import Accrue
 from hogpour.algos.exchange.base import Exchange
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.open import Open
+from hogpour.algos.optim.base import Optimiser
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.algos.schemes.base import Choices
 from hogpour.client.client import ParameterClient
@@ -73,9 +74,10 @@ class Node:
 
     def __init__(self, shards: int = 3, replicas: int = 1, *, own: dict[type[Message], Any] | None = None,
                  own_address: str | None = None, staging: int = 1 << 20, gate: Gate | None = None,
-                 exchange: Exchange | None = None) -> None:  # fmt: skip
-        n = SIZE * shards
-        layout = Layout.pack([("params", (n,), np.float32), *link_arrays(n, replicas)])
+                 exchange: Exchange | None = None, rule: Optimiser | None = None) -> None:  # fmt: skip
+        n, rule = SIZE * shards, rule or Sgd(0.1)
+        rows = [(f"{row.name}.{replica}", (n,), np.float32) for row in rule.state for replica in range(replicas)]
+        layout = Layout.pack([("params", (n,), np.float32), *rows, *link_arrays(n, replicas)])
         self.live = layout.views(bytearray(layout.size))
         self.accruals = [Accrual(*(self.live[k][r] for k in ("accrual", "accrual_tickets", "accrued"))) for r in range(replicas)]
         self.landing = Mailbox(self.live["mailbox"])
@@ -90,7 +92,7 @@ class Node:
         self.arrivals: list[tuple[Arrive, asyncio.Future[Arrived]]] = []
         self.node = 7
         self.link = ParameterClient(
-            self.live, Choices(exchange or Accrue(1, 1), gate=gate or Open()), Sgd(0.1), Blocks(100, 10, 1, 1), self.map,
+            self.live, Choices(exchange or Accrue(1, 1), gate=gate or Open()), rule, Blocks(100, 10, 1, 1), self.map,
             self,  # type: ignore[arg-type]  # what it says to the coordinator is kept here
             reach=lambda address: At(self, address), own=own or {}, own_address=own_address, wake=self.woken.append,
             staging=self.staging, patience_s=10.0,

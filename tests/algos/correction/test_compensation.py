@@ -72,14 +72,13 @@ def test_in_expectation_the_compensated_gradient_is_the_fresh_one(rng: np.random
     """
     target = rng.standard_normal(8)
     w = target + rng.standard_normal(8)
-    noise = rng.standard_normal((200_000, 8))
-    grads = -noise  # of ½ (w_bak - y)² at w_bak = target, y = target + noise
-    mean = np.zeros(8)
+    runs = 200_000
+    grads = rng.standard_normal((runs, 8))  # of ½ (w_bak - y)² at w_bak = target, y = target + noise
+    now, then, mean = np.tile(w, runs), np.tile(target, runs), np.zeros(8)
     for grad in (grads, -grads):  # antithetic: the noise itself cancels, what is left is of g²
-        mean += (grad + 1.0 * grad * grad * (w - target)).mean(axis=0) / 2
+        stepped = pushed(hp.DelayCompensation(1.0), Sgd(1.0), now, grad.reshape(-1), then)
+        mean += (now - stepped).reshape(runs, 8).mean(axis=0) / 2
     np.testing.assert_allclose(mean, w - target, rtol=0.02)
-    one = pushed(hp.DelayCompensation(1.0), Sgd(1.0), w, grads[0], target)
-    np.testing.assert_allclose(w - one, grads[0] + grads[0] ** 2 * (w - target), rtol=1e-12)
 
 
 @pytest.mark.parametrize("make", [lambda: hp.DelayCompensation(-1.0), lambda: hp.AdaptiveCompensation(decay=1.1), lambda: hp.AdaptiveCompensation(decay=1.0),
@@ -107,6 +106,4 @@ def largest_stable(staleness: int, scale: float) -> float:
 
 @pytest.mark.parametrize("staleness", [0, 1, 2, 5, 15, 30])
 def test_divided_by_its_staleness_a_rate_that_is_stable_without_delay_is_stable_at_any(staleness: int) -> None:
-    bound = 2 * np.sin(np.pi / (2 * (2 * staleness + 1)))
-    assert largest_stable(staleness, 1.0) == pytest.approx(bound, rel=1e-6)
     assert largest_stable(staleness, hp.InverseStaleness().scale(staleness)) >= 1 - 1e-9

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -25,6 +27,17 @@ with suppress(ImportError):
     import uvloop
 
     uvloop.new_event_loop().close()  # libuv opens a pipe for signals with its first loop and keeps it
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say how large the robustness suite is. Here, as only this file is loaded where others run the tests (xdist)."""
+    if "robustness" in config.option.markexpr:
+        reports = [one for end in ("passed", "failed") for one in terminalreporter.stats.get(end, ()) if "robustness" in one.keywords]
+        files = Counter(Path(report.nodeid.partition("::")[0]) for report in reports if report.when == "call")
+        kinds = Counter({path: n for path, n in files.items() if path.parent.name == "robustness"})
+        sizes = [f"{n} {path.stem.removeprefix('test_').replace('_', ' ')}" for path, n in kinds.most_common()]
+        rooms = files.total() - kinds.total()
+        terminalreporter.line(f"robustness: {files.total()} cases: {', '.join([*sizes, f'{rooms} in the rooms'])}")
 
 
 @pytest.fixture(scope="session")

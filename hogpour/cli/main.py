@@ -64,7 +64,7 @@ def _run(argv: Sequence[str] | None) -> int:
         code: int = _COMMANDS[options.command][0].run(options)
         return code
     except HogpourError as error:
-        print(f"hogpour: {error}", file=sys.stderr)  # noqa: T201
+        print(f"hogpour: {_in_one_line(error)}", file=sys.stderr)  # noqa: T201
         return error.exit_code
     except KeyboardInterrupt:  # of a command without an event loop; a node hears signals itself
         print("hogpour: interrupted", file=sys.stderr)  # noqa: T201
@@ -73,8 +73,13 @@ def _run(argv: Sequence[str] | None) -> int:
         text = host.explain(error)
         if text is None or isinstance(error, OutputError):
             raise
-        print(f"hogpour: {text}", file=sys.stderr)  # noqa: T201
+        print(f"hogpour: {_in_one_line(text)}", file=sys.stderr)  # noqa: T201
         return InputError.exit_code
+
+
+def _in_one_line(text: object) -> str:
+    """Return an error as one line: the names in it may hold line ends, and codes that a terminal obeys."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
 def _tell_of_a_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

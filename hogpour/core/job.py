@@ -230,6 +230,8 @@ def read_tables(path: str, what: str) -> dict[str, Any]:
         raise ConfigError(f"{path}: not TOML: {error}") from None
     except ConfigError:
         raise
+    except RecursionError:
+        raise ConfigError(f"{path}: not TOML that can be read: its values are nested too deeply") from None
     except (OSError, ValueError) as error:  # also a path with a NUL, and text that is not UTF-8
         raise ConfigError(f"{registry.shown(path)[1:-1]}: cannot be read: {error}") from None
 
@@ -303,7 +305,7 @@ def table(tables: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return the table of a name, empty where there is none."""
     found = tables.get(name, {})
     if not isinstance(found, Mapping):
-        raise ConfigError(f"{name}: expected a table [{name}], got {found!r}")
+        raise ConfigError(f"{name}: expected a table [{name}], got {registry.shown(found)}")
     return found
 
 
@@ -333,4 +335,4 @@ def check_keys(given: Mapping[str, Any], known: Collection[str], at: str, what: 
     """Refuse keys that are not known, with the nearest that is."""
     for key in given:
         if key not in known:
-            raise ConfigError(f"{at}{key}: no such {what}{registry.nearest(key, known)}")
+            raise ConfigError(f"{at}{registry.named(key)}: no such {what}{registry.nearest(key, known)}")

@@ -20,7 +20,7 @@ import msgspec
 
 from hogpour.core.errors import ConfigError
 
-__all__ = ["available", "build", "by_class_name", "check_kind", "describe", "find", "nearest", "plain",
+__all__ = ["available", "build", "by_class_name", "check_kind", "describe", "find", "named", "nearest", "plain",
            "shown", "typed"]  # fmt: skip
 
 FOLDERS: Mapping[str, str] = {
@@ -53,7 +53,7 @@ def find(kind: str, name: str) -> type:
         return _find_foreign(kind, name)
     cls = _in_file(kind, f"{FOLDERS[kind]}.{name}") if name.isidentifier() and name in _files(kind) else None
     if cls is None:
-        raise ConfigError(f'{kind} "{name}" is not known{nearest(name, available(kind))}')
+        raise ConfigError(f'{kind} "{named(name)}" is not known{nearest(name, available(kind))}')
     return cls
 
 
@@ -82,6 +82,8 @@ def build(kind: str, config: str | Mapping[str, Any], at: str) -> Any:
     Raises:
         ConfigError: unknown name or key (with the nearest known one), wrong type, value out of range.
     """
+    if not isinstance(config, str | Mapping):
+        raise ConfigError(f"{at} = {shown(config)}: expected the name of a {kind}, or {{{kind} = ...}}")
     given = {"name": config} if isinstance(config, str) else dict(config)
     name = given.pop("name", None) or given.pop(kind, None)
     if not isinstance(name, str):
@@ -93,7 +95,7 @@ def build(kind: str, config: str | Mapping[str, Any], at: str) -> Any:
     settings = {f.name: f for f in fields(cls) if f.init}
     for key in given:
         if key not in settings:
-            raise ConfigError(f"{at}: {kind} {name} has no key {key!r}{nearest(key, settings)}")
+            raise ConfigError(f"{at}: {kind} {name} has no key '{named(key)}'{nearest(key, settings)}")
     for field in settings.values():
         if field.name not in given and field.default is field.default_factory is MISSING:
             raise ConfigError(f"{at}: {kind} {name} needs the key {field.name!r}")
@@ -159,8 +161,16 @@ def plain(value: Any) -> Any:
 
 def shown(value: Any) -> str:
     """Return how a value looks in an error message: one line, not too long."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except (RecursionError, ValueError):  # nested too deeply; an integer of thousands of digits
+        return f"something too large ({type(value).__name__})"
     return text if len(text) <= 100 else f"{text[:100]} ..."
+
+
+def named(word: str) -> str:
+    """Return how a word of the user's looks within an error message: one line, not too long, without quotes."""
+    return repr(word[:60])[1:-1] + " ..." * (len(word) > 60)
 
 
 def check_kind(thing: Any, kind: str, at: str) -> None:
@@ -228,6 +238,7 @@ def _in_file(kind: str, module: str) -> type | None:
 
 def _find_foreign(kind: str, name: str) -> type:
     module, _, attribute = name.partition(":")
+    name = named(name)
     try:
         cls = getattr(importlib.import_module(module), attribute)
     except ImportError as error:

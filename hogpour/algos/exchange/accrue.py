@@ -11,8 +11,9 @@ What the paper leaves open, and what we do:
 - *The local rate.* The paper steps locally by a fixed α while the server uses Adagrad. We step by the job's optimiser,
   with state rows of the node's own that are never sent: between two fetches a node is Hogwild! on its live vector.
 - *Local drift.* A fetch overwrites the live vector, as in the paper. The steps that it undoes are not lost: their
-  gradients are accrued, and come back with a later fetch. Adding the difference of two fetches instead would keep the
-  drift and the error of every stale step in it.
+  gradients are accrued, and come back with a later fetch. Of R replicas each asks after every n_fetch steps of its
+  own, and a landing undoes the steps of all: R times as often as with one. Adding the difference of two fetches
+  instead would keep the drift and the error of every stale step in it.
 - *The first push.* ``step mod n_push == 0`` would push after the first gradient. We push after every n_push-th, and
   fetch after every n_fetch-th and once before the first.
 - *Weight decay.* Each gradient has its own, on the server as in the local steps: the rule there is that of a sum of n

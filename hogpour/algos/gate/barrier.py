@@ -11,7 +11,11 @@ What the paper leaves open, and what we do:
   have none left. So b is given, and N is the rest, at least 1. Those that have no data left count as zero gradients:
   the rate is divided by the N of everybody (``gatekeeper``).
 - *What becomes of the examples of a dropped gradient.* They are used up; their worker goes on with the current step,
-  as in the paper. How many were dropped is counted and told.
+  as in the paper. How many were dropped is counted and told. What is dropped of a scheme with local steps is a whole
+  round: its worker begins the next one at the parameters of all, where that of DiLoCo (section on dropped
+  communication) goes on from its own.
+- *What counts as a gradient.* Each push, whatever it is made of: the last, shorter batch of an epoch counts like a
+  whole one, and a round of local steps that was cut short like a full one. The mean is over origins, not examples.
 - *The order of the sum*, which decides its last bits, is that of the origins' numbers and not that of their arrival.
 """
 

@@ -2,7 +2,8 @@
 
 Liu et al., "Asynchronous Local-SGD Training for Language Modeling", 2024: the outer momentum is delayed
 (``optim/delayed_nesterov.py``), and slower nodes take proportionally fewer steps in a round, DyLU, so that
-displacements are of about one age. Set ``every`` of the optimiser to the number of replicas in the cluster.
+displacements are of about one age. Set ``every`` of the optimiser to the number of replicas in the cluster: nobody
+adapts it when nodes come and go.
 """
 
 from __future__ import annotations

@@ -2,6 +2,10 @@
 
 Zhang, Choromanska, LeCun, NIPS 2015, Algorithm 2, with δ = 0.99: v ← δv - η g(x + δv), x ← x + v. A constant gradient
 is followed a hundred times as fast as without, so that η is a hundredth.
+
+With a schedule it is another method: the velocity here is PyTorch's, without η in it, so a new rate acts at once on all
+that was accumulated (``optim/momentum.py``), also on the look ahead, which the pull takes back at the newest rate. In
+the paper's form what was accumulated keeps the rates that it was made at. With a constant rate the two are the same.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ class Easgd(Scheme):
     summary: ClassVar[str] = "nodes train on their own, each and the centre pulled together now and then"
 
     alpha: Fraction = 0.225
-    """How much of the way to the centre a pull goes: 0.9 / p for p nodes."""
+    """How much of the way to the centre a pull goes: 0.9 / p for p nodes, to be set by hand; it is not adapted when
+    nodes come and go."""
     tau: Count = 10
     """Steps of a replica between two pulls; 10 in the paper's comparisons, 1 to 64 in others."""
 

@@ -2,6 +2,11 @@
 
 Ho et al., "More Effective Distributed ML via a Stale Synchronous Parallel Parameter Server", 2013. ``gate/slack.py``
 has the rule. A clock is ``clock_steps`` minibatches, whose accrued gradient is pushed at its end.
+
+The bound is the paper's, its cache is not here: a read within the bound costs the network nothing there, while here
+every clock ends with a push and a fetch of everything, for which the replica waits. And with several replicas on a node
+nobody is sure to read what it wrote: a landing that one asks for undoes the steps of the others that are not pushed yet
+(``exchange/accrue.py``).
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ class Ssp(Scheme):
     s: Natural = 3
     """Clocks."""
     clock_steps: Count = 1
-    """Minibatches of a clock; a replica reads its own writes meanwhile."""
+    """Minibatches of a clock; the only replica of a node reads its own writes meanwhile."""
 
     def choices(self) -> Choices:
         return Choices(Accrue(self.clock_steps, self.clock_steps), gate=Slack(self.s))

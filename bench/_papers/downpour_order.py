@@ -207,6 +207,12 @@ def _notes(table: Table, rates: dict[tuple[str, int], float]) -> list[str]:
         "has the time of one replica besides"
     )
     judged = [row for row in table.rows if row.get("reproduced") == "no"]
+    if any(row["replicas"] == 200 and row["criterion"].startswith("target earlier") for row in judged):
+        notes.append(
+            "downpour_order: why 200 replicas with Adagrad are hardly earlier than 20, we think: ten times the "
+            "staleness asks for a lower rate, and their first 200 gradients are all of the first parameters, so that "
+            "ten times the gradients are worth little more"
+        )
     if any(row["criterion"] == "reaches the target" for row in judged):
         notes.append(
             "downpour_order: why Adagrad misses it at the rate of 20 replicas, we think: the first 200 gradients are "

@@ -9,8 +9,8 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CALIBRATION", "DATA", "MEAN_S", "RULE", "USUAL", "Size", "at_epoch", "best", "borne", "error", "error_at",
-           "judged", "prepare", "run", "verdict"]  # fmt: skip
+__all__ = ["CALIBRATION", "DATA", "FEWEST", "MEAN_S", "RULE", "USUAL", "Size", "at_epoch", "best", "borne", "error",
+           "error_at", "judged", "prepare", "run", "verdict"]  # fmt: skip
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 CALIBRATION = 99

@@ -71,7 +71,7 @@ def test_the_page_shows_a_bench_when_its_results_are_there(tmp_path, monkeypatch
 def test_a_criterion_that_does_not_hold_is_counted_and_shown(tmp_path, monkeypatch):
     rows = [
         {"scheme": "ssp", "criterion": "earlier", "error_%": 9.5, "seeds_agree": "3 of 3", "reproduced": "yes"},
-        {"scheme": "asgd", "criterion": "later", "paper": "never", "seeds_agree": "0 of 3", "reproduced": "no"},
+        {"scheme": "asgd", "criterion": "later", "paper": "never", "seeds_agree": "2 of 3", "reproduced": "no"},
         {"scheme": "sgd"},
     ]
     tables = [{"title": "ssp: Bounds pay.", "rows": rows}]
@@ -81,6 +81,8 @@ def test_a_criterion_that_does_not_hold_is_counted_and_shown(tmp_path, monkeypat
     page = papers.page()
     assert "| Ho et al. 2013, Stale Synchronous Parallel | 1 | 1 |" in page
     assert "| ssp | earlier | error (%) 9.5 | – | 3 of 3 | yes |" in page
-    assert "| asgd | later | – | never | 0 of 3 | no |" in page
+    assert "| asgd | later | – | never | 2 of 3 | no |" in page
+    assert "\n- asgd, later: no by its count alone; of fewer than 5 seeds all must agree\n" in page
+    assert "\n`python -m bench papers --only ssp --seeds 3`, commit 0123456789ab.\n" in page
     assert "\n- one rate\n" in page
     assert "another" not in page

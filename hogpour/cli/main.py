@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from hogpour.cli import compare, doctor, node, predict, simulate, status, sweep
-from hogpour.cli.streams import OutputError, discard_output, prepare_streams
+from hogpour.cli.outlet import OutputError
+from hogpour.cli.streams import discard_output, prepare_streams
 from hogpour.core import host
 from hogpour.core.errors import DataWarning, HogpourError, InputError
 

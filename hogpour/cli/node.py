@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hogpour.cli.options import add_job, add_json, add_token, check_replicas, given, read_job, run_async, token_of
+from hogpour.cli.outlet import OutputError
+from hogpour.cli.streams import STILL_S, flush_streams
 from hogpour.core.errors import InputError, Stopped
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
             changes["base"] = options.data
         return Node(changes=changes, every_s=0.5, **cluster)
 
-    return run_async(train(make, JsonReporter() if options.json else TableReporter()))
+    return run_async(train(make, JsonReporter() if options.json else TableReporter()), options.json)
 
 
 async def train(make: Callable[[], Node], reporter: Reporter) -> int:
@@ -103,7 +105,9 @@ async def train(make: Callable[[], Node], reporter: Reporter) -> int:
         if asked > 1:
             node.kill()
             reporter.close()
-            _leave(_KILLED)
+            with suppress(OutputError):
+                flush_streams(0.5)
+            os._exit(_KILLED)
         node.stop()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -129,5 +133,5 @@ async def train(make: Callable[[], Node], reporter: Reporter) -> int:
 
 def _leave(code: int) -> NoReturn:
     """End at once: a thread that reads or compiles would be waited for at an ordinary end."""
-    sys.stdout.flush()
+    flush_streams(STILL_S)
     os._exit(code)

@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hogpour.cli.streams import queued_streams
 from hogpour.core import host
 from hogpour.core.errors import InputError
 
@@ -86,12 +87,17 @@ def token_of(options: argparse.Namespace, listen: str, join: str) -> bytes:
     return token.make(host.state_folder() / "token")
 
 
-def run_async(work: Coroutine[Any, Any, _T]) -> _T:
-    """Run to its end on uvloop, where there is one."""
-    if sys.platform == "win32":
-        import asyncio
+def run_async(work: Coroutine[Any, Any, _T], as_json: bool = False) -> _T:
+    """Run to its end on uvloop, where there is one, which waits for nobody who reads what is printed.
 
-        return asyncio.run(work)
-    import uvloop
+    Args:
+        as_json: what is printed are JSON lines.
+    """
+    with queued_streams(as_json):
+        if sys.platform == "win32":
+            import asyncio
 
-    return uvloop.run(work)
+            return asyncio.run(work)
+        import uvloop
+
+        return uvloop.run(work)

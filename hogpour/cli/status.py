@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Show a cluster and return the exit code."""
     token = token_of(options, "", options.address)
-    return run_async(show(options.address, token, watch=options.watch, as_json=options.json))
+    return run_async(show(options.address, token, watch=options.watch, as_json=options.json), options.json)
 
 
 async def show(address: str, token: bytes, *, watch: bool, as_json: bool) -> int:

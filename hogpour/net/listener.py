@@ -26,6 +26,7 @@ from hogpour.net.requests import Handler, Reply
 from hogpour.net.staging import Staging
 from hogpour.net.tasks import TaskSet
 from hogpour.net.transport import Transport
+from hogpour.net.watch import Watch
 from hogpour.net.wire.base import Failed, Message
 
 __all__ = ["Handler", "Listener", "Reply"]
@@ -91,7 +92,7 @@ class Listener:
         self._sessions: dict[_Session, None] = {}  # in the order of their coming
         self._unproven: dict[_Session, None] = {}
         self._tasks = TaskSet()  # handlers that wait
-        self._timer: asyncio.TimerHandle | None = None
+        self._watch = Watch(self._sweep)
         self._draining = False
         self._empty: asyncio.Future[None] | None = None
 
@@ -134,9 +135,7 @@ class Listener:
         if self._server is not None:
             await self._server.wait_closed()  # no deadline: no connection is left
             self._server = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._watch.stop()
         self._lines.end()
 
     # What sessions tell.
@@ -165,8 +164,7 @@ class Listener:
             del self._unproven[oldest]
             oldest.transport.abort(_Turned("had not proven the token when others came"))
         self._unproven[session] = None
-        if self._timer is None:
-            self._timer = loop.call_later(self._sweep_s, self._sweep)
+        self._watch.by(loop.time() + self._sweep_s)
 
     def _proven(self, session: _Session) -> None:
         self._unproven.pop(session, None)
@@ -183,18 +181,17 @@ class Listener:
         """Run a handler that must wait."""
         self._tasks.start(session.answer_later(id, reply, payload))
 
-    def _sweep(self) -> None:
+    def _sweep(self, now: float, slept: float) -> None:
         """Find those that are silent, stuck or do not read."""
-        self._timer = None
-        now = asyncio.get_running_loop().time()
         for session in list(self._sessions):
+            session.until += slept
             if session in self._unproven and now >= session.until:
                 session.transport.abort(_Turned(f"did not prove the token within {self.handshake_s:g} s"))
-            elif (text := session.transport.overdue(now)) is not None:
+            elif (text := session.transport.overdue(now, slept)) is not None:
                 session.transport.abort(_Turned(text))
         self._lines.flush(now)
         if self._sessions or self._lines.unsaid:
-            self._timer = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)
+            self._watch.by(now + self._sweep_s)
 
 
 class _Turned(HogpourError):

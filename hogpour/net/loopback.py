@@ -8,6 +8,7 @@ from typing import Any
 
 from hogpour.core.errors import LocalProtocolError, PeerLost, Refusal, RequestFailed
 from hogpour.net.requests import Handler, Reply
+from hogpour.net.watch import Watch
 from hogpour.net.wire.base import Answer, Failed, Message, Request
 
 __all__ = ["Loopback"]
@@ -47,11 +48,16 @@ class Loopback:
         if isinstance(given, Reply):
             reply: Reply[Answer | Failed] = given
         else:
+            limit = asyncio.timeout(None)
+            watch = Watch(lambda now, slept: watch.by(now + slept) if slept else limit.reschedule(now))
+            watch.by(asyncio.get_running_loop().time() + deadline_s)
             try:
-                async with asyncio.timeout(deadline_s):
+                async with limit:
                     reply = await given
             except TimeoutError:
                 raise PeerLost("this node", f"no answer to {name} within {deadline_s:g} s") from None
+            finally:
+                watch.stop()
         try:
             if isinstance(reply.message, Failed):
                 raise RequestFailed(reply.message.code, reply.message.text)

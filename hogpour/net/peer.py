@@ -17,6 +17,7 @@ from hogpour.core.errors import HogpourError, PeerLost, ProtocolError, RemotePro
 from hogpour.net.address import split
 from hogpour.net.connection import NONCE_BYTES, SKIP, Connection, Ended
 from hogpour.net.transport import Transport
+from hogpour.net.watch import Watch
 from hogpour.net.wire.base import Answer, Failed, Message, Request
 
 __all__ = ["Peer"]
@@ -121,8 +122,7 @@ class Peer:
         self._task: asyncio.Task[None] | None = None
         self._pause_s = 0.0
         self._cause = ""  # why there is no connection
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._watch = Watch(self._sweep)
         self._bytes_in = self._bytes_out = 0
         self._closed = False
 
@@ -178,8 +178,7 @@ class Peer:
                 self._send(self._link, id, asked)
             else:
                 self._connect()
-            if self._timer is None or asked.deadline < self._timer_at:
-                self._watch(min(asked.deadline, now + self._sweep_s))
+            self._watch.by(min(asked.deadline, now + self._sweep_s))
             return await future  # the sweep sees to its deadline
         finally:
             if self._asked.pop(id, None) is not None:
@@ -188,9 +187,7 @@ class Peer:
     async def close(self) -> None:
         """Close the connection; what is unanswered raises PeerLost."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._watch.stop()
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -354,17 +351,12 @@ class Peer:
                     text = f"no answer to {type(asked.message).__name__}: {self._cause}"
                     asked.future.set_exception(PeerLost(self.address, text))
 
-    def _watch(self, at: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = asyncio.get_running_loop().call_at(at, self._sweep)
-
-    def _sweep(self) -> None:
+    def _sweep(self, now: float, slept: float) -> None:
         """Find what is overdue, and a connection that does not move."""
-        self._timer = None
-        now = asyncio.get_running_loop().time()
-        if self._link is not None and (text := self._link.transport.overdue(now)) is not None:
+        if slept:
+            for asked in self._asked.values():
+                asked.deadline += slept
+        if self._link is not None and (text := self._link.transport.overdue(now, slept)) is not None:
             self._break(TimeoutError(text))
         for id, asked in list(self._asked.items()):
             if asked.deadline <= now and id in self._asked:
@@ -374,8 +366,8 @@ class Peer:
                     text = f"no answer to {type(asked.message).__name__} within {asked.deadline_s:g} s"
                     why = f": {self._cause}" if self._link is None and self._cause else ""
                     asked.future.set_exception(PeerLost(self.address, text + why))
-        if self._asked and self._timer is None and not self._closed:
-            self._watch(min(now + self._sweep_s, min([asked.deadline for asked in self._asked.values()])))
+        if self._asked and not self._closed:
+            self._watch.by(min(now + self._sweep_s, min([asked.deadline for asked in self._asked.values()])))
 
 
 def _reason(error: Exception) -> str:

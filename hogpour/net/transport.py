@@ -181,8 +181,14 @@ class Transport(asyncio.BufferedProtocol):
             self._hand_on()
             self._set_reading()
 
-    def overdue(self, now: float) -> str | None:
-        """Return what this peer has not done for too long, or None. Call it every second or so."""
+    def overdue(self, now: float, slept: float = 0.0) -> str | None:
+        """Return what this peer has not done for too long, or None. Call it every second or so.
+
+        Args:
+            slept: seconds since the last call in which this process stood still; see ``Watch``.
+        """
+        self._out_since += slept * (self._out_since >= 0)
+        self._in_since += slept * (self._in_since >= 0)
         waits = (len(self._waiting), self._stream.get_write_buffer_size() if self._stream is not None else 0)
         if not self._paused or self._out_since < 0 or self._out_seen != waits:
             self._out_seen, self._out_since = waits, now if self._paused else -1.0

@@ -21,7 +21,7 @@ from hogpour.net.wire.gate import Arrive, Arrived, Attend
 from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
 from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease, Leased
-from hogpour.net.wire.where import Where
+from hogpour.net.wire.where import Map, Where
 from hogpour.shm.queue import ROOM, TicketQueue, leased_ticket, ticket_of
 
 __all__ = ["CoordinatorClient"]
@@ -134,11 +134,17 @@ class CoordinatorClient:
         while True:
             answer = await self._ask(Where())
             if answer.epoch > older_than:
-                return ShardMap(answer.epoch, tuple(answer.bounds), tuple(answer.owners), tuple(answer.addresses))
+                return self._read(answer)
             if loop.time() > deadline:
                 raise ClusterFailed(f"a shard is not where the map of epoch {older_than} says, and after "
                                     f"{_MOVE_S:g} s there is no newer map")  # fmt: skip
             await asyncio.sleep(_EMPTY_S)
+
+    def _read(self, answer: Map) -> ShardMap:
+        try:
+            return ShardMap(answer.epoch, tuple(answer.bounds), tuple(answer.owners), tuple(answer.addresses))
+        except ValueError as error:
+            raise ClusterFailed(f"the first node, {self._where}, sent no map of the shards: {error}") from error
 
     async def leave(self, reason: str = "", *, again: bool = False) -> None:
         """Go: blocks and shards are given to others. Nobody who has given up the cluster needs this.

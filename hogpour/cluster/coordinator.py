@@ -117,7 +117,7 @@ class Coordinator:
         self.members = Membership(terms.lease_s, first_node)
         self.home = self.members.join("", "", clock(), for_ever=True).node
         self.stats = MemberStats(clock())
-        self.stats.open(self.home)
+        self.stats.open(self.home, self.ledger.most_held)
         count = len(bounds) - 1
         shards = ShardMap(1, bounds, (self.home,) * count, ("",) * count)
         self.placement = Placement(shards, peers=peers, log=log, fail=self.fail, still=still)

@@ -61,6 +61,11 @@ class LeaseLedger(ABC):
         return self._blocks.total
 
     @property
+    def most_held(self) -> int:
+        """Examples of the tickets that one member may hold, at most."""
+        return MOST_HELD * self._blocks.block_size
+
+    @property
     def leased(self) -> int:
         """Tickets that members hold."""
         return sum(len(tickets) for tickets in self._held.values())

@@ -87,7 +87,7 @@ class MemberRequests:
         if self._members.full:
             raise RequestFailed(Refusal.BUSY, f"the cluster has {len(self._members)} nodes already")
         member = self._members.join(message.name, message.address, now)
-        self._stats.open(member.node)
+        self._stats.open(member.node, self._desk.ledger.most_held)
         self._log(f"{member} joined")
         return self._joined(member)
 
@@ -120,8 +120,6 @@ class MemberRequests:
         member = self._known(message.node)
         if not member.ready:
             raise RequestFailed(Refusal.WRONG, f"{member} asks for blocks and is not ready")
-        if message.want < 0:
-            raise RequestFailed(Refusal.WRONG, f"{member} asks for {message.want} blocks")
         self._stats.finish(member.node, self._desk.report(message))
         self._coordinator.look_for_end()
         if not self._coordinator.may_lease(member):
@@ -129,13 +127,17 @@ class MemberRequests:
         if self._warm_start.holds(member.node):
             return Reply(Leased([], False))
         granted = self._desk.grant(message, self._patience_s, lambda: self._coordinator.may_lease(member))
-        return Reply(Leased(granted, False)) if isinstance(granted, list) else self._granted(member, granted)
+        if not isinstance(granted, list):
+            return self._granted(member, granted)
+        self._stats.lease(member.node, map(self._desk.ledger.examples, granted))
+        return Reply(Leased(granted, False))
 
     async def _granted(self, member: MemberRecord, granted: Awaitable[list[int]]) -> Reply[Leased]:
         tickets = await granted
         self._coordinator.look_for_end()
         if self._members.get(member.node) is not member:
             raise RequestFailed(Refusal.FENCED, f"{member} was declared dead while it waited for blocks")
+        self._stats.lease(member.node, map(self._desk.ledger.examples, tickets))
         return Reply(Leased(tickets, not self._coordinator.may_lease(member)))
 
     def _attend(self, message: Attend) -> Reply[Ok] | Awaitable[Reply[Ok]]:

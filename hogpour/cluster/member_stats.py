@@ -6,7 +6,8 @@ did remains counted when it is gone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from hogpour.core.cluster_state import Totals
 
@@ -29,6 +30,9 @@ class Account:
     finished: int = 0
     """Examples of the blocks that it has finished. A heartbeat later than that, it says of itself that it used them;
     one that dies in between does not."""
+    leased: int = 0
+    """Examples of the blocks that it was given, and of those that it may have held when it joined again: it cannot have
+    used more."""
     replicas: int = 0
     rate: float = 0.0
     """Examples per second of late."""
@@ -91,9 +95,13 @@ class MemberStats:
         """Replica processes of all members."""
         return sum(account.replicas for account in self._accounts.values())
 
-    def open(self, node: int) -> None:
-        """Begin an account."""
-        self._accounts[node] = Account(Totals())
+    def open(self, node: int, before: int) -> None:
+        """Begin an account.
+
+        Args:
+            before: examples of the blocks that the same node may have been given when it was another member.
+        """
+        self._accounts[node] = Account(Totals(), leased=before)
 
     def close(self, node: int) -> None:
         """Keep what a member did, and forget the member."""
@@ -102,9 +110,16 @@ class MemberStats:
         self._past += account.totals + Totals(examples=unsaid)
         self.examples += unsaid
 
+    def lease(self, node: int, examples: Iterable[int]) -> None:
+        """Note what a member was given to do: the examples of each block."""
+        self._accounts[node].leased += sum(examples)
+
     def note(self, node: int, totals: Totals, replicas: int) -> None:
-        """Take in what a member says, unless it said that earlier and was overtaken: totals do not shrink."""
+        """Take in what a member says, unless it said that earlier and was overtaken: totals do not shrink. Of examples
+        it is believed what it was given, no more."""
         account = self._accounts[node]
+        examples = min(totals.examples, account.leased)
+        totals = replace(totals, examples=examples, right=min(totals.right, examples))
         if totals.examples >= account.totals.examples and totals.pushes >= account.totals.pushes:
             self.examples += totals.examples - account.totals.examples
             account.totals, account.replicas = totals, replicas

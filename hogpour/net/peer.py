@@ -13,7 +13,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Generic
 
-from hogpour.core.errors import HogpourError, PeerLost, ProtocolError, RemoteProtocolError, RequestFailed
+from hogpour.core.errors import (
+    HogpourError,
+    LocalProtocolError,
+    PeerLost,
+    ProtocolError,
+    RemoteProtocolError,
+    RequestFailed,
+)
 from hogpour.net.address import split
 from hogpour.net.connection import NONCE_BYTES, SKIP, Connection, Ended
 from hogpour.net.transport import Transport
@@ -273,7 +280,12 @@ class Peer:
         return RemoteProtocolError(f"{self.address}: {n_bytes} bytes with {name}; {n_wanted} are wanted")
 
     def _send(self, link: _Link, id: int, asked: _Asked[Any]) -> None:
-        frame = link.connection.send(asked.message, id, asked.n_payload)
+        try:
+            frame = link.connection.send(asked.message, id, asked.n_payload)
+        except LocalProtocolError as error:  # a bug of whoever asks this, and no matter of the others
+            del self._asked[id]
+            asked.future.set_exception(error)
+            return
         if not link.transport.write(frame, asked.payload, asked.n_payload) and asked.n_payload:
             asked.unsent = True
             link.transport.after(asked.wholly_sent)

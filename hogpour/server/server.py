@@ -37,7 +37,7 @@ from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.gate import Commit, Committed
 from hogpour.net.wire.held import Held, HeldPush
-from hogpour.net.wire.push import Outcome, Push, Pushed
+from hogpour.net.wire.push import MOST_SCALE, Outcome, Push, Pushed
 from hogpour.net.wire.status import Fence, Report, Reported
 from hogpour.net.wire.window import PushWindow
 from hogpour.server.copies import Copies, Vector, owned
@@ -54,9 +54,6 @@ INLINE_ELEMENTS = 1 << 18
 
 MAX_ORIGINS = 4096
 """Replicas that may have pushed to one shard; their windows go with their node."""
-
-_MOST_SCALE = 1e6
-"""Factor of the rate that a push may ask for: above it, sums of several would leave float32."""
 
 _MAX_PAST = 4096
 """Shards that were dropped and whose counts are kept."""
@@ -220,11 +217,11 @@ class ParameterServer:
         if payload.nbytes != 4 * shard.size:
             raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: got {payload.nbytes} bytes, expected "
                                                f"{4 * shard.size}")  # fmt: skip
-        if push.sequence < 1 or push.clock < 0 or push.steps < 1 or not 0 <= push.scale <= _MOST_SCALE:
+        if push.sequence < 1 or push.clock < 0 or push.steps < 1 or not 0 <= push.scale <= MOST_SCALE:
             raise RequestFailed(
                 Refusal.WRONG,
                 f"shard {shard.number}: got sequence {push.sequence}, clock {push.clock}, steps {push.steps}, "
-                f"scale {push.scale}; expected at least 1, 0 and 1, and a scale of 0 to {_MOST_SCALE:g}",
+                f"scale {push.scale}; expected at least 1, 0 and 1, and a scale of 0 to {MOST_SCALE:g}",
             )
         return shard.turns.at_once(partial(self._begin_push, shard, push, payload))
 

@@ -322,7 +322,7 @@ def test_a_node_without_work_asks_again_for_what_others_hold(run: Any) -> None:
         async with Node(blocks=4) as node:
             other = node.coordinator.members.join("other", "", node.loop.time())
             other.ready = True
-            node.coordinator.stats.open(other.node)
+            node.coordinator.stats.open(other.node, 0)
             assert node.ledger.grant(other.node, (), 4) == [0, 1, 2, 3]
             await node.begin()
             node.lease()
@@ -345,7 +345,7 @@ def test_the_more_nodes_are_without_work_the_less_often_each_asks(run: Any) -> N
         async with Node(blocks=4) as node:
             other = node.coordinator.members.join("other", "", node.loop.time())
             other.ready = True
-            node.coordinator.stats.open(other.node)
+            node.coordinator.stats.open(other.node, 0)
             node.ledger.grant(other.node, (), 4)
             await node.begin(beats=False)
             node.member.beaten = HeartbeatReply("run", "", 1, True, 200, 0, 1.0)

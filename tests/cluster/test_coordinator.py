@@ -121,12 +121,6 @@ async def test_blocks_are_leased_and_reported() -> None:
     assert (cluster.ledger.done, cluster.ledger.leased) == (2, 3)
 
 
-async def test_a_negative_wish_is_refused() -> None:
-    cluster = Cluster()
-    await cluster.begin()
-    assert await cluster.refused(Lease(1, [], [], -1)) == ("wrong", "node 1 (10.0.0.1:7000) asks for -1 blocks")
-
-
 async def test_who_can_take_part_in_no_gate_is_refused() -> None:
     """Others would wait for it."""
     cluster = Cluster()

@@ -12,7 +12,7 @@ from hogpour.core.cluster_state import Totals
 
 def accounts() -> MemberStats:
     accounts = MemberStats(0.0)
-    accounts.open(1)
+    accounts.open(1, 10**6)
     return accounts
 
 
@@ -53,8 +53,8 @@ def told(book: MemberStats, second: int, **examples: int) -> None:
 
 def test_the_pace_of_a_member_is_the_speed_of_its_replicas_to_that_of_the_fastest_ones() -> None:
     book = accounts()
-    book.open(2)
-    book.open(3)
+    book.open(2, 10**6)
+    book.open(3, 10**6)
     assert [book.pace(node) for node in (1, 2, 3)] == [1.0, 1.0, 1.0], "nothing is known yet"
     told(book, 1, m1=100, m2=400)
     told(book, 2, m1=200, m2=800, m3=50)
@@ -67,7 +67,7 @@ def test_the_pace_of_a_member_is_the_speed_of_its_replicas_to_that_of_the_fastes
 
 def test_a_heartbeat_that_comes_late_changes_a_pace_a_little_and_one_without_news_nothing() -> None:
     book = accounts()
-    book.open(2)
+    book.open(2, 10**6)
     for second in range(1, 6):
         told(book, second, m1=200 * second, m2=200 * second)
     assert book.pace(2) == 0.5
@@ -86,7 +86,7 @@ def test_a_heartbeat_that_comes_late_changes_a_pace_a_little_and_one_without_new
 def test_a_pace_is_the_same_for_steps_of_any_length(step_s: float, times: int) -> None:
     """Heard of once a second: most of these are many steps, or a part of one."""
     book = accounts()
-    book.open(3)
+    book.open(3, 10**6)
     for second in range(round(200 * max(1.0, step_s))):
         steps = [math.floor(second / one + 1e-9) for one in (step_s, times * step_s)]
         told(book, second, m1=32 * steps[0], m3=32 * steps[1])
@@ -95,7 +95,7 @@ def test_a_pace_is_the_same_for_steps_of_any_length(step_s: float, times: int) -
 
 def test_a_member_that_is_slower_from_now_on_has_another_pace_some_steps_later() -> None:
     book = accounts()
-    book.open(3)
+    book.open(3, 10**6)
     for second in range(80):
         told(book, second, m1=32 * second, m3=32 * (min(second, 20) + max(0, second - 20) // 4))
         assert second != 20 or book.pace(3) == 1.0
@@ -108,3 +108,15 @@ def test_of_a_member_whose_replicas_are_gone_nothing_is_measured() -> None:
         book.note(1, Totals(100 * second), 0)
         book.measure(float(second))
     assert book.pace(1) == 1.0
+
+
+def test_a_member_is_believed_no_more_examples_than_it_was_given() -> None:
+    """One heartbeat of 2^64 - 1 examples made the sum one that no answer could hold: every other member ended."""
+    book = MemberStats(0.0)
+    book.open(1, 50)
+    book.lease(1, [50, 50])
+    book.note(1, Totals(2**64 - 1, 2**64 - 1), 2)
+    assert (book.examples, book.totals) == (150, Totals(150, 150))
+    book.lease(1, [50, 50])
+    book.note(1, Totals(2**64 - 1, 90), 2)
+    assert (book.examples, book.totals) == (250, Totals(250, 90))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hogpour.net.wire.base import Before, Message, Ok, Request
+from hogpour.net.wire.numbers import Count, Incarnation, Index
 from hogpour.net.wire.window import PushWindow
 
 __all__ = ["Adopt", "Dump", "Dumped"]
@@ -15,10 +16,10 @@ class Dumped(Message, frozen=True):
     PAYLOAD = True
     BODY_LIMIT = 1 << 20
 
-    shard: int
-    clock: int
+    shard: Index
+    clock: Count
     windows: list[PushWindow]
-    held: int = 0
+    held: Index = 0
     """Gradients that wait there for their step; ask for each of them with ``Held``."""
 
 
@@ -27,10 +28,10 @@ class Dump(Request[Dumped], frozen=True):
 
     KIND = 24
 
-    shard: int
+    shard: Index
     give_up: bool
     """The asker takes the shard over: the server applies what is queued, answers, and from then on says ``moved``."""
-    node: int = 0
+    node: Incarnation = 0
     """Incarnation of the asker, who may be declared dead meanwhile; 0: the coordinator's node, for a snapshot."""
 
 
@@ -40,6 +41,6 @@ class Adopt(Request[Ok], frozen=True):
     KIND = 27
     BEFORE = Before.UNKNOWN
 
-    shard: int
+    shard: Index
     source: str
     """host:port of the node that serves it now; empty: the coordinator's. The asked node's own: go on serving it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hogpour.net.wire.base import Message, Request
+from hogpour.net.wire.numbers import Count, Incarnation, Index
 
 __all__ = ["Fetch", "Fetched"]
 
@@ -13,8 +14,8 @@ class Fetched(Message, frozen=True):
     KIND = 21
     PAYLOAD = True
 
-    shard: int
-    clock: int
+    shard: Index
+    clock: Count
     """Updates that are in these parameters."""
 
 
@@ -23,6 +24,6 @@ class Fetch(Request[Fetched], frozen=True):
 
     KIND = 20
 
-    shard: int
-    node: int
+    shard: Index
+    node: Incarnation
     """Incarnation of the asking node."""

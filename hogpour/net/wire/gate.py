@@ -6,9 +6,12 @@ has it: from then on its origin may die, and nobody has to wait for it.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from hogpour.net.wire.base import Before, Message, Ok, Request
+from hogpour.net.wire.numbers import Count, Fraction, Incarnation, Index, Ordinal
 
 __all__ = ["COUNTED", "LATE", "UNDECIDED", "Arrive", "Arrived", "Attend", "Commit", "Committed", "Counted"]
 
@@ -22,8 +25,8 @@ class Attend(Request[Ok], frozen=True):
     KIND = 50
     BEFORE = Before.NO_MEMBERS
 
-    node: int
-    replica: int
+    node: Incarnation
+    replica: Index
     present: bool
 
 
@@ -32,10 +35,10 @@ class Arrived(Message, frozen=True):
 
     KIND = 52
 
-    outcome: int
+    outcome: Annotated[int, msgspec.Meta(ge=UNDECIDED, le=LATE)]
     """``COUNTED``: every shard has applied it. ``LATE``: it is dropped. ``UNDECIDED``: the gate has it; ask again.
     Where nothing is held, ``COUNTED`` says that its origin may go on."""
-    staleness: int
+    staleness: Count
     """Steps between the one that it was computed on and the one that it counted in; 0 where that is not known."""
 
 
@@ -45,21 +48,21 @@ class Arrive(Request[Arrived], frozen=True):
     KIND = 51
     BEFORE = Before.NO_MEMBERS
 
-    node: int
-    replica: int
-    sequence: int
+    node: Incarnation
+    replica: Index
+    sequence: Ordinal
     """Of the push."""
-    step: int
+    step: Count
     """Clock of the parameters that it was computed on, the least over the shards."""
 
 
 class Counted(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A gradient of a step."""
 
-    node: int
-    replica: int
-    sequence: int
-    staleness: int
+    node: Incarnation
+    replica: Index
+    sequence: Ordinal
+    staleness: Count
 
 
 class Committed(Message, frozen=True):
@@ -68,7 +71,7 @@ class Committed(Message, frozen=True):
     KIND = 54
     BODY_LIMIT = 1 << 16
 
-    shards: list[int]
+    shards: list[Index]
 
 
 class Commit(Request[Committed], frozen=True):
@@ -78,11 +81,11 @@ class Commit(Request[Committed], frozen=True):
     KIND = 53
     BODY_LIMIT = 1 << 18
 
-    step: int
+    step: Count
     """Clock of the shards before it."""
-    shards: list[int]
+    shards: list[Index]
     """Those of them that this server is to apply it to."""
     counted: list[Counted]
-    share: float
+    share: Fraction
     """Of the rate that the step is applied with, above 0, at most 1: as many as counted of as many as a step has while
     all who take part in the run still have data."""

@@ -11,6 +11,7 @@ itself never travels. What follows is neither encrypted nor signed: a network th
 from __future__ import annotations
 
 from hogpour.net.wire.base import Message
+from hogpour.net.wire.numbers import Index
 
 __all__ = ["Challenge", "Hello", "Proof", "Welcome"]
 
@@ -20,7 +21,7 @@ class Hello(Message, frozen=True):
 
     KIND = 10
 
-    version: int
+    version: Index
     """``frame.VERSION`` of the connector."""
     nonce: bytes
     """32 random bytes."""

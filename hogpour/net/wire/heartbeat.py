@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from hogpour.net.wire.base import Before, Message, Request
+from hogpour.net.wire.numbers import Count, Fraction, Incarnation, Index, Nonnegative
 
 __all__ = ["Heartbeat", "HeartbeatReply"]
 
@@ -13,18 +16,18 @@ class HeartbeatReply(Message, frozen=True):
     KIND = 35
     BODY_LIMIT = 8192
 
-    command: str
-    """``run``, ``finish`` (all examples are used), ``stop`` (somebody asked) or ``fail``."""
+    command: Literal["run", "finish", "stop", "fail"]
+    """``finish``: all examples are used; ``stop``: somebody asked."""
     reason: str
     """Why it fails, or what it waits for before it begins; one line."""
-    map_epoch: int
+    map_epoch: Count
     """Epoch of the shard map; ask with ``Where`` when it is a newer one than known."""
     warming: bool
     """Only one replica of the cluster computes yet."""
-    nodes: int
-    examples: int
+    nodes: Index
+    examples: Count
     """Used by the whole cluster, unacknowledged ones included."""
-    pace: float
+    pace: Fraction
     """Speed of a replica of this member, as a fraction of the fastest member's; 1 while that is not known."""
 
 
@@ -34,21 +37,21 @@ class Heartbeat(Request[HeartbeatReply], frozen=True):
     KIND = 34
     BEFORE = Before.NO_MEMBERS
 
-    node: int
-    replicas: int
+    node: Incarnation
+    replicas: Index
     """Replica processes that run."""
-    examples: int
+    examples: Count
     """Examples that its replicas used."""
-    right: int
+    right: Count
     loss: float
-    """Sum of the losses of these examples."""
-    pushes: int
+    """Sum of the losses of these examples; not finite where training diverges."""
+    pushes: Count
     """Pushes acknowledged, counted once for all shards."""
-    staleness: float
+    staleness: Nonnegative
     """Sum of the mean staleness over shards of each of these pushes."""
-    dropped: int = 0
+    dropped: Count = 0
     """Pushes that came too late for their step, beside these."""
-    waited_s: float = 0.0
+    waited_s: Nonnegative = 0.0
     """Seconds that pushes waited at a gate, all together."""
-    bytes: int = 0
+    bytes: Count = 0
     """Of parameters and gradients, sent to other nodes and fetched from them."""

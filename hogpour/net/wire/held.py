@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hogpour.net.wire.base import Message, Request
+from hogpour.net.wire.numbers import Incarnation, Index
 from hogpour.net.wire.push import Push
 
 __all__ = ["Held", "HeldPush"]
@@ -22,8 +23,8 @@ class Held(Request[HeldPush], frozen=True):
 
     KIND = 55
 
-    shard: int
-    node: int
+    shard: Index
+    node: Incarnation
     """Incarnation of the asker."""
-    number: int
+    number: Index
     """0, 1, 2 ..., below ``Dumped.held``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hogpour.net.wire.base import Before, Message, Ok, Request
+from hogpour.net.wire.numbers import Incarnation, Ordinal, Seconds
 
 __all__ = ["Join", "Joined", "Leave", "Ready"]
 
@@ -13,17 +14,17 @@ class Joined(Message, frozen=True):
     KIND = 31
     BODY_LIMIT = 4 << 20
 
-    node: int
+    node: Incarnation
     """Its incarnation: a number that no other member ever had."""
     job: bytes
     """The job's tables as JSON: data, never code."""
     base: str
     """Folder of the first node that the job's data paths are relative to."""
-    block_replicas: int
+    block_replicas: Ordinal
     """Decides the cutting of the examples into blocks; the same on every node."""
-    lease_s: float
+    lease_s: Seconds
     """Without a heartbeat for so long a member is declared dead."""
-    give_up_s: float
+    give_up_s: Seconds
     """Without an answer of the coordinator for so long a member ends."""
 
 
@@ -45,7 +46,7 @@ class Ready(Request[Ok], frozen=True):
     KIND = 32
     BEFORE = Before.NO_MEMBERS
 
-    node: int
+    node: Incarnation
     spec: str
     """``Spec.fingerprint`` of the model."""
     data: str
@@ -60,6 +61,6 @@ class Leave(Request[Ok], frozen=True):
     BEFORE = Before.OK
     BODY_LIMIT = 4096
 
-    node: int
+    node: Incarnation
     reason: str = ""
     """Why nobody can go on; empty where the others can."""

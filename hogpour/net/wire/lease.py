@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from hogpour.net.wire.base import Before, Message, Request
+from hogpour.net.wire.numbers import Count, Incarnation, Index
 
 __all__ = ["Lease", "Leased"]
 
@@ -19,7 +20,7 @@ class Leased(Message, frozen=True):
     KIND = 37
     BODY_LIMIT = 1 << 16
 
-    tickets: list[int]
+    tickets: list[Count]
     finished: bool
     """There will be no more: every example of every epoch is used, or the run is being stopped."""
 
@@ -31,14 +32,14 @@ class Lease(Request[Leased], frozen=True):
     BEFORE = Before.NO_MEMBERS
     BODY_LIMIT = 1 << 16
 
-    node: int
-    holds: list[int]
+    node: Incarnation
+    holds: list[Count]
     """Tickets that it was granted and has not reported as done."""
-    done: list[int]
+    done: list[Count]
     """Tickets whose every gradient was acknowledged by the shards; named until the coordinator has answered."""
-    want: int
+    want: Index
     """Further tickets that it can use."""
     losses: list[float] = msgspec.field(default_factory=list)
     """Batch methods: the sum of the losses of each ticket of ``done``, NaN where it was not computed; else empty."""
-    replicas: int = 0
+    replicas: Index = 0
     """Batch methods: that it computes with. Where it holds fewer tickets it may be given copies of others'."""

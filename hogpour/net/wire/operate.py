@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from hogpour.core.vector_operations import Operation, Result
 from hogpour.net.wire.base import Message, Request
+from hogpour.net.wire.numbers import Count, Incarnation, Index, Ordinal
 from hogpour.net.wire.push import Pushed
 
 __all__ = ["Operate", "Operated", "Sum", "together"]
@@ -21,7 +22,7 @@ class Operated(Message, frozen=True):
     KIND = 59
     BODY_LIMIT = 1 << 20
 
-    shards: list[int]
+    shards: list[Index]
     results: list[Result]
     """Of the operations that have one, in their order."""
 
@@ -32,11 +33,11 @@ class Operate(Request[Operated], frozen=True):
     KIND = 58
     BODY_LIMIT = 1 << 18
 
-    node: int
+    node: Incarnation
     """Incarnation of the coordinator's node."""
-    sequence: int
+    sequence: Ordinal
     """1, 2, 3 ... of the programs of a run."""
-    shards: list[int]
+    shards: list[Index]
     program: list[Operation]
 
 
@@ -61,7 +62,7 @@ class Sum(Request[Pushed], frozen=True):
     KIND = 60
     PAYLOAD = True
 
-    shard: int
-    node: int
-    evaluation: int
-    block: int
+    shard: Index
+    node: Incarnation
+    evaluation: Count
+    block: Index

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Annotated
+
+from msgspec import Meta
 
 from hogpour.net.wire.base import Message, Request
+from hogpour.net.wire.numbers import Count, Difference, Incarnation, Index, Ordinal
 
-__all__ = ["Outcome", "Push", "Pushed"]
+__all__ = ["MOST_SCALE", "Outcome", "Push", "Pushed"]
+
+MOST_SCALE = 1e6
+"""Factor of the rate that a push may ask for: above it, sums of several would leave float32."""
 
 
 class Outcome(Enum):
@@ -20,10 +27,10 @@ class Pushed(Message, frozen=True):
 
     KIND = 23
 
-    shard: int
-    clock: int
+    shard: Index
+    clock: Count
     """Shard clock after it was applied (a repeated push: as it is now)."""
-    staleness: int = 0
+    staleness: Difference = 0
     """Where it is applied now: shard clock then, minus that of its fetch."""
     outcome: Outcome = Outcome.APPLIED
 
@@ -34,15 +41,15 @@ class Push(Request[Pushed], frozen=True):
     KIND = 22
     PAYLOAD = True
 
-    shard: int
-    node: int
+    shard: Index
+    node: Incarnation
     """Incarnation of the pushing node; with ``replica`` the origin."""
-    replica: int
-    sequence: int
+    replica: Index
+    sequence: Ordinal
     """1, 2, 3 ... for each origin and shard; a retry has the number of what it repeats."""
-    clock: int
+    clock: Count
     """Shard clock of the fetch that the first of these gradients was computed on."""
-    steps: int
+    steps: Ordinal
     """Gradients in the sum, at least 1; 1 for the displacement of a round of local steps (``Exchange.gradients``)."""
-    scale: float
+    scale: Annotated[float, Meta(ge=0, le=MOST_SCALE)]
     """Factor of the learning-rate schedule."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hogpour.net.wire.base import Before, Message, Ok, Request
+from hogpour.net.wire.numbers import Incarnation
 
 __all__ = ["Described", "Fence", "Report", "Reported", "Status"]
 
@@ -45,4 +46,4 @@ class Fence(Request[Ok], frozen=True):
     KIND = 44
     BEFORE = Before.OK
 
-    node: int
+    node: Incarnation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hogpour.net.wire.base import Before, Message, Request
+from hogpour.net.wire.numbers import Count, Incarnation
 
 __all__ = ["Map", "Where"]
 
@@ -13,9 +14,9 @@ class Map(Message, frozen=True):
     KIND = 39
     BODY_LIMIT = 4 << 20
 
-    epoch: int
-    bounds: list[int]
-    owners: list[int]
+    epoch: Count
+    bounds: list[Count]
+    owners: list[Incarnation]
     addresses: list[str]
 
 

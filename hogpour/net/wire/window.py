@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from hogpour.net.wire.base import Message
+from hogpour.net.wire.numbers import Count, Incarnation, Index
 
 __all__ = ["PushWindow"]
 
@@ -11,9 +16,9 @@ class PushWindow(Message, frozen=True):
 
     KIND = 26
 
-    node: int
-    replica: int
-    highest: int
+    node: Incarnation
+    replica: Index
+    highest: Count
     """Highest sequence number applied."""
-    bits: int
+    bits: Annotated[int, Meta(ge=0)]
     """Bit k: sequence number ``highest - k`` was applied."""

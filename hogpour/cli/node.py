@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--wait-for", type=int, metavar="N", help="instead of cluster.wait_for: train when N nodes are ready")
     add("--join-s", type=float, metavar="SECONDS", help="with --join: seconds that the first node may take to answer, "
         "10 if left out; more over slow links")  # fmt: skip
-    add("--data", metavar="FOLDER", help="with --join: folder that the job's data paths are relative to")
+    add("--data", metavar="FOLDER", help="with --join: folder that the job's data are below; nothing else is read")
+    add("--allow-modules", metavar="PREFIX", action="append", default=[], help="with --join: module or package that "
+        "the first node's job may have imported, which runs it; may be repeated")  # fmt: skip
     add_token(parser)
 
 
@@ -67,6 +69,10 @@ def run(options: argparse.Namespace) -> int:
         cluster = {"listen": options.listen, "join": options.join, "token": token, "insecure": options.insecure}
     if options.data is not None and not options.join:
         raise InputError("--data: goes with --join; a job file says where its data are")
+    if options.allow_modules:
+        if not options.join:
+            raise InputError("--allow-modules: goes with --join; a job file of your own may name any module")
+        cluster["allow_modules"] = options.allow_modules
     if options.join_s is not None:
         if not options.join or not 0 < options.join_s <= 86400:
             raise InputError(f"--join-s {options.join_s:g}: goes with --join, and is above 0, at most 86400")

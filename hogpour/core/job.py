@@ -236,11 +236,12 @@ def read_tables(path: str, what: str) -> dict[str, Any]:
         raise ConfigError(f"{registry.shown(path)[1:-1]}: cannot be read: {error}") from None
 
 
-def job_from(tables: Mapping[str, Any], source: str) -> Job:
+def job_from(tables: Mapping[str, Any], source: str, modules: registry.Modules = None) -> Job:
     """Make a job from the tables of a job file.
 
     Args:
         source: begins every error message.
+        modules: that may be imported for a layer, loss or scheme of somebody's own; see ``registry.find``.
     """
     try:
         check_keys(tables, ("data", "model", "algorithm", "run", "cluster"), "", "table")
@@ -258,9 +259,11 @@ def job_from(tables: Mapping[str, Any], source: str) -> Job:
             algorithm["name"] = "hogwild"
         return Job(
             data=data,
-            model=tuple(registry.build("layer", layer, f"model.layers[{k}]") for k, layer in enumerate(layers)),
-            loss=registry.build("loss", model.get("loss", "softmax_xent"), "model.loss"),
-            algorithm=registry.build("scheme", algorithm, "algorithm"),
+            model=tuple(
+                registry.build("layer", layer, f"model.layers[{k}]", modules) for k, layer in enumerate(layers)
+            ),
+            loss=registry.build("loss", model.get("loss", "softmax_xent"), "model.loss", modules),
+            algorithm=registry.build("scheme", algorithm, "algorithm", modules),
             input=registry.typed(model.get("input", []), tuple[int, ...], "model.input"),
             cluster=cluster,
             **asdict(run),

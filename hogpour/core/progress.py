@@ -10,7 +10,8 @@ from hogpour.core.cluster_state import ClusterProgress
 __all__ = ["Evaluation", "Meter", "Notice", "Progress", "Summary", "Trouble"]
 
 
-News = Literal["compiling", "compiled", "listening", "joining", "joined", "waiting", "member", "snapshot", "iteration"]
+News = Literal["compiling", "compiled", "listening", "joining", "joined", "reading", "waiting", "member", "snapshot",
+               "iteration"]  # fmt: skip
 Trouble = Literal["replica_died", "replica_restarted", "warning", "diverged"]
 
 

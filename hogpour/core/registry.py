@@ -20,8 +20,8 @@ import msgspec
 
 from hogpour.core.errors import ConfigError
 
-__all__ = ["available", "build", "by_class_name", "check_kind", "describe", "find", "named", "nearest", "plain",
-           "shown", "typed"]  # fmt: skip
+__all__ = ["Modules", "available", "build", "by_class_name", "check_kind", "describe", "find", "named", "nearest",
+           "plain", "shown", "typed"]  # fmt: skip
 
 FOLDERS: Mapping[str, str] = {
     "layer": "hogpour.layers",
@@ -35,21 +35,26 @@ FOLDERS: Mapping[str, str] = {
 }
 """Kind → the package whose files are looked at. A class says its kind in the class attribute ``kind``."""
 
+Modules = tuple[str, ...] | None
+"""Modules and packages that a name may have imported; None: any."""
+
 _MOST = 2**63 - 1
 """The largest integer of a setting: what JSON's readers and shared memory can hold."""
 
 
-def find(kind: str, name: str) -> type:
+def find(kind: str, name: str, modules: Modules = None) -> type:
     """Return the class called ``name`` in job files.
 
     Args:
         kind: a key of ``FOLDERS``.
         name: a file name of that folder, or ``"package.module:Class"``.
+        modules: which modules such a name may import.
 
     Raises:
         ConfigError: nothing has that name (with the nearest known one), or it is not of this kind.
     """
     if ":" in name:
+        _check_allowed(kind, name, modules)
         return _find_foreign(kind, name)
     cls = _in_file(kind, f"{FOLDERS[kind]}.{name}") if name.isidentifier() and name in _files(kind) else None
     if cls is None:
@@ -71,13 +76,14 @@ def by_class_name(kind: str, name: str) -> type | None:
     return None
 
 
-def build(kind: str, config: str | Mapping[str, Any], at: str) -> Any:
+def build(kind: str, config: str | Mapping[str, Any], at: str, modules: Modules = None) -> Any:
     """Make the object that a piece of a job file describes.
 
     Args:
         kind: a key of ``FOLDERS``.
         config: the name alone, or a mapping with the name under ``kind`` or ``"name"`` and the fields beside it.
         at: where in the job file this stands, for error messages.
+        modules: see ``find``.
 
     Raises:
         ConfigError: unknown name or key (with the nearest known one), wrong type, value out of range.
@@ -89,7 +95,7 @@ def build(kind: str, config: str | Mapping[str, Any], at: str) -> Any:
     if not isinstance(name, str):
         raise ConfigError(f"{at}: the name of the {kind} is missing, expected {{{kind} = ...}}")
     try:
-        cls = find(kind, name)
+        cls = find(kind, name, modules)
     except ConfigError as error:
         raise ConfigError(f"{at}: {error}") from None
     settings = {f.name: f for f in fields(cls) if f.init}
@@ -101,7 +107,7 @@ def build(kind: str, config: str | Mapping[str, Any], at: str) -> Any:
             raise ConfigError(f"{at}: {kind} {name} needs the key {field.name!r}")
     hints = get_type_hints(cls)
     values = {
-        key: build(settings[key].metadata["kind"], value, f"{at}.{key}")
+        key: build(settings[key].metadata["kind"], value, f"{at}.{key}", modules)
         if "kind" in settings[key].metadata
         else typed(value, hints[key], f"{at}.{key}")
         for key, value in given.items()
@@ -234,6 +240,14 @@ def _in_file(kind: str, module: str) -> type | None:
         if isinstance(cls, type) and getattr(cls, "kind", None) == kind and _same_letters(stem, cls):
             return cls
     return None
+
+
+def _check_allowed(kind: str, name: str, modules: Modules) -> None:
+    """Raise ConfigError where a module may not be imported: importing runs it."""
+    module = name.partition(":")[0]
+    if modules is not None and not any(module == one or module.startswith(f"{one}.") for one in modules):
+        raise ConfigError(f'{kind} "{name}" is code of the module {module}, which this node was not told to import; '
+                          f"if you trust it: --allow-modules {module}")  # fmt: skip
 
 
 def _find_foreign(kind: str, name: str) -> type:

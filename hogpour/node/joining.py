@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 
 from hogpour.client.coordinator_client import CoordinatorClient
 from hogpour.core.errors import ClusterFailed, ConfigError, HogpourError, PeerLost, RequestFailed
-from hogpour.core.job import Job, job_from
+from hogpour.core.job import DataConfig, Job, job_from
 from hogpour.core.node_id import MOST_MEMBERS, display_id
 from hogpour.core.progress import Notice
+from hogpour.core.registry import Modules
 from hogpour.core.shard_map import LARGEST_SHARD_BYTES, ShardMap
+from hogpour.core.text import printable
 from hogpour.model.disk import REAL, Disk
 from hogpour.net import address as addresses
 from hogpour.net.json_text import read_json
@@ -34,6 +36,7 @@ from hogpour.net.wire import answers
 from hogpour.net.wire.base import Before, Message, Ok
 from hogpour.net.wire.heartbeat import HeartbeatReply
 from hogpour.net.wire.join import Joined
+from hogpour.node.job_files import files_of, kept_below
 from hogpour.node.run_stats import RunStats
 
 __all__ = ["BEFORE", "STAGING_BYTES", "Endpoint", "Guard", "JoinedNode", "Role"]
@@ -110,19 +113,26 @@ class JoinedNode(Role):
         self._model = ""  # the first node's model file
         self._left = False
 
-    def job(self, changes: Mapping[str, Any]) -> Job:
+    def job(self, changes: Mapping[str, Any], modules: Modules = ()) -> Job:
         """Return the job of the cluster, with what is another here.
 
+        Args:
+            changes: a ``base`` is the folder that its data are below, wherever the first node has them.
+            modules: that it may have imported.
+
         Raises:
-            ConfigError: it names a layer or loss that cannot be imported here, or its data have no name.
+            ConfigError: it names code that may not or cannot be imported here, its data have no name, or they are not
+                below ``base``.
             RemoteProtocolError: it is no job.
         """
         tables = read_json(self._joined.job, dict[str, Any], f"the job of {self._first}")
         if not tables.get("data") and "data" not in changes:  # they were given loaded
             raise ConfigError(f"--join {self._first}: the first node's data have no name here; give "
                               "changes={'data': ...} to Node(join=...)")  # fmt: skip
-        job = job_from(tables, f"the job of {self._first}")
+        job = job_from(tables, f"the job of {self._first}", modules)
         self._model = job.save
+        if "base" in changes and "data" not in changes and isinstance(job.data, DataConfig):
+            job = replace(job, data=kept_below(changes["base"], job.data))
         return replace(job, **{"base": self._joined.base, "save": "", **changes})
 
     @property
@@ -166,6 +176,7 @@ class Endpoint:
         join_s: how long the first node may take to answer at the beginning; a round trip while a connection is made, a
             tenth of it (see ``Peer``).
         notify: called with what a person wants to know.
+        modules: that the job of the first node may have imported; see ``registry.find``.
         name: of this node, for people; empty: the host's and the process's.
         entropy: source of random bytes, for the proofs of the token and the number of the first incarnation.
         disk: where snapshots are.
@@ -193,11 +204,12 @@ class Endpoint:
         insecure: bool,
         join_s: float,
         notify: Callable[[Notice], None],
+        modules: Modules = (),
         name: str = "",
         entropy: Callable[[int], bytes] = os.urandom,
         disk: Disk = REAL,
     ) -> None:
-        self._listen, self._token, self._insecure = listen, token, insecure
+        self._listen, self._token, self._insecure, self._modules = listen, token, insecure, modules
         self.join, self.join_s, self.notify, self.entropy, self.disk = join, join_s, notify, entropy, disk
         self.name = name or f"{os.uname().nodename} process {os.getpid()}"
         self._handlers: dict[type[Message], Handler] = dict(BEFORE)
@@ -253,7 +265,10 @@ class Endpoint:
     def job(self, changes: Mapping[str, Any]) -> Job:
         """Return the job of the cluster that was joined; see ``JoinedNode.job``."""
         assert isinstance(self.role, JoinedNode), "the first node has a job"
-        return self.role.job(changes)
+        job = self.role.job(changes, self._modules)
+        for path in files_of(job):
+            self.notify(Notice("reading", f"reading {printable(str(path))}"))
+        return job
 
     def serve(self, handlers: Mapping[type[Message], Handler], own: Mapping[type[Message], Handler]) -> None:
         """Answer these requests of others, and of this node to itself."""

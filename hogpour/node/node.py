@@ -24,7 +24,7 @@ ends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from enum import IntEnum
 from types import TracebackType
@@ -67,7 +67,9 @@ class Node:
         token: what every node of the cluster must know; empty: nothing is asked.
         insecure: listen where other machines can connect, although there is no token.
         changes: fields of the job that the first node has said and that are others here: ``data``, ``base``,
-            ``replicas``, ``save``.
+            ``replicas``, ``save``. Where ``base`` is given, data of the first node's job are read below it only.
+        allow_modules: modules and packages that the first node's job may have imported here, for layers of its own;
+            importing runs them.
         join_s: seconds within which the first node must answer; connecting may take a tenth of it a round trip, at
             least a second.
         resume: go on from the job's model file; in a cluster, from the snapshot beside it.
@@ -88,6 +90,7 @@ class Node:
         token: bytes = b"",
         insecure: bool = False,
         changes: Mapping[str, Any] | None = None,
+        allow_modules: Sequence[str] = (),
         join_s: float = 10.0,
         resume: bool = False,
         every_s: float = 1.0,
@@ -99,6 +102,7 @@ class Node:
             raise ConfigError("a node takes a job, or the address of a cluster to join, which has one; not both")
         self._job = job
         self._listen, self._join, self._token = listen, join, token
+        self._modules = registry.typed(tuple(allow_modules), tuple[str, ...], "allow_modules")
         self._join_s = registry.typed(join_s, float, "join_s")
         self._insecure, self._changes = insecure, dict(changes or {})
         self._resume, self._every_s = resume, registry.typed(every_s, float, "every_s")
@@ -143,7 +147,7 @@ class Node:
         if self._job is None or self._job.algorithm.federated:
             return OpenedCluster(
                 listen=self._listen, join=self._join, token=self._token, insecure=self._insecure, join_s=self._join_s,
-                notify=self._notify,
+                notify=self._notify, modules=self._modules,
             )  # fmt: skip
         if self._listen:
             name = registry.describe(self._job.algorithm)["name"]

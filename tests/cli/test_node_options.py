@@ -18,6 +18,7 @@ from hogpour.cli.main import main
         ("--join-s 5", "--join-s 5: goes with --join, and is above 0, at most 86400"),
         ("--join a:1 --token-file t --join-s 0", "--join-s 0: goes with --join, and is above 0, at most 86400"),
         ("--join a:1 --token-file t --join-s nan", "--join-s nan: goes with --join, and is above 0, at most 86400"),
+        ("--allow-modules mine", "--allow-modules: goes with --join; a job file of your own may name any module"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

@@ -82,9 +82,10 @@ async def test_a_map_that_is_overtaken_by_a_newer_one_is_not_followed() -> None:
     assert (run._map, maps.followed) == (third, [3, 3])
 
 
-def joined(data: dict[str, Any]) -> JoinedNode:
+def joined(data: dict[str, Any], layer: str = "relu") -> JoinedNode:
     tables = job_to_dict(hp.Job(data="their.npz", model=[hp.Linear(3)], algorithm="downpour", save="their.safetensors"))
-    said = Joined(2, json.dumps(tables | {"data": data}).encode(), "/theirs", 1, 3.0, 7.0)
+    tables |= {"data": data, "model": {"layers": [{"layer": layer}, {"layer": "linear", "units": 3}]}}
+    said = Joined(2, json.dumps(tables).encode(), "/theirs", 1, 3.0, 7.0)
     return JoinedNode(SimpleNamespace(beaten=None, node=2), said, "first:7000")  # type: ignore[arg-type]
 
 
@@ -112,6 +113,7 @@ async def test_the_job_of_others_is_theirs_but_for_what_is_another_here() -> Non
     node = joined({"train": "their.npz"})
     job = node.job({})
     assert (job.data.train, job.base, job.save) == ("their.npz", "/theirs", "")
+    assert joined({"train": "/their/their.npz"}).job({"base": "/ours"}).data.train == "their.npz"
     job = node.job({"base": "/ours", "save": "our.safetensors", "replicas": 3})
     assert (job.data.train, job.base, job.save, job.replicas) == ("their.npz", "/ours", "our.safetensors", 3)
 
@@ -124,6 +126,7 @@ async def test_data_that_have_no_name_must_be_given() -> None:
         node.job({"base": "/ours"})
     own = hp.arrays(np.zeros((20, 8)), np.arange(20) % 3, validation=0)
     assert node.job({"data": own}).data is own
+    assert joined({"train": "/their.npz"}).job({"data": own, "base": "/nowhere"}).data is own
 
 
 async def test_the_replicas_of_a_node_are_told_its_pace_and_never_one_that_makes_no_sense() -> None:
@@ -171,3 +174,23 @@ async def test_the_end_closes_in_its_order_and_a_joined_node_leaves_first() -> N
     await asyncio.sleep(0)
     await endpoint.close()
     assert order == ["leave", "beats", "client"]
+
+
+async def test_a_job_of_others_imports_no_module_that_this_node_was_not_told_to(tmp_path, monkeypatch) -> None:
+    """Whoever knew the token had any module run on every node that joined, from its current folder too."""
+    (tmp_path / "payload.py").write_text("raise SystemExit('PWNED')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    node = joined({"train": "digits"}, layer="payload:Thing")
+    for modules in ((), ("pay",), ("payload.x", "support")):
+        with pytest.raises(ConfigError, match=r'^the job of first:7000: model.layers\[0\]: layer "payload:Thing" is code of '
+                                              r"the module payload, which this node was not told to import; if you trust "
+                                              r"it: --allow-modules payload$"):  # fmt: skip
+            node.job({}, modules)
+    with pytest.raises(SystemExit, match="PWNED"):
+        node.job({}, ("payload",))
+
+
+@pytest.mark.parametrize("modules", [("support",), ("support.own_package",), ("other", "support.own_package.parts")])
+async def test_a_package_that_its_user_allows_is_imported(modules: tuple[str, ...]) -> None:
+    node = joined({"train": "digits"}, layer="support.own_package.parts:Scale")
+    assert type(node.job({}, modules).model[0]).__name__ == "Scale"

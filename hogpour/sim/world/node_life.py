@@ -122,6 +122,7 @@ class NodeLife:
             insecure=False,
             join_s=10 * self.workload.job.cluster.connect_s,
             notify=self._notify,
+            modules=None,  # the job is of whoever simulates
             name=self.host.name,
             entropy=self._entropy,
             disk=self._disk,

@@ -141,7 +141,7 @@ def step(n: int, b: int, seed: int) -> float:
             seen.append((point.seconds, shard.clock))
 
     simulation = prepare(
-        hp.BackupSync(backups=b), workers=n + b, batch=1, epochs=(n + b) // 2, seed=seed, size=Size(), told=look,
+        hp.BackupSync(backups=b), workers=n + b, batch=1, epochs=(n + b) // 2, seed=seed, size=Size(tests=1), told=look,
         compute=hp.Compute(distribution="exponential", mean_s=STEP_MEAN_S), link=LinkConditions(delay_s=0, bandwidth=0),
         model_only=True, look_every_s=STEP_MEAN_S / 10, stop_s=stop_s,
     )  # fmt: skip

@@ -226,7 +226,7 @@ def test_a_row_is_reproduced_in_every_seed_or_in_four_of_five(holding, seeds, re
 def test_what_is_kept_is_judged_as_it_was_counted():
     kept = json.loads((Path(papers.__file__).parent / "results" / "papers.json").read_text("utf-8"))
     rows = [row for table in kept["tables"] for row in table["rows"] if "seeds_agree" in row]
-    assert len(rows) > 50
+    assert len(rows) > 40
     for row in rows:
         holding, _, seeds = row["seeds_agree"].partition(" of ")
         judged = runs.judged([place < int(holding) for place in range(int(seeds))])

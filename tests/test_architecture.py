@@ -24,7 +24,7 @@ FLOORS: list[set[str]] = [
 ]
 
 PURE = {
-    "core", "layers", "algos", "testing", "data.blocks", "shm.layout", "net.address", "net.connection", "net.frame",
+    "core", "layers", "algos", "testing", "data.blocks", "shm.layout", "net.address", "net.connection", "net.door", "net.frame",
     "net.requests", "net.wire", "server.dedup", "server.fetch_history", "server.gated_step", "cluster.leases",
     "cluster.evaluation_ledger", "cluster.member_stats", "cluster.membership", "cluster.warm_start",
 }  # fmt: skip

@@ -22,6 +22,7 @@ from hogpour.core.errors import (
 )
 from hogpour.net.address import join
 from hogpour.net.connection import NONCE_BYTES, Connection
+from hogpour.net.door import Door, source_of
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.staging import Staging
 from hogpour.net.tasks import TaskSet
@@ -57,7 +58,7 @@ class Listener:
         log: called with a line when a connection ends in another way than by being closed between two frames.
         max_connections: at once. Who comes when there are so many is turned away.
         max_unproven: connections that have not proven the token. Who comes when there are so many takes the place of
-            the oldest of them: idle strangers do not keep a node out.
+            one of them, see ``Door``: strangers do not keep a node out.
         handshake_s: seconds for the proof; an attribute as well, of connections that are to come.
         write_s, arrive_s: see ``Transport``.
         nonce: source of random bytes.
@@ -90,7 +91,7 @@ class Listener:
         self._lines = _Lines(log)
         self._server: asyncio.Server | None = None
         self._sessions: dict[_Session, None] = {}  # in the order of their coming
-        self._unproven: dict[_Session, None] = {}
+        self._unproven = Door[_Session](nonce)
         self._tasks = TaskSet()  # handlers that wait
         self._watch = Watch(self._sweep)
         self._draining = False
@@ -160,18 +161,16 @@ class Listener:
             session.transport.abort(_Turned(why))
             return
         if full or len(self._unproven) >= self._max_unproven:
-            oldest = next(iter(self._unproven))
-            del self._unproven[oldest]
-            oldest.transport.abort(_Turned("had not proven the token when others came"))
-        self._unproven[session] = None
+            self._unproven.drop().transport.abort(_Turned("had not proven the token when others came"))
+        self._unproven.enter(session, source_of(session.name.rpartition(":")[0]))
         self._watch.by(loop.time() + self._sweep_s)
 
     def _proven(self, session: _Session) -> None:
-        self._unproven.pop(session, None)
+        self._unproven.leave(session)
 
     def _gone(self, session: _Session, error: Exception | None) -> None:
         self._sessions.pop(session, None)
-        self._unproven.pop(session, None)
+        self._unproven.leave(session)
         if error is not None:
             self._lines.say(f"{session.name}: {error}", asyncio.get_running_loop().time())
         if self._empty is not None and not self._sessions and not self._empty.done():

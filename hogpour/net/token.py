@@ -29,9 +29,11 @@ def check(token: bytes, at: str) -> bytes:
         at: where it comes from, for the error message; the token itself is never shown.
 
     Raises:
-        ConfigError: it is too short.
+        ConfigError: it is too short, or has a NUL.
     """
     token = token.strip()
+    if b"\0" in token:  # HMAC takes "a" and "a\0" for the same
+        raise ConfigError(f"{at}: a token holds no NUL")
     if len(token) < LEAST_BYTES:
         raise ConfigError(f"{at}: a token of {len(token)} bytes; expected at least {LEAST_BYTES}")
     return token

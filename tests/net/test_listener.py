@@ -378,11 +378,11 @@ def test_a_long_queue_for_staging_is_not_served_one_inside_the_other(run: Run) -
         async with listening({Push: push}, staging=staging) as (listener, lines):
             members = [await Stranger.prove(listener.address) for _ in range(300)]
             for k, member in enumerate(members):
-                member.writer.write(member.end.connection.send(Push(0, 1, 0, k, 0, 1, 1.0), 1, 8) + b"12345678")
+                member.writer.write(member.end.connection.send(Push(0, 1, 0, k + 1, 0, 1, 1.0), 1, 8) + b"12345678")
                 await until(lambda k=k: len(staging._waiting) == k + 1)
             staging.give(blocker)
             await until(lambda: len(answered) == 300)
-            assert answered == list(range(300))
+            assert answered == list(range(1, 301))
             for member in members:
                 await member.close()
         assert lines == []

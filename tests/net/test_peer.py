@@ -100,7 +100,7 @@ def test_requests_arrive_in_the_order_of_the_calls(run: Run) -> None:
 
     async def main() -> None:
         async with talking({Push: push}) as (peer, _, _):
-            for begin in (0, 100):
+            for begin in (1, 101):
                 payloads = [memoryview(bytes(1 << (2 * (k % 12)))) for k in range(30)]
                 await asyncio.gather(*[
                     peer.request(Push(0, 1, 0, begin + k, 0, 1, 1.0), [payloads[k]], deadline_s=10) for k in range(30)

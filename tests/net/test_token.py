@@ -34,6 +34,13 @@ def test_a_short_token_is_refused_and_not_shown(tmp_path: Path) -> None:
     assert str(raised.value) == f"token file {path}: a token of 15 bytes; expected at least 16"
 
 
+def test_a_token_with_a_nul_is_refused(tmp_path: Path) -> None:
+    """Those that differ in NUL bytes at their end are one to HMAC."""
+    path = written(tmp_path / "token", b"0123456789abcdef\0\0")
+    with pytest.raises(ConfigError, match=f"^token file {path}: a token holds no NUL$"):
+        token.load(path)
+
+
 def test_an_endless_token_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="more than 4096 bytes"):
         token.load(written(tmp_path / "token", b"x" * 5000))

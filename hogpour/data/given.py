@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.core.errors import DataError
+from hogpour.core.errors import DataError, ResourceError
 
 __all__ = ["answers", "column_names", "features"]
 
@@ -85,9 +85,11 @@ def _array(given: Any, name: str) -> npt.NDArray[Any]:
         array = np.asarray(given)
         if array.dtype.kind in "SU" and not isinstance(given, np.ndarray):
             array = np.asarray(given, object)  # what there was before numpy made text of numbers beside text
-    except (TypeError, ValueError, RuntimeError, OverflowError) as exc:
+    except MemoryError as exc:
+        raise ResourceError(f"{name}: not enough memory to make an array of it") from exc
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AttributeError, OSError) as exc:
         lengths = [len(row) for row in given if hasattr(row, "__len__")] if isinstance(given, list | tuple) else []
-        why = str(exc).split("\n")[0]
+        why = str(exc).split("\n")[0][:200] or type(exc).__name__
         if len(set(lengths)) > 1:
             why = f"its rows have {min(lengths)} to {max(lengths)} numbers"
         raise DataError(f"{name} makes no array: {why}") from exc

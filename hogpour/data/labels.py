@@ -46,7 +46,8 @@ def learn(source: str, table: Table) -> tuple[tuple[str, ...], bool]:
             return tuple(texts), False
         numbers = np.array(texts, np.float64)
     if numbers.dtype.kind == "f":
-        numbers = numbers.astype(np.float64)
+        with np.errstate(over="ignore"):  # of longer floats
+            numbers = numbers.astype(np.float64)
         _blame(source, table, codes, np.isnan(numbers), "the label is missing")
         _blame(source, table, codes, numbers != np.rint(numbers),
                "the label is {}, expected an integer; to predict real values, use a loss for values")  # fmt: skip
@@ -121,7 +122,7 @@ def _name(label: Any, numeric: bool) -> str:
         number = float(label) if numeric and _PLAIN.fullmatch(label) else None
     else:
         number = label
-    if number is None or (isinstance(number, float) and not number.is_integer()):
+    if number is None or not (isinstance(number, int) or number.is_integer()):
         return str(label)
     return str(int(number))
 

@@ -50,7 +50,7 @@ class Description:
             KeyError, TypeError, ValueError, AttributeError: the words are no description.
         """
         if words["version"] != _VERSION:
-            raise LayoutError(f"has version {words['version']}, this hogpour reads {_VERSION}")
+            raise LayoutError(f"has version {registry.shown(words['version'])}, this hogpour reads {_VERSION}")
         job = job_from(words["job"], "its job")
         network = network_of(job, tuple(words["input_shape"]))
         if network.spec.fingerprint != words["fingerprint"]:

@@ -133,7 +133,7 @@ def load(path: str) -> tuple[Description, Floats, TrainingState | None]:
     except InputError as error:
         raise LayoutError(f"model file {path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise LayoutError(f"model file {path}: damaged: {error!r}") from error
+        raise LayoutError(f"model file {path}: damaged: {error!r:.200}") from error
 
 
 def _checked(

@@ -32,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hogpour.algos.lbfgs.commands import ResumePoint
+from hogpour.core import registry
 from hogpour.core.errors import InputError, LayoutError, ResourceError
 from hogpour.core.progress import Notice
 from hogpour.model.description import Description
@@ -272,14 +273,18 @@ def _read(disk: Disk, place: Path) -> Snapshot:
             raise LayoutError(f"{_MANIFEST}: damaged: it does not have its own digest")
         digests = words.get("digests", {})
         scaling = _tensors(disk, place, _SCALING, digests) if _SCALING in digests else {}
-        description, bounds = Description.from_dict(words, scaling), tuple(words["bounds"])
+        description = Description.from_dict(words, scaling)
+        bounds, clocks = (registry.typed(words[name], tuple[int, ...], name) for name in ("bounds", "clocks"))
+        if bounds[0] != 0 or list(bounds) != sorted(set(bounds)) or len(clocks) != len(bounds) - 1:
+            raise LayoutError(f"its shards begin and end at {registry.shown(bounds)}, with {len(clocks)} clocks: "
+                              "expected ascending numbers from 0 on, and a clock for each shard")  # fmt: skip
         if bounds[-1] != description.network.spec.n:
             raise LayoutError(f"its shards hold {bounds[-1]} elements, its layers make {description.network.spec.n}")
         for shard in range(len(bounds) - 1):
             _whole(disk, place, _shard_name(shard), digests)
-        meta = Meta(description, bounds, tuple(words["rows"]))
+        meta = Meta(description, bounds, registry.typed(words["rows"], tuple[str, ...], "rows"))
         state = TrainingState.from_dict(words["training"], {}, _start(words.get("batch")))
-        return Snapshot(place, meta, tuple(words["clocks"]), state, (), digests, disk)
+        return Snapshot(place, meta, clocks, state, (), digests, disk)
 
 
 def _start(words: Mapping[str, Any] | None) -> ResumePoint | None:
@@ -307,7 +312,7 @@ def _named(source: str) -> Iterator[None]:
     except OSError as error:
         raise LayoutError(f"{begin}{Path(error.filename or '').name}: {error.strerror}") from error
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
-        raise LayoutError(f"{begin}damaged: {error!r}") from error
+        raise LayoutError(f"{begin}damaged: {error!r:.200}") from error
 
 
 def _tensors(disk: Disk, place: Path, name: str, digests: Mapping[str, str]) -> dict[str, Floats]:

@@ -130,7 +130,7 @@ def hold(case: Case, folder: Path) -> End:
 def tell(end: End, found: list[str]) -> None:
     """Fail with what the check found, and with what was said."""
     if found:
-        pytest.fail(f"{'; '.join(found)}\n-- standard error:\n{end.err[:5000]}\n-- standard output:\n{end.out[:2000]}", pytrace=False)
+        pytest.fail(f"{'; '.join(found)}\n-- standard error:\n{end.err[-5000:]}\n-- standard output:\n{end.out[:2000]}", pytrace=False)
 
 
 def params(cases: Iterable[Case], every: int, *marks: Any) -> list[Any]:

@@ -275,11 +275,11 @@ def _read(disk: Disk, place: Path) -> Snapshot:
         scaling = _tensors(disk, place, _SCALING, digests) if _SCALING in digests else {}
         description = Description.from_dict(words, scaling)
         bounds, clocks = (registry.typed(words[name], tuple[int, ...], name) for name in ("bounds", "clocks"))
+        if bounds[-1] != description.network.spec.n:
+            raise LayoutError(f"its shards hold {bounds[-1]} elements, its layers make {description.network.spec.n}")
         if bounds[0] != 0 or list(bounds) != sorted(set(bounds)) or len(clocks) != len(bounds) - 1:
             raise LayoutError(f"its shards begin and end at {registry.shown(bounds)}, with {len(clocks)} clocks: "
                               "expected ascending numbers from 0 on, and a clock for each shard")  # fmt: skip
-        if bounds[-1] != description.network.spec.n:
-            raise LayoutError(f"its shards hold {bounds[-1]} elements, its layers make {description.network.spec.n}")
         for shard in range(len(bounds) - 1):
             _whole(disk, place, _shard_name(shard), digests)
         meta = Meta(description, bounds, registry.typed(words["rows"], tuple[str, ...], "rows"))
@@ -307,7 +307,7 @@ def _named(source: str) -> Iterator[None]:
     begin = f"{source}: " if source else ""
     try:
         yield
-    except LayoutError as error:
+    except InputError as error:
         raise LayoutError(f"{begin}{error}") from error
     except OSError as error:
         raise LayoutError(f"{begin}{Path(error.filename or '').name}: {error.strerror}") from error

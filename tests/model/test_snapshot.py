@@ -361,7 +361,8 @@ def rewrite(place: Path, **change: Any) -> None:
     ({"version": 2}, "has version 2, this hogpour reads 1"),
     ({"fingerprint": "0" * 16}, f"its layers make spec {META.description.network.spec.fingerprint}, it was written with {'0' * 16}: another version of a layer?"),
     ({"bounds": [0, 16]}, f"its shards hold 16 elements, its layers make {N}"),
-    ({"rows": None}, "damaged: TypeError"),
+    ({"rows": None}, "rows = None: expected array, got None"),
+    ({"clocks": [1]}, "its shards begin and end at (0, 3"),
     ({"digests": {}}, "scaling: the tensor 'offset' is missing"),
 ])  # fmt: skip
 def test_a_manifest_that_does_not_fit_is_named(folder: Path, change: dict[str, Any], said: str) -> None:

@@ -29,6 +29,7 @@ from hogpour.core.shard_map import ShardMap
 from hogpour.machine.prepare import Prepared
 from hogpour.net.staging import Staging
 from hogpour.net.wire.heartbeat import HeartbeatReply
+from hogpour.node.authority import of_others
 from hogpour.node.backends import Backend
 from hogpour.node.first_node import FirstNode
 from hogpour.node.joining import STAGING_BYTES, Endpoint, JoinedNode
@@ -106,11 +107,13 @@ class InCluster(Backend):
             start = await loop.run_in_executor(None, ShardStart.read, job, ready, resume, endpoint.disk)
             role = endpoint.role = FirstNode(endpoint, job, ready, start, host.server)
             ready, stats.before, stats.coordinator = role.ready, role.before, role.coordinator
-            endpoint.serve(role.requests.handlers(), role.requests.handlers(local=True))
+            home, requests = role.coordinator.home, role.requests
+            endpoint.serve(of_others(requests.handlers(), home), requests.handlers(local=True))
             await role.member.join(endpoint.join_s)
             endpoint.tasks.start(role.member.beat(stats.beat, endpoint.on_heartbeat))
             endpoint.tasks.start(role.run())
-        endpoint.serve(host.handlers(), host.handlers())
+        served = host.handlers()
+        endpoint.serve(of_others(served, role.coordinator.home) if isinstance(role, FirstNode) else served, served)
         member = role.member
         stats.member = member
         host.begin(member.node)

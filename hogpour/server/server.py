@@ -245,6 +245,8 @@ class ParameterServer:
 
     async def _commit(self, commit: Commit) -> Reply[Committed]:
         """Apply a step to the shards that are here; answers when all of them have it."""
+        if not self._gate.holds:
+            raise RequestFailed(Refusal.WRONG, f"step {commit.step}: the scheme has no gate, no push waits for a step")
         if not commit.counted:
             raise RequestFailed(Refusal.WRONG, f"step {commit.step}: has no gradients")
         answers = await self.on_each(commit.shards, partial(self._begin_step, commit=commit))

@@ -525,3 +525,8 @@ async def test_a_step_that_one_shard_has_no_room_for_leaves_no_turn_on_the_other
     await settle()
     await kernels.finish()
     assert await last == [0, 1]
+
+
+async def test_a_step_is_applied_only_where_the_scheme_has_a_gate() -> None:
+    said = await refused_commit(served(), commit(0, 1))
+    assert said == ("wrong", "step 0: the scheme has no gate, no push waits for a step")

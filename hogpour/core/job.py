@@ -92,8 +92,8 @@ class ClusterConfig(Checked):
     lease_s: Annotated[float, Range(0.1, 3600)] = 3.0
     """Seconds without a heartbeat after which a node is declared dead; its blocks go to others."""
     give_up_s: float = 7.0
-    """Seconds without an answer of the first node, or of a shard, after which a node ends; at least ``lease_s``, so
-    that a node which was out of reach for a while comes back."""
+    """Seconds without an answer of the first node, or of a shard, or without a byte of one that is on its way, after
+    which a node ends; at least ``lease_s``, so that a node which was out of reach for a while comes back."""
     connect_s: Annotated[float, Range(1, 3600)] = 1.0
     """Seconds that a round trip may take while a connection is made, which takes three. More is for slow links, where
     ``lease_s`` and ``give_up_s`` want more too; a node that joins over one is told so by ``--join-s``."""

@@ -20,10 +20,10 @@ from hogpour.core.errors import (
     ProtocolError,
     RemoteProtocolError,
     RequestFailed,
-)
+)  # fmt: skip
 from hogpour.net.address import split
 from hogpour.net.connection import NONCE_BYTES, SKIP, Connection, Ended
-from hogpour.net.transport import Transport
+from hogpour.net.transport import Transport, look_up, moved, reason_of
 from hogpour.net.watch import Watch
 from hogpour.net.wire.base import Answer, Failed, Message, Request
 
@@ -39,14 +39,19 @@ SWEEP_S = 1.0
 NO_LIMIT = 1 << 63
 """An answer's payload is compared with the memory that waits for it."""
 
-
+TURNS = 2
+"""A deadline is counted from the last byte that moved, until this many times the payloads moved that were under way
+when the request was sent: a server answers in an order of its own."""
 LAST_ID = (1 << 32) - 1
 
 
 class _Asked(Generic[Answer]):
     """A request without an answer."""
 
-    __slots__ = ("deadline", "deadline_s", "future", "into", "message", "n_payload", "payload", "retry", "unsent")
+    __slots__ = (
+        "deadline", "deadline_s", "future", "into", "message", "moves_to", "n_bytes", "n_payload", "payload", "retry",
+        "unsent",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -63,7 +68,9 @@ class _Asked(Generic[Answer]):
         self.n_payload = 0
         for view in payload:
             self.n_payload += view.nbytes
+        self.n_bytes = self.n_payload + (self.into.nbytes if self.into is not None else 0)
         self.deadline_s, self.deadline = deadline_s, now + deadline_s
+        self.moves_to = -1  # while fewer bytes have moved on the connection, those that move are for this one, too
         self.unsent = False  # a part of the payload is not with the kernel yet
 
     def wholly_sent(self) -> None:
@@ -123,11 +130,12 @@ class Peer:
         self._nonce, self._sweep_s = nonce, min(SWEEP_S, write_s, arrive_s)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: dict[int, _Asked[Any]] = {}
+        self._moved = 0  # on this connection, when it was looked at last
         self._last_id = 0
         self._link: _Link | None = None  # proven and not broken
         self._ending: dict[asyncio.Future[None], None] = {}
         self._task: asyncio.Task[None] | None = None
-        self._pause_s = 0.0
+        self._pause_s, self._tries = 0.0, 0
         self._cause = ""  # why there is no connection
         self._watch = Watch(self._sweep)
         self._bytes_in = self._bytes_out = 0
@@ -209,7 +217,7 @@ class Peer:
 
     def _ready(self, link: _Link) -> None:
         """Send what waits, in the order of the calls."""
-        self._link, self._cause = link, ""
+        self._link, self._cause, self._moved = link, "", 0
         for id, asked in list(self._asked.items()):
             self._send(link, id, asked)
 
@@ -239,7 +247,7 @@ class Peer:
         self._link = None
         self._bytes_in += link.transport.bytes_in
         self._bytes_out += link.transport.bytes_out
-        self._cause = _reason(error)
+        self._cause = reason_of(error)
         for asked in self._asked.values():
             asked.unsent = False
         self._fail_unrepeated()
@@ -280,6 +288,8 @@ class Peer:
         return RemoteProtocolError(f"{self.address}: {n_bytes} bytes with {name}; {n_wanted} are wanted")
 
     def _send(self, link: _Link, id: int, asked: _Asked[Any]) -> None:
+        if asked.n_bytes:
+            asked.moves_to = moved(link.transport) + TURNS * sum([other.n_bytes for other in self._asked.values()])
         try:
             frame = link.connection.send(asked.message, id, asked.n_payload)
         except LocalProtocolError as error:  # a bug of whoever asks this, and no matter of the others
@@ -325,8 +335,10 @@ class Peer:
             error: Exception | None
             slow = f"no connection within {self._connect_s:g} s"
             try:
+                host = await look_up(self._host, self._port, self._tries)  # no deadline: resolvers may be slow
+                self._tries += 1
                 async with asyncio.timeout(self._connect_s) as limit:
-                    await loop.create_connection(lambda link=link: link.transport, self._host, self._port)  # type: ignore[misc]
+                    await loop.create_connection(lambda link=link: link.transport, host, self._port)  # type: ignore[misc]
                     slow = f"connected, and no proof of the token within {2 * self._connect_s:g} s"
                     limit.reschedule(loop.time() + 2 * self._connect_s)
                     error = await link.proven
@@ -339,7 +351,7 @@ class Peer:
                     self._end(link, ConnectionAbortedError("no connection"))
             if error is None:
                 return
-            self._cause = _reason(error)
+            self._cause = reason_of(error)
             if isinstance(error, RequestFailed):
                 self._fail_all(partial(RequestFailed, error.code), f"{self.address}: {error}")
             elif isinstance(error, ProtocolError) and not isinstance(error, Ended):
@@ -370,6 +382,10 @@ class Peer:
                 asked.deadline += slept
         if self._link is not None and (text := self._link.transport.overdue(now, slept)) is not None:
             self._break(TimeoutError(text))
+        before, self._moved = self._moved, moved(self._link.transport) if self._link is not None else 0
+        for asked in self._asked.values():
+            if before < min(self._moved, asked.moves_to):
+                asked.deadline = max(asked.deadline, now + asked.deadline_s)
         for id, asked in list(self._asked.items()):
             if asked.deadline <= now and id in self._asked:
                 del self._asked[id]
@@ -380,12 +396,3 @@ class Peer:
                     asked.future.set_exception(PeerLost(self.address, text + why))
         if self._asked and not self._closed:
             self._watch.by(min(now + self._sweep_s, min([asked.deadline for asked in self._asked.values()])))
-
-
-def _reason(error: Exception) -> str:
-    """Say in a few words why a connection could not be made or broke."""
-    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno).lower()
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()  # of the resolver
-    return str(error) or type(error).__name__

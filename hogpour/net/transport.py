@@ -9,16 +9,24 @@ inside a frame, is found by ``overdue``, which the owner calls now and then: no 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from ipaddress import ip_address
 from typing import Protocol, cast
 
 from hogpour.core.errors import HogpourError, RemoteProtocolError
 from hogpour.net.connection import Connection
 from hogpour.net.wire.base import Message
 
-__all__ = ["Owner", "Transport"]
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
+__all__ = ["Owner", "Transport", "look_up", "moved", "reason_of"]
 
 JOINED_BYTES = 32 * 1024
 """Up to here a payload is copied behind its header: one system call, and the copy takes less time than a second one."""
@@ -66,7 +74,7 @@ class Transport(asyncio.BufferedProtocol):
         self._ended = False  # closed or about to be
         self._error: Exception | None = None
         self._in_seen, self._in_since = 0, -1.0
-        self._out_seen, self._out_since = (0, 0), -1.0
+        self._out_seen, self._out_since = 0, -1.0
 
     # What the event loop calls.
 
@@ -189,9 +197,9 @@ class Transport(asyncio.BufferedProtocol):
         """
         self._out_since += slept * (self._out_since >= 0)
         self._in_since += slept * (self._in_since >= 0)
-        waits = (len(self._waiting), self._stream.get_write_buffer_size() if self._stream is not None else 0)
-        if not self._paused or self._out_since < 0 or self._out_seen != waits:
-            self._out_seen, self._out_since = waits, now if self._paused else -1.0
+        sent = _sent(self)
+        if not self._paused or self._out_since < 0 or self._out_seen != sent:
+            self._out_seen, self._out_since = sent, now if self._paused else -1.0
         elif now - self._out_since >= self._write_s:
             return f"read nothing for {self._write_s:g} s"
         inside = self._connection.inside and self._reading
@@ -263,3 +271,43 @@ class Transport(asyncio.BufferedProtocol):
                 self._stream.resume_reading()
             else:
                 self._stream.pause_reading()
+
+
+def moved(transport: Transport) -> int:
+    """Return how many bytes have arrived, here or there."""
+    return transport.bytes_in + _sent(transport)
+
+
+def _sent(transport: Transport) -> int:
+    """Return how many bytes are with the other end's kernel or, where this system does not tell, with ours."""
+    stream = transport._stream
+    unsent = sum([len(item) for item in transport._waiting if not callable(item)])
+    if stream is not None:
+        unsent += stream.get_write_buffer_size()
+        opened = stream.get_extra_info("socket")
+        if opened is not None and sys.platform == "linux":
+            with suppress(OSError):  # it is closed
+                unsent += int.from_bytes(fcntl.ioctl(opened.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    return transport.bytes_out - unsent
+
+
+async def look_up(host: str, port: int, turn: int) -> str:
+    """Return an address of a host by its name, another one at each turn, as long as the resolver takes.
+
+    Raises:
+        OSError: the name has none.
+    """
+    with suppress(ValueError):
+        ip_address(host)
+        return host
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return str(found[turn % len(found)][4][0])
+
+
+def reason_of(error: Exception) -> str:
+    """Say in a few words why a connection could not be made or broke."""
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()  # of the resolver
+    return str(error) or type(error).__name__

@@ -428,3 +428,26 @@ def test_an_answer_to_what_was_not_sent_yet_is_none(run: Run) -> None:
             await server.wait_closed()
 
     run(main())
+
+
+class SlowNames(asyncio.SelectorEventLoop):
+    """A loop whose resolver takes longer than a connection may."""
+
+    async def getaddrinfo(self, host: object, *rest: object, **more: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        if host == "slow.example":
+            await asyncio.sleep(0.05)
+            return [(2, 1, 6, "", (address, 0)) for address in ("127.0.0.2", "127.0.0.1")]
+        return await super().getaddrinfo(host, *rest, **more)  # type: ignore[arg-type]
+
+
+def test_a_resolver_may_take_its_time_and_give_addresses_where_nobody_is() -> None:
+    """Its time was counted as that of the other node, which then never got a connection."""
+
+    async def main() -> None:
+        async with listening({Fetch: fetched}) as (listener, _):
+            peer = Peer(f"slow.example:{split(listener.address)[1]}", TOKEN, connect_s=0.04)
+            assert await peer.request(Fetch(0, 1), deadline_s=5) == Fetched(0, 1)
+            await peer.close()
+
+    with asyncio.Runner(loop_factory=SlowNames) as runner:
+        runner.run(main())

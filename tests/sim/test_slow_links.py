@@ -44,3 +44,16 @@ def test_without_it_the_error_says_how_long_was_waited() -> None:
     report = run(2.0, hp.Downpour())
     first = "10.0.0.0:7000"
     assert report.nodes[1].error == f"--join {first}: {first}: no answer to Join within 10 s: no connection within 1 s"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("serving", [0, 1])
+def test_a_model_that_takes_longer_than_the_patience_trains_as_it_comes(serving: int) -> None:
+    """As 6.5 MB at 0.7 MB/s, a tenth of each: 9 s, more than give_up_s, which was the time for a transfer as a whole."""
+    job = hp.Job(data=hp.load("digits"), model=[hp.Linear(2160), hp.ReLU(), hp.Linear(10)],
+                 epochs=6, batch=128, algorithm=hp.Downpour(n_push=4, n_fetch=4))  # fmt: skip
+    scenario = Scenario(nodes=2, serving=serving, link=LinkConditions(bandwidth=0.07e6, window_bytes=26_000),
+                        compute=hp.Compute(distribution="constant", mean_s=5.0))  # fmt: skip
+    report = Simulation(job, scenario).run()
+    assert [(node.outcome, node.error) for node in report.nodes] == [("finished", "")] * 2
+    assert report.nodes[1].examples > 1000

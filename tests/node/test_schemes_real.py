@@ -47,8 +47,7 @@ ROUNDS = {
 displacements that are added, not averaged."""
 
 AVERAGED = {"ssgd", "backup_sync", "softsync"}
-"""Where a step is the mean of two gradients, and so wants a higher rate; it falls to 0, or the last steps would move a
-model by more than is between it and the threshold."""
+"""Where two gradients make one step, or one of them is dropped: half as many steps as there are batches."""
 
 SLOW_S = 240.0
 """For a run of half a minute, on a machine that has other things to do."""
@@ -70,12 +69,11 @@ def job_of(scheme: str, data: str) -> tuple[str, int]:
         epochs, batch, rate, steps, adam = 40, 16, 0.1, 10, 0.003
     else:  # few epochs, where each step is pushed
         epochs, batch, rate, steps, adam = (3, 32, 0.4, 50, 0.001) if scheme in ROUNDS else (2, 64, 0.4, 50, 0.001)
+        if scheme in AVERAGED:
+            epochs, batch, rate = 3, 48, 0.5
     more = f'optimiser = {{name = "sgd", lr = {rate}}}'
     if scheme in ROUNDS:
         more = ROUNDS[scheme].format(steps=steps, adam=adam)
-    elif scheme in AVERAGED:
-        epochs += epochs // 2  # half as many steps
-        more = f'optimiser = {{name = "sgd", lr = {1.5 * rate:g}}}\nschedule = "cosine"'
     return JOB.format(data=data, scheme=scheme, epochs=epochs, batch=batch, more=more), epochs
 
 

@@ -164,7 +164,7 @@ def _notes(table: Table, rates: dict[str, float], own: dict[int, float]) -> list
         notes.append(
             "easgd: why eamsgd is not the fastest, we think: the others get there within some two hundred steps of a "
             f"worker, and a momentum of {MOMENTUM:g} takes one hundred to come up to speed; the paper's runs are many "
-            "times as long; with a network that learns more slowly it is, see EAMSGD"
+            "times as long; EAMSGD is asked again below with a network that takes longer"
         )
     if any(row["reproduced"] == "no" for row in table.rows if row["scheme"] == "eamsgd, all τ"):
         notes.append(

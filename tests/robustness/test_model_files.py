@@ -53,7 +53,7 @@ def case(name: str, content: bytes, codes: frozenset[int], predict: bool = True)
 def parts() -> tuple[dict[str, Any], Mapping[str, Any]]:
     content = model()
     size = int.from_bytes(content[:8], "little")
-    return json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["hogpour"]), safetensors.load(content)
+    return json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["hogpour"]), dict(sorted(safetensors.load(content).items()))
 
 
 def built(words: Any, tensors: Mapping[str, Any]) -> bytes:

@@ -265,7 +265,7 @@ ABLATIONS: Mapping[str, Ablation] = {
         "leases: ",
     ),
     "way back": Ablation(
-        "a shard that its taker did not get is served by its source again", Placement, "_bring_back", _no_way_back, 86,
+        "a shard that its taker did not get is served by its source again", Placement, "_bring_back", _no_way_back, 336,
         "ends: ",
     ),
     "stale": Ablation(

@@ -37,9 +37,9 @@ _format_warning = warnings.formatwarning
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    prepare_streams()
-    sys.excepthook = _tell_of_a_bug
     try:
+        prepare_streams()
+        sys.excepthook = _tell_of_a_bug
         try:
             return _run(argv)
         finally:
@@ -49,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno != errno.EPIPE:  # the reader of our output went away, as `| head` does
             print(f"hogpour: standard output: {error.strerror}", file=sys.stderr)  # noqa: T201
         return 1
+    except KeyboardInterrupt:  # of a command without an event loop, or before it has one; a node hears signals itself
+        print("hogpour: interrupted", file=sys.stderr)  # noqa: T201
+        return 130
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -67,9 +70,6 @@ def _run(argv: Sequence[str] | None) -> int:
     except HogpourError as error:
         print(f"hogpour: {_in_one_line(error)}", file=sys.stderr)  # noqa: T201
         return error.exit_code
-    except KeyboardInterrupt:  # of a command without an event loop; a node hears signals itself
-        print("hogpour: interrupted", file=sys.stderr)  # noqa: T201
-        return 130
     except OSError as error:
         text = host.explain(error)
         if text is None or isinstance(error, OutputError):

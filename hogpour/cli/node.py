@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hogpour.cli.options import add_job, add_json, add_token, check_replicas, given, read_job, run_async, token_of
 from hogpour.cli.outlet import OutputError
 from hogpour.cli.streams import STILL_S, flush_streams
-from hogpour.core.errors import InputError, Stopped
+from hogpour.core.errors import HogpourError, InputError, Stopped
 
 if TYPE_CHECKING:
     from hogpour.cli.report import Reporter
@@ -100,6 +100,7 @@ async def train(make: Callable[[], Node], reporter: Reporter) -> int:
     import asyncio
 
     from hogpour.core.progress import Notice
+    from hogpour.model import model_file
 
     loop, asked = asyncio.get_running_loop(), 0
     node = make()
@@ -111,6 +112,8 @@ async def train(make: Callable[[], Node], reporter: Reporter) -> int:
         if asked > 1:
             node.kill()
             reporter.close()
+            with suppress(HogpourError):  # where another node has the job, and has not told it yet
+                model_file.remove_unfinished(node.job.save)
             with suppress(OutputError):
                 flush_streams(0.5)
             os._exit(_KILLED)

@@ -49,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
             print_json(example=k, prediction=answer)
     else:
         sys.stdout.write("".join(f"{answer}\n" for answer in answers))
+    sys.stdout.flush()  # before a word about predictions that do not arrive
     if features.y is not None:
         evaluation = model.evaluate(Dataset(features.x, features.y, len(names), names, features.source))
         assert evaluation is not None

@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import count
 from math import prod
@@ -34,7 +34,7 @@ from hogpour.model.training_state import TrainingState
 if TYPE_CHECKING:
     from hogpour.model.model import Model
 
-__all__ = ["check_writable", "load", "save", "save_elsewhere"]
+__all__ = ["check_writable", "load", "remove_unfinished", "save", "save_elsewhere"]
 
 _KEY = "hogpour"
 _counter = count()
@@ -44,6 +44,8 @@ Floats = npt.NDArray[np.float32]
 
 def check_writable(path: str) -> None:
     """Raise ResourceError where a model file could not be written later; remove what dead processes left there."""
+    import psutil
+
     path = _text(path)
     place = _place(path)
     if not place.parent.is_dir():
@@ -54,7 +56,12 @@ def check_writable(path: str) -> None:
         probe.unlink()
     except OSError as error:
         raise ResourceError(f"model file {path}: cannot be written: {error.strerror}") from error
-    _remove_abandoned(place)
+    _remove_unfinished(place, lambda pid: not psutil.pid_exists(pid))
+
+
+def remove_unfinished(path: str) -> None:
+    """Remove what this process has begun to write of a model file, before it ends at once."""
+    _remove_unfinished(_place(_text(path)), lambda pid: pid == os.getpid())
 
 
 def save(path: str, model: Model, state: TrainingState | None) -> None:
@@ -211,11 +218,9 @@ def _beside(place: Path) -> Path:
     return place.with_name(f".{place.name}.{os.getpid()}.{next(_counter)}.tmp")
 
 
-def _remove_abandoned(place: Path) -> None:
-    import psutil
-
+def _remove_unfinished(place: Path, of: Callable[[int], bool]) -> None:
     name = re.compile(rf"\.{re.escape(place.name)}\.(\d+)\.\d+\.tmp")
     with suppress(OSError):
         for path in place.parent.iterdir():
-            if (match := name.fullmatch(path.name)) and not psutil.pid_exists(int(match[1])):
+            if (match := name.fullmatch(path.name)) and of(int(match[1])):
                 path.unlink()

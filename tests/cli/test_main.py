@@ -153,6 +153,7 @@ def data_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.robustness
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.parametrize("case", BAD_JOBS)
@@ -224,6 +225,7 @@ def test_json_lines_end_with_the_summary_and_predict_agrees(tmp_path: Path) -> N
     assert [json.loads(line)["prediction"] for line in as_json.stdout.splitlines()] == predicted.stdout.splitlines()
 
 
+@pytest.mark.robustness
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.parametrize(
@@ -243,6 +245,7 @@ def test_a_signal_stops_and_keeps_the_model(number: signal.Signals, tmp_path: Pa
     assert run(tmp_path, "predict", "model.safetensors", "digits").returncode == 0
 
 
+@pytest.mark.robustness
 @pytest.mark.long
 @pytest.mark.real
 def test_a_second_ctrl_c_kills(tmp_path: Path) -> None:
@@ -262,6 +265,7 @@ def test_a_second_ctrl_c_kills(tmp_path: Path) -> None:
     assert not (tmp_path / "model.safetensors").exists()
 
 
+@pytest.mark.robustness
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.parametrize("whom", ["node", "all"])
@@ -293,6 +297,7 @@ def test_a_node_that_is_killed_before_it_gave_orders_leaves_no_replica(tmp_path:
     assert not alive
 
 
+@pytest.mark.robustness
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -360,6 +365,7 @@ def test_modules_of_the_current_folder_do_not_replace_pythons(tmp_path: Path) ->
     assert end.returncode == 0, end.stderr
 
 
+@pytest.mark.robustness
 @pytest.mark.long
 @pytest.mark.real
 def test_a_full_standard_output_is_one_line(tmp_path: Path) -> None:
@@ -380,6 +386,7 @@ def test_a_diverged_run_ends_with_1(tmp_path: Path) -> None:
     assert "Traceback" not in end.stdout + end.stderr
 
 
+@pytest.mark.robustness
 @pytest.mark.long
 @pytest.mark.real
 def test_output_into_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:

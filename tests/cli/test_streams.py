@@ -34,6 +34,7 @@ def shell(line: str, folder: Path, **variables: str) -> subprocess.CompletedProc
 PREPARED = "import os; from hogpour.cli.streams import prepare_streams as p; p(); "
 
 
+@pytest.mark.robustness
 @pytest.mark.real
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_what_is_closed_of_the_standard_descriptors_is_opened(closed: str, tmp_path: Path) -> None:
@@ -42,6 +43,7 @@ def test_what_is_closed_of_the_standard_descriptors_is_opened(closed: str, tmp_p
     assert not (tmp_path / "failed").exists(), end.stderr
 
 
+@pytest.mark.robustness
 @pytest.mark.long
 @pytest.mark.real
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
@@ -71,6 +73,7 @@ def test_a_program_that_embeds_a_node_trains_without_standard_descriptors(tmp_pa
     assert shell("python embeds.py <&- >&- 2>&-", tmp_path).returncode == 0
 
 
+@pytest.mark.robustness
 @pytest.mark.real
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "ascii:strict", "cp1252", "utf-8"])
 def test_any_text_can_be_written_in_any_encoding(encoding: str, tmp_path: Path) -> None:
@@ -94,6 +97,7 @@ def test_a_path_that_is_no_text_is_escaped_in_json(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == '{"event": "finished", "model": "caf\\\\udce9"}\n'
 
 
+@pytest.mark.robustness
 @pytest.mark.real
 @pytest.mark.parametrize("line", ["hogpour --help > /dev/full", "hogpour node --help >/dev/full"])
 def test_a_full_standard_output_is_blamed_also_for_help(line: str, tmp_path: Path) -> None:
@@ -156,6 +160,7 @@ def test_too_few_descriptors_are_told_before_a_library_aborts(
         host.check_descriptors(2)
 
 
+@pytest.mark.robustness
 @pytest.mark.long
 @pytest.mark.real
 @pytest.mark.parametrize("most", [10, 20, 31, 36])
@@ -169,6 +174,7 @@ def test_a_run_with_few_descriptors_trains_or_says_so_in_a_line(most: int, tmp_p
 # -- kernels ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.robustness
 @pytest.mark.slow
 @pytest.mark.real
 def test_where_no_kernel_can_be_kept_one_line_says_what_to_do(tmp_path: Path) -> None:

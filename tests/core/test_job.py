@@ -67,6 +67,11 @@ def test_a_job_survives_the_way_to_another_process() -> None:
         ({"run": {"replicas": 0}}, "run.replicas = 0, expected at least 1, or no such key for all cores"),
         ({"run": {"replicas": -2}}, "run.replicas = -2, expected at least 1, or no such key for all cores"),
         ({"run": 3}, "run: expected a table [run], got 3"),
+        ({"run": {"e\n" * 99: 3}}, r"run." + r"e\n" * 30 + " ...: no such key; known: batch, epochs, model, replicas, save_every_s, seed"),
+        (
+            {"model": LINEAR, "algorithm": {"schedule": 3}},
+            "algorithm.schedule = 3: expected the name of a schedule, or {schedule = ...}",
+        ),
         ({"data": {"scale": "foo"}}, "data.scale = 'foo': expected one of 'none', 'unit', 'standard'"),
         ({"data": {"validation": 1}}, "data.validation = 1.0, expected 0 to 0.9"),
         ({"data": {"train": ""}}, 'data.train is empty, expected a path or "digits"'),
@@ -108,6 +113,15 @@ def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
     """Editors on Windows begin a file with one; the answer was "not TOML: Invalid statement (at line 1, column 1)"."""
     (tmp_path / "job.toml").write_text(JOB, encoding="utf-8-sig")
     assert read_job(str(tmp_path / "job.toml")).batch == 32
+
+
+def test_values_that_are_nested_too_deeply_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text(f"a = {'[' * 20_000}")
+    with pytest.raises(ConfigError, match=r"job\.toml: not TOML that can be read: its values are nested too deeply$"):
+        read_job(str(tmp_path / "job.toml"))
+    (tmp_path / "job.toml").write_text(f"[run]\nepochs{'.a' * 20_000} = 1\n")
+    with pytest.raises(ConfigError, match=r"job\.toml: run\.epochs = something too large \(dict\): expected int"):
+        read_job(str(tmp_path / "job.toml"))
 
 
 def test_a_folder_is_no_job_file(tmp_path: Path) -> None:

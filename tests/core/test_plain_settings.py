@@ -80,6 +80,7 @@ def test_a_bool_of_numpy_is_kept_as_a_bool(example: Any, name: str) -> None:
     assert type(getattr(kept, name)) is bool
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize(("example", "name"), _settings(int, float, bool))
 def test_what_is_no_number_is_refused_in_one_line_that_names_the_setting(example: Any, name: str) -> None:
     for wrong in ("1", None, [1], np.ones(2), 1j, np.complex64(1), object(), {}, 10**400, np.datetime64("2024-01-01")):

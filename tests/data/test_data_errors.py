@@ -317,6 +317,7 @@ def trained_on(name: str) -> Encoding:
         return load(name, base=Path(folder)).encoding
 
 
+@pytest.mark.robustness
 @pytest.mark.slow
 @given(
     name=st.sampled_from(list(FILES)),
@@ -359,6 +360,7 @@ def test_no_change_to_a_file_raises_anything_but_an_error_of_ours(
 KINDS = ["?", "u1", "i8", "f2", "f8", "c8", "U3", "S3", "M8[s]", "m8[s]", [("a", "f4")]]
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("targets", ["labels", "values"])
 @pytest.mark.parametrize("key", ["x", "y"])
 @pytest.mark.parametrize("kind", KINDS, ids=str)

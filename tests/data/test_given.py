@@ -48,10 +48,12 @@ class NA:
 class Tensor:
     """A tensor that is a part of a computation, or lies on another device: it makes no array."""
 
-    def __init__(self, requires_grad: bool) -> None:
-        self.requires_grad = requires_grad
+    def __init__(self, requires_grad: bool, error: Exception | None = None) -> None:
+        self.requires_grad, self.error = requires_grad, error
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        if self.error:
+            raise self.error
         raise TypeError("can't convert cuda:0 device type tensor to numpy.\nUse Tensor.cpu() first")
 
 
@@ -78,6 +80,9 @@ def message_of(x: Any, y: Any, **options: Any) -> str:
         ([[1, 2], [3], [4, 5], [6, 7]], "x makes no array: its rows have 1 to 2 numbers"),
         (Tensor(True), "x is a tensor with a gradient; take it out with .detach()"),
         (Tensor(False), "x makes no array: can't convert cuda:0 device type tensor to numpy."),
+        (Tensor(False, OSError(5, "Input/output error")), "x makes no array: [Errno 5] Input/output error"),
+        (Tensor(False, KeyError()), "x makes no array: KeyError"),
+        (Tensor(False, ValueError("x" * 999)), f"x makes no array: {'x' * 200}"),
         (
             np.ma.masked_greater(X, 5),
             "x is a masked array, and 2 of its values are masked; fill them with .filled(...), or leave the examples out",
@@ -135,6 +140,8 @@ def test_values_that_are_not_finite_are_named_by_the_names_of_a_frame() -> None:
         ([0.0, 1e16, 1.0, 0.0], "row 1, counted from 0: the label is 10000000000000000: numbers of so many digits are no "
                                 "longer exact; give labels as text"),
         (np.eye(4), "y has shape (4, 4), expected one label for each example; y.argmax(axis=1) makes labels of one-hot rows"),
+        (np.array([0.5, 1, 0, 1], "g"), "row 0, counted from 0: the label is 0.5, expected an integer; to predict real values, use a loss "
+                                        "for values"),
         ([1, 1, 1, 1], "all examples have the same label '1', expected two or more labels"),
     ],
     ids=lambda value: "" if not isinstance(value, str) else value[:40],
@@ -202,6 +209,7 @@ _cells = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.robustness
 @drawn(st.lists(st.lists(_cells, max_size=3), max_size=4), st.lists(_cells, max_size=4))
 def test_nothing_raises_anything_but_an_error_of_ours(x: list[Any], y: list[Any]) -> None:
     for targets in ("labels", "values"):

@@ -260,6 +260,16 @@ def test_what_dead_processes_left_beside_a_model_is_removed(path: str) -> None:
     assert sorted(os.listdir(folder)) == sorted(stays)
 
 
+def test_a_process_that_ends_at_once_removes_what_it_has_begun_to_write(path: str) -> None:
+    """The thread that writes is cut off in the middle; a file as large as the model was left."""
+    folder = Path(path).parent
+    stays = [".m.safetensors.1.7.tmp", f".other.{os.getpid()}.7.tmp", "m.safetensors"]
+    for name in [*stays, f".m.safetensors.{os.getpid()}.7.tmp"]:
+        (folder / name).touch()
+    model_file.remove_unfinished(path)
+    assert sorted(os.listdir(folder)) == sorted(stays)
+
+
 # -- reading what is damaged --------------------------------------------------------------------------------------------
 
 
@@ -368,6 +378,7 @@ DAMAGE: Mapping[str, tuple[Callable[[dict[str, Any], dict[str, Any]], None], str
 }
 
 
+@pytest.mark.robustness
 @pytest.mark.parametrize("case", DAMAGE)
 def test_damage_is_named(case: str, stored: str) -> None:
     change, expected = DAMAGE[case]
@@ -409,6 +420,7 @@ def whole(folder: Path) -> bytes:
     return WHOLE["file"]
 
 
+@pytest.mark.robustness
 @given(share=st.floats(0, 1, exclude_max=True))
 @settings(max_examples=60)
 def test_a_file_that_was_cut_anywhere_is_refused(share: float, tmp_path_factory: pytest.TempPathFactory) -> None:

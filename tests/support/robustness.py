@@ -1,7 +1,7 @@
 """Bad input and the one check for all of it: how a command may end, what it may say, and what it may leave behind.
 
 A ``Case`` is one bad input: files in a folder of its own, and a command line or a call of the Python API. ``hold`` runs
-it in this process, ``held_as_process`` as a process; both hand what they saw to ``faults``, the check.
+it in this process, ``hold_process`` as one of its own; both hand what they saw to ``faults``, the check.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
+import subprocess
 import sys
 import traceback
 import warnings
@@ -16,15 +18,18 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import psutil
 import pytest
 
 from hogpour.cli import main as cli
 from hogpour.core.errors import DataWarning, InputError
+from hogpour.model import model_file
 
 LONGEST = 1000
 """Characters of a line that a person still reads."""
@@ -47,7 +52,7 @@ class Case:
     run: tuple[str, ...] | Callable[[], object]
     """Arguments of the command line; or a call, which is treated as a command: its errors end in the same lines."""
     says: tuple[str, ...]
-    """What is to blame: the line must name one of these."""
+    """What is to blame: the line must name one of these. Empty: where the exit code is 1, there need be no line."""
     codes: frozenset[int] = REFUSED
     """How the command may end."""
     writes: frozenset[str] = frozenset()
@@ -86,7 +91,7 @@ def faults(end: End, case: Case, whole: Callable[[bytes], bool] = bool) -> list[
         (any(len(line) > LONGEST for line in lines), f"a line of {max(map(len, lines), default=0)} characters"),
         (bool(end.left), f"left behind: {', '.join(end.left)}"),
     ]
-    if end.code in (1, 2):
+    if end.code == 2 or (end.code == 1 and case.says):
         last = lines[-1] if lines else ""
         found.append((not last.startswith("hogpour: "), f"no line of hogpour's: {last!r}"))
         found.append((not any(name in last for name in case.says), f"it names none of {case.says}"))
@@ -183,6 +188,71 @@ def flips(content: bytes, count: int, seed: int, *, first: int | None = None) ->
     return made
 
 
-def environment() -> dict[str, str]:
-    """Return the environment of a process of this tree."""
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+# -- processes --------------------------------------------------------------------------------------------------------
+
+_PATIENCE_S = 200
+_MARK = "HOGPOUR_CASE"
+"""A variable that every process of a case inherits, so that none escapes notice."""
+
+def as_process(case: Case, folder: Path, shell: str) -> End:
+    """Run a line of a shell in which ``hogpour`` is the command, and see how it ends; nothing is checked."""
+    lay(case.files, folder)
+    before, mark = files_of(folder), f"{os.getpid()}-{folder}"
+    (temporary := folder.parent / f"{folder.name}-tmp").mkdir()
+    variables = {
+        **os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHON": sys.executable, "PYTHONWARNINGS": "default",
+        "TMPDIR": str(temporary), _MARK: mark,
+    }  # fmt: skip
+    line = f'hogpour() {{ "$PYTHON" -m hogpour "$@"; }}; {shell}'
+    process = subprocess.Popen(["bash", "-c", line], cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True, errors="replace", preexec_fn=hear_signals)  # fmt: skip
+    try:
+        out, err = process.communicate(timeout=_PATIENCE_S)
+        _, left = psutil.wait_procs(_marked(mark), timeout=20)  # replicas that were told to end, or killed
+    finally:
+        for one in [process, *_marked(mark)]:
+            one.kill()
+        process.communicate()
+        psutil.wait_procs(_marked(mark), timeout=20)
+    rest = tuple(f"{name} among the temporary files" for name in files_of(temporary))
+    return End(
+        code=process.returncode, out=out, err=err, before=before, after=files_of(folder),
+        left=(*(f"process {one.pid}" for one in left), *rest),
+    )  # fmt: skip
+
+
+def hold_process(case: Case, folder: Path, shell: str) -> End:
+    """Run a case as a process; fail where the check finds something."""
+    end = as_process(case, folder, shell)
+    tell(end, faults(end, case, is_whole_model))
+    return end
+
+
+def is_whole_model(content: bytes) -> bool:
+    """Whether these are the bytes of a model file that can be read."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "m.safetensors")
+        path.write_bytes(content)
+        try:
+            model_file.load(str(path))
+        except InputError:
+            return False
+    return True
+
+
+def hear_signals() -> None:
+    """Whatever the tests were started by: a job in the background of a script ignores Ctrl+C, and hands that on."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _marked(mark: str) -> list[psutil.Process]:
+    """Return the processes that inherited the mark of a case."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"{_MARK}={mark}\0".encode() in path.read_bytes():
+                found.append(psutil.Process(int(path.parent.name)))
+        except (OSError, psutil.NoSuchProcess):
+            continue  # it has ended, or is another user's
+    return found

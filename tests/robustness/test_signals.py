@@ -1,0 +1,93 @@
+"""Signals at every phase of a run: it ends in order, or at once, and its model file is the old one or a whole new one.
+
+The process sends them to itself, when it comes to a named place for the first time: no test waits for a moment.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.robustness import Case, hold_process
+from support.trained import DATA, MODEL, model
+
+pytestmark = [pytest.mark.robustness, pytest.mark.real]
+
+JOB = f"""
+[data]
+train = "a.csv"
+[model]
+layers = [{{layer = "linear", units = 3}}]
+[algorithm]
+optimiser = {{name = "momentum", lr = 0.05}}
+[run]
+epochs = 50
+batch = 4
+replicas = 1
+model = "{MODEL}"
+"""
+
+SENDS = """
+import importlib, os, signal, sys
+module, name, numbers = sys.argv[1], sys.argv[2].split("."), [getattr(signal, one) for one in sys.argv[3].split(",")]
+owner = importlib.import_module(module)
+for part in name[:-1]:
+    owner = getattr(owner, part)
+there = getattr(owner, name[-1])
+def sends(*arguments, **more):
+    setattr(owner, name[-1], there)
+    for number in numbers:
+        os.kill(os.getpid(), number)
+    return there(*arguments, **more)
+setattr(owner, name[-1], sends)
+from hogpour.cli.main import main
+sys.exit(main(["node", "job.toml"]))
+"""
+"""Runs the command; the named function sends the signals first, when it is called for the first time."""
+
+PHASES = {
+    "before anything": ("hogpour.cli.streams", "prepare_streams"),
+    "reading arguments": ("hogpour.cli.main", "_parser"),
+    "looking at the machine": ("hogpour.core.host", "set_kernel_cache"),
+    "before the loop": ("hogpour.cli.node", "run"),
+    "reading the job": ("hogpour.core.job", "read_job"),
+    "starting replicas": ("hogpour.machine.supervisor", "Supervisor.start"),
+    "reading data": ("hogpour.node.local_machine", "prepare"),
+    "compiling": ("hogpour.node.local_machine", "rehearse"),
+    "giving orders": ("hogpour.machine.supervisor", "Supervisor.run"),
+    "training": ("hogpour.node.training", "Training._rang"),
+    "evaluating": ("hogpour.model.model", "Model.evaluate"),
+    "judging the end": ("hogpour.node.evaluator", "Evaluator.take_final"),
+    "writing the model": ("hogpour.model.model_file", "save"),
+    "syncing the model": ("os", "fsync"),
+    "naming the model": ("os", "replace"),
+    "closing": ("hogpour.node.local_machine", "LocalMachine.close"),
+    "reporting": ("hogpour.cli.report", "TableReporter.finished"),
+}
+EARLY = {"before anything", "reading arguments", "looking at the machine", "before the loop", "reading the job"}
+"""Nothing was begun: the system's own way to end a program is one."""
+
+SIGNALS = (("SIGINT", "SIGTERM,SIGINT,SIGHUP"), ("SIGTERM", "SIGINT,SIGTERM"))
+"""Of every other phase: one, and several at once."""
+
+
+def cases() -> list[Case]:
+    made = []
+    for place, phase in enumerate(PHASES):
+        for k, numbers in enumerate(SIGNALS[place % 2]):
+            codes = {0, 130} if "," in numbers or phase in EARLY or phase == "reporting" else {0}
+            if phase in EARLY:
+                codes |= {-2, -15, 130, 143}
+            files = {"job.toml": JOB.encode(), "a.csv": DATA["a.csv"], "sends.py": SENDS.encode(), **({MODEL: model()} if k % 2 else {})}
+            made.append(
+                Case(name=f"{phase}-{numbers}", files=files, run=(*PHASES[phase], numbers), says=("",), codes=frozenset(codes), writes=frozenset({MODEL}))
+            )
+    return made
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case.name, marks=[] if case.name == "writing the model-SIGINT" else pytest.mark.long) for case in cases()]
+)
+def test_a_signal_ends_a_run_in_order_whenever_it_comes(case: Case, tmp_path: Path) -> None:
+    assert isinstance(case.run, tuple)
+    hold_process(case, tmp_path / "run", f"exec $PYTHON sends.py {' '.join(case.run)}")

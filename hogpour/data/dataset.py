@@ -150,11 +150,11 @@ class Encoding:
         try:
             rest = {name: typed(words[name], hints[name], f"encoding.{name}") for name in words if name != "scaling"}
             if np.dtype(rest.get("y_dtype", "int64")).kind not in "buifU":
-                raise TypeError(f"labels of type {rest['y_dtype']}")
+                raise TypeError(f"labels of type {rest['y_dtype']!r:.40}")
             rest.setdefault("numeric_labels", are_numbers(rest["label_names"]))  # an older file does not say
             return cls(**rest, scaling=Scaling.from_tensors(words["scaling"], tensors))
         except (KeyError, TypeError) as exc:
-            raise LayoutError(f"encoding: does not say how the data were encoded ({exc!r})") from exc
+            raise LayoutError(f"encoding: does not say how the data were encoded ({exc!r:.120})") from exc
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -61,11 +61,18 @@ class End(asyncio.Protocol):
         self.note("lost" if exc is None else f"lost: {exc}")
 
 
+class NamingLoop(Loop):
+    """A loop whose machines are addressed by their names; those of whole simulations have numbers."""
+
+    async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> Any:
+        return [(None, None, 0, "", (host, port))]
+
+
 class Wired:
     """Three machines on a loop, and who lives there."""
 
     def __init__(self, conditions: dict[str, Conditions] | None = None, seed: int = 0, **settings: Any) -> None:
-        self.loop = Loop(np.random.default_rng(0))
+        self.loop = NamingLoop(np.random.default_rng(0))
         self.network = SimulatedNetwork(self.loop, np.random.default_rng(seed), **settings)
         given = {"a": FAR, "b": FAR, "c": FAR} | (conditions or {})
         self.machines = {name: self.network.add(k + 1, name, given[name]) for k, name in enumerate(given)}

@@ -112,11 +112,11 @@ async def train(make: Callable[[], Node], reporter: Reporter) -> int:
         if asked > 1:
             node.kill()
             reporter.close()
-            with suppress(HogpourError):  # where another node has the job, and has not told it yet
-                model_file.remove_unfinished(node.job.save)
             with suppress(OutputError):
                 flush_streams(0.5)
-            os._exit(_KILLED)
+            with suppress(HogpourError), model_file.nothing_half(node.job.save):
+                os._exit(_KILLED)
+            os._exit(_KILLED)  # no file is written, or another node has the job and has not told it yet
         node.stop()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

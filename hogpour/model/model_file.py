@@ -13,11 +13,12 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from itertools import count
 from math import prod
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,10 +35,12 @@ from hogpour.model.training_state import TrainingState
 if TYPE_CHECKING:
     from hogpour.model.model import Model
 
-__all__ = ["check_writable", "load", "remove_unfinished", "save", "save_elsewhere"]
+__all__ = ["check_writable", "load", "nothing_half", "save", "save_elsewhere"]
 
 _KEY = "hogpour"
 _counter = count()
+_names = RLock()  # held while a file gets or loses its name
+_PATIENCE_S = 1.0
 
 Floats = npt.NDArray[np.float32]
 
@@ -59,9 +62,16 @@ def check_writable(path: str) -> None:
     _remove_unfinished(place, lambda pid: not psutil.pid_exists(pid))
 
 
-def remove_unfinished(path: str) -> None:
-    """Remove what this process has begun to write of a model file, before it ends at once."""
-    _remove_unfinished(_place(_text(path)), lambda pid: pid == os.getpid())
+@contextmanager
+def nothing_half(path: str) -> Iterator[None]:
+    """Remove what threads of this process have half written of a model file; hold them back while the block ends it."""
+    held = _names.acquire(timeout=_PATIENCE_S)  # a disk that hangs must not keep a process that is to end at once
+    try:
+        _remove_unfinished(_place(_text(path)), lambda pid: pid == os.getpid())
+        yield
+    finally:
+        if held:
+            _names.release()
 
 
 def save(path: str, model: Model, state: TrainingState | None) -> None:
@@ -82,13 +92,15 @@ def save(path: str, model: Model, state: TrainingState | None) -> None:
         tensors |= {f"optimiser.{name}": row for name, row in state.rows.items()}
     beside = _beside(place)
     try:
-        beside.touch()
+        with _names:
+            beside.touch()
         mode = beside.stat().st_mode  # of any new file; safetensors makes files that only their owner can read
         save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, beside, {_KEY: json.dumps(meta)})
         beside.chmod(mode)
         with open(beside, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(beside, place)
+        with _names:
+            os.replace(beside, place)
     except BaseException as error:
         with suppress(OSError):
             beside.unlink()

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -266,7 +267,11 @@ def test_a_process_that_ends_at_once_removes_what_it_has_begun_to_write(path: st
     stays = [".m.safetensors.1.7.tmp", f".other.{os.getpid()}.7.tmp", "m.safetensors"]
     for name in [*stays, f".m.safetensors.{os.getpid()}.7.tmp"]:
         (folder / name).touch()
-    model_file.remove_unfinished(path)
+    with ThreadPoolExecutor(1) as threads:
+        with model_file.nothing_half(path):
+            assert sorted(os.listdir(folder)) == sorted(stays)
+            assert not threads.submit(model_file._names.acquire, False).result()  # or it would go on, in another place
+        threads.submit(model_file.save, path, model_of(), None).result()
     assert sorted(os.listdir(folder)) == sorted(stays)
 
 

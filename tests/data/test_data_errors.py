@@ -91,6 +91,16 @@ def test_a_missing_file_names_the_nearest(refused: Refused, tmp_path: Path) -> N
     assert refused("data/a.npz") == "FOLDER/data/a.npz: no such file; there is no folder FOLDER/data"
 
 
+def test_a_folder_that_cannot_be_listed_does_not_hide_what_is_missing(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listdir(path: Path) -> list[str]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    assert refused("a.csv") == "FOLDER/a.csv: no such file"
+
+
 def test_a_folder_or_a_pipe_is_not_a_file(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "a.npz").mkdir()
     os.mkfifo(tmp_path / "b.npz")

@@ -112,7 +112,7 @@ def test_mnist_on_three_hosts_survives_a_death_and_a_cut_cable(hosts: Hosts, sha
             return start(*arguments, "--token-file", str(token), prefix=hosts.prefix(host))
 
         def joined(host: int) -> Node:
-            return on(host, "--join", f"{hosts.address(1)}:7000", "--data", str(tmp_path))
+            return on(host, "--join", f"{hosts.address(1)}:7000", "--data", str(shared_data / "mnist"))
 
         one = on(1, "job.toml", "--listen", f"{hosts.address(1)}:7000")
         killed, cut = joined(2), joined(3)

@@ -94,7 +94,7 @@ async def train(plan: dict[str, Any], data: Data) -> dict[str, Any]:
         changes: dict[str, Any] = {"data": own}
         if plan["algorithm"]:
             changes["algorithm"] = registry.build("scheme", plan["algorithm"], "algorithm")
-        node = hp.Node(join=plan["join"], changes=changes, threads=1)
+        node = hp.Node(join=plan["join"], changes=changes, threads=1, allow_modules=["bench._ours"])
     else:
         job = replace(job_from(plan["job"], "bench"), data=own)
         node = hp.Node(job, listen=plan["listen"], threads=1)

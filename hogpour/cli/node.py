@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hogpour.cli.options import add_job, add_json, add_token, check_replicas, given, read_job, run_async, token_of
 from hogpour.cli.outlet import OutputError
 from hogpour.cli.streams import STILL_S, flush_streams
-from hogpour.core.errors import HogpourError, InputError, Stopped
+from hogpour.core.errors import InputError, Stopped
 
 if TYPE_CHECKING:
     from hogpour.cli.report import Reporter
@@ -114,9 +114,8 @@ async def train(make: Callable[[], Node], reporter: Reporter) -> int:
             reporter.close()
             with suppress(OutputError):
                 flush_streams(0.5)
-            with suppress(HogpourError), model_file.nothing_half(node.job.save):
+            with model_file.nothing_half():
                 os._exit(_KILLED)
-            os._exit(_KILLED)  # no file is written, or another node has the job and has not told it yet
         node.stop()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -39,6 +39,7 @@ __all__ = ["check_writable", "load", "nothing_half", "save", "save_elsewhere"]
 
 _KEY = "hogpour"
 _counter = count()
+_unfinished: set[Path] = set()
 _names = RLock()  # held while a file gets or loses its name
 _PATIENCE_S = 1.0
 
@@ -59,15 +60,17 @@ def check_writable(path: str) -> None:
         probe.unlink()
     except OSError as error:
         raise ResourceError(f"model file {path}: cannot be written: {error.strerror}") from error
-    _remove_unfinished(place, lambda pid: not psutil.pid_exists(pid))
+    _remove_unfinished(place, psutil.pid_exists)
 
 
 @contextmanager
-def nothing_half(path: str) -> Iterator[None]:
-    """Remove what threads of this process have half written of a model file; hold them back while the block ends it."""
+def nothing_half() -> Iterator[None]:
+    """Remove the model files that threads of this process have half written; hold them back while the block ends it."""
     held = _names.acquire(timeout=_PATIENCE_S)  # a disk that hangs must not keep a process that is to end at once
     try:
-        _remove_unfinished(_place(_text(path)), lambda pid: pid == os.getpid())
+        for beside in tuple(_unfinished):
+            with suppress(OSError):
+                beside.unlink()
         yield
     finally:
         if held:
@@ -82,7 +85,7 @@ def save(path: str, model: Model, state: TrainingState | None) -> None:
     """
     path = _text(path)
     place = _place(path)
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save as serialised
 
     meta = Description(model.job, model.network, model.encoding).to_dict()
     tensors = dict(model.network.spec.views(model.params))
@@ -92,12 +95,14 @@ def save(path: str, model: Model, state: TrainingState | None) -> None:
         tensors |= {f"optimiser.{name}": row for name, row in state.rows.items()}
     beside = _beside(place)
     try:
+        # Its own save_file writes to a name that nobody could tell from others, and a killed process would leave that.
+        content = serialised({name: np.ascontiguousarray(t) for name, t in tensors.items()}, {_KEY: json.dumps(meta)})
         with _names:
-            beside.touch()
-        mode = beside.stat().st_mode  # of any new file; safetensors makes files that only their owner can read
-        save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, beside, {_KEY: json.dumps(meta)})
-        beside.chmod(mode)
-        with open(beside, "rb") as file:
+            _unfinished.add(beside)
+            file = open(beside, "xb")  # noqa: SIM115 (closed below; only its naming is held back)
+        with file:
+            file.write(content)
+            file.flush()
             os.fsync(file.fileno())
         with _names:
             os.replace(beside, place)
@@ -108,6 +113,8 @@ def save(path: str, model: Model, state: TrainingState | None) -> None:
             raise
         reason = error.strerror if isinstance(error, OSError) else error
         raise ResourceError(f"model file {path}: cannot be written: {reason}") from error
+    finally:
+        _unfinished.discard(beside)
 
 
 def save_elsewhere(path: str, model: Model, state: TrainingState | None) -> str:
@@ -117,10 +124,14 @@ def save_elsewhere(path: str, model: Model, state: TrainingState | None) -> str:
         ResourceError: there is no such folder, or it does not take the file.
     """
     try:
-        place = os.path.join(tempfile.mkdtemp(prefix="hogpour-"), os.path.basename(path))
+        folder = tempfile.mkdtemp(prefix="hogpour-")
     except OSError as error:
         raise ResourceError(str(error.strerror)) from error
-    save(place, model, state)
+    try:
+        save(place := os.path.join(folder, os.path.basename(path)), model, state)
+    except ResourceError:
+        os.rmdir(folder)
+        raise
     return place
 
 
@@ -230,9 +241,9 @@ def _beside(place: Path) -> Path:
     return place.with_name(f".{place.name}.{os.getpid()}.{next(_counter)}.tmp")
 
 
-def _remove_unfinished(place: Path, of: Callable[[int], bool]) -> None:
+def _remove_unfinished(place: Path, lives: Callable[[int], bool]) -> None:
     name = re.compile(rf"\.{re.escape(place.name)}\.(\d+)\.\d+\.tmp")
     with suppress(OSError):
         for path in place.parent.iterdir():
-            if (match := name.fullmatch(path.name)) and of(int(match[1])):
+            if (match := name.fullmatch(path.name)) and not lives(int(match[1])):
                 path.unlink()

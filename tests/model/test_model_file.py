@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ def test_other_programs_find_the_tensors_by_name(stored: str) -> None:
 # -- writing ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["safetensors.numpy.save_file", "os.fsync", "os.replace"])
+@pytest.mark.parametrize("where", ["safetensors.numpy.save", "os.fsync", "os.replace"])
 def test_a_failed_writing_leaves_the_old_file_and_nothing_else(
     where: str, stored: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,18 +262,31 @@ def test_what_dead_processes_left_beside_a_model_is_removed(path: str) -> None:
     assert sorted(os.listdir(folder)) == sorted(stays)
 
 
-def test_a_process_that_ends_at_once_removes_what_it_has_begun_to_write(path: str) -> None:
-    """The thread that writes is cut off in the middle; a file as large as the model was left."""
-    folder = Path(path).parent
-    stays = [".m.safetensors.1.7.tmp", f".other.{os.getpid()}.7.tmp", "m.safetensors"]
-    for name in [*stays, f".m.safetensors.{os.getpid()}.7.tmp"]:
-        (folder / name).touch()
-    with ThreadPoolExecutor(1) as threads:
-        with model_file.nothing_half(path):
-            assert sorted(os.listdir(folder)) == sorted(stays)
-            assert not threads.submit(model_file._names.acquire, False).result()  # or it would go on, in another place
-        threads.submit(model_file.save, path, model_of(), None).result()
-    assert sorted(os.listdir(folder)) == sorted(stays)
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_process_that_ends_at_once_removes_what_it_has_begun_to_write(
+    elsewhere: bool, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that writes is cut off in the middle; a file as large as the model was left, of a name of safetensors' own."""
+    (rescue := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(rescue))
+    Path(path).write_bytes(b"old")
+    half, ended = Event(), Event()
+    monkeypatch.setattr("os.fsync", lambda file: (half.set(), ended.wait()))
+
+    def files() -> list[str]:
+        return [found.name for found in tmp_path.rglob("*") if found.is_file()]
+
+    with ThreadPoolExecutor(2) as threads:
+        work = threads.submit(model_file.save_elsewhere if elsewhere else model_file.save, path, model_of(), None)
+        half.wait()
+        assert len(files()) == 2
+        with model_file.nothing_half():
+            assert files() == ["m.safetensors"]
+            ended.set()
+            assert not threads.submit(model_file._names.acquire, False).result()  # or it would name the file
+        assert isinstance(work.exception(), ResourceError)  # its file is gone
+    assert os.listdir(rescue) == []
+    assert Path(path).read_bytes() == b"old"
 
 
 # -- reading what is damaged --------------------------------------------------------------------------------------------

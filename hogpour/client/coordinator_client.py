@@ -15,6 +15,7 @@ from typing import Any
 from hogpour.core.errors import ClusterFailed, PeerLost, Refusal, RequestFailed
 from hogpour.core.node_id import same_run
 from hogpour.core.shard_map import ShardMap
+from hogpour.data.identity import DataIdentity
 from hogpour.net.requests import Requests
 from hogpour.net.wire.base import Answer, Request
 from hogpour.net.wire.gate import Arrive, Arrived, Attend
@@ -65,7 +66,7 @@ class CoordinatorClient:
 
     def __init__(self, coordinator: Requests, name: str, address: str, where: str) -> None:
         self._coordinator, self._name, self._address, self._where = coordinator, name, address, where
-        self._spec, self._data = "", ""
+        self._spec, self._data = "", DataIdentity("")
         self._held: set[int] = set()
         self._done: dict[int, float] = {}  # finished ticket → its loss, which only batch methods read
         self._reportable = asyncio.Event()
@@ -108,12 +109,12 @@ class CoordinatorClient:
                 self._node = answer.node
             return answer
 
-    async def ready(self, spec: str, data: str) -> None:
+    async def ready(self, spec: str, data: DataIdentity) -> None:
         """Say that this node can compute. Raises RequestFailed where its model or its data are others."""
         self._spec, self._data = spec, data
         node = self.node
         try:
-            await self._ask(Ready(node, spec, data))
+            await self._ask(Ready(node, spec, data.digest, data.facts, data.source))
         except RequestFailed as error:
             if error.code != Refusal.FENCED:
                 raise

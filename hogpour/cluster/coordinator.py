@@ -29,6 +29,7 @@ from hogpour.cluster.warm_start import WarmStart
 from hogpour.core.cluster_state import ClusterState, MemberState
 from hogpour.core.node_id import display_id
 from hogpour.core.shard_map import ShardMap, format_shards
+from hogpour.data.identity import DataIdentity
 from hogpour.net.requests import Requests
 
 __all__ = ["Coordinator", "Terms"]
@@ -48,8 +49,8 @@ class Terms:
     """Decides the cutting of the examples into blocks."""
     spec: str
     """Fingerprint of the model; whoever has another one cannot be a member."""
-    data: str
-    """Digest of the training examples; the same."""
+    data: DataIdentity
+    """Of the training examples; the same."""
     lease_s: float
     """A member that was silent for so long is dead."""
     give_up_s: float

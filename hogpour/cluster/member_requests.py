@@ -18,6 +18,7 @@ from hogpour.core.cluster_state import Totals
 from hogpour.core.errors import ConfigError, Refusal, RequestFailed
 from hogpour.core.node_id import display_id
 from hogpour.core.shard_map import format_shards
+from hogpour.data.identity import DataIdentity
 from hogpour.net import address as addresses
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.wire.base import Message, Ok
@@ -98,11 +99,15 @@ class MemberRequests:
     def _ready(self, message: Ready) -> Reply[Ok]:
         member = self._known(message.node)
         terms = self._terms
-        for what, got, expected in (("model", message.spec, terms.spec), ("data", message.data, terms.data)):
-            if got != expected:
-                text = f"{member} has another {what} than the cluster: got {got!r}, expected {expected!r}"
-                self._log(text)
-                raise RequestFailed(Refusal.WRONG, text)
+        data, text = DataIdentity(message.data, message.facts, message.source), ""
+        if data.digest != terms.data.digest:
+            text = f"{member} has other data than the cluster: {data.against(terms.data)}"
+        elif message.spec != terms.spec:
+            text = (f"{member} makes another model of the same job and data ({message.spec} instead of {terms.spec}): "
+                    "install the version of hogpour, and of layers of your own, that the first node has")  # fmt: skip
+        if text:
+            self._log(text)
+            raise RequestFailed(Refusal.WRONG, text)
         member.ready = True
         self._coordinator.choose_first()
         if member.address and member.node != self._coordinator.home:

@@ -8,7 +8,6 @@ of the user's own fails there, in this process, with one clear line.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import traceback
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ from hogpour.core.errors import ConfigError, HogpourError, LayoutError, Resource
 from hogpour.core.job import DataConfig, Job
 from hogpour.core.kernels.vector import vector_copy
 from hogpour.data.blocks import Blocks, generator
+from hogpour.data.identity import DataIdentity
 from hogpour.data.load import Data, Dataset, Encoding, load
 from hogpour.layers.sequential import Network, network_of
 from hogpour.machine.replica import Replica, live_layout, optimiser_rows
@@ -62,7 +62,7 @@ class Prepared:
     """Decides the cutting of an epoch into blocks; a resumed run keeps that of the first one."""
     state: TrainingState | None
     """Where the resumed run stood; None for a new one."""
-    digest: str
+    identity: DataIdentity
     """Of the training examples, so that all nodes of a cluster train on the same; empty on a machine alone."""
 
     @property
@@ -132,7 +132,7 @@ def prepare(job: Job, replicas: int, resume: bool, fds: tuple[int, int], block_r
         data.encoding,
         stored[1].block_replicas if stored else block_replicas or replicas,
         stored[1] if stored else None,
-        _digest(examples) if federated else "",
+        DataIdentity.of(data.train) if federated else DataIdentity(""),
     )
 
 
@@ -291,14 +291,6 @@ def _fill(train: Dataset, fd: int) -> Segment:
     segment.arrays["x"][...] = train.x
     segment.arrays["y"][...] = train.y
     return segment
-
-
-def _digest(examples: Segment) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for array in examples.arrays.values():
-        digest.update(f"{array.dtype.name} {array.shape} ".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
 
 
 def _first_difference(stored: Network, wanted: Network) -> str:

@@ -122,7 +122,7 @@ class InCluster(Backend):
         try:
             host.map = shard_map = await endpoint.guard(member.where())
             # Now it may be given shards.
-            await endpoint.guard(member.ready(ready.network.spec.fingerprint, ready.digest))
+            await endpoint.guard(member.ready(ready.network.spec.fingerprint, ready.identity))
         except RequestFailed as error:
             raise ClusterFailed(f"--join {endpoint.join}: {error}") from error
         stats.link = client = ParameterClient(

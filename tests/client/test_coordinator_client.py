@@ -20,6 +20,7 @@ from hogpour.cluster.member_requests import MemberRequests
 from hogpour.core.errors import ClusterFailed, PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.data.blocks import Blocks
+from hogpour.data.identity import DataIdentity
 from hogpour.net.loopback import Loopback
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
@@ -122,7 +123,7 @@ class Node:
         self.ledger = EpochLedger(Blocks(n=10 * blocks, batch=10, replicas=blocks, epochs=1), 0)
         assert self.ledger.total == blocks
         self.coordinator = Coordinator(
-            Terms(job=b"{}", base="/", block_replicas=1, spec="s", data="d", lease_s=LEASE_S, give_up_s=GIVE_UP_S),
+            Terms(job=b"{}", base="/", block_replicas=1, spec="s", data=DataIdentity("d"), lease_s=LEASE_S, give_up_s=GIVE_UP_S),
             LeaseDesk(self.ledger),
             bounds=tuple(100 * k for k in range(shards + 1)),
             peers=World(shards).__getitem__,
@@ -162,7 +163,7 @@ class Node:
         if beats:
             self.spawn(self.member.beat(totals, lambda beaten: None))
         self.spawn(self.member.rejoin(self.join_again))
-        await self.member.ready("s", "d")
+        await self.member.ready("s", DataIdentity("d"))
 
     def join_again(self) -> None:
         self.again += 1
@@ -246,8 +247,8 @@ def test_another_model_is_no_fence(run: Any) -> None:
     async def main() -> None:
         async with Node() as node:
             await node.member.join(5.0)
-            with pytest.raises(RequestFailed, match="another model than the cluster"):
-                await node.member.ready("t", "d")
+            with pytest.raises(RequestFailed, match="another model of the same job"):
+                await node.member.ready("t", DataIdentity("d"))
             assert not node.member._fenced.is_set()
 
     run(main())
@@ -539,7 +540,7 @@ def test_a_node_that_is_fenced_while_it_loads_joins_again_and_becomes_ready(run:
             await node.member.join(5.0)
             node.spawn(node.member.rejoin(node.join_again))
             await asyncio.sleep(LEASE_S + 1.0)
-            await node.member.ready("s", "d")
+            await node.member.ready("s", DataIdentity("d"))
             await asyncio.sleep(0.1)
             assert (node.member.node, node.again) == (3, 1)
             node.lease(stock=4)
@@ -571,7 +572,7 @@ def test_a_report_of_a_fenced_node_ends(run: Any) -> None:
     async def main() -> None:
         async with Node() as node:
             await node.member.join(5.0)
-            await node.member.ready("s", "d")
+            await node.member.ready("s", DataIdentity("d"))
             node.member._held.add(0)
             node.member.finished((0,))
             await asyncio.sleep(LEASE_S + 1.0)

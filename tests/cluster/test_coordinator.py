@@ -40,8 +40,20 @@ async def test_a_member_gets_a_number_and_the_terms() -> None:
 @pytest.mark.parametrize(
     ("ready", "text"),
     [
-        (Ready(2, "model-b", "data-a"), "node 2 (a) has another model than the cluster: got 'model-b', expected 'model-a'"),
-        (Ready(2, "model-a", "data-b"), "node 2 (a) has another data than the cluster: got 'data-b', expected 'data-a'"),
+        (
+            Ready(2, "model-b", "data-a"),
+            "node 2 (a) makes another model of the same job and data (model-b instead of model-a): "
+            "install the version of hogpour, and of layers of your own, that the first node has",
+        ),
+        (  # another number of features makes another model, and is no matter of versions
+            Ready(2, "model-b", "data-b", "8 examples", "b.csv"),
+            "node 2 (a) has other data than the cluster: 8 examples (b.csv); the cluster has 9 examples (a.csv)",
+        ),
+        (
+            Ready(2, "model-a", "data-b", "9 examples", "b.csv"),
+            "node 2 (a) has other data than the cluster: both have 9 examples, but other values: "
+            "its b.csv is not the first node's a.csv; copy that file",
+        ),
     ],
 )
 async def test_whoever_has_another_model_or_other_data_gets_no_block_and_no_shard(ready: Ready, text: str) -> None:

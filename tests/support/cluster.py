@@ -16,6 +16,7 @@ from hogpour.cluster.leases import EpochLedger, LedgerState
 from hogpour.cluster.member_requests import MemberRequests
 from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.data.blocks import Blocks
+from hogpour.data.identity import DataIdentity
 from hogpour.net.loopback import Loopback
 from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.dump import Adopt
@@ -143,7 +144,7 @@ class Cluster:
                 base="/base",
                 block_replicas=3,
                 spec="model-a",
-                data="data-a",
+                data=DataIdentity("data-a", "9 examples", "a.csv"),
                 lease_s=LEASE_S,
                 give_up_s=10.0,
                 **terms,

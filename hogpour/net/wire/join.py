@@ -45,12 +45,17 @@ class Ready(Request[Ok], frozen=True):
 
     KIND = 32
     BEFORE = Before.NO_MEMBERS
+    BODY_LIMIT = 4096
 
     node: Incarnation
     spec: str
     """``Spec.fingerprint`` of the model."""
     data: str
     """Digest of the training examples."""
+    facts: str = ""
+    """What they are, for people."""
+    source: str = ""
+    """Their file, for people."""
 
 
 class Leave(Request[Ok], frozen=True):

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from hogpour.core.job import Job
 from hogpour.core.spec import ALIGNMENT
 from hogpour.data.dataset import Dataset
+from hogpour.data.identity import DataIdentity
 from hogpour.data.load import Encoding
 from hogpour.machine.prepare import Prepared, examine, initialise, rehearse
 from hogpour.machine.replica import Replica, live_layout
@@ -58,7 +59,8 @@ class Workload:
         examples = Memory(Layout.pack([]))
         examples.arrays = {"x": self.x, "y": self.y}
         replicas = block_replicas or replicas
-        return Prepared(self.network, live, examples, self.test, self.encoding, replicas, None, "simulated")  # type: ignore[arg-type]
+        identity = DataIdentity("simulated")
+        return Prepared(self.network, live, examples, self.test, self.encoding, replicas, None, identity)  # type: ignore[arg-type]
 
 
 def workload_of(job: Job) -> Workload:

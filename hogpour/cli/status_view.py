@@ -120,7 +120,19 @@ def _run_lines(address: str, cluster: ClusterState) -> list[Text]:
         costs.append(f"a push waits {wait_ms:.1f} ms at the gate, {cluster.dropped:,} came too late")
     if cluster.bytes_per_example:
         costs.append(f"{cluster.bytes_per_example:,.0f} bytes/example")
-    return [Text(f"{address}: {words}", style), Text(numbers), *([Text(", ".join(costs))] if costs else [])]
+    first = Text(f"{address}: {words}{_versions(cluster)}", style)
+    return [first, Text(numbers), *([Text(", ".join(costs))] if costs else [])]
+
+
+def _versions(cluster: ClusterState) -> str:
+    """Return which versions of hogpour its members run, and who, where they are several."""
+    nodes: dict[str, list[int]] = {}
+    for member in cluster.members:
+        nodes.setdefault(member.version, []).append(member.node)
+    if len(nodes) == 1:
+        return f", hogpour {version}" if (version := next(iter(nodes))) else ""
+    parts = [f"{version or '?'} ({', '.join(map(str, those))})" for version, those in sorted(nodes.items())]
+    return f", hogpour versions (nodes): {', '.join(parts)}"
 
 
 def _member_table(cluster: ClusterState) -> Table:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from itertools import zip_longest
 from typing import Any
 
+from hogpour import __version__
 from hogpour.core.errors import ClusterFailed, PeerLost, Refusal, RequestFailed
 from hogpour.core.node_id import same_run
 from hogpour.core.shard_map import ShardMap
@@ -97,7 +98,7 @@ class CoordinatorClient:
         deadline, left = loop.time() + patience_s, patience_s
         while True:
             try:
-                answer = await self._coordinator.request(Join(self._name, self._address), deadline_s=left)
+                answer = await self._coordinator.request(Join(self._name, self._address, __version__), deadline_s=left)
             except RequestFailed as error:
                 if error.code != Refusal.BUSY or deadline - loop.time() < 2 * _BUSY_S:
                     raise

@@ -258,5 +258,5 @@ class Coordinator:
             node=display_id(member.node), name=member.name, address=member.address,
             phase="leaving" if member.leaving else "ready" if member.ready else "loading", replicas=account.replicas,
             examples=account.totals.examples, rate=account.rate, silent_s=now - member.heard, shards=shards,
-            tickets=len(self.ledger.held(member.node)),
+            tickets=len(self.ledger.held(member.node)), version=member.version,
         )  # fmt: skip

@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 
 import msgspec
 
+from hogpour import __version__
 from hogpour.cluster.coordinator import Coordinator
 from hogpour.cluster.gatekeeper import MOST_REPLICAS
 from hogpour.cluster.membership import MemberRecord
@@ -33,6 +34,9 @@ __all__ = ["MemberRequests"]
 
 _LEAVE_S = 60.0
 """For the shards of a member that leaves to be with others. Then it may ask again."""
+
+_VERSION = 40
+"""Characters of what a member calls its version, that are kept."""
 
 _OK = Reply(Ok())
 
@@ -67,7 +71,7 @@ class MemberRequests:
 
     def _join_home(self, message: Join) -> Reply[Joined]:
         home = self._known(self._coordinator.home)
-        home.name, home.address = message.name, message.address
+        home.name, home.address, home.version = message.name, message.address, message.version
         return self._joined(home)
 
     def _join(self, message: Join) -> Reply[Joined]:
@@ -89,12 +93,15 @@ class MemberRequests:
             raise RequestFailed(Refusal.BUSY, f"the cluster has {len(self._members)} nodes already")
         member = self._members.join(message.name, message.address, now)
         self._stats.open(member.node, self._desk.ledger.most_held)
-        self._log(f"{member} joined")
+        member.version = message.version[:_VERSION]
+        other = member.version not in ("", __version__)
+        runs = f"; it runs hogpour {member.version}, this node {__version__}" if other else ""
+        self._log(f"{member} joined{runs}")
         return self._joined(member)
 
     def _joined(self, member: MemberRecord) -> Reply[Joined]:
         t = self._terms
-        return Reply(Joined(member.node, t.job, t.base, t.block_replicas, t.lease_s, t.give_up_s))
+        return Reply(Joined(member.node, t.job, t.base, t.block_replicas, t.lease_s, t.give_up_s, __version__))
 
     def _ready(self, message: Ready) -> Reply[Ok]:
         member = self._known(message.node)

@@ -35,6 +35,8 @@ class MemberRecord:
     """It has the data and the model of the cluster."""
     leaving: bool = False
     """It has asked to go."""
+    version: str = ""
+    """Of hogpour, as it says; for people."""
 
     def __str__(self) -> str:
         return f"node {display_id(self.node)} ({self.address or self.name})"

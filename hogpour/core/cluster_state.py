@@ -127,6 +127,8 @@ class MemberState:
     """Shards that it serves."""
     tickets: int
     """Blocks that it holds."""
+    version: str = ""
+    """Of hogpour, that it runs; empty: it does not say."""
 
 
 @dataclass(frozen=True, slots=True)

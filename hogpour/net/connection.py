@@ -345,8 +345,9 @@ class Connection:
             raise RequestFailed(message.code, message.text)
         if isinstance(message, Hello):
             if message.version != VERSION:
-                text = f"the connector speaks version {message.version}, this node {VERSION}"
-                self._refuse(text)
+                older = "listens" if message.version > VERSION else "connects"
+                self._refuse(f"the node that connects speaks version {message.version} of hogpour's protocol, the one "
+                             f"that listens version {VERSION}: update hogpour on the one that {older}")  # fmt: skip
             self._theirs = self._checked_nonce(message.nonce)
             self._outgoing.append(encode(Challenge(self._nonce), 0))
             self._expects = Proof
@@ -356,7 +357,7 @@ class Connection:
             self._expects = Welcome
         elif isinstance(message, Proof):
             if not hmac.compare_digest(message.mac, self._mac("connector")):
-                self._refuse("wrong token")
+                self._refuse(f"wrong token{self._why_wrong(message.mac)}")
             self._outgoing.append(encode(Welcome(self._mac("acceptor")), 0))
             self.ready = True
         else:
@@ -374,7 +375,15 @@ class Connection:
             raise RemoteProtocolError(f"sent a nonce of {len(nonce)} bytes; expected {NONCE_BYTES}")
         return nonce
 
-    def _mac(self, role: str) -> bytes:
+    def _why_wrong(self, mac: bytes) -> str:
+        """Return what is wrong with the proof of a connector, where one end has no token at all."""
+        if not self._token:
+            return ": the node that listens has none (--insecure), the one that connects has one"
+        if hmac.compare_digest(mac, self._mac("connector", b"")):
+            return ": the node that connects has none (--insecure), the one that listens has one"
+        return ""
+
+    def _mac(self, role: str, token: bytes | None = None) -> bytes:
         ours, theirs = self._nonce, self._theirs
         both = ours + theirs if self._connects else theirs + ours
-        return hmac.digest(self._token, role.encode() + both, "sha256")
+        return hmac.digest(self._token if token is None else token, role.encode() + both, "sha256")

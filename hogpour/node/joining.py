@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hogpour import __version__
 from hogpour.client.coordinator_client import CoordinatorClient
 from hogpour.core.errors import ClusterFailed, ConfigError, HogpourError, PeerLost, RequestFailed
 from hogpour.core.job import DataConfig, Job, job_from
@@ -259,6 +260,9 @@ class Endpoint:
                 raise ClusterFailed(f"--join {self.join}: {error}") from error
             self.role = JoinedNode(member, joined, self.join)
             self.notify(Notice("joined", f"joined {self.join} as node {display_id(joined.node)}"))
+            if joined.version not in ("", __version__):
+                self.notify(Notice("warning", f"the first node runs hogpour {joined.version:.40}, this node "
+                                   f"{__version__}: results may be others; install the same"))  # fmt: skip
             self.tasks.start(member.beat(self.stats.beat, self.on_heartbeat))
             self.tasks.start(member.rejoin(lambda: self._on_rejoin(member)))
 

@@ -544,5 +544,5 @@ async def test_a_node_that_trains_tells_its_members_shards_and_staleness(capsys:
     assert all(s["pushes"] == s["clock"] == sum(s["staleness"]) > 0 for s in told["shards"])
     assert told["silent"] == []
     assert told["staleness"]["p50"] is not None
-    assert rest.startswith(f"{running.address}: running\n")
+    assert rest.startswith(f"{running.address}: running, hogpour {hp.__version__}\n")
     assert "staleness of " in rest

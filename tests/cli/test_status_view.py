@@ -70,6 +70,20 @@ def test_the_first_line_says_what_the_run_is_about(changes: dict[str, Any], word
     assert lines(replace(VIEW, cluster=replace(CLUSTER, **changes)))[0] == f"10.0.0.1:7000: {words}"
 
 
+@pytest.mark.parametrize(
+    ("versions", "words"),
+    [
+        (("", "", ""), "running"),
+        (("0.1.0", "0.1.0", "0.1.0"), "running, hogpour 0.1.0"),
+        (("0.1.0", "0.2.0", "0.1.0"), "running, hogpour versions (nodes): 0.1.0 (1, 5), 0.2.0 (2)"),
+        (("0.1.0", "", "0.1.0"), "running, hogpour versions (nodes): ? (2), 0.1.0 (1, 5)"),
+    ],
+)
+def test_versions_are_told_with_their_nodes_where_they_differ(versions: tuple[str, ...], words: str) -> None:
+    members = tuple(replace(member, version=version) for member, version in zip(CLUSTER.members, versions, strict=True))
+    assert lines(replace(VIEW, cluster=replace(CLUSTER, members=members)))[0] == f"10.0.0.1:7000: {words}"
+
+
 def test_what_a_gate_and_the_network_cost_has_a_line_of_its_own() -> None:
     costly = replace(CLUSTER, dropped=1_234, mean_wait_s=0.0123, bytes_per_example=5_678.4)
     assert lines(replace(VIEW, cluster=costly))[2:4] == [

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from support.cluster import LEASE_S, TICK_S, Cluster, settle
 
+import hogpour as hp
 from hogpour.algos.gate.barrier import Barrier
 from hogpour.cluster import member_requests as module
 from hogpour.cluster.leases import LedgerState
@@ -29,7 +30,7 @@ from hogpour.net.wire.where import Map, Where
 
 async def test_a_member_gets_a_number_and_the_terms() -> None:
     cluster = Cluster()
-    assert await cluster.ask(Join("a", "")) == Joined(2, b"{}", "/base", 3, LEASE_S, 10.0)
+    assert await cluster.ask(Join("a", "")) == Joined(2, b"{}", "/base", 3, LEASE_S, 10.0, hp.__version__)
     assert (await cluster.ask(Join("a", ""))).node == 3
     await cluster.begin()
     assert len(cluster.coordinator.members) == 3
@@ -64,6 +65,15 @@ async def test_whoever_has_another_model_or_other_data_gets_no_block_and_no_shar
     assert await cluster.refused(Lease(2, [], [], 1)) == ("wrong", "node 2 (a) asks for blocks and is not ready")
     await cluster.tick()
     assert cluster.coordinator.map.epoch == 1
+
+
+async def test_versions_are_told_apart_on_joining_and_in_the_status() -> None:
+    cluster = Cluster()
+    await cluster.begin()
+    await cluster.ask(Join("a", "", hp.__version__))
+    await cluster.ask(Join("b", "", f"9.{'9' * 90}"))
+    assert cluster.lines == ["node 2 (a) joined", f"node 3 (b) joined; it runs hogpour 9.{'9' * 38}, this node {hp.__version__}"]
+    assert [member.version for member in cluster.coordinator.state(0.0).members] == ["1.0", hp.__version__, f"9.{'9' * 38}"]
 
 
 async def test_an_address_that_is_none_is_refused() -> None:

@@ -205,14 +205,22 @@ def test_the_token_never_travels_and_every_proof_is_another_one() -> None:
     assert proof.mac != welcome.mac  # or a proof could be sent back to who made it
 
 
-def test_a_connector_with_another_token_is_refused_and_told_so() -> None:
-    connector, acceptor = End("connector", b"another token of 24 byte"), End("acceptor")
+@pytest.mark.parametrize(
+    ("connects", "listens", "text"),
+    [
+        (b"another token of 24 byte", TOKEN, "wrong token"),
+        (b"", TOKEN, "wrong token: the node that connects has none (--insecure), the one that listens has one"),
+        (TOKEN, b"", "wrong token: the node that listens has none (--insecure), the one that connects has one"),
+    ],
+)
+def test_a_connector_with_another_token_is_refused_and_told_so(connects: bytes, listens: bytes, text: str) -> None:
+    connector, acceptor = End("connector", connects), End("acceptor", listens)
     acceptor.receive(connector.sends())
     connector.receive(acceptor.sends())
-    assert refused(acceptor, connector.sends()) == "wrong token"
-    with pytest.raises(RequestFailed, match="wrong token") as raised:
+    assert refused(acceptor, connector.sends()) == text
+    with pytest.raises(RequestFailed) as raised:
         connector.receive(acceptor.sends())
-    assert raised.value.code == Refusal.REFUSED
+    assert (raised.value.code, str(raised.value)) == (Refusal.REFUSED, text)
     assert not connector.connection.ready
     assert not acceptor.connection.ready
 
@@ -224,10 +232,12 @@ def test_an_acceptor_that_does_not_know_the_token_is_found_out() -> None:
     assert refused(connector, frame.encode(Welcome(b"m" * 32), 0)) == "does not know the token that it asks for"
 
 
-def test_another_version_is_refused_and_told_so() -> None:
+@pytest.mark.parametrize(("version", "older"), [(frame.VERSION + 1, "listens"), (frame.VERSION - 1, "connects")])
+def test_another_version_is_refused_and_told_who_must_update(version: int, older: str) -> None:
     acceptor = End("acceptor")
-    text = f"the connector speaks version {frame.VERSION + 1}, this node {frame.VERSION}"
-    assert refused(acceptor, frame.encode(Hello(frame.VERSION + 1, b"c" * 32), 0)) == text
+    text = (f"the node that connects speaks version {version} of hogpour's protocol, the one that listens version "
+            f"{frame.VERSION}: update hogpour on the one that {older}")  # fmt: skip
+    assert refused(acceptor, frame.encode(Hello(version, b"c" * 32), 0)) == text
     connector = End("connector")
     with pytest.raises(RequestFailed) as raised:
         connector.receive(acceptor.sends())

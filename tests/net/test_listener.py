@@ -46,7 +46,8 @@ HELLO = frame.encode(Hello(frame.VERSION, NONCES["connector"]), 0)
         (b"\x16\x03\x01\x02\x00\x01", "this is no hogpour peer: it begins with b'\\x16\\x03\\x01\\x02'"),
         (b"SSH-2.0-x\r\n", "this is no hogpour peer: it begins with b'SSH-'"),
         (frame.encode(Fetch(0, 1), 1), "sent Fetch where Hello was expected"),
-        (frame.encode(Hello(9, NONCES["connector"]), 0), f"the connector speaks version 9, this node {frame.VERSION}"),
+        (frame.encode(Hello(9, NONCES["connector"]), 0), "the node that connects speaks version 9 of hogpour's protocol, "
+         f"the one that listens version {frame.VERSION}: update hogpour on the one that listens"),
         (HELLO + HELLO, "sent Hello where Proof was expected"),
         (frame._HEADER.pack(b"HGPR", 10, 0, 0, 0, 1 << 31, 0), "sent Hello of 2147483648 bytes; at most 1024"),
     ],

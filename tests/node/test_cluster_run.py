@@ -14,12 +14,15 @@ import hogpour as hp
 from hogpour.core.errors import ClusterFailed, ConfigError, PeerLost, Refusal, RequestFailed
 from hogpour.core.job import job_to_dict
 from hogpour.core.node_id import display_id
+from hogpour.core.progress import Notice
 from hogpour.core.shard_map import ShardMap
+from hogpour.net.loopback import Loopback
+from hogpour.net.requests import Reply
 from hogpour.net.wire.base import Ok
 from hogpour.net.wire.dump import Dump
 from hogpour.net.wire.fetch import Fetch
 from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
-from hogpour.net.wire.join import Joined, Leave, Ready
+from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease
 from hogpour.net.wire.push import Push
 from hogpour.net.wire.status import Fence
@@ -87,6 +90,22 @@ def joined(data: dict[str, Any], layer: str = "relu") -> JoinedNode:
     tables |= {"data": data, "model": {"layers": [{"layer": layer}, {"layer": "linear", "units": 3}]}}
     said = Joined(2, json.dumps(tables).encode(), "/theirs", 1, 3.0, 7.0)
     return JoinedNode(SimpleNamespace(beaten=None, node=2), said, "first:7000")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("version", "said"), [
+    (hp.__version__, []),
+    ("", []),
+    ("9.0", [f"the first node runs hogpour 9.0, this node {hp.__version__}: results may be others; install the same"]),
+])  # fmt: skip
+async def test_a_first_node_of_another_version_is_one_warning(version: str, said: list[str]) -> None:
+    notices: list[Notice] = []
+    endpoint = joining()
+    endpoint.notify = notices.append
+    first = {Join: lambda message: Reply(Joined(2, b"{}", "/", 1, 3.0, 7.0, version)), Heartbeat: lambda message: Reply(Ok())}
+    endpoint.peers.apart = lambda: Loopback(first)  # type: ignore[method-assign, return-value]
+    await endpoint.open()
+    await endpoint.tasks.cancel()
+    assert [notice.text for notice in notices if notice.event == "warning"] == said
 
 
 async def test_a_node_that_came_back_says_that_it_serves_nothing_yet() -> None:

@@ -170,7 +170,7 @@ class Cluster:
 
     async def begin(self) -> None:
         """What the first node does with itself."""
-        joined = await self.local.request(Join("home", "10.0.0.1:7000"), deadline_s=1.0)
+        joined = await self.local.request(Join("home", "10.0.0.1:7000", "1.0"), deadline_s=1.0)
         assert isinstance(joined, Joined)
         assert joined.node == self.coordinator.home == 1
         await self.ready(1)

@@ -26,6 +26,8 @@ class Joined(Message, frozen=True):
     """Without a heartbeat for so long a member is declared dead."""
     give_up_s: Seconds
     """Without an answer of the coordinator for so long a member ends."""
+    version: str = ""
+    """``hogpour.__version__`` of the first node; empty: it does not say."""
 
 
 class Join(Request[Joined], frozen=True):
@@ -38,6 +40,8 @@ class Join(Request[Joined], frozen=True):
     """For people: host name and process id."""
     address: str
     """host:port on which this node serves shards; empty: it only computes."""
+    version: str = ""
+    """``hogpour.__version__``; empty: it does not say."""
 
 
 class Ready(Request[Ok], frozen=True):

@@ -39,7 +39,7 @@ DOORS = {
     "mmap": {"shm.segment"},
     "random": set(),
     "pickle": set(),
-    "socket": {"net.transport"},
+    "socket": {"net.port", "net.transport"},
     "multiprocessing": set(),
 }
 

@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--replicas", type=int, metavar="N", help="instead of run.replicas")
     add("--seed", type=int, metavar="N", help="instead of run.seed")
     add("--model", metavar="FILE", help="instead of run.model; empty: write none")
-    add("--listen", metavar="HOST:PORT", default="", help="let others join; with --join: serve shards")
+    add("--listen", metavar="HOST:PORT", default="", help="let others join; with --join: serve shards. *:PORT: "
+        "on all addresses of this machine")
     add("--join", metavar="HOST:PORT", default="", help="first node of a cluster, which has the job")
     add("--wait-for", type=int, metavar="N", help="instead of cluster.wait_for: train when N nodes are ready")
     add("--join-s", type=float, metavar="SECONDS", help="with --join: seconds that the first node may take to answer, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hogpour.core.errors import ConfigError
 
-__all__ = ["join", "split"]
+__all__ = ["is_everywhere", "join", "split"]
 
 
 def split(address: str) -> tuple[str, int]:
@@ -20,6 +20,11 @@ def split(address: str) -> tuple[str, int]:
     if int(port) > 65535:
         raise ConfigError(f"address {address!r}: port {port} is above 65535")
     return bare, int(port)
+
+
+def is_everywhere(host: str) -> bool:
+    """Return whether a host that is listened on means all addresses of the machine, and is none to connect to."""
+    return host in ("*", "::", "0.0.0.0")
 
 
 def join(host: str, port: int) -> str:

@@ -7,7 +7,6 @@ takes bounded memory: connections, a scratch for each, requests under way on eac
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -18,11 +17,10 @@ from hogpour.core.errors import (
     Refusal,
     RemoteProtocolError,
     RequestFailed,
-    ResourceError,
 )
-from hogpour.net.address import join
 from hogpour.net.connection import NONCE_BYTES, Connection
 from hogpour.net.door import Door, source_of
+from hogpour.net.port import open_port
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.staging import Staging
 from hogpour.net.tasks import TaskSet
@@ -98,18 +96,12 @@ class Listener:
         self._empty: asyncio.Future[None] | None = None
 
     async def start(self, host: str, port: int) -> None:
-        """Open the port; 0 takes a free one.
+        """Open the port; 0 takes a free one, and the host "*" all addresses of this machine.
 
         Raises:
             ResourceError: it cannot be opened.
         """
-        loop = asyncio.get_running_loop()
-        try:
-            # No deadline: names are looked up, nothing else is waited for.
-            self._server = await loop.create_server(self._accept, host, port, backlog=BACKLOG)
-        except OSError as error:
-            raise ResourceError(_why_not(host, port, error)) from error
-        self.address = join(host, self._server.sockets[0].getsockname()[1])
+        self._server, self.address = await open_port(self._accept, host, port, BACKLOG)
 
     async def drain(self, timeout_s: float) -> None:
         """Accept nothing more, finish what is in flight, close."""
@@ -378,19 +370,3 @@ class _Lines:
         if self.unsaid:
             self._log(f"… and {self.unsaid:,} more")
             self.unsaid = 0
-
-
-def _why_not(host: str, port: int, error: OSError) -> str:
-    """Say why a port cannot be opened, and by whom it is used if the machine tells."""
-    address = join(host, port)
-    if error.errno != errno.EADDRINUSE:
-        return f"{address} cannot be opened: {error.strerror or error}"
-    import psutil
-
-    try:
-        for found in psutil.net_connections("tcp"):
-            if found.status == psutil.CONN_LISTEN and found.laddr.port == port and found.pid is not None:
-                return f"{address} is in use by process {found.pid} ({psutil.Process(found.pid).name()})"
-    except psutil.Error:
-        pass  # another user's: not told
-    return f"{address} is in use"

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hogpour.core.errors import ConfigError
+from hogpour.net.address import is_everywhere
 
 __all__ = ["check", "check_address", "is_loopback", "load", "make"]
 
@@ -92,7 +93,7 @@ def check_address(host: str, has_token: bool, insecure: bool) -> None:
     """Refuse to listen where other machines can connect, unless somebody chose a token, or typed that it is insecure.
 
     Args:
-        host: as it is listened on; empty means every interface.
+        host: as it is listened on.
         has_token: a token was given, not made up for this user alone.
 
     Raises:
@@ -100,7 +101,7 @@ def check_address(host: str, has_token: bool, insecure: bool) -> None:
     """
     if is_loopback(host) or has_token or insecure:
         return
-    where = host or "every interface"
+    where = "all addresses" if is_everywhere(host) else host
     raise ConfigError(
         f"listening on {where}: other machines can connect, so the cluster needs a token that they know too: "
         "--token-file or HOGPOUR_TOKEN; or --insecure"

@@ -140,7 +140,7 @@ class Transport(asyncio.BufferedProtocol):
     def peername(self) -> str:
         """host:port of the other end."""
         name = self._stream.get_extra_info("peername") if self._stream is not None else None
-        return f"{name[0]}:{name[1]}" if name else "?"
+        return f"{name[0].removeprefix('::ffff:')}:{name[1]}" if name else "?"  # IPv4 on a socket of IPv6
 
     def write(self, frame: bytes, payload: Sequence[memoryview] = (), n_payload: int = 0) -> bool:
         """Write a frame. Return whether the payload is free again: copied or with the kernel. If not, see ``after``.

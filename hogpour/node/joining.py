@@ -29,6 +29,7 @@ from hogpour.net.json_text import read_json
 from hogpour.net.listener import Listener
 from hogpour.net.loopback import Loopback
 from hogpour.net.peers import PeerPool
+from hogpour.net.port import typed_elsewhere
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.staging import Staging
 from hogpour.net.tasks import TaskSet
@@ -242,7 +243,7 @@ class Endpoint:
         if self._listen:
             host, port = addresses.split(self._listen)
             check_address(host, bool(self._token), self._insecure)
-            if self.join and host in ("0.0.0.0", "::"):
+            if self.join and addresses.is_everywhere(host):
                 raise ConfigError(f"--listen {self._listen}: others are told this address; name one that they reach")
             self._listener = Listener(
                 self._handlers, self._token, staging=Staging(STAGING_BYTES), payload_limit=LARGEST_SHARD_BYTES,
@@ -250,7 +251,10 @@ class Endpoint:
             )  # fmt: skip
             await self._listener.start(host, port)
             self.address = self.peers.address = self._listener.address
-            self.notify(Notice("listening", f"listening on {self.address}"))
+            elsewhere = ""
+            if addresses.is_everywhere(host):
+                elsewhere = f"; others: --join {typed_elsewhere(addresses.split(self.address)[1])}"
+            self.notify(Notice("listening", f"listening on {self.address}{elsewhere}"))
         if self.join:
             member = CoordinatorClient(self.peers.apart(), self.name, self.address, self.join)
             self.notify(Notice("joining", f"joining {self.join}"))

@@ -10,7 +10,7 @@ from hogpour.net import address
 
 @pytest.mark.parametrize(
     ("text", "parts"),
-    [("10.0.0.2:7000", ("10.0.0.2", 7000)), ("[::1]:0", ("::1", 0)), ("a.example:65535", ("a.example", 65535))],
+    [("10.0.0.2:7000", ("10.0.0.2", 7000)), ("[::1]:0", ("::1", 0)), ("a.example:65535", ("a.example", 65535)), ("*:7000", ("*", 7000))],
 )
 def test_an_address_splits_and_joins(text: str, parts: tuple[str, int]) -> None:
     assert address.split(text) == parts

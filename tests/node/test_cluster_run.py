@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +28,7 @@ from hogpour.net.wire.lease import Lease
 from hogpour.net.wire.push import Push
 from hogpour.net.wire.status import Fence
 from hogpour.net.wire.where import Where
+from hogpour.node import joining as joining_module
 from hogpour.node.cluster_run import InCluster
 from hogpour.node.joining import Endpoint, JoinedNode
 from hogpour.shm.clocks import COUNTERS, SUMS
@@ -106,6 +108,17 @@ async def test_a_first_node_of_another_version_is_one_warning(version: str, said
     await endpoint.open()
     await endpoint.tasks.cancel()
     assert [notice.text for notice in notices if notice.event == "warning"] == said
+
+
+@pytest.mark.real
+async def test_who_listens_everywhere_says_what_others_can_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining_module, "typed_elsewhere", lambda port: f"10.0.0.5:{port}")
+    for host, said in (("*", r"listening on \S+:(\d+); others: --join 10\.0\.0\.5:\1"), ("127.0.0.1", r"listening on 127\.0\.0\.1:\d+")):
+        notices: list[Notice] = []
+        endpoint = Endpoint(listen=f"{host}:0", join="", token=b"", insecure=True, join_s=1.0, notify=notices.append)
+        await endpoint.open()
+        await endpoint.close()
+        assert re.fullmatch(said, notices[0].text), notices[0].text
 
 
 async def test_a_node_that_came_back_says_that_it_serves_nothing_yet() -> None:

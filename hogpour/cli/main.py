@@ -68,14 +68,23 @@ def _run(argv: Sequence[str] | None) -> int:
         code: int = _COMMANDS[options.command][0].run(options)
         return code
     except HogpourError as error:
-        print(f"hogpour: {_in_one_line(error)}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
+        return _failed(options, error, error.exit_code)
     except OSError as error:
         text = host.explain(error)
         if text is None or isinstance(error, OutputError):
             raise
-        print(f"hogpour: {_in_one_line(text)}", file=sys.stderr)  # noqa: T201
-        return InputError.exit_code
+        return _failed(options, text, InputError.exit_code)
+
+
+def _failed(options: argparse.Namespace, error: object, exit_code: int) -> int:
+    """Tell a person, and a program in its last line, why a command failed; return the exit code."""
+    text = _in_one_line(error)
+    print(f"hogpour: {text}", file=sys.stderr)  # noqa: T201
+    if getattr(options, "json", False):
+        from hogpour.cli.tables import print_json
+
+        print_json(event="failed", text=text, exit_code=exit_code)
+    return exit_code
 
 
 def _in_one_line(text: object) -> str:

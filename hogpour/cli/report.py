@@ -34,7 +34,7 @@ class Reporter(Protocol):
 
 
 class JsonReporter:
-    """One JSON object a line; the last one has ``"event": "finished"``."""
+    """One JSON object a line; the last one has ``"event": "finished"``, or "failed", which ``main`` prints."""
 
     def progress(self, progress: Progress) -> None:
         for notice in progress.notices:

@@ -7,6 +7,7 @@ What a node is in the cluster besides is its ``Role``: a ``JoinedNode`` from whe
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -261,7 +262,9 @@ class Endpoint:
             try:
                 joined = await member.join(self.join_s)
             except (PeerLost, RequestFailed) as error:
-                raise ClusterFailed(f"--join {self.join}: {error}") from error
+                nobody = os.strerror(errno.ECONNREFUSED).lower() in str(error)
+                hint = "; nobody listens there: the run has not begun, or it has ended" if nobody else ""
+                raise ClusterFailed(f"--join {self.join}: {error}{hint}") from error
             self.role = JoinedNode(member, joined, self.join)
             self.notify(Notice("joined", f"joined {self.join} as node {display_id(joined.node)}"))
             if joined.version not in ("", __version__):

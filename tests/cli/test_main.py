@@ -182,6 +182,14 @@ def test_a_model_file_that_is_none_is_refused(tmp_path: Path, capsys: pytest.Cap
     assert "no such file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["node", "no.toml"], ["status", "nowhere"], ["predict", "no", "digits"], ["sim", "no.toml"], ["compare", "no.toml", "--schemes", "downpour"]])
+def test_the_last_json_line_of_a_command_that_fails_has_the_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """It was on standard error only."""
+    code, told = cli.main([*words, "--json"]), capsys.readouterr()
+    assert json.loads(told.out) == {"event": "failed", "text": told.err.strip().removeprefix("hogpour: "), "exit_code": code}
+    assert code == 2
+
+
 def test_a_word_about_the_data_is_a_line_like_those_of_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # and back, afterwards
     assert cli.main(["predict", str(tmp_path / "none"), "digits"]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
 from dataclasses import replace
@@ -53,6 +54,17 @@ def test_an_end_in_order_passes(end: End) -> None:
 )
 def test_what_must_not_be_fails_the_check(end: End, fault: str) -> None:
     assert fault in faults(end, CASE)
+
+
+TOLD = json.dumps({"event": "failed", "text": LINE[len("hogpour: ") : -1], "exit_code": 2}) + "\n"
+AS_JSON = replace(CASE, run=("node", "job.toml", "--json"))
+
+
+def test_the_last_event_of_json_lines_is_the_error() -> None:
+    assert faults(replace(REFUSED, out=TOLD), AS_JSON) == []
+    assert faults(REFUSED, AS_JSON) == ["no last event with the error"]
+    assert faults(replace(REFUSED, out=TOLD), CASE) == ["output, although nothing was done"]
+    assert faults(replace(REFUSED, out=TOLD.replace("epochs", "x")), AS_JSON) == ["output, although nothing was done"]
 
 
 def raising(error: BaseException) -> Any:

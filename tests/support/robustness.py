@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import signal
 import subprocess
@@ -96,7 +97,9 @@ def faults(end: End, case: Case, whole: Callable[[bytes], bool] = bool) -> list[
         found.append((not last.startswith("hogpour: "), f"no line of hogpour's: {last!r}"))
         found.append((not any(name in last for name in case.says), f"it names none of {case.says}"))
     if end.code == InputError.exit_code:
-        found.append((bool(end.out), "output, although nothing was done"))
+        event = json.dumps({"event": "failed", "text": end.err.strip().removeprefix("hogpour: "), "exit_code": end.code})
+        said = f"{event}\n" if "--json" in (case.run if isinstance(case.run, tuple) else ()) else ""
+        found.append((end.out != said, "output, although nothing was done" if end.out else "no last event with the error"))
     for warning in end.warned:
         found.append((not isinstance(warning, DataWarning), f"a warning of Python: {warning!r}"))
         found.append(("\n" in str(warning), "a warning of several lines"))

@@ -18,7 +18,7 @@ def test_each_optimiser_is_measured_with_and_without_deaths(
     del shared_data
     for name, value in {"NODES": 6, "DYING": 1, "HIDDEN": 32, "EVERY_S": 15.0, "BACK_S": 8.0}.items():
         monkeypatch.setattr(deaths, name, value)
-    assert main(["deaths", "--json", "--rounds", "1", "--examples", "2000"]) == 0
+    assert main(["deaths", "--json", "--rounds", "1", "--examples", "1000"]) == 0
     (table,) = json.loads(capsys.readouterr().out)["tables"]
     rows = {(row["optimiser"], row["misfortune"]): row for row in table["rows"]}
     assert list(rows) == [(o, m) for o in ("sgd", "adagrad", "synchronous") for m in ("undisturbed", "killed")]

@@ -15,11 +15,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from support.processes import ROOT, hear_signals
 
 from hogpour.cli import main as cli
 from hogpour.core.errors import DataWarning
-
-ROOT = Path(__file__).parents[2]
 
 LONG = """
 [model]
@@ -43,12 +42,6 @@ def environment() -> dict[str, str]:
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=120)
-
-
-def hear_signals() -> None:
-    """Whatever these tests were started by: a job in the background of a script ignores Ctrl+C, and hands that on."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

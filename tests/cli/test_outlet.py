@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from support.processes import ROOT, nodes
+from support.processes import ROOT, hear_signals, nodes
 
 from hogpour.cli.outlet import Outlet, OutputError
 
@@ -153,7 +153,7 @@ def test_a_held_terminal_of_the_first_node_holds_nobody(more: tuple[str, ...], t
     master, slave = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOGPOUR_TOKEN": "of these tests, 24 b", "TERM": "xterm"}
     line = [sys.executable, "-m", "hogpour", "node", "job.toml", "--listen", "127.0.0.1:0", *more]
-    first = subprocess.Popen(line, cwd=tmp_path, env=environment, stdin=slave, stdout=slave, stderr=slave)
+    first = subprocess.Popen(line, cwd=tmp_path, env=environment, stdin=slave, stdout=slave, stderr=slave, preexec_fn=hear_signals)
     os.close(slave)
     try:
         said = b""

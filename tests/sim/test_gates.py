@@ -253,7 +253,7 @@ COMPUTES: dict[str, tuple[float, dict[str, Any]]] = {
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", COMPUTES)
-@pytest.mark.parametrize("c", [2, 4, 16])
+@pytest.mark.parametrize("c", [2, 16])
 def test_mean_staleness_of_softsync_is_the_number_of_others_over_the_size_of_a_step(c: int, kind: str) -> None:
     """(N-1)/c: between its fetch and its next gradient N gradients arrive on average, its own among them, and every
     c-th of them makes a step. That holds where an origin fetches at the moment of its arrival, before another one does:
@@ -297,7 +297,7 @@ STEPS = 400
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("n", "b"), [(8, 0), (7, 1), (6, 2), (12, 4)])
+@pytest.mark.parametrize(("n", "b"), [(8, 0), (6, 2)])
 def test_a_step_with_backups_takes_as_long_as_it_should(n: int, b: int) -> None:
     """Within three standard errors. The variance of the slowest of n is Σ 1/k² < 1.65; with backups it is less."""
     expected = expected_s(n, b)

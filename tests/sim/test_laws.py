@@ -34,7 +34,7 @@ from hogpour.sim.scenario import DiskConditions, LinkConditions, Scenario
 from hogpour.sim.simulation import Simulation
 from hogpour.sim.world.loop import BEGIN_S, Loop, Stuck
 
-NODES = (16, 30)
+NODES = (8, 16)
 MEAN_S = 0.1
 """Of a gradient; a heartbeat every second is then a tenth of what happens."""
 
@@ -120,7 +120,7 @@ COMPUTES: dict[str, tuple[float, Callable[[int], hp.Compute]]] = {
         60.0, lambda n: hp.Compute(mean_s=MEAN_S, speeds=tuple(np.linspace(1, 8.5, n).tolist()))
     ),
 }  # fmt: skip
-"""What each is, and for how many mean times it is looked at: at least 1,600 pushes of equal nodes, 4,500 of others."""
+"""What each is, and for how many mean times it is looked at: at least 800 pushes of equal nodes, 2,000 of others."""
 
 
 @cache
@@ -142,7 +142,7 @@ def between(nodes: int, kind: str) -> tuple[int, int, npt.NDArray[np.int64]]:
 def test_mean_staleness_is_the_number_of_other_nodes_however_fast_each_is(nodes: int, kind: str) -> None:
     """(N-1)/c updates with c = 1. What is missing at the first look, and ahead at the last one, is under way."""
     pushes, total, counts = between(nodes, kind)
-    assert counts.sum() == pushes >= 1600
+    assert counts.sum() == pushes >= 800
     assert total / pushes == pytest.approx(nodes - 1, rel=0.005)
 
 
@@ -162,11 +162,12 @@ def test_staleness_is_conserved_to_the_last_update(nodes: int, kind: str) -> Non
 def test_staleness_of_exponential_times_is_geometric(nodes: int) -> None:
     """P(τ = k) = (1/N)(1 - 1/N)^k: whoever pushes next is anybody, as if a die were thrown."""
     pushes, _, counts = between(nodes, "exponential")
-    k = np.arange(STALENESS_COUNTS)
+    most = min(STALENESS_COUNTS - 1, 3 * nodes)
+    k = np.arange(most + 1)
     expected = (1 - 1 / nodes) ** k / nodes
-    expected[-1] = (1 - 1 / nodes) ** k[-1]  # that or more
+    expected[-1] = (1 - 1 / nodes) ** most  # that or more
     assert (pushes * expected).min() > 5
-    assert stats.chisquare(counts, pushes * expected).pvalue > 0.01
+    assert stats.chisquare([*counts[:most], counts[most:].sum()], pushes * expected).pvalue > 0.01
 
 
 @pytest.mark.long
@@ -185,7 +186,7 @@ LR, LAST, SHARDS = 0.05, 60, 250
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("nodes", "runs"), [(16, 3_000), (30, 4_000)])
+@pytest.mark.parametrize(("nodes", "runs"), [(8, 1_500), (16, 2_500)])
 def test_exponential_times_are_momentum_in_expectation(nodes: int, runs: int) -> None:
     """E[w_{t+1} - w_t] = (1 - 1/N) E[w_t - w_{t-1}] - (1/N) η ∇f, on f = ½ w² from w_0 = 1, the first step full.
 

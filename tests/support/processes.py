@@ -50,7 +50,7 @@ class Node:
             env=environment,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            preexec_fn=_hear_signals,
+            preexec_fn=hear_signals,
         )
 
     @property
@@ -181,7 +181,7 @@ def nodes(folder: Path) -> Iterator[Callable[..., Node]]:
             node.close()
 
 
-def _hear_signals() -> None:
-    """Whatever the tests were started by: a job in the background of a script ignores Ctrl+C, and hands that on."""
+def hear_signals() -> None:
+    """Do so whatever the tests were started by: a job in the background of a script ignores Ctrl+C, and hands that on."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

@@ -10,7 +10,6 @@ import argparse
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import traceback
@@ -27,6 +26,7 @@ from unittest.mock import patch
 import numpy as np
 import psutil
 import pytest
+from support.processes import hear_signals
 
 from hogpour.cli import main as cli
 from hogpour.core.errors import DataWarning, InputError
@@ -241,12 +241,6 @@ def is_whole_model(content: bytes) -> bool:
         except InputError:
             return False
     return True
-
-
-def hear_signals() -> None:
-    """Whatever the tests were started by: a job in the background of a script ignores Ctrl+C, and hands that on."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def _marked(mark: str) -> list[psutil.Process]:

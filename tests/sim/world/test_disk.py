@@ -458,8 +458,8 @@ def experiment(seed: int, wrap: Callable[[Disk], Disk] = lambda disk: disk, live
 
 @pytest.mark.long
 def test_of_snapshots_a_whole_one_is_left_whenever_the_machine_dies() -> None:
-    """Eighty machines die 480 times, of a kill or a power cut."""
-    assert sum(experiment(seed) for seed in range(80)) > 440  # else: before there was any
+    """Forty machines die 240 times, of a kill or a power cut."""
+    assert sum(experiment(seed) for seed in range(40)) > 220  # else: before there was any
 
 
 class Ablated:

@@ -15,7 +15,7 @@ from hogpour.cli.options import add_json, add_token, run_async, token_of
 from hogpour.core.errors import PeerLost, RequestFailed
 
 if TYPE_CHECKING:
-    from hogpour.cli.status_view import Output
+    from hogpour.cli.status_json import Output
 
 __all__ = ["add_arguments", "run", "show"]
 
@@ -59,10 +59,16 @@ async def show(address: str, token: bytes, *, watch: bool, as_json: bool) -> int
     """
     import asyncio
 
-    from hogpour.cli.status_view import JsonOutput, TextOutput, make_console
-
     loop, asked = asyncio.get_running_loop(), False
-    output = JsonOutput() if as_json else TextOutput(make_console(), watch)
+    output: Output
+    if as_json:
+        from hogpour.cli.status_json import JsonOutput
+
+        output = JsonOutput()
+    else:
+        from hogpour.cli.status_view import TextOutput, make_console
+
+        output = TextOutput(make_console(), watch)
     work = loop.create_task(_show(address, token, watch, output))
 
     def on_signal() -> None:

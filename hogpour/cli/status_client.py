@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from hogpour.cli.status_view import Silent, View
+from hogpour.cli.status_json import Silent, View
 from hogpour.core.cluster_state import ClusterState, ShardState
 from hogpour.core.errors import InputError, PeerLost, ProtocolError, Refusal, RemoteProtocolError, RequestFailed
 from hogpour.net.json_text import read_json

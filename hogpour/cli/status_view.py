@@ -1,4 +1,4 @@
-"""A cluster at one moment, and how it is drawn for a terminal that is 100 characters wide, or told as JSON.
+"""How a cluster at one moment is drawn for a terminal that is 100 characters wide.
 
 From the top: the run, a table of members, one of shards, and how stale the pushes were. Numbers are never cut: where
 there is no room, names are folded, and shards beyond the rows that there is room for are counted.
@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from itertools import accumulate
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hogpour.cli.tables import cell, print_json
+from hogpour.cli.status_json import View, quantile
+from hogpour.cli.tables import cell
 from hogpour.core.cluster_state import STALENESS_COUNTS, ClusterState, ShardState
 from hogpour.core.shard_map import format_shards
 
-__all__ = ["JsonOutput", "Output", "Silent", "TextOutput", "View", "drawn", "make_console", "quantile"]
+__all__ = ["TextOutput", "drawn", "make_console"]
 
 MOST_ROWS = 20
 """Of shards, in one view."""
@@ -34,48 +32,6 @@ _AROUND = 12
 """Lines of a view that are no rows of members or shards, and one for the cursor."""
 
 _BARS = "▁▂▃▄▅▆▇█"
-
-
-@dataclass(frozen=True, slots=True)
-class Silent:
-    """A node that serves shards and did not say how they are."""
-
-    node: int
-    address: str
-    """Where it was asked; empty: it is no member any more."""
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A cluster at one moment."""
-
-    cluster: ClusterState
-    shards: tuple[ShardState | None, ...]
-    """By number; None: nobody said."""
-    silent: tuple[Silent, ...]
-    """By node."""
-
-    @property
-    def staleness(self) -> list[int]:
-        """Pushes by staleness, over all shards; see ``ShardState.staleness``."""
-        counts = [0] * STALENESS_COUNTS
-        for shard in self.shards:
-            if shard is not None:
-                for k, count in enumerate(shard.staleness[:STALENESS_COUNTS]):
-                    counts[k] += count
-        return counts
-
-    @property
-    def mean_staleness(self) -> float:
-        """Of these pushes; 0 before the first one."""
-        known = [shard for shard in self.shards if shard is not None]
-        pushes = sum(shard.pushes for shard in known)
-        return sum(shard.pushes * shard.mean_staleness for shard in known) / pushes if pushes else 0.0
-
-    def shards_of(self, node: int) -> list[int]:
-        """Return the numbers of the shards that a node serves."""
-        return [shard for shard, owner in enumerate(self.cluster.owners) if owner == node]
 
 
 def drawn(address: str, view: View, most: int) -> RenderableType:
@@ -215,14 +171,6 @@ def _staleness_lines(view: View) -> list[Text]:
     return [Text(title), Text.assemble("0 ", (bars, "cyan"), f" {_late(largest)}")]
 
 
-def quantile(counts: Iterable[int], share: float) -> int | None:
-    """Return the smallest staleness that at least this share of the pushes do not exceed; None without any."""
-    sums = list(accumulate(counts))
-    if not sums or not sums[-1]:
-        return None
-    return next(k for k, upto in enumerate(sums) if upto and upto >= share * sums[-1])
-
-
 def _late(staleness: int | None) -> str:
     if staleness is None:
         return "-"
@@ -240,39 +188,6 @@ def _table(*columns: str) -> Table:
 
 
 # -- where views go ---------------------------------------------------------------------------------------------------
-
-
-class Output(Protocol):
-    def view(self, address: str, view: View) -> None: ...
-
-    def trouble(self, text: str) -> None:
-        """Say why there is no view this time."""
-
-    def ended(self, text: str) -> None: ...
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-
-
-class JsonOutput:
-    """One JSON object a line; its ``"event"`` is status, warning or, when a run that was watched is over, ended."""
-
-    def view(self, address: str, view: View) -> None:
-        owners, counts = view.cluster.owners, view.staleness
-        known = [{"node": owners[s.shard], **asdict(s)} for s in view.shards if s is not None]
-        silent = [{**asdict(s), "shards": view.shards_of(s.node)} for s in view.silent]
-        quantiles = {"p50": quantile(counts, 0.5), "p90": quantile(counts, 0.9), "max": quantile(counts, 1.0)}
-        print_json(event="status", address=address, **asdict(view.cluster), shards=known, silent=silent,
-                   staleness=quantiles)  # fmt: skip
-
-    def trouble(self, text: str) -> None:
-        print_json(event="warning", text=text)
-
-    def ended(self, text: str) -> None:
-        print_json(event="ended", text=text)
-
-    def close(self) -> None:
-        pass
 
 
 class TextOutput:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from hogpour.core.job import encodable
+from hogpour.core.text import encodable
 
 __all__ = ["Columns", "cell", "duration", "print_json"]
 

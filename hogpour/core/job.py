@@ -17,6 +17,7 @@ from hogpour.core.errors import ConfigError
 from hogpour.core.limits import TINY, AboveZero, Checked, Count, Natural, Range, check_ranges
 from hogpour.core.node_id import MOST_MEMBERS
 from hogpour.core.shard_map import LARGEST_SHARD_BYTES, SHARD_BYTES
+from hogpour.core.text import encodable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     _T = TypeVar("_T", bound=DataclassInstance)
 
-__all__ = ["ClusterConfig", "DataConfig", "Job", "RunConfig", "check_job", "check_keys", "default_job", "encodable",
+__all__ = ["ClusterConfig", "DataConfig", "Job", "RunConfig", "check_job", "check_keys", "default_job",
            "job_from", "job_to_dict", "key_of", "read_job", "read_tables", "section", "table"]  # fmt: skip
 
 MOST_VALIDATION = 0.9
@@ -297,11 +298,6 @@ def job_to_dict(job: Job) -> dict[str, Any]:
         "run": run,
         "cluster": asdict(job.cluster),
     }
-
-
-def encodable(value: Any) -> Any:
-    """Return a text that UTF-8 can write: bytes in a path that are none stand as escapes. Anything else as it is."""
-    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def table(tables: Mapping[str, Any], name: str) -> Mapping[str, Any]:

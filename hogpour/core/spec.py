@@ -10,10 +10,10 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["ALIGNMENT", "Spec", "Tensor"]
 
@@ -82,6 +82,8 @@ class Spec:
         assert flat.shape == (self.n,), f"flat vector: got shape {flat.shape}, expected ({self.n},)"
         return {t.name: t.view(flat) for t in self.tensors}
 
-    def zeros(self, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
+    def zeros(self, dtype: npt.DTypeLike = "float32") -> npt.NDArray[Any]:
         """Return a new flat vector of zeros."""
+        import numpy as np  # whoever only asks where tensors lie, as `status` does, needs no arrays
+
         return np.zeros(self.n, dtype)

@@ -1,11 +1,11 @@
-"""Text that others wrote, as a terminal may be given it."""
+"""Text that others wrote, as a terminal may be given it, or a file."""
 
 from __future__ import annotations
 
 import unicodedata
 from typing import Any
 
-__all__ = ["all_printable", "printable"]
+__all__ = ["all_printable", "encodable", "printable"]
 
 
 def printable(text: str) -> str:
@@ -24,3 +24,8 @@ def all_printable(value: Any) -> Any:
     if isinstance(value, dict):
         return {printable(key): all_printable(one) for key, one in value.items()}
     return value
+
+
+def encodable(value: Any) -> Any:
+    """Return a text that UTF-8 can write: bytes in a path that are none stand as escapes. Anything else as it is."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Self
 
-from hogpour.core.job import encodable
+from hogpour.core.text import encodable
 from hogpour.data.dataset import Dataset
 
 __all__ = ["DataIdentity"]

@@ -21,9 +21,10 @@ from hogpour.cluster.lease_desk import LeaseDesk
 from hogpour.cluster.leases import EpochLedger
 from hogpour.cluster.member_requests import MemberRequests
 from hogpour.core.errors import HogpourError
-from hogpour.core.job import Job, encodable, job_to_dict
+from hogpour.core.job import Job, job_to_dict
 from hogpour.core.node_id import first_node
 from hogpour.core.progress import Notice
+from hogpour.core.text import encodable
 from hogpour.data.blocks import Blocks
 from hogpour.machine.prepare import Prepared
 from hogpour.node.joining import Endpoint, Guard, Role

@@ -79,6 +79,16 @@ def job_file(folder: Path, text: str = LONG) -> str:
 # -- in this process --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.real
+@pytest.mark.parametrize(("options", "light"), [(["--json"], True), ([], False)])
+def test_a_probe_of_the_status_waits_for_no_library_of_arrays(options: list[str], light: bool) -> None:
+    """It took longer than the second that a Kubernetes probe has, mostly for numpy and for drawing."""
+    script = f"import sys\nfrom hogpour.cli.main import main\nassert main(['status', '127.0.0.1:1', '--insecure', *{options}]) == 1\n"
+    script += f"heavy = {{'numpy', 'numba', 'scipy', 'sklearn', *(['rich'] if {light} else [])}} & set(sys.modules)\n"
+    script += "assert not heavy, heavy"
+    subprocess.run([sys.executable, "-c", script], env=environment(), check=True, capture_output=True)
+
+
 def test_help_names_every_command_and_gives_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--help"], ["node", "--help"], ["predict", "--help"], ["doctor", "--help"]):
         with pytest.raises(SystemExit) as end:

@@ -21,7 +21,8 @@ from support.cluster_views import CLUSTER, FIRST, SECOND, VIEW, of_shards, shard
 import hogpour as hp
 from hogpour.cli import main as cli
 from hogpour.cli import status, status_client, status_view
-from hogpour.cli.status_view import View, drawn
+from hogpour.cli.status_json import View
+from hogpour.cli.status_view import drawn
 from hogpour.core.cluster_state import ClusterState, ShardState
 from hogpour.core.errors import HogpourError, InputError, PeerLost, Refusal, RemoteProtocolError, RequestFailed
 from hogpour.core.job import DataConfig

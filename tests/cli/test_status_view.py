@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 from support.cluster_views import CLUSTER, FIRST, SECOND, THIRD, VIEW, of_shards, shard
 
-from hogpour.cli.status_view import Silent, View, drawn, quantile
+from hogpour.cli.status_json import Silent, View, quantile
+from hogpour.cli.status_view import drawn
 from hogpour.core.cluster_state import STALENESS_COUNTS
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hogpour.cli.status_view import View
+from hogpour.cli.status_json import View
 from hogpour.core.cluster_state import ClusterState, MemberState, ShardState
 
 __all__ = ["CLUSTER", "FIRST", "SECOND", "THIRD", "VIEW", "of_shards", "shard"]

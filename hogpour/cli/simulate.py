@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from hogpour.cli.options import add_job, add_json, given, read_job
@@ -55,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
     if options.model_only:
         changes["model_only"] = True
     if options.until is not None:
+        if not 0 < options.until < inf:
+            raise ConfigError(f"--until {options.until:g}: expected seconds above 0; without it the run ends by itself")
         changes["stop_s"] = options.until
     if options.plot:
         check_plot(options.plot)

@@ -246,9 +246,20 @@ class Scenario(Checked):
             raise ValueError(f"serving = {self.serving}, expected at most the {self.nodes - 1} nodes that join")
         if self.parameters and not self.model_only:
             raise ValueError(f"parameters = {self.parameters}, expected 0 where gradients are computed")
+        if not self.stop_s:
+            self._check_pace()
         for name in _SCHEDULES:
             for k, entry in enumerate(getattr(self, name)):
                 self._check_nodes(f"{name}[{k}]", entry)
+
+    def _check_pace(self) -> None:
+        """Refuse a node that computes not one gradient before the run has failed: only heartbeats were simulated."""
+        mean_s, slowest = self.compute.mean_s, min(self.compute.speeds)
+        slow = max(((entry.times, f" in slow[{k}]") for k, entry in enumerate(self.slow)), default=(1.0, ""))
+        for times, where in ((1.0, ""), slow):
+            if (takes_s := mean_s / slowest * times) > self.until_s:
+                raise ValueError(f"a gradient takes {takes_s:g} s{where} on a node of speed {slowest:g}, expected at "
+                                 f"most until_s = {self.until_s:g}")  # fmt: skip
 
     def _check_nodes(self, at: str, entry: Any) -> None:
         # Those that join later have numbers of their own, in the order of their joining: as many as may ever come.

@@ -39,6 +39,19 @@ def scenario(tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
+def test_a_run_that_is_to_stop_at_no_time_is_refused(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """0 meant never."""
+    assert main(["sim", f"--until={seconds}"]) == 2
+    assert capsys.readouterr().err.startswith(f"hogpour: --until {seconds}: expected seconds above 0; without it")
+
+
+def test_a_model_of_more_shards_than_can_be_simulated_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """It did not end."""
+    assert main(["sim", "--model-only", "--parameters", str(10**12)]) == 2
+    assert "is 953675 shards of cluster.shard_bytes = 4194304, expected at most 16384" in capsys.readouterr().err
+
+
 def test_sim_prints_points_and_tables(scenario: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sim", "--scenario", scenario, "--epochs", "3"]) == 0
     told = capsys.readouterr().out

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.core.errors import ConfigError
 from hogpour.core.job import Job
+from hogpour.core.shard_map import LARGEST_SHARD_BYTES
 from hogpour.core.spec import ALIGNMENT
 from hogpour.data.dataset import Dataset
 from hogpour.data.identity import DataIdentity
@@ -85,11 +87,23 @@ def workload_of(job: Job) -> Workload:
     return workload
 
 
+MOST_SHARDS = 1 << 14
+"""Of a model-only simulation: 10^10 parameters in shards of 4 MB, whose single epoch takes minutes, are 9,537."""
+
+
 def model_only_workload(job: Job, scenario: Scenario) -> Workload:
-    """Return what stands for a job in model-only mode; its data are read for their number."""
+    """Return what stands for a job in model-only mode; its data are read for their number.
+
+    Raises:
+        InputError: they cannot be read, do not fit each other, or the model is too large.
+    """
     full = workload_of(job)
     n = scenario.parameters or full.network.spec.n
     shards = model_only_shards(n, job.cluster.shard_bytes)
+    if shards > MOST_SHARDS:
+        raise ConfigError(f"a model of {n} parameters is {shards} shards of cluster.shard_bytes = "
+                          f"{job.cluster.shard_bytes}, expected at most {MOST_SHARDS}: each is simulated; "
+                          f"shard_bytes may be up to {LARGEST_SHARD_BYTES}")  # fmt: skip
     n_examples = len(full.x)
     return replace(
         full,

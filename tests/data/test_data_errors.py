@@ -293,6 +293,8 @@ def test_features_that_do_not_fit_the_model(tmp_path: Path) -> None:
         ({"n_columns": 1.5}, "encoding.n_columns = 1.5: expected int, got float"),
         ({"numeric_labels": "yes"}, "encoding.numeric_labels = 'yes': expected bool, got str"),
         ({"y_dtype": "M8[s]"}, "encoding: does not say how the data were encoded (TypeError(\"labels of type 'M8[s]'\"))"),
+        ({"y_dtype": "U100000000"}, "encoding: does not say how the data were encoded (TypeError(\"labels of type 'U100000000'\"))"),
+        ({"y_dtype": ","}, "encoding: does not say how the data were encoded (TypeError(\"labels of type ','\"))"),
         ({"colums": []}, "encoding: does not say how the data were encoded (KeyError('colums'))"),
     ],
 )
@@ -441,6 +443,13 @@ def test_npz_with_a_flipped_bit(refused: Refused, tmp_path: Path) -> None:
             "x has no valid npy header (shape (2, 2), 0 bytes an item)",
         ),
         ("{'shape': (2, 1)}", "x has no valid npy header (Header does not contain the correct keys: ['shape'])"),
+        ("{'descr': '<f4',", "x has no valid npy header (('EOF in multi-line statement', (2, 0)))"),
+        ("{[1]: 2}", "x has no valid npy header (unhashable type: 'list')"),
+        ("{1: 2, 'shape': 3}", "x has no valid npy header ('<' not supported between instances of 'str' and 'int')"),
+        (
+            "{'descr': 'f4,(2,', 'fortran_order': False, 'shape': (1,)}",
+            "x has no valid npy header ('(' was never closed (<unknown>, line 1))",
+        ),
     ],
 )
 def test_npz_whose_header_lies(refused: Refused, tmp_path: Path, member: str, message: str) -> None:
@@ -458,7 +467,27 @@ def test_npz_whose_member_is_no_array(refused: Refused, tmp_path: Path) -> None:
     assert refused("a.npz") == ("FOLDER/a.npz: x has no valid npy header (version 7.0, expected 1.0 or 2.0)")
 
 
+@pytest.mark.parametrize("fortran", [False, True])
+@pytest.mark.parametrize(("shape", "axes"), [((8, *[1] * 64), "65 axes up to 8"), ((0, 2**70), f"2 axes up to {2**70}")])
+def test_an_array_that_numpy_cannot_hold(refused: Refused, tmp_path: Path, shape: tuple, axes: str, fortran: bool) -> None:
+    header = repr({"descr": "|u1", "fortran_order": fortran, "shape": shape}).encode().ljust(373) + b"\n"
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        member = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header
+        archive.writestr("x.npy", member + bytes(shape[0]))
+        archive.writestr("y.npy", b"")
+    assert refused("a.npz").startswith(f"FOLDER/a.npz: an array of {axes} cannot be made (")
+
+
 # idx
+
+
+@pytest.mark.parametrize(
+    ("sizes", "axes"), [([1] * 65, "65 axes up to 1"), ([0, *[2**32 - 1] * 3], "4 axes up to 4294967295")]
+)
+def test_idx_of_an_array_that_numpy_cannot_hold(refused: Refused, tmp_path: Path, sizes: list[int], axes: str) -> None:
+    content = bytes([0, 0, 8, len(sizes)]) + struct.pack(f">{len(sizes)}I", *sizes) + bytes(sizes[0])
+    (tmp_path / "images.idx3").write_bytes(content)
+    assert refused("images.idx3").startswith(f"FOLDER/images.idx3: an array of {axes} cannot be made (")
 
 
 @pytest.mark.parametrize(
@@ -511,6 +540,8 @@ def test_idx_labels_that_are_missing_or_do_not_fit(refused: Refused, tmp_path: P
         ("1 -1:2\n", "line 1: got '-1:2', expected index:value"),
         ("1 qid:1 3:1 2:1\n", "line 1: the feature index 2 follows 3, expected ascending ones"),
         ("1 5000000000:1\n", "line 1: the feature index is 5000000000, expected at most 2147483647"),
+        (f"1 {'9' * 5000}:1\n", f"line 1: the feature index is {'9' * 40}, expected at most 2147483647"),
+        ("1 1:1 qid:2\n", "line 1: got 'qid:2', expected index:value"),
         (
             "1 1:1\n0 1:1 2:nan\n",
             "x holds 1 value not finite in float32, the first is nan at line 2, index 2",

@@ -30,7 +30,8 @@ from hogpour.core.errors import DataError, ResourceError
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-__all__ = ["COMPRESSIONS", "Table", "Targets", "Wanted", "explain", "fill", "is_number", "need_memory", "opened"]
+__all__ = ["COMPRESSIONS", "Table", "Targets", "Wanted", "explain", "fill", "is_number", "need_memory", "opened",
+           "shaped"]  # fmt: skip
 
 COMPRESSIONS: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 """Last suffix of a compressed file → what opens it."""
@@ -160,6 +161,14 @@ def fill(file: IO[bytes], n_bytes: int) -> tuple[npt.NDArray[np.uint8], int]:
             return data, got
         got += n
     return data, got + len(file.read(1))
+
+
+def shaped(path: Path, flat: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Return (n,) values in another shape, or raise DataError where numpy has none of so many or such long axes."""
+    try:
+        return flat.reshape(shape)
+    except (ValueError, OverflowError) as exc:
+        raise DataError(f"{path}: an array of {len(shape)} axes up to {max(shape)} cannot be made ({exc})") from exc
 
 
 def need_memory(path: Path, what: str, n_bytes: int) -> None:

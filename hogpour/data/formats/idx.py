@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hogpour.core.errors import DataError
-from hogpour.data.formats.base import COMPRESSIONS, Table, Wanted, fill, need_memory, opened
+from hogpour.data.formats.base import COMPRESSIONS, Table, Wanted, fill, need_memory, opened, shaped
 
 __all__ = ["PATTERNS", "read"]
 
@@ -61,7 +61,7 @@ def _read(path: Path) -> npt.NDArray[Any]:
         data, got = fill(file, n_bytes)
         if got != n_bytes:
             raise DataError(f"{path}: {said}, the file holds {'more' if got > n_bytes else got}")
-    return data.view(dtype).reshape(shape)
+    return shaped(path, data.view(dtype), shape)
 
 
 def _labels(path: Path, need: bool) -> Path | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from hogpour.core.errors import DataError
-from hogpour.data.formats.base import COMPRESSIONS, Table, Wanted, fill, need_memory, opened
+from hogpour.data.formats.base import COMPRESSIONS, Table, Wanted, fill, need_memory, opened, shaped
 
 __all__ = ["PATTERNS", "check_features", "read", "read_array"]
 
@@ -58,7 +59,7 @@ def read_array(path: Path, file: IO[bytes], key: str, n_bytes: int | None) -> np
     if got != wanted:
         raise DataError(f"{path}: {key} is truncated, got {got} bytes, expected {wanted}")
     flat = data.view(dtype)
-    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+    return shaped(path, flat, shape[::-1]).T if fortran else shaped(path, flat, shape)
 
 
 def _header(path: Path, file: IO[bytes], key: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -67,8 +68,8 @@ def _header(path: Path, file: IO[bytes], key: str) -> tuple[tuple[int, ...], boo
         if version not in _HEADERS:
             raise ValueError(f"version {version[0]}.{version[1]}, expected 1.0 or 2.0")
         shape, fortran, dtype = _HEADERS[version](file)
-    except ValueError as exc:
-        raise DataError(f"{path}: {key} has no valid npy header ({exc})") from exc
+    except (ValueError, TypeError, SyntaxError, TokenError) as exc:  # numpy reads headers as Python
+        raise DataError(f"{path}: {key} has no valid npy header ({str(exc)[:200]})") from exc
     if dtype.hasobject:
         what = "numbers, or text: save it as y.astype(str)" if key.startswith("y") else "numbers"
         raise DataError(f"{path}: {key} holds pickled objects, expected {what}")

@@ -132,7 +132,7 @@ class Encoding:
         """Label → what was given for it: (n_labels,) numbers of the type that they had, or text; new."""
         if not self.numeric_labels:
             return np.array(self.label_names, np.str_)
-        return np.array([int(name) for name in self.label_names]).astype(self.y_dtype)
+        return np.array([int(name) for name in self.label_names], object).astype(self.y_dtype)  # as large as they are
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold of it: everything but the arrays of the scaling."""
@@ -149,8 +149,9 @@ class Encoding:
         hints = get_type_hints(cls)
         try:
             rest = {name: typed(words[name], hints[name], f"encoding.{name}") for name in words if name != "scaling"}
-            if np.dtype(rest.get("y_dtype", "int64")).kind not in "buifU":
-                raise TypeError(f"labels of type {rest['y_dtype']!r:.40}")
+            kind = rest.get("y_dtype", "str")
+            if kind != "str" and not (kind.isalnum() and np.dtype(kind).kind in "buif"):
+                raise TypeError(f"labels of type {kind!r:.40}")
             rest.setdefault("numeric_labels", are_numbers(rest["label_names"]))  # an older file does not say
             return cls(**rest, scaling=Scaling.from_tensors(words["scaling"], tensors))
         except (KeyError, TypeError) as exc:

@@ -91,8 +91,8 @@ def are_bytes(source: str, x: Any, trained_on_bytes: bool | None) -> bool:
         warn(f"{source}: x holds {x.dtype.name}; the training set held bytes, so it is divided by 255 as those were",
              DataWarning, stacklevel=2)  # fmt: skip
         return True
-    if high > 1:
-        raise DataError(f"{source}: x holds {x.dtype.name} of up to {high:g}; the training set held bytes, which "
+    if low < 0 or high > 1:
+        raise DataError(f"{source}: x holds {x.dtype.name} of {low:g} to {high:g}; the training set held bytes, which "
                         "became 0..1: give bytes (uint8), or divide by 255")  # fmt: skip
     return False
 

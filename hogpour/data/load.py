@@ -89,7 +89,7 @@ def load(
     if options.test or _is_embedded(options.train, base, format):
         like = Wanted(
             part="test", n_features=prod(table.x.shape[1:]), first_index=table.first_index, label=table.label,
-            header=header, n_columns=table.n_columns, columns=table.columns,
+            header=options.header, n_columns=table.n_columns, columns=table.columns,
         )  # fmt: skip
         other = _read(options.test or options.train, base, format, like)
     return _assemble((table, source), other, options, targets, seed)

@@ -113,6 +113,8 @@ class Scaling:
             raise LayoutError(f"scaling: offset has shape {offset.shape}, factor {factor.shape}")
         if offset.dtype not in (np.float32, np.float64) or factor.dtype != offset.dtype:
             raise LayoutError(f"scaling: offset is {offset.dtype}, factor {factor.dtype}, expected float64")
+        if not (np.isfinite(offset).all() and np.isfinite(factor).all()):
+            raise LayoutError("scaling: holds numbers that are not finite, by which nothing can be scaled")
         return cls(kind, offset, factor)  # type: ignore[arg-type]
 
 

@@ -242,7 +242,7 @@ def _beside(place: Path) -> Path:
 
 
 def _remove_unfinished(place: Path, lives: Callable[[int], bool]) -> None:
-    name = re.compile(rf"\.{re.escape(place.name)}\.(\d+)\.\d+\.tmp")
+    name = re.compile(rf"\.{re.escape(place.name)}\.([0-9]{{1,9}})\.[0-9]+\.tmp")  # of more digits is no process id
     with suppress(OSError):
         for path in place.parent.iterdir():
             if (match := name.fullmatch(path.name)) and not lives(int(match[1])):

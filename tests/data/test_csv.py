@@ -86,6 +86,13 @@ def test_columns_without_names_are_found_by_their_place_when_predicting(loaded: 
         load("a.csv", "b.csv", base=tmp_path, header=False, label="2")
 
 
+def test_a_switch_of_numpy_holds_for_the_test_file_too(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("8,0\n9,1\n")
+    data = load("a.csv", "a.csv", base=tmp_path, header=np.False_)  # type: ignore[arg-type]
+    assert data.test is not None
+    assert data.test.x.tolist() == [[8.0], [9.0]]
+
+
 def test_numbers_may_name_columns_where_the_job_says_so(loaded: Loaded, tmp_path: Path) -> None:
     data = loaded("0,1,y\n5,6,0\n7,8,1\n", header=True)
     assert data.encoding.columns == ("0", "1")

@@ -150,6 +150,10 @@ def test_tensors_make_an_equal_scaling(x: npt.NDArray[np.float32], kind: str) ->
             {"offset": np.zeros(1), "factor": np.zeros(1, np.int64)},
             "scaling: offset is float64, factor int64, expected float64",
         ),
+        *[
+            ("unit", {"offset": np.ones(2), "factor": np.ones(2)} | bad, "scaling: holds numbers that are not finite, by which nothing can be scaled")
+            for bad in ({"offset": np.array([0, np.nan])}, {"factor": np.array([np.inf, 1])})
+        ],
     ],
 )
 def test_tensors_of_no_scaling_are_refused(kind: str, tensors: dict, message: str) -> None:

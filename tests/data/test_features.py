@@ -44,10 +44,11 @@ def test_integers_are_divided_like_the_bytes_of_the_training_set(dtype: Any) -> 
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (PIXELS.astype(np.float32), "x holds float32 of up to 255"),
-        (PIXELS.astype(np.float64) / 200, "x holds float64 of up to 1.275"),
-        (PIXELS.astype(np.int64) * 2, "x holds int64 of up to 510"),
-        (PIXELS.astype(np.int64) - 1, "x holds int64 of up to 254"),
+        (PIXELS.astype(np.float32), "x holds float32 of 0 to 255"),
+        (PIXELS.astype(np.float64) / 200, "x holds float64 of 0 to 1.275"),
+        (PIXELS.astype(np.int64) * 2, "x holds int64 of 0 to 510"),
+        (PIXELS.astype(np.int64) - 1, "x holds int64 of -1 to 254"),
+        (PIXELS / 127.5 - 1, "x holds float64 of -1 to 1"),
     ],
 )
 def test_numbers_beyond_bytes_are_refused_where_the_training_set_held_bytes(x: Any, message: str) -> None:
@@ -112,7 +113,7 @@ def test_a_model_is_asked_on_the_scale_of_its_training_set() -> None:
     model = hp.Model(job, network, params, on_bytes())
     with pytest.warns(DataWarning, match=f"^model: {DIVIDED}"):
         assert model.scores(PIXELS.tolist()).tobytes() == model.scores(PIXELS).tobytes()
-    with pytest.raises(DataError, match=r"^model: x holds float64 of up to 255; the training set held bytes"):
+    with pytest.raises(DataError, match=r"^model: x holds float64 of 0 to 255; the training set held bytes"):
         model.scores(PIXELS.astype(float))
 
 

@@ -83,7 +83,7 @@ def test_a_prediction_is_the_label_of_the_largest_score(x: Array) -> None:
     [
         np.array([-1, 1, 1, -1]), np.array([3, 26, 1, 3], np.uint8), np.array([0.0, 2.0, 5.0, 2.0], np.float32),
         np.array(["obj", "subj", "é", "obj"]), np.array([True, False, True, False]), np.array([2**52, 5, 7, 5]),
-        np.array(["007", "7", "x", "x"]), np.array(["10", "9", "2", "2"]), np.array([[4], [2], [4], [2]]),
+        np.array([1, 2**63 + 1, 1, 1], np.uint64), np.array(["007", "7", "x", "x"]), np.array(["10", "9", "2", "2"]), np.array([[4], [2], [4], [2]]),
     ],
     ids=lambda y: f"{y.dtype}{y.shape}",
 )  # fmt: skip

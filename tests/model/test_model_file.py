@@ -255,7 +255,7 @@ def test_what_dead_processes_left_beside_a_model_is_removed(path: str) -> None:
     """A node killed while it wrote leaves a file as large as the model, and another after each power cut."""
     folder, dead = Path(path).parent, subprocess.Popen(["true"])
     dead.wait()
-    stays = [f".m.safetensors.{os.getpid()}.7.tmp", f".other.{dead.pid}.7.tmp", f".m.safetensors.{dead.pid}.old", "m"]
+    stays = [f".m.safetensors.{'9' * 30}.7.tmp", f".m.safetensors.{os.getpid()}.7.tmp", f".other.{dead.pid}.7.tmp", f".m.safetensors.{dead.pid}.old", "m"]
     for name in [*stays, f".m.safetensors.{dead.pid}.7.tmp"]:
         (folder / name).touch()
     model_file.check_writable(path)

@@ -102,6 +102,7 @@ async def train(make: Callable[[], Node], reporter: Reporter) -> int:
 
     from hogpour.core.progress import Notice
     from hogpour.model import model_file
+    from hogpour.model.disk import REAL
 
     loop, asked = asyncio.get_running_loop(), 0
     node = make()
@@ -116,6 +117,7 @@ async def train(make: Callable[[], Node], reporter: Reporter) -> int:
             with suppress(OutputError):
                 flush_streams(0.5)
             with model_file.nothing_half():
+                REAL.unlock_all()
                 os._exit(_KILLED)
         node.stop()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["MOST_MEMBERS", "display_id", "first_node", "same_run"]
+from base64 import b32encode
+
+__all__ = ["MOST_MEMBERS", "display_id", "first_node", "run_name", "same_run"]
 
 _INCARNATIONS = 1 << 20
 """Incarnations that a run may have: with 32 bits before them, a number stays below 2^53."""
@@ -25,6 +27,11 @@ def first_node(nonce: bytes) -> int:
 def display_id(node: int) -> int:
     """Return an incarnation as people hear of it: 1, 2, 3 ... in every run."""
     return node % _INCARNATIONS
+
+
+def run_name(node: int) -> str:
+    """Return four characters by which people tell runs apart: of two, one in a million has the other's."""
+    return b32encode((node // _INCARNATIONS).to_bytes(4))[:4].decode().lower()
 
 
 def same_run(node: int, other: int) -> bool:

@@ -64,6 +64,8 @@ class Prepared:
     """Where the resumed run stood; None for a new one."""
     identity: DataIdentity
     """Of the training examples, so that all nodes of a cluster train on the same; empty on a machine alone."""
+    changed: str = ""
+    """What the run that is resumed was trained with, and this one is not; empty: all is the same."""
 
     @property
     def n(self) -> int:
@@ -115,7 +117,7 @@ def prepare(job: Job, replicas: int, resume: bool, fds: tuple[int, int], block_r
     live = Segment.create(layout, f"the live vector of {network.spec.n} parameters", fds[0])
     params = live.arrays["params"]
     if stored:
-        params[...], state = stored
+        params[...], state, _ = stored
         for name, row in state.rows.items():
             live.arrays[name][...] = row
         live.arrays["pending"][...] = np.array(pending, np.int64).reshape(-1, 2)
@@ -133,6 +135,7 @@ def prepare(job: Job, replicas: int, resume: bool, fds: tuple[int, int], block_r
         stored[1].block_replicas if stored else block_replicas or replicas,
         stored[1] if stored else None,
         DataIdentity.of(data.train) if federated else DataIdentity(""),
+        stored[2] if stored else "",
     )
 
 
@@ -218,17 +221,19 @@ def _rehearse_words(live: Mapping[str, npt.NDArray[Any]]) -> None:
         release(live["accrual"], push)
 
 
-def _resumed(job: Job, network: Network, data: Data, replicas: int) -> tuple[npt.NDArray[np.float32], TrainingState]:
-    """Read the job's model file and check that this job can go on from it."""
+def _resumed(
+    job: Job, network: Network, data: Data, replicas: int
+) -> tuple[npt.NDArray[np.float32], TrainingState, str]:
+    """Read the job's model file, check that this job can go on from it, and say which settings are others."""
     path, optimiser = job.save, job.algorithm.replica_rule
     if not path:
         raise ConfigError("--resume: run.model is empty, expected the path of a model file")
     stored, params, state = model_file.load(path)
+    wanted = Description(job, network, data.encoding)
     if stored.network.spec != network.spec:
-        raise LayoutError(f"model file {path}: {_first_difference(stored.network, network)}")
+        raise LayoutError(f"model file {path}: {stored.other_tensors(wanted)}")
     if state is None:
         raise LayoutError(f"model file {path}: has no training state: it was exported")
-    wanted = Description(job, network, data.encoding)
     stored.check_same(f"model file {path}", state.n, wanted, len(data.train.x))
     stored_rows, wanted_rows = {name.partition(".")[0] for name in state.rows}, {row.name for row in optimiser.state}
     if stored_rows != wanted_rows:
@@ -236,7 +241,8 @@ def _resumed(job: Job, network: Network, data: Data, replicas: int) -> tuple[npt
                           f"job's optimiser needs {', '.join(sorted(wanted_rows)) or 'none'}")  # fmt: skip
     known = {field.name for field in live_layout(network, optimiser, replicas, 0).fields}
     rows = {name: row for name, row in state.rows.items() if name in known}  # without those of replicas that are gone
-    return params, replace(state, rows=rows)
+    said = stored.other_settings(wanted)
+    return params, replace(state, rows=rows), f"model file {path}: was trained with {said}" if said else ""
 
 
 @contextmanager
@@ -291,10 +297,3 @@ def _fill(train: Dataset, fd: int) -> Segment:
     segment.arrays["x"][...] = train.x
     segment.arrays["y"][...] = train.y
     return segment
-
-
-def _first_difference(stored: Network, wanted: Network) -> str:
-    for a, b in zip(stored.spec.tensors, wanted.spec.tensors, strict=False):
-        if a != b:
-            return f"holds {a.name} {a.shape} where the job has {b.name} {b.shape}"
-    return f"holds {len(stored.spec.tensors)} tensors, the job has {len(wanted.spec.tensors)}"

@@ -19,6 +19,9 @@ __all__ = ["Description"]
 
 _VERSION = 1
 
+_MOST = 8
+"""Settings that a line names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Description:
@@ -71,6 +74,24 @@ class Description:
         if differences := list(self._differences(wanted)):
             raise LayoutError(f"{what}: was trained with {'; '.join(differences)}")
 
+    def other_tensors(self, wanted: Description) -> str:
+        """Say which tensor of this is the first that another description's network does not have; empty: none."""
+        these, those = self.network.spec.tensors, wanted.network.spec.tensors
+        for a, b in zip(these, those, strict=False):
+            if a != b:
+                return f"holds {a.name} {a.shape} where the job has {b.name} {b.shape}"
+        return f"holds {len(these)} tensors, the job has {len(those)}" if len(these) != len(those) else ""
+
+    def other_settings(self, wanted: Description) -> str:
+        """Say which settings of how it is trained a run that goes on has others of than this; empty: none.
+
+        None of them keeps it from going on: a learning rate may be changed. But whoever did not mean to should hear.
+        """
+        was, now = (dict(_settings(job_to_dict(one.job))) for one in (self, wanted))
+        names = [name for name in dict.fromkeys((*was, *now)) if was.get(name) != now.get(name)]
+        said = [f"{name} = {was.get(name, 'none')!r:.60}, now {now.get(name, 'none')!r:.60}" for name in names[:_MOST]]
+        return "; ".join(said) + (f"; and {len(names) - _MOST} more" if len(names) > _MOST else "")
+
     def _differences(self, wanted: Description) -> Iterator[str]:
         """Tell what this was trained with, and what the job says instead, where that decides what is trained."""
         was, encoding = self.encoding, wanted.encoding
@@ -94,3 +115,20 @@ class Description:
         for name, stored, said in compared:
             if stored != said:
                 yield f"{name} {stored!r:.200}, the job says {name} {said!r:.200}"
+
+
+def _settings(tables: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the settings of a job that decide what a step is, by name; sizes and seed are compared elsewhere."""
+    yield from _leaves("model.layers", tables["model"]["layers"])
+    yield from _leaves("algorithm", tables["algorithm"])
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _leaves(f"{name}.{key}", one)
+    elif isinstance(value, (list, tuple)) and any(isinstance(one, Mapping) for one in value):
+        for k, one in enumerate(value):
+            yield from _leaves(f"{name}[{k}]", one)
+    else:
+        yield name, value

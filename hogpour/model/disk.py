@@ -10,8 +10,10 @@ folder has returned. Names that were not synced are kept or lost each for itself
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -82,9 +84,26 @@ class Disk(Protocol):
         """
         ...
 
+    def lock(self, path: Path, holder: bytes) -> bytes | None:
+        """Hold a file, made where it is missing, until ``unlock`` or the end of this process, and write who does.
+
+        Kill or power cut: nobody holds it any more; the file may be left.
+
+        Returns:
+            None; or, where it is held already, what its holder wrote: perhaps nothing yet.
+        """
+        ...
+
+    def unlock(self, path: Path) -> None:
+        """Remove a file that this process holds, and let go; one that it does not hold is left alone."""
+        ...
+
 
 class RealDisk:
     """The operating system's files; see ``Disk`` for every operation."""
+
+    def __init__(self) -> None:
+        self._held: dict[Path, int] = {}  # descriptors, which no child inherits
 
     def make_folder(self, path: Path, *, exist_ok: bool = False) -> None:
         path.mkdir(exist_ok=exist_ok)
@@ -120,6 +139,45 @@ class RealDisk:
     def remove_folder(self, path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
+    def lock(self, path: Path, holder: bytes) -> bytes | None:
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _names(path, descriptor):
+                    with suppress(OSError):  # a full disk: it is held all the same
+                        os.ftruncate(descriptor, 0)
+                        os.pwrite(descriptor, holder, 0)
+                    self._held[path] = descriptor
+                    return None
+            except BlockingIOError:
+                held = os.pread(descriptor, 4096, 0)
+                os.close(descriptor)
+                return held
+            except OSError:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)  # its holder has removed it meanwhile
 
-REAL: Disk = RealDisk()
+    def unlock(self, path: Path) -> None:
+        if (descriptor := self._held.pop(path, None)) is not None:
+            path.unlink(missing_ok=True)  # while it is held: who waits for the old file looks at its name again
+            os.close(descriptor)
+
+    def unlock_all(self) -> None:
+        """Let go of everything: this process ends."""
+        for path in tuple(self._held):
+            with suppress(OSError):
+                self.unlock(path)
+
+
+def _names(path: Path, descriptor: int) -> bool:
+    """Return whether an open file still has its name."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+REAL = RealDisk()
 """What everybody uses who is not given another."""

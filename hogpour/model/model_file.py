@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +36,7 @@ from hogpour.model.training_state import TrainingState
 if TYPE_CHECKING:
     from hogpour.model.model import Model
 
-__all__ = ["check_writable", "load", "nothing_half", "save", "save_elsewhere"]
+__all__ = ["check_writable", "little_room", "load", "nothing_half", "save", "save_elsewhere"]
 
 _KEY = "hogpour"
 _counter = count()
@@ -61,6 +62,23 @@ def check_writable(path: str) -> None:
     except OSError as error:
         raise ResourceError(f"model file {path}: cannot be written: {error.strerror}") from error
     _remove_unfinished(place, psutil.pid_exists)
+
+
+def little_room(path: str, needed: int) -> str:
+    """Return the line that warns of a folder with less room than a run writes; empty where there is enough.
+
+    Args:
+        needed: bytes that it may write there, the model file and all others.
+    """
+    folder = _place(path).parent
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return ""  # nobody knows
+    if free >= needed:
+        return ""
+    return (f"model file {path}: {free / 1e6:,.1f} MB are free in {folder}, this run writes up to "
+            f"{needed / 1e6:,.1f} MB: make room, or give another --model")  # fmt: skip
 
 
 @contextmanager
@@ -118,21 +136,23 @@ def save(path: str, model: Model, state: TrainingState | None) -> None:
 
 
 def save_elsewhere(path: str, model: Model, state: TrainingState | None) -> str:
-    """Write a model file in a new folder among the system's temporary ones, readable by this user, and return its path.
+    """Write a model file in a new folder, readable by this user, and return its path: in the folder of the job, or
+    among the system's temporary files.
 
     Raises:
-        ResourceError: there is no such folder, or it does not take the file.
+        ResourceError: neither takes it; of the latter.
     """
-    try:
-        folder = tempfile.mkdtemp(prefix="hogpour-")
-    except OSError as error:
-        raise ResourceError(str(error.strerror)) from error
-    try:
-        save(place := os.path.join(folder, os.path.basename(path)), model, state)
-    except ResourceError:
-        os.rmdir(folder)
-        raise
-    return place
+    for around in (os.path.abspath(model.job.base), None):
+        folder = ""
+        try:
+            folder = tempfile.mkdtemp(prefix="hogpour-", dir=around)
+            save(place := os.path.join(folder, os.path.basename(path)), model, state)
+            return place
+        except (OSError, ResourceError) as error:
+            failure = ResourceError(error.strerror if isinstance(error, OSError) else str(error))
+            if folder:
+                os.rmdir(folder)
+    raise failure
 
 
 def load(path: str) -> tuple[Description, Floats, TrainingState | None]:

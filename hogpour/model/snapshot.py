@@ -35,6 +35,7 @@ from hogpour.algos.lbfgs.commands import ResumePoint
 from hogpour.core import registry
 from hogpour.core.errors import InputError, LayoutError, ResourceError
 from hogpour.core.progress import Notice
+from hogpour.core.text import printable
 from hogpour.model.description import Description
 from hogpour.model.disk import REAL, Disk
 from hogpour.model.training_state import TrainingState
@@ -59,6 +60,8 @@ class Meta:
     """(shards + 1,) of the shards in the vector."""
     rows: tuple[str, ...]
     """Names of the optimiser's rows."""
+    run: str = ""
+    """Name of the run, which goes on with it; empty: of before there were names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +195,10 @@ class Writer:
             "clocks": [self._clocks[number] for number in range(shards)],
             "digests": self._digests,
             "training": state.to_dict(),
-            "batch": None if state.start is None else asdict(state.start),
+            "run": meta.run,
         }
+        if state.start is not None:
+            words["batch"] = asdict(state.start)
         text = _canonical(words)
         with self._writing():
             beside = place / f"{_MANIFEST}.tmp"
@@ -282,7 +287,8 @@ def _read(disk: Disk, place: Path) -> Snapshot:
                               "expected ascending numbers from 0 on, and a clock for each shard")  # fmt: skip
         for shard in range(len(bounds) - 1):
             _whole(disk, place, _shard_name(shard), digests)
-        meta = Meta(description, bounds, registry.typed(words["rows"], tuple[str, ...], "rows"))
+        run = printable(registry.typed(words.get("run", ""), str, "run"))
+        meta = Meta(description, bounds, registry.typed(words["rows"], tuple[str, ...], "rows"), run)
         state = TrainingState.from_dict(words["training"], {}, _start(words.get("batch")))
         return Snapshot(place, meta, clocks, state, (), digests, disk)
 

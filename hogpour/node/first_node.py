@@ -100,8 +100,9 @@ class FirstNode(Role):
             text = (f"n_push = {warm.n_push} is well above n_fetch = {warm.n_fetch}: a push then acts like one step at "
                     f"up to {warm.n_push} times the learning rate")  # fmt: skip
             self._notify(Notice("warning", text))
-        fresh = start.stored is None
-        self.snapshots = Snapshots(endpoint, job, ready, self.coordinator, self._driver, clocks=clocks, fresh=fresh)
+        self.snapshots = Snapshots(
+            endpoint, job, ready, self.coordinator, self._driver, clocks=clocks, before=start.stored
+        )
         self._driving: asyncio.Task[None] | None = None
         self._trains = False
         self._failed_at: float | None = None
@@ -109,7 +110,8 @@ class FirstNode(Role):
             self.coordinator.snapshot = str(stored.folder)
             for notice in stored.notices:
                 self._notify(notice)
-            self._notify(Notice("snapshot", f"going on from snapshot {stored.folder}: epoch "
+            of = f" of run {stored.meta.run}" if stored.meta.run else ""
+            self._notify(Notice("snapshot", f"going on from snapshot {stored.folder}{of}: epoch "
                                 f"{self.before / ready.n:.2f}, {self.before:,} examples"))  # fmt: skip
 
     async def run(self) -> None:

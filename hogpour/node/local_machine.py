@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hogpour.core import host
@@ -17,8 +18,10 @@ from hogpour.core.progress import Notice
 from hogpour.machine.prepare import Prepared, count_replicas, prepare, rehearse
 from hogpour.machine.replica_process import Orders
 from hogpour.machine.supervisor import Supervisor
-from hogpour.model import model_file
+from hogpour.model import model_file, run_lock
+from hogpour.model.disk import REAL
 from hogpour.model.model import Model
+from hogpour.model.snapshot import KEPT
 from hogpour.model.training_state import TrainingState
 from hogpour.node.training import STOPPED, Futures
 from hogpour.shm.doorbell import Doorbell, ring
@@ -45,6 +48,7 @@ class LocalMachine:
         self._fds: list[int] = []  # of the live segment and of the examples, as the replicas inherit them
         self.supervisor = Supervisor(0, threads, (), notify)
         self.reading: asyncio.Future[Prepared] | None = None
+        self._lock: Path | None = None  # of the model file
 
     @property
     def bell(self) -> Doorbell:
@@ -55,6 +59,7 @@ class LocalMachine:
         host.check_descriptors(replicas)
         if job.save:
             model_file.check_writable(job.save)
+            self._lock_model(job.save)
         if replicas > host.cores():
             text = f"run.replicas = {replicas} on {host.cores()} cores: replicas will wait for one another's core"
             self._notify(Notice("warning", text))
@@ -86,7 +91,10 @@ class LocalMachine:
                 failure.result()
         if stop_asked.is_set():
             raise Stopped(STOPPED)
-        return self.reading.result()
+        ready = self.reading.result()
+        if job.save and (text := model_file.little_room(job.save, _bytes_of(job, ready, bool(block_replicas)))):
+            self._notify(Notice("warning", text))
+        return ready
 
     def orders(self, job: Job, ready: Prepared) -> Callable[[int], Orders]:
         live, examples = ready.live.layout, ready.examples.layout
@@ -115,7 +123,10 @@ class LocalMachine:
         return model_file.save_elsewhere(path, model, state)
 
     def close(self) -> None:
-        """Close all descriptors, now or when the thread that fills the segments has ended."""
+        """Let others have the model file, and close all descriptors, now or when the thread that fills the segments has
+        ended."""
+        if self._lock is not None:
+            REAL.unlock(self._lock)
 
         def close(work: asyncio.Future[Prepared]) -> None:
             if not work.cancelled():
@@ -127,8 +138,25 @@ class LocalMachine:
         else:
             self._close()
 
+    def _lock_model(self, path: str) -> None:
+        who = f"process {os.getpid()} on {os.uname().nodename}"
+        self._lock = run_lock.take(Path(os.path.realpath(path)), who, REAL)
+        if self._lock is None:
+            text = f"model file {path}: cannot be locked on this file system: see that no other run writes it"
+            self._notify(Notice("warning", text))
+
     def _close(self) -> None:
         for fd in self._fds:
             os.close(fd)
         for bell in self._bells:
             bell.close()
+
+
+def _bytes_of(job: Job, ready: Prepared, joined: bool) -> int:
+    """Return what a run may have on the disk at a time: its model file, and the snapshots of a first node."""
+    scheme, vectors = job.algorithm, 1
+    if not scheme.federated:
+        vectors += len(ready.live.layout.fields) - 1 - [f.name for f in ready.live.layout.fields].index("params")
+    elif not joined:  # of snapshots, one is being written while others are kept
+        vectors += (KEPT + 1) * (1 + len(scheme.server_rule.state))
+    return 4 * ready.network.spec.n * vectors

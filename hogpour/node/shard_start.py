@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +14,7 @@ from hogpour.algos.schemes.sandblaster import Sandblaster
 from hogpour.cluster.leases import LedgerState
 from hogpour.core.errors import LayoutError
 from hogpour.core.job import Job
+from hogpour.core.progress import Notice
 from hogpour.core.shard_map import cut
 from hogpour.data.blocks import Blocks
 from hogpour.machine.prepare import Prepared
@@ -94,8 +95,7 @@ def _stored(job: Job, ready: Prepared, disk: Disk) -> snapshot.Snapshot:
     meta, what = stored.meta, f"snapshot {stored.folder}"
     was, wanted = meta.description, Description(job, ready.network, ready.encoding)
     if was.network.spec.fingerprint != ready.network.spec.fingerprint:
-        raise LayoutError(f"{what}: of a model {was.network.spec.fingerprint}, the job's layers make "
-                          f"{ready.network.spec.fingerprint}")  # fmt: skip
+        raise LayoutError(f"{what}: {was.other_tensors(wanted)}")
     was.check_same(what, stored.state.n, wanted, ready.n)
     rows = {row.name for row in job.algorithm.server_rule.state}
     before, now = was.job.algorithm, job.algorithm
@@ -105,6 +105,8 @@ def _stored(job: Job, ready: Prepared, disk: Disk) -> snapshot.Snapshot:
                           "without --resume")  # fmt: skip
     if set(meta.rows) != rows:
         raise LayoutError(f"{what}: holds optimiser rows {_few(meta.rows)}; the job's optimiser needs {_few(rows)}")
+    if said := was.other_settings(wanted):
+        stored = replace(stored, notices=(*stored.notices, Notice("warning", f"{what}: was trained with {said}")))
     return stored
 
 

@@ -14,6 +14,7 @@ from hogpour.cluster.coordinator import Coordinator
 from hogpour.cluster.evaluations import LbfgsDriver
 from hogpour.core.errors import ClusterFailed, ResourceError
 from hogpour.core.job import Job
+from hogpour.core.node_id import run_name
 from hogpour.core.progress import Notice
 from hogpour.core.shard_map import ShardMap
 from hogpour.machine.prepare import Prepared
@@ -42,8 +43,8 @@ class Snapshots:
         coordinator: knows what is done and where shards are, and is told which snapshot is the newest.
         driver: of a batch method; None: there is none.
         clocks: of the shards at the beginning.
-        fresh: the run is a new one. Its first snapshot is due as soon as there is something in it: whoever resumes
-            must not go on from what an earlier run left beside the model file.
+        before: that from which the run goes on; None: it is a new one. Its first snapshot is due as soon as there is
+            something in it: whoever resumes must not go on from what an earlier run left beside the model file.
     """
 
     def __init__(
@@ -55,20 +56,22 @@ class Snapshots:
         driver: LbfgsDriver | None,
         *,
         clocks: list[int],
-        fresh: bool,
+        before: snapshot.Snapshot | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._job, self._ready, self._coordinator, self._driver = job, ready, coordinator, driver
         self._reach, self._notify = endpoint.peers.reach, endpoint.notify
         names = tuple(row.name for row in job.algorithm.server_rule.state)
-        self._meta = snapshot.Meta(Description(job, ready.network, ready.encoding), coordinator.map.bounds, names)
+        run = (before.meta.run if before is not None else "") or run_name(coordinator.home)
+        description = Description(job, ready.network, ready.encoding)
+        self._meta = snapshot.Meta(description, coordinator.map.bounds, names, run)
         self._writer = snapshot.Writer(snapshot.folder_beside(job.save), endpoint.disk) if job.save else None
         self._writing = asyncio.Lock()
         self._saved = self._loop.time()
         self._saving: asyncio.Task[None] | None = None
         # Examples and clocks of the newest snapshot, or of the beginning, which needs none.
         self._newest = (coordinator.ledger.examples_done, clocks)
-        self._fresh, self._finite = fresh, True
+        self._fresh, self._finite = before is None, True
 
     def tick(self, now: float) -> None:
         """Begin one where it is due; raises what the one before it failed with."""

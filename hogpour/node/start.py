@@ -91,6 +91,8 @@ async def start_run(
     job = opened.job(changes) if job is None else job
     await machine.start(job, opened.in_cluster)
     ready = await machine.prepare(job, resume, opened.block_replicas, opened.failures, stop_asked)
+    if ready.changed:
+        notify(Notice("warning", ready.changed))
     backend = await unless_stopped(stop_asked, opened.begin(job, ready, machine.wake, resume))
     return Training(job, machine, backend, notify=notify, stop_asked=stop_asked, news=news)
 

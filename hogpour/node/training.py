@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -42,6 +43,7 @@ GRACE_S = 1.0
 _SILENT_COMPILE_S = 0.8  # is not spoken of
 _LARGE_FEATURE = 10.0  # beyond it, scaling is worth a word where a run diverges
 _DEAF_S = 0.05  # after the doorbell rang: 20 looks at the clocks a second are enough
+_KEEP_TRYING_S, _AGAIN_S = 10.0, 1.0  # to write the model of a run that nobody asked to stop
 _LAST_LOOK_S = 0.5  # for the evaluation of a run that was stopped
 _STALLED_S = 10.0  # a replica that makes no step for so long is spoken of
 
@@ -93,7 +95,7 @@ class NodeMachine(Protocol):
         """Write the model file, on a thread. Raises ResourceError."""
 
     def rescue(self, path: str, model: Model, state: TrainingState | None) -> str:
-        """As ``save``, but in the system's temporary folder; return the path."""
+        """As ``save``, but in another folder; return the path."""
 
 
 class Training:
@@ -316,7 +318,7 @@ class Training:
             path = path or self.backend.rescue
         written = written and bool(path)
         if written:
-            await asyncio.to_thread(self._save_final, path, state)
+            await self._save_final(path, state)
         if written and outcome == "failed":
             self._notify(Notice("warning", f"what this node holds is in {path}"))
         if outcome == "diverged":
@@ -331,20 +333,30 @@ class Training:
             model=path if written else "", repeated=stats.repeated,
         )  # fmt: skip
 
-    def _save_final(self, path: str, state: TrainingState | None) -> None:
-        """Write the model, on a thread; where it is not taken, beside other temporary files: no run is lost for that.
+    async def _save_final(self, path: str, state: TrainingState | None) -> None:
+        """Write the model; where it is not taken, again for a while, then elsewhere: no run is lost for that.
 
         Raises:
             ModelNotSaved: it is not in its place; the message says where it is.
         """
-        try:
-            self._machine.save(path, self.evaluator.final, state)
-        except ResourceError as error:
+        deadline, told = self._loop.time() + _KEEP_TRYING_S, False
+        while True:
             try:
-                text = f"it is in {self._machine.rescue(path, self.evaluator.final, state)}"
-            except ResourceError as second:
-                text = f"nor could a temporary one: {second}"
-            raise ModelNotSaved(f"{error}; {text}") from error
+                return await asyncio.to_thread(self._machine.save, path, self.evaluator.final, state)
+            except ResourceError as error:
+                failure = error
+            if self._stop_asked.is_set() or self._loop.time() >= deadline:
+                break
+            if not told:
+                self._notify(Notice("warning", f"{failure}; tried again for {_KEEP_TRYING_S:g} s, then elsewhere"))
+            told = True
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop_asked.wait(), _AGAIN_S)
+        try:
+            text = f"it is in {await asyncio.to_thread(self._machine.rescue, path, self.evaluator.final, state)}"
+        except ResourceError as second:
+            text = f"nor could one elsewhere: {second}"
+        raise ModelNotSaved(f"{failure}; {text}") from failure
 
     def _take_final(self, source: Floats, whole: bool) -> bool:
         """Judge the parameters at the end, on a thread: a stop must end soon, and then the newest evaluation stands."""

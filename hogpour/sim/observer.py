@@ -152,4 +152,5 @@ def _node_report(site: Site) -> NodeReport:
         bytes_in=site.machine.bytes_in,
         bytes_out=site.machine.bytes_out,
         replica_restarts=sum(one.restarts for one in replicas),
+        second_run=site.second,
     )

@@ -47,6 +47,8 @@ class NodeReport:
     bytes_in: int
     bytes_out: int
     replica_restarts: int
+    second_run: bool
+    """It was another run, in the folder of the first node."""
 
 
 @dataclass(frozen=True, slots=True)

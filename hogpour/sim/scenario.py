@@ -30,12 +30,14 @@ from hogpour.sim.world.compute import Compute
 __all__ = [
     "Death",
     "DiskConditions",
+    "DiskFault",
     "LinkConditions",
     "NodeJoin",
     "Partition",
     "Pause",
     "ReplicaDeath",
     "Scenario",
+    "SecondRun",
     "Slow",
     "SlowLink",
     "read_scenario",
@@ -194,6 +196,19 @@ class NodeJoin(Scheduled):
     """They listen and serve shards, too."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskFault(Spell):
+    """``[[disk_fault]]``: disks of these nodes take nothing. Where two overlap, the first end is that of both."""
+
+    kind: Literal["full", "read_only"] = "full"
+    """full: no further byte. read_only: no change at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondRun(Scheduled):
+    """``[[second_run]]``: somebody begins the same job once more in the first node's folder, while that one lives."""
+
+
 _MOST = {"nodes": MOST_MEMBERS, "replicas": 1024, "parameters": 10**12}
 """More nodes than that no cluster takes; and a slip of the hand is to be told, not waited for."""
 
@@ -236,6 +251,8 @@ class Scenario(Checked):
     pause: tuple[Pause, ...] = ()
     slow: tuple[Slow, ...] = ()
     join: tuple[NodeJoin, ...] = ()
+    disk_fault: tuple[DiskFault, ...] = ()
+    second_run: tuple[SecondRun, ...] = ()
 
     def __post_init__(self) -> None:
         Checked.__post_init__(self)
@@ -271,7 +288,7 @@ class Scenario(Checked):
             raise ValueError(f"{at}: replica {entry.replica}, expected 0 to {self.replicas - 1}")
 
 
-_SCHEDULES = ("slow_link", "death", "replica_death", "partition", "pause", "slow")
+_SCHEDULES = ("slow_link", "death", "replica_death", "partition", "pause", "slow", "disk_fault")
 
 
 def read_scenario(path: str) -> Scenario:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from hogpour.core.errors import ConfigError, HogpourError, LayoutError
@@ -174,6 +175,9 @@ class Simulation:
         elif action.kind == "join":
             for _ in range(int(action.number)):
                 self._add(action.serving)
+        elif action.kind == "second_run":
+            if self.sites[0].life is not None:
+                self._add(serving=True, second=True)
         else:
             for number in action.nodes:
                 if number < len(self.sites):
@@ -194,6 +198,11 @@ class Simulation:
         elif action.kind == "slow":
             self._happen(site, f"computes {action.number:g} times as long from now on")
             site.times = action.number
+        elif action.kind in ("full", "read_only", "disk_well"):
+            self._happen(site, f"disk: {action.kind}")
+            site.platter.read_only, site.platter.capacity_bytes = action.kind == "read_only", inf
+            if action.kind == "full":
+                site.platter.fill()
         elif life is None:
             return
         elif action.kind == "pause":
@@ -238,6 +247,9 @@ class Simulation:
         self._happen(site, "loses its power" if power else "is killed")
         life.outcome = "died"
         assert site.disk is not None
+        for other in self.sites:  # a second run on the same machine
+            if power and other is not site and other.platter is site.platter and other.life is not None:
+                self._kill(other, power=False)
         site.disk.crash(self.loop.time(), power=power)
         self.network.die(site.machine, power=power)
         self.loop.kill(life.host)
@@ -269,8 +281,8 @@ class Simulation:
 
     # -- nodes
 
-    def _add(self, serving: bool) -> None:
-        """Let a further node begin."""
+    def _add(self, serving: bool, second: bool = False) -> None:
+        """Let a further node begin, or another run on the first node's disk."""
         if self._over:
             return
         number, s = len(self.sites), self.scenario
@@ -282,7 +294,7 @@ class Simulation:
         name = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
         link["jitter_s"] /= 2  # of the way from one machine to another, each end adds its half
         machine = self.network.add(number + 1, name, Conditions(**link))
-        site = Site(machine, Platter("."), serving)
+        site = Site(machine, self.sites[0].platter if second else Platter("."), serving, second)
         rng = [generator(s.seed, _COMPUTE, number, replica) for replica in range(s.replicas)]
         site.samplers = [s.compute.sampler(number, own) for own in rng]
         self.sites.append(site)
@@ -297,8 +309,8 @@ class Simulation:
         disk = site.disk = site.platter.mount(
             loop.time, loop.spend, rng, delay_s=s.disk.delay_s, bandwidth=s.disk.bandwidth
         )
-        address, first = f"{site.machine.name}:{PORT}", number == 0
-        resume = first and s.resume and n_lives > 0 and self._has_snapshot(disk)
+        address, first = f"{site.machine.name}:{PORT}", number == 0 or site.second
+        resume = number == 0 and s.resume and n_lives > 0 and self._has_snapshot(disk)
         self._happen(site, "begins" if not n_lives else "begins again" + (" from its snapshot" if resume else ""))
         site.lives.append(
             NodeLife(

@@ -104,6 +104,18 @@ def test_a_run_is_not_resumed_as_another_one(changes: dict[str, Any], text: str,
     assert said == f"model file {stored}: was trained with {text}"
 
 
+def test_a_run_that_goes_on_with_other_settings_says_which(stored: str) -> None:
+    """The layers make the same tensors, and the rate may be changed; whoever did not mean to hears it."""
+    job = job_of(save=stored, model=[hp.Linear(3), hp.Relu()], algorithm=hp.Hogwild(optimiser=hp.Sgd(0.5)))
+    fds = (anonymous_file(), anonymous_file())
+    ready = prepare(job, 1, True, fds)
+    ready.live.close()
+    ready.examples.close()
+    assert ready.changed == (
+        f"model file {stored}: was trained with algorithm.optimiser.lr = 0.1, now 0.5; model.layers[1].name = 'none', now 'relu'"
+    )
+
+
 def test_a_scaling_measured_on_other_data_is_told_by_its_first_feature(tmp_path: Path) -> None:
     path = str(tmp_path / "m")
     job = job_of(data=data_of(scale="unit"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -268,7 +270,9 @@ def test_a_process_that_ends_at_once_removes_what_it_has_begun_to_write(
 ) -> None:
     """The thread that writes is cut off in the middle; a file as large as the model was left, of a name of safetensors' own."""
     (rescue := tmp_path / "temporary").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(rescue))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    model = model_of()
+    model.job = replace(model.job, base=str(rescue))
     Path(path).write_bytes(b"old")
     half, ended = Event(), Event()
     monkeypatch.setattr("os.fsync", lambda file: (half.set(), ended.wait()))
@@ -277,7 +281,7 @@ def test_a_process_that_ends_at_once_removes_what_it_has_begun_to_write(
         return [found.name for found in tmp_path.rglob("*") if found.is_file()]
 
     with ThreadPoolExecutor(2) as threads:
-        work = threads.submit(model_file.save_elsewhere if elsewhere else model_file.save, path, model_of(), None)
+        work = threads.submit(model_file.save_elsewhere if elsewhere else model_file.save, path, model, None)
         half.wait()
         assert len(files()) == 2
         with model_file.nothing_half():
@@ -493,16 +497,31 @@ def test_a_folder_that_may_not_be_entered_is_the_reason(path: str, monkeypatch: 
         model_file.load(path)
 
 
-def test_a_model_is_written_among_temporary_files(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+def test_a_model_that_its_place_does_not_take_is_written_in_the_jobs_folder_or_a_temporary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, temporary = tmp_path / "job", tmp_path / "temporary"
+    base.mkdir()
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
     model = model_of()
-    place = Path(model_file.save_elsewhere("gone/m.safetensors", model, None))
-    assert place.name == "m.safetensors"
-    assert place.parents[1] == tmp_path
-    assert (model_file.load(str(place))[1] == model.params).all()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    model.job = replace(model.job, base=str(base))
+    for folder in (base, temporary):
+        place = Path(model_file.save_elsewhere("gone/m.safetensors", model, None))
+        assert (place.name, place.parents[1]) == ("m.safetensors", folder)
+        assert (model_file.load(str(place))[1] == model.params).all()
+        shutil.rmtree(folder)
     with pytest.raises(ResourceError, match="No such file or directory"):
         model_file.save_elsewhere("gone/m.safetensors", model, None)
+
+
+def test_a_folder_with_less_room_than_a_run_writes_is_warned_of(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2_000_000))
+    assert model_file.little_room(path, 2_000_000) == ""
+    folder = os.path.dirname(path)
+    assert model_file.little_room(path, 5_000_000) == (
+        f"model file {path}: 2.0 MB are free in {folder}, this run writes up to 5.0 MB: make room, or give another --model"
+    )
 
 
 @pytest.mark.parametrize("use", [model_file.check_writable, model_file.load, lambda path: model_file.save(path, model_of(), None)])

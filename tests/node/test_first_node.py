@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.prepared import prepared
 
 import hogpour as hp
 from hogpour.algos.lbfgs.commands import Iteration, ResumePoint
 from hogpour.core.errors import ClusterFailed, LayoutError, PeerLost, Refusal, RequestFailed
 from hogpour.core.job import ClusterConfig
+from hogpour.core.node_id import run_name
 from hogpour.core.progress import Notice
 from hogpour.machine.prepare import Prepared, prepare
 from hogpour.model import snapshot
@@ -94,12 +97,43 @@ class First:
         return [notice.text for notice in self.told]
 
 
+async def test_a_run_that_goes_on_keeps_its_name(job: hp.Job, ready: Prepared) -> None:
+    for resume in (False, True, True):
+        first = First(job, ready, resume=resume)
+        first.push()
+        await first.snapshot()
+    names = {json.loads(path.read_text())["snapshot"]["run"] for path in first.folder.glob("*/manifest.json")}
+    assert len(names) == 1
+    other = First(job, ready)
+    other.push()
+    await other.snapshot()
+    assert {snapshot.read(first.folder).meta.run} != names
+
+
+async def test_what_differs_between_the_job_and_its_snapshot_is_named(job: hp.Job, ready: Prepared) -> None:
+    """Of two runs in one folder the one went on from the other's snapshot, with another learning rate and no word."""
+    one = First(job, ready)
+    one.push()
+    await one.snapshot()
+    other = replace(job, algorithm=hp.Downpour(n_push=1, n_fetch=2, optimiser=hp.Adagrad(0.3)))
+    assert First(other, ready, resume=True).told[0] == Notice(
+        "warning", f"snapshot {one.folder / '1'}: was trained with algorithm.optimiser.lr = 0.1, now 0.3; algorithm.n_fetch = 1, now 2"
+    )
+    wider = replace(job, model=[hp.Linear(5), hp.Linear(3)])
+    with prepared(wider) as wide, pytest.raises(LayoutError) as error:
+        ShardStart.read(wider, wide, True, REAL)
+    assert str(error.value) == f"snapshot {one.folder / '1'}: holds 0.linear.weight (8, 3) where the job has 0.linear.weight (8, 5)"
+
+
 async def test_a_run_goes_on_from_the_shards_of_its_snapshot_and_says_so(job: hp.Job, ready: Prepared) -> None:
     one = First(job, ready)
     one.push()
     assert await one.snapshot() == [1]
     again = First(job, ready, resume=True)
-    assert again.told == [Notice("snapshot", f"going on from snapshot {one.folder / '1'}: epoch 0.00, 0 examples")]
+    run = snapshot.read(one.folder).meta.run
+    assert run == run_name(one.node.coordinator.home) != run_name(again.node.coordinator.home)
+    text = f"going on from snapshot {one.folder / '1'} of run {run}: epoch 0.00, 0 examples"
+    assert again.told == [Notice("snapshot", text)]
     assert [state.clock for state in again.server.states()] == [1, 1, 1]
     for shard in range(3):
         vectors = [server._shards[shard].vectors for server in (one.server, again.server)]
@@ -291,6 +325,7 @@ async def test_of_another_objective_a_batch_method_begins_anew(job: hp.Job, chan
     assert other.node._driver is not None
     assert (other.node._driver._start is None) == bool(changes)
     text = f"the objective is another one ({said}): iterations and evaluations are counted anew"
-    assert [notice.text for notice in other.told if notice.event == "warning"] == ([text] if said else [])
+    warnings = [notice.text for notice in other.told if notice.event == "warning"]
+    assert warnings[:1] == ([text] if said else []), "and a second one names all settings that are others"
     ready.live.close()
     ready.examples.close()

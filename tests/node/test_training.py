@@ -168,26 +168,62 @@ async def test_final_parameters_that_are_not_finite_are_not_written(ready: Prepa
     assert run.machine.saved == []
 
 
-@pytest.mark.parametrize(
-    ("fails", "text"),
-    [
-        (1, "model file m: no space; it is in /temporary/m.safetensors"),
-        (2, "model file m: no space; nor could a temporary one: model file m: no space"),
-    ],
-)
-async def test_a_model_that_its_place_does_not_take_is_written_elsewhere(ready: Prepared, fails: int, text: str) -> None:
-    """Exit code 2, "bad input, nothing was written", was the end of a run of days."""
+class Full:
+    """A place that takes no model file, so many times; elsewhere there is room or not."""
+
+    def __init__(self, run: Run, times: int, room: bool = True) -> None:
+        self.run, self.times, self.room = run, times, room
+        self.there, run.machine.save = run.machine.save, self.save  # type: ignore[method-assign]
+        run.machine.rescue = self.rescue  # type: ignore[method-assign]
+
+    def save(self, path: str, model: hp.Model, state: Any) -> None:
+        self.times -= 1
+        if self.times >= 0:
+            raise ResourceError("model file m: no space")
+        self.there(path, model, state)
+
+    def rescue(self, path: str, model: hp.Model, state: Any) -> str:
+        if not self.room:
+            raise ResourceError("no space there")
+        return "/elsewhere/m.safetensors"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hogpour.node.training._AGAIN_S", 0.0)
+
+
+async def test_a_model_that_its_place_takes_a_moment_later_is_there(ready: Prepared, impatient: None) -> None:
+    """Somebody made room, or a file server came back."""
     run = Run(ready, trains, save="m.safetensors")
-    left = iter([ResourceError("model file m: no space")] * fails)
+    Full(run, 3)
+    assert await run.end() == "finished"
+    assert run.machine.saved == ["m.safetensors"]
+    assert [notice.text for notice in run.notices] == ["model file m: no space; tried again for 10 s, then elsewhere"]
 
-    def save(path: str, model: hp.Model, state: Any) -> None:
-        for error in left:
-            raise error
 
-    run.machine.save = save  # type: ignore[method-assign]
-    with pytest.raises(ModelNotSaved, match=f"^{text}$"):
+@pytest.mark.parametrize(("room", "text"), [(True, "it is in /elsewhere/m.safetensors"), (False, "nor could one elsewhere: no space there")])
+@pytest.mark.parametrize("asked", [False, True])
+async def test_a_model_that_its_place_does_not_take_is_written_elsewhere(
+    room: bool, text: str, asked: bool, ready: Prepared, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 2, "bad input, nothing was written", was the end of a run of days. Whoever asked for the end waits for
+    nothing."""
+    run = Run(ready, trains, save="m.safetensors")
+    full = Full(run, 1_000_000, room)
+    if asked:
+        run.backend.wind_down = lambda: _set(run.stop)  # type: ignore[method-assign]
+    else:
+        monkeypatch.setattr("hogpour.node.training._KEEP_TRYING_S", 0.01)
+    with pytest.raises(ModelNotSaved, match=f"^model file m: no space; {text}$"):
         await run.end()
     assert ModelNotSaved.exit_code == 1
+    assert (full.times == 999_999) == asked
+
+
+async def _set(event: asyncio.Event) -> bool:
+    event.set()
+    return False
 
 
 @pytest.mark.parametrize(("compiled", "told"), [(0, []), (1, ["compiling", "compiled"])])

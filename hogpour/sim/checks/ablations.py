@@ -25,10 +25,12 @@ from hogpour.cluster.leases import EpochLedger
 from hogpour.cluster.membership import Membership
 from hogpour.cluster.placement import Placement
 from hogpour.machine.replica_link import PulledLink
+from hogpour.model import run_lock
 from hogpour.net.peer import Peer
 from hogpour.net.wire.gate import Committed
 from hogpour.net.wire.join import Join
 from hogpour.node import joining
+from hogpour.node.training import Training
 from hogpour.server.copies import Replaced
 from hogpour.server.dedup import PushDedup
 from hogpour.server.fetch_history import FetchHistory
@@ -208,6 +210,13 @@ def _moves_at_once(move_shards: Any) -> Any:
     return at_once
 
 
+def _not_kept(_: Any) -> Any:
+    async def save_final(self: Training, path: str, state: Any) -> None:
+        self._machine.save(path, self.evaluator.final, state)
+
+    return save_final
+
+
 def _any_point(_: Any) -> Any:
     async def prepare(self: BlockSums, tickets: list[int]) -> None:
         if not self.evaluation:
@@ -357,6 +366,12 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "its point": Ablation(
         "a block is computed at the point of its evaluation", BlockSums, "prepare", _any_point, 3, "bits: ",
+    ),
+    "lock": Ablation(
+        "one run at a time writes into a folder", run_lock, "take", lambda _: lambda *_: None, 26, "alone: ",
+    ),
+    "elsewhere": Ablation(
+        "a model that its place does not take is kept elsewhere", Training, "_save_final", _not_kept, 106, "ends: ",
     ),
     "still": Ablation(
         "shards move between two iterations only", Placement, "_move_shards", _moves_at_once, 103, "kept: ",

@@ -10,11 +10,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from hogpour.sim.scenario import Death, NodeJoin, Partition, Pause, ReplicaDeath, Scenario, Scheduled, Slow
+from hogpour.sim.scenario import (
+    Death,
+    DiskFault,
+    NodeJoin,
+    Partition,
+    Pause,
+    ReplicaDeath,
+    Scenario,
+    Scheduled,
+    SecondRun,
+    Slow,
+)
 
 __all__ = ["Action", "actions"]
 
-Kind = Literal["die", "kill_replica", "cut", "heal", "pause", "go_on", "slow", "join"]
+Kind = Literal[
+    "die", "kill_replica", "cut", "heal", "pause", "go_on", "slow", "join", "full", "read_only", "disk_well",
+    "second_run",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +49,7 @@ class Action:
 def actions(scenario: Scenario) -> Iterator[Action]:
     """Yield the actions of a scenario in the order of their times; of one time, in that of the file's tables."""
     s = scenario
-    tables = (s.death, s.replica_death, s.partition, s.pause, s.slow, s.join)
+    tables = (s.death, s.replica_death, s.partition, s.pause, s.slow, s.join, s.disk_fault, s.second_run)
     streams = [_of(entry, number) for table in tables for number, entry in enumerate(table, start=1)]
     return heapq.merge(*streams, key=lambda action: action.at_s)
 
@@ -60,6 +74,11 @@ def _of(entry: Scheduled, number: int) -> Iterator[Action]:
                 yield Action(at_s + entry.for_s, "slow", entry.nodes, number=1.0)
             case NodeJoin():
                 yield Action(at_s, "join", number=entry.nodes, serving=entry.serving)
+            case DiskFault():
+                yield Action(at_s, entry.kind, entry.nodes)
+                yield Action(at_s + entry.for_s, "disk_well", entry.nodes)
+            case SecondRun():
+                yield Action(at_s, "second_run")
 
 
 def _times(scheduled: Scheduled) -> Iterator[float]:

@@ -1,6 +1,6 @@
 """A simulated disk for snapshots: slow, torn by a kill, forgetful in a power cut. Pure: time and chance are arguments.
 
-A ``Platter`` is what stays when a machine dies, a ``SimulatedDisk`` one life's handle on it (a ``model.disk.Disk``):
+A ``Platter`` is what stays when a machine dies, a ``SimulatedDisk`` one process's handle on it (a ``model.disk.Disk``):
 
     platter = Platter("runs")
     disk = platter.mount(loop.time, executor.spend, rng, delay_s=0.005, bandwidth=2e8)
@@ -51,6 +51,8 @@ class _Entry:
     """A write over a file that was there: it changes no name."""
     kept: bool = False
     """No power cut takes it back, unless a folder around it is lost."""
+    by: SimulatedDisk | None = None
+    """Whose operation it is."""
 
     def apply(self, tree: Tree) -> None:
         """Do it, if what it is done to is there: with a name that was lost, what came after it is."""
@@ -74,11 +76,15 @@ class Platter:
         folders: that are there from the beginning, with those around them; ``.`` always is.
         capacity_bytes: of all files together; a write that does not fit leaves the part that does and raises ENOSPC.
             May be set at any time.
+
+    Attributes:
+        read_only: nothing can be changed: EROFS. May be set at any time.
     """
 
     def __init__(self, *folders: str, capacity_bytes: float = inf) -> None:
-        self.capacity_bytes = capacity_bytes
-        self._disk: SimulatedDisk | None = None
+        self.capacity_bytes, self.read_only = capacity_bytes, False
+        self._disks: list[SimulatedDisk] = []
+        self._locks: dict[str, tuple[SimulatedDisk, bytes]] = {}
         # What no power cut takes back; what was done to that since, in the order of time; and what both make together.
         self._base: Tree = {}
         for folder in (".", *folders):
@@ -97,7 +103,7 @@ class Platter:
         delay_s: float,
         bandwidth: float,
     ) -> SimulatedDisk:
-        """Return the handle of a new life. The one before must have crashed.
+        """Return the handle of a new process. Several may be there at a time, and see what each other does.
 
         Args:
             now: virtual time, seconds; only grows over all lives.
@@ -107,9 +113,19 @@ class Platter:
             delay_s: seconds that an operation takes besides its bytes.
             bandwidth: bytes per second, of reads and writes.
         """
-        assert self._disk is None, "the platter is mounted already: crash comes first"
-        self._disk = SimulatedDisk(self, now, spend, rng, delay_s=delay_s, bandwidth=bandwidth)
-        return self._disk
+        self._disks.append(SimulatedDisk(self, now, spend, rng, delay_s=delay_s, bandwidth=bandwidth))
+        return self._disks[-1]
+
+    def fill(self) -> None:
+        """Leave no room for another byte."""
+        self.capacity_bytes = self._size
+
+    def check_room(self, path: Path) -> None:
+        """Raise what writing another byte to a file would; takes no time."""
+        if self.read_only:
+            raise _error(errno.EROFS, str(path))
+        if self.capacity_bytes <= self._size:
+            raise _error(errno.ENOSPC, str(path))
 
     def flip(self, path: Path, bit: int) -> None:
         """Turn over one bit of a file, for good, while nobody has the platter: what rots is data at rest.
@@ -117,12 +133,16 @@ class Platter:
         Args:
             bit: taken modulo the bits of the file.
         """
-        assert self._disk is None, "the platter is mounted: crash comes first"
+        assert not self._disks, "the platter is mounted: crash comes first"
         old = self._tree[str(path)]
         assert old, f"{path}: not a file with bytes"
         data = bytearray(old)
         data[bit // 8 % len(data)] ^= 1 << bit % 8
         self._do(_Entry("write", str(path), -inf, -inf, bytes(data), over=True, kept=True))
+
+    @property
+    def _size(self) -> int:
+        return sum(len(file) for file in self._tree.values() if file)
 
     @property
     def pending(self) -> int:
@@ -151,13 +171,14 @@ class Platter:
             safe += 1
         del self._journal[:safe]
 
-    def _crash(self, now: float, rng: np.random.Generator, *, power: bool) -> None:
+    def _crash(self, now: float, rng: np.random.Generator, disk: SimulatedDisk, *, power: bool) -> None:
+        assert not power or self._disks == [disk], "another process is there, which a power cut ends first"
         self._settle(now)
-        left = [entry for entry in self._journal if entry.done_s <= now]
+        left = [entry for entry in self._journal if entry.done_s <= now or entry.by is not disk]
         left += [
             torn
             for entry in self._journal
-            if entry.begun_s <= now < entry.done_s
+            if entry.by is disk and entry.begun_s <= now < entry.done_s
             if (torn := _torn(entry, rng)) is not None
         ]
         if power:
@@ -169,12 +190,13 @@ class Platter:
         for entry in left:
             entry.apply(self._tree)
         self._base, self._journal = (dict(self._tree), []) if power else (self._base, left)
-        self._syncs = []
-        self._disk = None
+        self._syncs = [entry for entry in self._journal if entry.kind == "sync"]
+        self._disks.remove(disk)
+        self._locks = {path: (held, who) for path, (held, who) in self._locks.items() if held is not disk}
 
 
 class SimulatedDisk:
-    """One life's handle on a platter, made by ``Platter.mount``; ``model.disk.Disk`` says what each operation does.
+    """One process's handle on a platter, made by ``Platter.mount``; ``model.disk.Disk`` says what each operation does.
 
     A folder is removed name by name, in an order by lot, and each name is an operation: a crash leaves any part of it.
     """
@@ -189,7 +211,7 @@ class SimulatedDisk:
         delay_s: float,
         bandwidth: float,
     ) -> None:
-        self._platter, self._now, self._spend, self._rng = platter, now, spend, rng
+        self.platter, self._now, self._spend, self._rng = platter, now, spend, rng
         self._delay_s, self._bandwidth = delay_s, bandwidth
         self._dead = False
         self.busy_until = -inf
@@ -210,7 +232,7 @@ class SimulatedDisk:
         """
         assert not self._dead, "crashed before"
         self._dead = True
-        self._platter._crash(now, self._rng, power=power)
+        self.platter._crash(now, self._rng, self, power=power)
 
     def make_folder(self, path: Path, *, exist_ok: bool = False) -> None:
         begun, done = self._take(str(path))
@@ -219,18 +241,18 @@ class SimulatedDisk:
             raise _error(errno.EEXIST, str(path))
         self._check_folder(path)
         if str(path) not in self._tree:
-            self._platter._do(_Entry("folder", str(path), begun, done))
+            self._do(_Entry("folder", str(path), begun, done))
 
     def write(self, path: Path, data: bytes) -> None:
         old = self._tree.get(str(path), b"")
-        free = self._platter.capacity_bytes - sum(len(file) for file in self._tree.values() if file) + len(old or b"")
+        free = self.platter.capacity_bytes - self.platter._size + len(old or b"")
         part = data if len(data) <= free else data[: max(0, int(free))]
         begun, done = self._take(str(path), len(part))
         if old is None:
             raise _error(errno.EISDIR, str(path))
         self._check_folder(path)
         over = str(path) in self._tree
-        self._platter._do(_Entry("write", str(path), begun, done, bytes(part), over=over, kept=over))
+        self._do(_Entry("write", str(path), begun, done, bytes(part), over=over, kept=over))
         if len(part) < len(data):
             raise _error(errno.ENOSPC, str(path))
 
@@ -252,12 +274,12 @@ class SimulatedDisk:
         assert self._tree[str(source)] is not None, f"{source}: a folder"
         if self._tree.get(str(target), b"") is None:
             raise _error(errno.EISDIR, str(source))
-        self._platter._do(_Entry("rename", str(source), begun, done, target=str(target)))
+        self._do(_Entry("rename", str(source), begun, done, target=str(target)))
 
     def sync(self, folder: Path) -> None:
         begun, done = self._take(str(folder))
         self._check_is_folder(str(folder))
-        self._platter._do(_Entry("sync", str(folder), begun, done))
+        self._do(_Entry("sync", str(folder), begun, done))
 
     def names(self, folder: Path) -> list[str]:
         self._take(str(folder))
@@ -273,29 +295,46 @@ class SimulatedDisk:
         if self._tree.get(str(path), b"") is None:
             raise _error(errno.EISDIR, str(path))
         if str(path) in self._tree:
-            self._platter._do(_Entry("remove", str(path), begun, done))
+            self._do(_Entry("remove", str(path), begun, done))
 
     def remove_folder(self, path: Path) -> None:
         self._take(str(path))
-        if self._tree.get(str(path), b"") is not None:
+        if self._tree.get(str(path), b"") is not None or self.platter.read_only:
             return
         inside = [name for name in self._tree if _inside(name, str(path))]
         self._rng.shuffle(inside)
         inside.sort(key=lambda name: -len(PurePath(name).parts))  # stable: what is deepest goes first
         for name in (*inside, str(path)):
             begun, done = self._take(name)
-            self._platter._do(_Entry("remove", name, begun, done))
+            self._do(_Entry("remove", name, begun, done))
+
+    def lock(self, path: Path, holder: bytes) -> bytes | None:
+        """Takes no time, and no name in the folder: what is left of a lock is none."""
+        if self.platter.read_only:
+            raise _error(errno.EROFS, str(path))
+        held = self.platter._locks.setdefault(str(path), (self, holder))
+        return None if held[0] is self else held[1]
+
+    def unlock(self, path: Path) -> None:
+        if self.platter._locks.get(str(path), (None, b""))[0] is self:
+            del self.platter._locks[str(path)]
+
+    def _do(self, entry: _Entry) -> None:
+        if self.platter.read_only and entry.kind != "sync":
+            raise _error(errno.EROFS, entry.path)
+        entry.by = self
+        self.platter._do(entry)
 
     @property
     def _tree(self) -> Tree:
-        return self._platter._tree
+        return self.platter._tree
 
     def _take(self, path: str, size: int = 0) -> tuple[float, float]:
         """Be busy with an operation; return when it begins and is done."""
         if self._dead:
             raise _error(errno.EIO, path)
         now, cost = self._now(), self._delay_s + size / self._bandwidth
-        self._platter._settle(now)
+        self.platter._settle(now)
         begun = max(now, self.busy_until)
         self.busy_until = begun + cost
         self._spend(cost)

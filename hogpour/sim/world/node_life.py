@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
-from hogpour.core.errors import HogpourError, Stopped
+from hogpour.core.errors import HogpourError, ResourceError, Stopped
 from hogpour.core.job import Job
 from hogpour.core.progress import Notice, Summary
 from hogpour.machine.prepare import Prepared
 from hogpour.machine.replica import Replica
-from hogpour.model.disk import Disk
+from hogpour.model import run_lock
 from hogpour.model.model import Model
 from hogpour.model.training_state import TrainingState
 from hogpour.node.start import OpenedCluster, start_run
 from hogpour.node.training import Futures, Training
+from hogpour.sim.world.disk import SimulatedDisk
 from hogpour.sim.world.host import Host
 from hogpour.sim.world.loop import Loop
 from hogpour.sim.world.replicas import Bell, Replicas
@@ -57,6 +59,7 @@ class NodeLife:
         error: why it failed; empty where it did not.
         endpoint: the node's end of the cluster, once it has one.
         replicas: once they are made.
+        disk: as above.
         training: once it began.
     """
 
@@ -70,7 +73,7 @@ class NodeLife:
         join: str,
         replicas: int,
         entropy: Callable[[int], bytes],
-        disk: Disk,
+        disk: SimulatedDisk,
         compute_s: Callable[[int], float],
         resume: bool,
         on_notice: Callable[[Notice], None],
@@ -80,8 +83,8 @@ class NodeLife:
         self.endpoint: OpenedCluster | None = None
         self.replicas: Replicas | None = None
         self.training: Training | None = None
-        self.workload, self.n_replicas, self.compute_s = workload, replicas, compute_s
-        self._loop, self._listen, self._join, self._entropy, self._disk = loop, listen, join, entropy, disk
+        self.workload, self.n_replicas, self.compute_s, self.disk = workload, replicas, compute_s, disk
+        self._loop, self._listen, self._join, self._entropy = loop, listen, join, entropy
         self._resume, self._notify = resume, on_notice
         self._stop: asyncio.Event | None = None
         self.task = loop.spawn(host, self._run())
@@ -125,7 +128,7 @@ class NodeLife:
             modules=None,  # the job is of whoever simulates
             name=self.host.name,
             entropy=self._entropy,
-            disk=self._disk,
+            disk=self.disk,
         )
         workload, machine = self.workload, SimulatedMachine(self)
         try:
@@ -155,7 +158,9 @@ class SimulatedMachine:
         self.supervisor, self.bell = Replicas(life.n_replicas, life.compute_s), Bell(loop)
 
     async def start(self, job: Job, in_cluster: bool) -> None:
-        """Nothing: replicas are no processes here."""
+        """Lock the model file; replicas are no processes here."""
+        if job.save:
+            run_lock.take(Path(job.save), self._life.host.name, self._life.disk)
 
     async def prepare(
         self, job: Job, resume: bool, block_replicas: int, failures: Futures, stop_asked: asyncio.Event
@@ -185,7 +190,12 @@ class SimulatedMachine:
         """Nothing: it was done once for all nodes, before virtual time began."""
 
     def save(self, path: str, model: Model, state: TrainingState | None) -> None:
-        """Keep no model file: what was trained is looked at where it is."""
+        """Keep no model file: what was trained is looked at where it is. But the disk may not take one."""
+        try:
+            self._life.disk.platter.check_room(Path(path))
+        except OSError as error:
+            raise ResourceError(f"model file {path}: cannot be written: {error.strerror}") from error
 
     def rescue(self, path: str, model: Model, state: TrainingState | None) -> str:
-        raise AssertionError("no model file is kept, so none fails")
+        """Say that another disk has it."""
+        return f"/temporary/{path}"

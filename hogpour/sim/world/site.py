@@ -19,14 +19,15 @@ class Site:
         platter: of its disk; it stays when the machine dies.
         disk: as the newest life sees it.
         serving: its node serves shards.
+        second: it is another run, in the folder of the first node.
         lives: the newest one last.
         times: that computing takes longer now.
         samplers: how long the next gradient of each replica takes.
         returns: somebody is going to start it again.
     """
 
-    def __init__(self, machine: Machine, platter: Platter, serving: bool) -> None:
-        self.machine, self.platter, self.serving = machine, platter, serving
+    def __init__(self, machine: Machine, platter: Platter, serving: bool, second: bool) -> None:
+        self.machine, self.platter, self.serving, self.second = machine, platter, serving, second
         self.lives: list[NodeLife] = []
         self.disk: SimulatedDisk | None = None
         self.times = 1.0

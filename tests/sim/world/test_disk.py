@@ -290,11 +290,57 @@ def test_a_handle_is_dead_after_the_crash_and_changes_nothing() -> None:
     assert machine.mount().read(A) == b"1"
 
 
-def test_a_platter_has_one_handle_at_a_time() -> None:
+def test_a_process_that_is_killed_leaves_what_others_do_on_the_same_platter() -> None:
     machine = Machine()
-    machine.mount()
-    with pytest.raises(AssertionError, match="mounted already"):
-        machine.mount()
+    one, other = machine.mount(), machine.mount(1)
+    other.write(A, b"whole")
+    one.write(B, b"torn")
+    one.crash(machine.now)
+    assert machine.left()["a"] == b"whole"
+    assert machine.left().get("b", b"") != b"torn"
+    machine.wait()
+    other.crash(machine.now, power=True)
+
+
+def test_nothing_changes_on_a_read_only_platter_and_everything_is_read() -> None:
+    machine = Machine()
+    disk = machine.mount()
+    disk.make_folder(FOLDER)
+    disk.write(A, b"1")
+    machine.platter.read_only = True
+    for work in (lambda: disk.write(A, b"2"), lambda: disk.rename(A, B), lambda: disk.remove(A), lambda: disk.lock(B, b""),
+                 lambda: disk.make_folder(B)):  # fmt: skip
+        with pytest.raises(OSError, match="Read-only file system"):
+            work()
+    disk.remove_folder(FOLDER)  # raises nothing, as ever
+    disk.sync(Path("."))
+    assert machine.left() == {"f": None, "a": b"1"}
+
+
+def test_a_full_platter_takes_another_byte_when_there_is_room_again() -> None:
+    machine = Machine()
+    disk = machine.mount()
+    disk.write(A, b"1")
+    machine.platter.fill()
+    with pytest.raises(OSError, match="No space left"):
+        disk.write(B, b"2")
+    disk.write(A, b"3")
+    machine.platter.capacity_bytes = inf
+    disk.write(B, b"2")
+    assert machine.left() == {"a": b"3", "b": b"2"}
+
+
+def test_a_lock_is_held_by_one_process_and_ends_with_it() -> None:
+    machine = Machine()
+    one, other = machine.mount(), machine.mount()
+    assert one.lock(A, b"one") is None
+    assert other.lock(A, b"other") == b"one"
+    other.unlock(A)
+    assert other.lock(A, b"other") == b"one", "it was not his to give back"
+    one.crash(machine.now)
+    assert other.lock(A, b"other") is None
+    other.unlock(A)
+    assert machine.mount().lock(A, b"third") is None
 
 
 def test_a_bit_that_rots_does_so_for_good() -> None:

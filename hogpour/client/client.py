@@ -85,7 +85,9 @@ class ParameterClient:
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._works, self._requests = TaskSet(self._break), TaskSet()
         self._mailbox, self._wake = Mailbox(live["mailbox"]), wake
-        self._routes = Routes(shard_map, own_address, reach, coordinator.where, patience_s)
+        self._routes = Routes(
+            shard_map, own_address, reach, coordinator.where, coordinator.unreachable, patience_s
+        )
         self._fetches = Fetches(live["params"], self._routes, own, staging, choices.exchange.on_params)
         self._sender = Sender(self._routes, own, self._requests)
         self.buffers = SealedBuffers(live, self._mailbox, wake, coordinator.finished)

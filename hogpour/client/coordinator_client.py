@@ -18,11 +18,13 @@ from hogpour.core.node_id import same_run
 from hogpour.core.shard_map import ShardMap
 from hogpour.data.identity import DataIdentity
 from hogpour.net.requests import Requests
+from hogpour.net.watch import Patience
 from hogpour.net.wire.base import Answer, Request
 from hogpour.net.wire.gate import Arrive, Arrived, Attend
 from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
 from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease, Leased
+from hogpour.net.wire.reach import Unreachable
 from hogpour.net.wire.where import Map, Where
 from hogpour.shm.queue import ROOM, TicketQueue, leased_ticket, ticket_of
 
@@ -132,21 +134,27 @@ class CoordinatorClient:
         """
         assert self.joined is not None
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _MOVE_S
+        patience = Patience(_MOVE_S, loop.time())
         while True:
             answer = await self._ask(Where())
             if answer.epoch > older_than:
-                return self._read(answer)
-            if loop.time() > deadline:
+                return _map_of(answer, self._where)
+            if patience.over(loop.time()):
                 raise ClusterFailed(f"a shard is not where the map of epoch {older_than} says, and after "
                                     f"{_MOVE_S:g} s there is no newer map")  # fmt: skip
             await asyncio.sleep(_EMPTY_S)
 
-    def _read(self, answer: Map) -> ShardMap:
+    async def unreachable(self, server: int) -> bool:
+        """Say that a node which serves shards cannot be reached from here; return whether others are to have them.
+
+        Raises:
+            ClusterFailed: the coordinator is gone.
+        """
         try:
-            return ShardMap(answer.epoch, tuple(answer.bounds), tuple(answer.owners), tuple(answer.addresses))
-        except ValueError as error:
-            raise ClusterFailed(f"the first node, {self._where}, sent no map of the shards: {error}") from error
+            await self._ask(Unreachable(self.node, server))
+        except RequestFailed:  # there is nobody else, or this node was declared dead
+            return False
+        return True
 
     async def leave(self, reason: str = "", *, again: bool = False) -> None:
         """Go: blocks and shards are given to others. Nobody who has given up the cluster needs this.
@@ -357,3 +365,10 @@ class CoordinatorClient:
             return await self._coordinator.request(message, deadline_s=patience_s or self.joined.give_up_s)
         except PeerLost as error:
             raise ClusterFailed(f"the first node, {self._where}, does not answer: {error}") from error
+
+
+def _map_of(answer: Map, first: str) -> ShardMap:
+    try:
+        return ShardMap(answer.epoch, tuple(answer.bounds), tuple(answer.owners), tuple(answer.addresses))
+    except ValueError as error:
+        raise ClusterFailed(f"the first node, {first}, sent no map of the shards: {error}") from error

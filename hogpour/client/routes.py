@@ -14,6 +14,7 @@ from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.tasks import TaskSet
+from hogpour.net.watch import Patience
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.operate import Sum
 from hogpour.net.wire.push import Push, Pushed
@@ -38,38 +39,45 @@ async def ask_shard(
     newest: Callable[[], ShardMap],
     attempt: Callable[[str], Awaitable[_Answer]],
     learn: Callable[[ShardMap], Awaitable[None]],
+    complain: Callable[[int], Awaitable[bool]],
     patience_s: float,
 ) -> _Answer:
-    """Ask whoever serves a shard, wherever it moves meanwhile, and again where its server has too much to do.
+    """Ask whoever serves a shard, wherever it moves meanwhile, and again where its server has too much to do. One that
+    does not answer serves it no longer, where somebody else can.
 
     Args:
         newest: returns the newest map that is known.
         attempt: asks at an address, and returns the answer.
         learn: waits where there may be a newer map than this one.
+        complain: tells the coordinator of a server that does not answer; returns whether others will have its shards.
         patience_s: how long a server may have too much to do.
 
     Raises:
         PeerLost: the server does not answer, and the shard is not known to be elsewhere.
         RequestFailed: it refuses.
     """
-    loop, busy_since = asyncio.get_running_loop(), None
+    loop, patience = asyncio.get_running_loop(), None
     while True:
         known = newest()
         try:
             return await attempt(known.addresses[shard])
         except RequestFailed as error:
             if error.code == Refusal.BUSY:
-                busy_since = loop.time() if busy_since is None else busy_since
-                if loop.time() - busy_since >= patience_s:
+                patience = patience or Patience(patience_s, loop.time())
+                if patience.over(loop.time()):
                     raise
                 await asyncio.sleep(_AGAIN_S)
                 continue
             if error.code != Refusal.MOVED:
                 raise
         except PeerLost:
-            if newest().addresses[shard] == known.addresses[shard]:
-                raise
-        busy_since = None
+            while newest().addresses[shard] == known.addresses[shard]:
+                if not known.addresses[shard] or not await complain(known.owners[shard]):
+                    raise  # the coordinator's own, or nobody else can have it
+                await learn(newest())
+            patience = None
+            continue
+        patience = None
         await learn(known)
 
 
@@ -96,6 +104,7 @@ class Routes:
         own_address: at which maps name this node; None where it serves nothing.
         reach: address → who answers there; "" is the coordinator's.
         relocate: asked when a shard is not where the map says; returns a map of a later epoch.
+        complain: see ``ask_shard``.
         patience_s: how long a shard may not answer, or its server have too much to do, before the run fails.
 
     Attributes:
@@ -108,10 +117,11 @@ class Routes:
         own_address: str | None,
         reach: Callable[[str], Requests],
         relocate: Callable[[int], Awaitable[ShardMap]],
+        complain: Callable[[int], Awaitable[bool]],
         patience_s: float,
     ) -> None:
         self.map, self.reach, self.patience_s = shard_map, reach, patience_s
-        self._own_address, self._relocate = own_address, relocate
+        self._own_address, self._relocate, self._complain = own_address, relocate, complain
         self._lanes: dict[str, asyncio.Semaphore] = {}  # by address
 
     def follow(self, shard_map: ShardMap) -> None:
@@ -122,7 +132,7 @@ class Routes:
 
     async def ask(self, shard: int, attempt: Callable[[str], Awaitable[_Answer]]) -> _Answer:
         """Ask whoever serves a shard, see ``ask_shard``."""
-        return await ask_shard(shard, lambda: self.map, attempt, self._learn, self.patience_s)
+        return await ask_shard(shard, lambda: self.map, attempt, self._learn, self._complain, self.patience_s)
 
     async def _learn(self, known: ShardMap) -> None:
         """Learn where shards are now, since ``known`` is out of date."""

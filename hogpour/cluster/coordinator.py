@@ -121,7 +121,9 @@ class Coordinator:
         self.stats.open(self.home, self.ledger.most_held)
         count = len(bounds) - 1
         shards = ShardMap(1, bounds, (self.home,) * count, ("",) * count)
-        self.placement = Placement(shards, peers=peers, log=log, fail=self.fail, still=still)
+        self.placement = Placement(
+            shards, peers=peers, log=log, fail=self.fail, bury=self.members.end_lease, still=still
+        )
         gate = gate or Open()
         self.gatekeeper = keeper_of(gate)(
             gate, step, shard_map=lambda: self.map, peers=peers, log=log, fail=self.fail, complete=self._complete

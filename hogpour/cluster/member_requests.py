@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 import msgspec
 
 from hogpour import __version__
-from hogpour.cluster.coordinator import Coordinator
+from hogpour.cluster.coordinator import Coordinator, Terms
 from hogpour.cluster.gatekeeper import MOST_REPLICAS
 from hogpour.cluster.membership import MemberRecord
 from hogpour.core.cluster_state import Totals
@@ -27,6 +27,7 @@ from hogpour.net.wire.gate import UNDECIDED, Arrive, Arrived, Attend
 from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
 from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease, Leased
+from hogpour.net.wire.reach import Unreachable
 from hogpour.net.wire.status import Described, Status
 from hogpour.net.wire.where import Map, Where
 
@@ -66,13 +67,14 @@ class MemberRequests:
             Arrive: self._arrive,
             Leave: self._leave,
             Where: self._where,
+            Unreachable: self._unreachable,
             Status: self._status,
         }
 
     def _join_home(self, message: Join) -> Reply[Joined]:
         home = self._known(self._coordinator.home)
         home.name, home.address, home.version = message.name, message.address, message.version
-        return self._joined(home)
+        return _joined(home, self._terms)
 
     def _join(self, message: Join) -> Reply[Joined]:
         if self._coordinator.command != "run":
@@ -97,11 +99,7 @@ class MemberRequests:
         other = member.version not in ("", __version__)
         runs = f"; it runs hogpour {member.version}, this node {__version__}" if other else ""
         self._log(f"{member} joined{runs}")
-        return self._joined(member)
-
-    def _joined(self, member: MemberRecord) -> Reply[Joined]:
-        t = self._terms
-        return Reply(Joined(member.node, t.job, t.base, t.block_replicas, t.lease_s, t.give_up_s, __version__))
+        return _joined(member, self._terms)
 
     def _ready(self, message: Ready) -> Reply[Ok]:
         member = self._known(message.node)
@@ -222,6 +220,12 @@ class MemberRequests:
         shards = self._coordinator.map
         return Reply(Map(shards.epoch, list(shards.bounds), list(shards.owners), list(shards.addresses)))
 
+    def _unreachable(self, message: Unreachable) -> Reply[Ok]:
+        member = self._known(message.node)
+        if not self._placement.shun(message.server, f"cannot be reached by {member}"):
+            raise RequestFailed(Refusal.WRONG, "the first node serves shards that nobody else has")
+        return _OK
+
     def _status(self, message: Status) -> Reply[Described]:
         return Reply(Described(msgspec.json.encode(self._coordinator.state(self._clock()))))
 
@@ -232,3 +236,7 @@ class MemberRequests:
             raise RequestFailed(Refusal.FENCED, f"node {display_id(node)} is no member of the cluster: it was silent "
                                                 "for too long, left, or never joined")  # fmt: skip
         return member
+
+
+def _joined(member: MemberRecord, t: Terms) -> Reply[Joined]:
+    return Reply(Joined(member.node, t.job, t.base, t.block_replicas, t.lease_s, t.give_up_s, __version__))

@@ -110,6 +110,11 @@ class Membership:
             member.until = max(member.until, now + self.lease_s)
         return member
 
+    def end_lease(self, node: int) -> None:
+        """Say that a member is of no use, though it can be heard: dead at the next look, unless it speaks before."""
+        if node in self._members:
+            self._members[node].until = -math.inf
+
     def leave(self, node: int) -> MemberRecord | None:
         """Remove a member and return it; None where it is gone already."""
         return self._members.pop(node, None)

@@ -4,10 +4,13 @@ Shards are moved one after the other. A move is one message to the taker, ``Adop
 owner; the map of the next epoch follows. Where a move fails, nobody knows how far the taker got, and still the shard
 must not be served by two or by nobody. So: while the taker lives and has not answered, the same move is tried again;
 when it has refused, or is dead, the owner is asked to go on (``Adopt`` with the owner itself as source), which has kept
-what it gave up until a newer map says that somebody else has it. An owner that cannot has lost the shard.
+what it gave up until a newer map says that somebody else has it. An owner that cannot has lost the shard. A taker to
+which no connection can be made has not heard of the move, and another one is asked; where it may have heard of it
+before, it is declared dead: its heartbeats come, but it is of no use, and it may join again.
 
 Whoever is gone is fenced: every server is told to refuse its late pushes and to forget it, again and again until it has
-answered or is gone itself. A member is given shards only when it has been told of all who went of late.
+answered or is gone itself. A member is given shards only when it has been told of all who went of late, and while it
+can be reached from here and by the others, as far as they say.
 
 Holds no vectors and knows no time: ``tick`` starts whatever is due, and nothing is tried twice within one.
 """
@@ -24,15 +27,19 @@ from hogpour.core.node_id import display_id
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Requests
 from hogpour.net.wire.dump import Adopt
+from hogpour.net.wire.reach import Knock
 from hogpour.net.wire.status import Fence
 
 __all__ = ["Placement"]
 
 _ADOPT_S = 60.0
 """For one shard: longer than the taker waits for the source (``server.handover``), so that it is who says that it
-failed. A taker that dies is noticed by its lease, long before."""
+failed. A taker that dies is noticed by its lease, long before; one to which no connection can be made, at once."""
 
-_FENCE_S = 1.0
+_TELL_S = 10.0
+
+_UNHEARD = 5
+"""So many tries to connect to a taker that may have heard of its move: longer than a cable is out of its socket."""
 
 _REFUSALS = 3
 """A member that refused so many shards is offered no more. The home is asked for ever: there is nobody else."""
@@ -53,6 +60,18 @@ class _Server:
     leaving: bool = False
     complained: bool = False
     """It has answered a fence with an error, which was logged."""
+    reached: bool = True
+    """False: no connection to it could be made, and none has been since."""
+    shunned: bool = False
+    """Some member cannot reach it: it is to serve nothing."""
+
+    def __str__(self) -> str:
+        return f"node {display_id(self.node)}" + (f" ({self.address})" if self.address else "")
+
+    @property
+    def going(self) -> bool:
+        """Whether its shards are to be with others."""
+        return self.leaving or self.shunned
 
 
 @dataclass(slots=True)
@@ -62,6 +81,10 @@ class _Move:
     shard: int
     source: int
     taker: int
+    heard: bool = False
+    """The taker may have been told."""
+    unheard: int = 0
+    """Tries since then in which it could not be."""
     back: bool = False
     """Given up: the source is to go on."""
 
@@ -74,6 +97,7 @@ class Placement:
         peers: whom to ask at an address; empty: the home.
         log: told what happened, a line each time.
         fail: told why the cluster cannot go on.
+        bury: declares a member dead that serves nothing.
         still: held while shards move: whoever holds it sees none move. None: nobody asks for that.
 
     Attributes:
@@ -89,11 +113,12 @@ class Placement:
         peers: Callable[[str], Requests],
         log: Callable[[str], None],
         fail: Callable[[str], None],
+        bury: Callable[[int], None],
         still: asyncio.Lock | None = None,
     ) -> None:
         self.map, self.spreading = shards, True
         self._home = shards.owners[0]
-        self._peers, self._log, self._fail = peers, log, fail
+        self._peers, self._log, self._fail, self._bury = peers, log, fail, bury
         self._servers = {self._home: _Server(self._home, shards.addresses[0])}
         self._went: deque[int] = deque(maxlen=_FENCED)
         self._move: _Move | None = None
@@ -116,6 +141,15 @@ class Placement:
         assert node != self._home, "the home was asked to leave"
         if node in self._servers:
             self._servers[node].leaving = True
+
+    def shun(self, node: int, why: str) -> bool:
+        """Say that somebody cannot reach a member that serves shards; return whether others are to have them: not those
+        of the home."""
+        server = self._servers.get(node)
+        if server is not None and node != self._home and not server.shunned:
+            server.shunned = True
+            self._log(f"{server} {why}: firewall? its shards go to others, it computes only")
+        return node != self._home
 
     def gone(self, node: int) -> list[int]:
         """Say that a member is no more, fence it, and return the shards that are lost with it."""
@@ -151,8 +185,8 @@ class Placement:
                 if not task.cancelled():
                     task.result()
         for server in self._servers.values():
-            if server.owed:
-                self._start(server.node, self._fence, server)
+            if server.owed or not server.reached:
+                self._start(server.node, self._tell, server)
         if self._move is None and None not in self._tasks:
             self._let_go()
         if self._move is not None or self._next_move() is not None:
@@ -173,24 +207,39 @@ class Placement:
         if key not in self._tasks:
             self._tasks[key] = asyncio.get_running_loop().create_task(work(*args))
 
-    async def _fence(self, server: _Server) -> None:
-        """Tell a server of everybody who went. What it does not hear now it is told at the next tick."""
-        while server.owed:
-            node = min(server.owed)
+    async def _tell(self, server: _Server) -> None:
+        """Reach a server, and tell it of everybody who went. What it does not hear now it is told at the next tick."""
+        while server.owed or not server.reached:
+            node = min(server.owed, default=0)
+            message = Fence(node) if server.reached else Knock()
             try:
-                await self._peers(server.address).request(Fence(node), deadline_s=_FENCE_S)
-            except PeerLost:
+                await self._peers(server.address).request(message, deadline_s=_TELL_S, retry=False)
+            except PeerLost as error:
+                if error.unheard:
+                    self._miss(server, error)
                 return
             except RequestFailed as error:
                 if not server.complained:
-                    self._log(f"{self._named(server)} does not fence node {display_id(node)}: {error}")
+                    self._log(f"{server} does not fence node {display_id(node)}: {error}")
                 server.complained = True
                 return
-            server.owed.discard(node)
+            if server.reached:
+                server.owed.discard(node)
+            else:
+                server.reached = True
+                self._log(f"{server} can be reached now")
+
+    def _miss(self, server: _Server, error: PeerLost) -> None:
+        """Give a server no more shards while it cannot be reached."""
+        if server.reached:
+            server.reached = False
+            then = "it takes no more shards" if self.shards_of(server.node) else "it computes only"
+            node = display_id(server.node)
+            self._log(f"{server.address}, node {node}, cannot be reached from here: firewall? {then} ({error})")
 
     def _next_move(self) -> _Move | None:
         """Return the shard to move next, from whom to whom."""
-        takers = [s for s in self._servers.values() if not s.leaving and not s.owed and self._takes(s)]
+        takers = [s for s in self._servers.values() if not s.going and not s.owed and s.reached and self._takes(s)]
         if not takers:
             return None
         load = dict.fromkeys((server.node for server in takers), 0)
@@ -198,10 +247,13 @@ class Placement:
         for shard, owner in enumerate(self.map.owners):
             if owner in load:
                 load[owner] += sizes[shard]
+        for leaving in (True, False):  # they wait for it
+            for shard, owner in enumerate(self.map.owners):
+                server = self._servers.get(owner)
+                if server is not None and server.going and server.leaving >= leaving:
+                    willing = min(load, key=lambda node: (self._servers[node].refusals, load[node], node))
+                    return _Move(shard, owner, willing)
         least = min(load, key=lambda node: (load[node], node))
-        for shard, owner in enumerate(self.map.owners):
-            if owner in self._servers and self._servers[owner].leaving:
-                return _Move(shard, owner, least)
         most = max(load, key=lambda node: (load[node], -node))
         difference = load[most] - load[least]
         # A shard may overshoot a little, since sizes differ by a line; but the difference is halved at least.
@@ -238,12 +290,12 @@ class Placement:
         """Let the taker have the shard. Returns whether to go on at once."""
         source, taker = self._servers[move.source], self._servers[move.taker]
         try:
-            await self._peers(taker.address).request(Adopt(move.shard, source.address), deadline_s=_ADOPT_S)
+            adopt = Adopt(move.shard, source.address)
+            await self._peers(taker.address).request(adopt, deadline_s=_ADOPT_S, retry=False)
         except PeerLost as error:
-            self._log(f"shard {move.shard} is still on its way to {self._named(taker)}: {error}")
-            return False
+            return self._not_told(move, taker, error)
         except RequestFailed as error:
-            self._log(f"{self._named(taker)} does not take shard {move.shard} from {self._named(source)}: {error}")
+            self._log(f"{taker} does not take shard {move.shard} from {source}: {error}")
             taker.refusals += 1
             move.back = True
             return True
@@ -251,6 +303,20 @@ class Placement:
         self._move = None
         self.wake()
         return True
+
+    def _not_told(self, move: _Move, taker: _Server, error: PeerLost) -> bool:
+        """Look what is to become of a move of which the taker may not have heard. Returns whether to go on at once."""
+        if not error.unheard:
+            move.heard, move.unheard = True, 0
+            self._log(f"shard {move.shard} is still on its way to {taker}: {error}")
+            return False
+        self._miss(taker, error)
+        move.unheard += 1
+        if not move.heard:
+            self._move = None
+        elif move.unheard >= _UNHEARD and not self.shards_of(taker.node):
+            self._bury(taker.node)
+        return not move.heard
 
     async def _bring_back(self, move: _Move) -> bool:
         """Let the source go on with a shard that it may have given up."""
@@ -260,11 +326,11 @@ class Placement:
         try:
             await self._peers(source.address).request(Adopt(move.shard, source.address), deadline_s=_ADOPT_S)
         except PeerLost as error:
-            self._log(f"shard {move.shard} is still on its way back to {self._named(source)}: {error}")
+            self._log(f"shard {move.shard} is still on its way back to {source}: {error}")
             return False
         except RequestFailed as error:
             self._move = None
-            where = f"between {self._named(source)} and node {display_id(move.taker)}"
+            where = f"between {source} and node {display_id(move.taker)}"
             self._fail(f"shard {move.shard} was lost {where}: {error}")
             return False
         # Where it was, but by a new map: whoever was refused meanwhile waits for one.
@@ -272,8 +338,3 @@ class Placement:
         self._move = None
         self.wake()
         return False
-
-    def _named(self, server: _Server) -> str:
-        return f"node {display_id(server.node)}" + (f" ({server.address})" if server.address else "")
-
-

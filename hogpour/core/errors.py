@@ -121,11 +121,12 @@ class PeerLost(HogpourError):
 
     Attributes:
         address: host:port that was asked.
+        unheard: nothing of what was asked has left this node, so it was not done.
     """
 
-    def __init__(self, address: str, text: str) -> None:
+    def __init__(self, address: str, text: str, *, unheard: bool = False) -> None:
         super().__init__(f"{address}: {text}")
-        self.address = address
+        self.address, self.unheard = address, unheard
 
 
 class Refusal(StrEnum):

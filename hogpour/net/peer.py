@@ -70,7 +70,7 @@ class _Asked(Generic[Answer]):
             self.n_payload += view.nbytes
         self.n_bytes = self.n_payload + (self.into.nbytes if self.into is not None else 0)
         self.deadline_s, self.deadline = deadline_s, now + deadline_s
-        self.moves_to = -1  # while fewer bytes have moved on the connection, those that move are for this one, too
+        self.moves_to = -1  # unheard; else, while fewer bytes have moved on the connection, they are for this one, too
         self.unsent = False  # a part of the payload is not with the kernel yet
 
     def wholly_sent(self) -> None:
@@ -288,6 +288,7 @@ class Peer:
         return RemoteProtocolError(f"{self.address}: {n_bytes} bytes with {name}; {n_wanted} are wanted")
 
     def _send(self, link: _Link, id: int, asked: _Asked[Any]) -> None:
+        asked.moves_to = 0
         if asked.n_bytes:
             asked.moves_to = moved(link.transport) + TURNS * sum([other.n_bytes for other in self._asked.values()])
         try:
@@ -373,7 +374,7 @@ class Peer:
                 del self._asked[id]
                 if not asked.future.done():
                     text = f"no answer to {type(asked.message).__name__}: {self._cause}"
-                    asked.future.set_exception(PeerLost(self.address, text))
+                    asked.future.set_exception(PeerLost(self.address, text, unheard=asked.moves_to < 0))
 
     def _sweep(self, now: float, slept: float) -> None:
         """Find what is overdue, and a connection that does not move."""
@@ -393,6 +394,6 @@ class Peer:
                 if not asked.future.done():
                     text = f"no answer to {type(asked.message).__name__} within {asked.deadline_s:g} s"
                     why = f": {self._cause}" if self._link is None and self._cause else ""
-                    asked.future.set_exception(PeerLost(self.address, text + why))
+                    asked.future.set_exception(PeerLost(self.address, text + why, unheard=asked.moves_to < 0))
         if self._asked and not self._closed:
             self._watch.by(min(now + self._sweep_s, min([asked.deadline for asked in self._asked.values()])))

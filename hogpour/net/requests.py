@@ -49,9 +49,10 @@ class Requests(Protocol):
             into: where the payload of the answer goes, exactly as long as that is. Written until this has returned;
                 undefined when it raises.
             deadline_s: seconds until the answer must be there.
-            retry: ask again when the connection breaks. Without it what was asked happens at most once.
+            retry: ask again when the connection breaks, or cannot be made. Without it what was asked happens at most
+                once, and nobody waits longer than for one try to connect.
 
         Raises:
             RequestFailed: the answer is that it was not done.
-            PeerLost: no answer in time; it may have been done or not.
+            PeerLost: no answer in time; it may have been done or not, see ``unheard``.
         """

@@ -26,7 +26,7 @@ if sys.platform == "linux":
     import fcntl
     import termios
 
-__all__ = ["Owner", "Transport", "look_up", "moved", "reason_of"]
+__all__ = ["Owner", "Transport", "look_up", "loopback_of", "moved", "reason_of"]
 
 JOINED_BYTES = 32 * 1024
 """Up to here a payload is copied behind its header: one system call, and the copy takes less time than a second one."""
@@ -302,6 +302,21 @@ async def look_up(host: str, port: int, turn: int) -> str:
         return host
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return str(found[turn % len(found)][4][0])
+
+
+async def loopback_of(host: str) -> str:
+    """Return the address of a host that only this machine reaches, whatever its name is; empty: others may, too."""
+    addresses = [host]
+    try:
+        ip_address(host)
+    except ValueError:
+        with suppress(OSError):
+            found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
+    with suppress(ValueError):  # a name that nobody knows
+        if all([ip_address(address).is_loopback for address in addresses]):
+            return addresses[0]
+    return ""
 
 
 def reason_of(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-__all__ = ["Watch"]
+__all__ = ["Patience", "Watch"]
 
 SLEPT_S = 0.5
 """A timer that is later than this was not kept by work: the process was stopped, or its machine was."""
@@ -43,3 +43,24 @@ class Watch:
         now = asyncio.get_running_loop().time()
         late = now - self._at
         self._look(now, late if late > SLEPT_S else 0.0)
+
+
+class Patience:
+    """How long something is waited for in rounds, each of which ends with a look.
+
+    Of one round a quarter of the time counts at most: it may have been a sleep, in which nobody was asked and nothing
+    was heard. Where it was none, an answer was waited for, which has a deadline of its own.
+
+    Args:
+        seconds: at the end of which it is over.
+        now: when it begins.
+    """
+
+    def __init__(self, seconds: float, now: float) -> None:
+        self._left, self._longest, self._looked = seconds, seconds / 4, now
+
+    def over(self, now: float) -> bool:
+        """Look: a round has ended now."""
+        self._left -= min(now - self._looked, self._longest)
+        self._looked = now
+        return self._left <= 0

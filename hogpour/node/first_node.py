@@ -27,6 +27,7 @@ from hogpour.core.progress import Notice
 from hogpour.core.text import encodable
 from hogpour.data.blocks import Blocks
 from hogpour.machine.prepare import Prepared
+from hogpour.net.watch import Patience
 from hogpour.node.joining import Endpoint, Guard, Role
 from hogpour.node.shard_start import ShardStart
 from hogpour.node.snapshots import Snapshots
@@ -180,8 +181,8 @@ class FirstNode(Role):
 
     async def _wait_for_others(self) -> None:
         """Wait until all other members that could compute have left or are declared dead."""
-        deadline = self._loop.time() + max(_OTHERS_S, self.give_up_s)
-        while self.coordinator.able > 1 and self._loop.time() < deadline:  # noqa: ASYNC110 (members are polled anyway)
+        patience = Patience(max(_OTHERS_S, self.give_up_s), self._loop.time())
+        while self.coordinator.able > 1 and not patience.over(self._loop.time()):  # noqa: ASYNC110 (members are polled)
             await asyncio.sleep(_TICK_S)
 
     def _make_driver(self, scheme: Sandblaster, blocks: Blocks, start: ShardStart) -> LbfgsDriver:

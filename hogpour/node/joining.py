@@ -35,6 +35,7 @@ from hogpour.net.requests import Handler, Reply
 from hogpour.net.staging import Staging
 from hogpour.net.tasks import TaskSet
 from hogpour.net.token import check_address
+from hogpour.net.transport import loopback_of
 from hogpour.net.wire import answers
 from hogpour.net.wire.base import Before, Message, Ok
 from hogpour.net.wire.heartbeat import HeartbeatReply
@@ -246,6 +247,7 @@ class Endpoint:
             check_address(host, bool(self._token), self._insecure)
             if self.join and addresses.is_everywhere(host):
                 raise ConfigError(f"--listen {self._listen}: others are told this address; name one that they reach")
+            await self._check_reach(host)
             self._listener = Listener(
                 self._handlers, self._token, staging=Staging(STAGING_BYTES), payload_limit=LARGEST_SHARD_BYTES,
                 log=lambda line: self.notify(Notice("warning", line)), max_connections=_CONNECTIONS, nonce=self.entropy,
@@ -272,6 +274,15 @@ class Endpoint:
                                    f"{__version__}: results may be others; install the same"))  # fmt: skip
             self.tasks.start(member.beat(self.stats.beat, self.on_heartbeat))
             self.tasks.start(member.rejoin(lambda: self._on_rejoin(member)))
+
+    async def _check_reach(self, host: str) -> None:
+        """Refuse to serve others at an address that only this machine reaches."""
+        here = await loopback_of(host) if self.join else ""
+        if here and not await loopback_of(addresses.split(self.join)[0]):
+            named = f"{host} is {here}, which" if here != host else here
+            raise ConfigError(f"--listen {self._listen}: {named} only this machine reaches, and --join {self.join} is "
+                              "another; name an address that the others reach, or leave it out: then this node "
+                              "computes only")  # fmt: skip
 
     def job(self, changes: Mapping[str, Any]) -> Job:
         """Return the job of the cluster that was joined; see ``JoinedNode.job``."""

@@ -21,6 +21,7 @@ from hogpour.machine.prepare import Prepared
 from hogpour.model import snapshot
 from hogpour.model.description import Description
 from hogpour.model.training_state import TrainingState
+from hogpour.net.watch import Patience
 from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.node.joining import Endpoint
 from hogpour.shm.params import params_finite
@@ -152,18 +153,22 @@ class Snapshots:
         Args:
             memory: (vectors, n) float32; its parameters and its optimiser's rows are written there.
         """
-        deadline, give_up_s, into = self._loop.time() + _MOVE_S, self._job.cluster.give_up_s, memory.data.cast("B")
+        give_up_s, into = self._job.cluster.give_up_s, memory.data.cast("B")
+        patience = Patience(_MOVE_S, self._loop.time())
 
         def ask(address: str) -> Awaitable[Dumped]:
             return self._reach(address).request(Dump(shard, False), into=into, deadline_s=give_up_s)
 
         async def wait(_: ShardMap) -> None:
             """Wait a moment for a shard that is on its way to somebody else."""
-            if self._loop.time() > deadline:
+            if patience.over(self._loop.time()):
                 raise ClusterFailed(f"shard {shard} was not to be found for a snapshot within {_MOVE_S:g} s")
             await asyncio.sleep(_AGAIN_S)
 
-        return (await ask_shard(shard, lambda: self._coordinator.map, ask, wait, give_up_s)).clock
+        async def complain(server: int) -> bool:
+            return self._coordinator.placement.shun(server, "cannot be reached by the first node")
+
+        return (await ask_shard(shard, lambda: self._coordinator.map, ask, wait, complain, give_up_s)).clock
 
     async def _on_thread(self, work: Callable[..., Any], *arguments: object) -> Any:
         """Run what waits for the disk; when the caller is cancelled, it still ends before the files are left alone."""

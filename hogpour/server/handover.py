@@ -15,7 +15,7 @@ from hogpour.core.node_id import display_id
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.wire.base import Message, Ok
-from hogpour.net.wire.dump import Adopt, Dump
+from hogpour.net.wire.dump import Adopt, Dump, Dumped
 from hogpour.net.wire.held import Held
 from hogpour.net.wire.push import Push
 from hogpour.server.server import ParameterServer
@@ -103,7 +103,7 @@ class ShardHost:
         node = self.node
         dump = Dump(shard, True, node)
         try:
-            answer = await self._reach(source).request(dump, into=memory, deadline_s=_BRING_S)
+            answer = await self._dump(dump, memory, source)
             held = [await self._held(shard, k, part.stop - part.start, source) for k in range(answer.held)]
         except PeerLost as error:
             raise RequestFailed(Refusal.BUSY, f"shard {shard}: {error}") from error
@@ -111,6 +111,18 @@ class ShardHost:
             raise RequestFailed(Refusal.FENCED, f"shard {shard}: it came for node {display_id(node)}, which was "
                                                 "declared dead")  # fmt: skip
         self.server.install(answer, memory, part.start, held)
+
+    async def _dump(self, dump: Dump, memory: memoryview, source: str) -> Dumped:
+        """Have a shard given up; raises PeerLost at once where no connection can be made: another taker may be able."""
+        loop = asyncio.get_running_loop()
+        deadline, requests = loop.time() + _BRING_S, self._reach(source)
+        try:
+            return await requests.request(dump, into=memory, deadline_s=_BRING_S, retry=False)
+        except PeerLost as error:
+            left_s = deadline - loop.time()
+            if error.unheard or left_s <= 0:
+                raise
+        return await requests.request(dump, into=memory, deadline_s=left_s)
 
     async def _held(self, shard: int, number: int, size: int, source: str) -> tuple[Push, memoryview]:
         """Have another server, which has given a shard up, hand over a gradient that waits there."""

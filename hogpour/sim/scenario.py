@@ -31,6 +31,7 @@ __all__ = [
     "Death",
     "DiskConditions",
     "DiskFault",
+    "Firewall",
     "LinkConditions",
     "NodeJoin",
     "Partition",
@@ -64,6 +65,8 @@ class LinkConditions(Checked):
     """Mean seconds until some connection of a machine breaks; 0: none does by itself."""
     split_reads: bool = False
     """Readers get what arrives in random pieces."""
+    look_up_s: Finite = 0.0
+    """Seconds that a resolver takes; 0: machines are called by their addresses, not by names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +176,14 @@ class Partition(Spell):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Firewall(Spell):
+    """``[[firewall]]``: no connection to these nodes is made. Those that are made stay, and they make others."""
+
+    sources: tuple[int, ...] = ()
+    """Numbers of the nodes that cannot connect; left out: all others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pause(Spell):
     """``[[pause]]``: these machines stand still. Where two overlap, the first end is that of both."""
 
@@ -248,6 +259,7 @@ class Scenario(Checked):
     death: tuple[Death, ...] = ()
     replica_death: tuple[ReplicaDeath, ...] = ()
     partition: tuple[Partition, ...] = ()
+    firewall: tuple[Firewall, ...] = ()
     pause: tuple[Pause, ...] = ()
     slow: tuple[Slow, ...] = ()
     join: tuple[NodeJoin, ...] = ()
@@ -281,14 +293,15 @@ class Scenario(Checked):
     def _check_nodes(self, at: str, entry: Any) -> None:
         # Those that join later have numbers of their own, in the order of their joining: as many as may ever come.
         later = sum(join.nodes if not join.every_s else 1 << 20 for join in self.join)
-        for node in (entry.node,) if isinstance(entry, ReplicaDeath) else entry.nodes:
+        named = (entry.node,) if isinstance(entry, ReplicaDeath) else (*entry.nodes, *getattr(entry, "sources", ()))
+        for node in named:
             if not 0 <= node < self.nodes + later:
                 raise ValueError(f"{at}: node {node}, expected 0 to {self.nodes + later - 1}")
         if isinstance(entry, ReplicaDeath) and not 0 <= entry.replica < self.replicas:
             raise ValueError(f"{at}: replica {entry.replica}, expected 0 to {self.replicas - 1}")
 
 
-_SCHEDULES = ("slow_link", "death", "replica_death", "partition", "pause", "slow", "disk_fault")
+_SCHEDULES = ("slow_link", "death", "replica_death", "partition", "firewall", "pause", "slow", "disk_fault")
 
 
 def read_scenario(path: str) -> Scenario:

@@ -91,6 +91,7 @@ class Simulation:
             generator(seed, _NETWORK),
             window_bytes=s.link.window_bytes,
             split_reads=s.link.split_reads,
+            look_up_s=s.link.look_up_s,
             weigh=weigh(network.stands_for, network.n // ALIGNMENT) if isinstance(network, ModelOnlyNetwork) else None,
         )
         self.sites: list[Site] = []
@@ -195,6 +196,12 @@ class Simulation:
             if machine.side == int(action.number):
                 self._happen(site, "reaches the others again")
                 self.network.cut([machine], 0)
+        elif action.kind == "shut":
+            self._happen(site, "is behind a firewall")
+            machine.firewalls[int(action.number)] = frozenset(number + 1 for number in action.sources)
+        elif action.kind == "open":
+            self._happen(site, "is behind a firewall no longer")
+            machine.firewalls.pop(int(action.number), None)
         elif action.kind == "slow":
             self._happen(site, f"computes {action.number:g} times as long from now on")
             site.times = action.number
@@ -292,6 +299,8 @@ class Simulation:
                 given = {"delay_s": slow.delay_s, "jitter_s": slow.jitter_s, "bandwidth": slow.bandwidth}
                 link |= {name: value for name, value in given.items() if value is not None}
         name = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+        if s.link.look_up_s:
+            name = f"node-{number}"
         link["jitter_s"] /= 2  # of the way from one machine to another, each end adds its half
         machine = self.network.add(number + 1, name, Conditions(**link))
         site = Site(machine, self.sites[0].platter if second else Platter("."), serving, second)

@@ -41,12 +41,16 @@ class Where:
     """Whom routes ask for a newer map, and what they know at first."""
 
     def __init__(self, *newer: ShardMap) -> None:
-        self.newer, self.asked = list(newer), list[int]()
-        self.routes = Routes(MAP, "b", lambda address: address, self.relocate, 10.0)  # type: ignore[arg-type,return-value]
+        self.newer, self.asked, self.lost = list(newer), list[int](), list[int]()
+        self.routes = Routes(MAP, "b", lambda address: address, self.relocate, self.complain, 10.0)  # type: ignore[arg-type,return-value]
 
     async def relocate(self, epoch: int) -> ShardMap:
         self.asked.append(epoch)
         return self.newer.pop(0)
+
+    async def complain(self, server: int) -> bool:
+        self.lost.append(server)
+        return bool(self.newer)
 
 
 async def test_what_is_busy_is_asked_again_where_it_is() -> None:
@@ -67,7 +71,7 @@ async def test_a_server_that_is_busy_for_longer_than_its_patience_is_told(monkey
 
     with pytest.raises(RequestFailed, match="as the test says"):
         await Where().routes.ask(0, attempt)
-    assert len(asked.addresses) == 4  # at 4, 8, 12 and 16 s
+    assert len(asked.addresses) == 5  # at 4, 8, 12, 16 and 20 s, of which each counts as 2.5 s
 
 
 async def test_patience_begins_anew_where_the_shard_is_then() -> None:
@@ -98,6 +102,14 @@ async def test_a_shard_whose_server_is_lost_is_followed_if_it_is_known_to_be_els
         await Where().routes.ask(0, Asked(PeerLost("a", "gone")))
 
 
+async def test_a_shard_whose_server_cannot_be_reached_is_asked_for_where_it_is_moved_for_that() -> None:
+    """A node that did not reach another one ended. The first newer map may be of another shard that was moved."""
+    where = Where(MAP.moved(1, 1, "a"), MAP.moved(1, 1, "a").moved(0, 3, "c"))
+    asked = Asked(PeerLost("a", "no connection"))
+    assert await where.routes.ask(0, asked) == "done"
+    assert (asked.addresses, where.asked, where.lost) == (["a", "c"], [1, 2], [1, 1])
+
+
 async def test_the_newest_map_is_read_before_each_attempt() -> None:
     maps = [MAP, MAP.moved(1, 1, "a")]
     learned: list[ShardMap] = []
@@ -107,7 +119,7 @@ async def test_the_newest_map_is_read_before_each_attempt() -> None:
         maps.pop(0)
 
     asked = Asked(refused(Refusal.MOVED))
-    assert await ask_shard(1, lambda: maps[0], asked, learn, 1.0) == "done"
+    assert await ask_shard(1, lambda: maps[0], asked, learn, Where().complain, 1.0) == "done"
     assert (asked.addresses, learned) == (["b", "a"], [MAP])
 
 

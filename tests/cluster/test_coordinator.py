@@ -22,6 +22,7 @@ from hogpour.net.wire.gate import Arrive, Attend
 from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
 from hogpour.net.wire.join import Join, Joined, Leave, Ready
 from hogpour.net.wire.lease import Lease, Leased
+from hogpour.net.wire.reach import Unreachable
 from hogpour.net.wire.status import Described, Status
 from hogpour.net.wire.where import Map, Where
 
@@ -724,3 +725,52 @@ class ClusterMachine(RuleBasedStateMachine):
 TestCluster = ClusterMachine.TestCase
 TestCluster.settings = settings(max_examples=30, stateful_step_count=25)
 TestCluster.pytestmark = [pytest.mark.slow]
+
+
+# -- who cannot be reached
+
+
+async def test_a_firewalled_server_keeps_nobody_from_leaving() -> None:
+    """After 110 s the other one was not out yet: its shards waited behind a move to a port that nobody reached."""
+    cluster = Cluster(4)
+    await cluster.begin()
+    leaver = await cluster.join("n2:1")
+    await cluster.tick()
+    cluster.world["n3:1"].firewalled = True
+    await cluster.join("n3:1")
+    await cluster.live(1.0)
+    leaving = asyncio.ensure_future(cluster.ask(Leave(leaver)))
+    await cluster.tick(2)
+    assert await leaving == Ok()
+    assert [line for line in cluster.lines if "firewall" in line] == [
+        "n3:1, node 3, cannot be reached from here: firewall? it computes only (n3:1: no connection within 1 s)"
+    ]
+
+
+async def test_a_server_that_a_member_cannot_reach_serves_nothing_any_more() -> None:
+    """That member ended: "node 2, which serves shards, does not answer", while all others reached it."""
+    cluster = Cluster(4)
+    await cluster.begin()
+    server, member = await cluster.join("n2:1"), await cluster.join()
+    await cluster.tick()
+    assert server in cluster.coordinator.map.owners
+    assert await cluster.ask(Unreachable(member, server)) == Ok()
+    await cluster.tick()
+    assert server not in cluster.coordinator.map.owners
+    assert cluster.lines[-1] == "node 2 (n2:1) cannot be reached by node 3 (a name): firewall? its shards go to others, it computes only"
+    assert (await cluster.refused(Unreachable(member, cluster.coordinator.home)))[0] == "wrong"
+    assert (await cluster.refused(Unreachable(99, server)))[0] == "fenced"
+
+
+async def test_a_taker_that_may_have_a_shard_and_cannot_be_reached_is_dead_in_seconds() -> None:
+    cluster = Cluster(4)
+    await cluster.begin()
+    await cluster.join("n2:1")
+    taker = cluster.world["n2:1"]
+    taker.deaf = True
+    await cluster.tick()
+    taker.firewalled = True
+    await cluster.tick(6)
+    assert cluster.lines[-1].startswith("node 2 (n2:1) is gone: silent for ")
+    assert cluster.coordinator.command == "run"
+    assert set(cluster.coordinator.map.owners) == {1}

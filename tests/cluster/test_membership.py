@@ -175,3 +175,14 @@ def test_incarnations_of_two_runs_are_others_and_sound_alike() -> None:
     assert first != second
     assert [display_id(first), display_id(first + 1), display_id(second + 1)] == [1, 2, 2]
     assert second + 4095 < 2**53  # also a number of JSON
+
+
+def test_a_member_whose_lease_is_ended_is_dead_at_the_next_look_unless_it_speaks_before() -> None:
+    members = Membership(3.0)
+    for name in "ab":
+        members.join(name, "", 0.0)
+    for node in (1, 2, 9):
+        members.end_lease(node)
+    members.beat(1, 0.1)
+    assert nodes(members.expire(0.2)) == [2]
+    assert members.expire(3.0) == []

@@ -12,6 +12,7 @@ from hogpour.cluster.placement import Placement
 from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap, format_shards
 from hogpour.net.wire.dump import Adopt
+from hogpour.net.wire.reach import Knock
 from hogpour.net.wire.status import Fence
 
 HOME = 1
@@ -26,10 +27,17 @@ class Cluster:
         self.world = World(len(sizes))
         self.lines: list[str] = []
         self.failures: list[str] = []
+        self.buried: list[int] = []
         shards = ShardMap(1, bounds, (HOME,) * len(sizes), ("",) * len(sizes))
         self.placement = Placement(
-            shards, peers=self.world.__getitem__, log=self.lines.append, fail=self.failures.append
+            shards, peers=self.world.__getitem__, log=self.lines.append, fail=self.failures.append, bury=self.bury
         )
+
+    def bury(self, node: int) -> None:
+        """Declare a member dead; it hears so, and joins again without any shard."""
+        self.buried.append(node)
+        assert self.placement.gone(node) == []
+        self.world[f"n{node}:1"].serves = set()
 
     async def tick(self, times: int = 1) -> None:
         for _ in range(times):
@@ -351,6 +359,119 @@ async def test_a_source_that_dies_in_the_midst_of_a_move_takes_its_shards_along(
     assert [message for message in home.asked if isinstance(message, Adopt)] == [Adopt(1, "n2:1")]
 
 
+# -- who cannot be reached
+
+
+async def test_a_server_that_cannot_be_reached_computes_only_and_holds_up_no_move() -> None:
+    """Its port is firewalled, and its heartbeats get through: every other move waited for its first one, for ever."""
+    cluster = Cluster(6)
+    cluster.serve(2)
+    cluster.world["n2:1"].firewalled = True
+    cluster.serve(3)
+    await cluster.tick()
+    assert cluster.lines == ["n2:1, node 2, cannot be reached from here: firewall? it computes only (n2:1: no connection within 1 s)"]
+    assert cluster.owners == (1, 1, 1, 3, 3, 3)
+    cluster.placement.leave(3)
+    await cluster.tick()
+    assert cluster.owners == (1,) * 6
+    assert len(cluster.lines) == 1
+    assert cluster.world[""].asked == [Adopt(k, "n3:1") for k in (3, 4, 5)]
+    cluster.agrees()
+
+
+async def test_a_server_is_knocked_at_until_it_can_be_reached() -> None:
+    cluster = Cluster(2)
+    cluster.serve(2)
+    taker = cluster.world["n2:1"]
+    taker.firewalled = True
+    await cluster.tick(4)
+    assert taker.asked == [Adopt(1, ""), *[Knock()] * 3]
+    taker.firewalled = False
+    await cluster.tick(2)
+    assert cluster.lines[1:] == ["node 2 (n2:1) can be reached now"]
+    assert cluster.owners == (1, 2)
+    cluster.agrees()
+
+
+async def test_a_server_that_cannot_be_told_of_the_dead_is_named() -> None:
+    cluster = Cluster(2)
+    cluster.placement.gone(9)
+    cluster.serve(2)
+    cluster.world["n2:1"].firewalled = True
+    await cluster.tick(3)
+    assert [line.partition(":1, ")[0] for line in cluster.lines] == ["n2"]
+    cluster.world["n2:1"].firewalled = False
+    await cluster.tick(3)
+    assert cluster.world["n2:1"].fenced == [9]
+    assert cluster.owners == (1, 2)
+
+
+async def test_a_taker_that_may_have_heard_and_cannot_be_reached_any_more_is_buried() -> None:
+    """It may have the shard: nobody else is asked before it is declared dead and the source has heard so."""
+    cluster = Cluster(2)
+    cluster.serve(2)
+    taker = cluster.world["n2:1"]
+    taker.deaf = True
+    await cluster.tick()
+    taker.firewalled = True
+    await cluster.tick(4)
+    assert (cluster.buried, taker.serves) == ([], {1})
+    await cluster.tick()
+    assert cluster.buried == [2]
+    await cluster.tick(3)
+    assert cluster.world[""].asked == [Fence(2), Adopt(1, "")]
+    assert cluster.owners == (1, 1)
+    assert cluster.failures == []
+    cluster.agrees()
+
+
+async def test_a_shard_of_a_leaver_goes_to_another_taker_where_one_refuses() -> None:
+    """One that cannot reach the leaver says so; it was asked three times before the home was."""
+    cluster = Cluster([100] * 2)
+    cluster.serve(2)
+    await cluster.tick()
+    cluster.serve(3)
+    cluster.world["n3:1"].refuses = True
+    cluster.placement.leave(2)
+    await cluster.tick(2)
+    assert cluster.owners == (1, 1)
+    assert [m for m in cluster.world["n3:1"].asked if m.source == "n2:1"] == [Adopt(1, "n2:1")]
+
+
+async def test_shards_of_a_server_that_some_member_cannot_reach_go_to_others() -> None:
+    cluster = Cluster(6)
+    cluster.serve(2)
+    cluster.serve(3)
+    await cluster.tick()
+    assert cluster.placement.shun(2, "cannot be reached by node 5 (five)")
+    assert cluster.placement.shun(2, "cannot be reached by node 5 (five)")
+    await cluster.tick()
+    assert sorted(cluster.owners) == [1, 1, 1, 3, 3, 3]
+    assert cluster.lines == ["node 2 (n2:1) cannot be reached by node 5 (five): firewall? its shards go to others, it computes only"]
+    await cluster.tick(3)
+    assert 2 not in cluster.owners
+    assert cluster.placement.shun(99, "is gone already")
+    cluster.agrees()
+
+
+async def test_who_leaves_is_served_before_who_cannot_be_reached() -> None:
+    cluster = Cluster(6)
+    cluster.serve(2)
+    cluster.serve(3)
+    await cluster.tick()
+    cluster.placement.shun(2, "cannot be reached")
+    cluster.placement.leave(3)
+    await cluster.tick()
+    assert cluster.owners == (1,) * 6
+    assert [m.source for m in cluster.world[""].asked] == ["n3:1"] * 2 + ["n2:1"] * 2
+
+
+async def test_there_is_nobody_else_for_shards_of_the_home() -> None:
+    cluster = Cluster(2)
+    assert not cluster.placement.shun(HOME, "cannot be reached")
+    assert cluster.lines == []
+
+
 # -- fences
 
 
@@ -506,7 +627,7 @@ class PlacementMachine(RuleBasedStateMachine):
     def tick(self, ticks: int) -> None:
         self.run(ticks)
 
-    @rule(data=st.data(), fault=st.sampled_from(["deaf", "refuses"]), on=st.booleans())
+    @rule(data=st.data(), fault=st.sampled_from(["deaf", "refuses", "firewalled"]), on=st.booleans())
     def trouble(self, data: st.DataObject, fault: str, on: bool) -> None:
         setattr(self.server(self.pick(data)), fault, on)
 
@@ -563,7 +684,7 @@ class PlacementMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """When the trouble ends, every shard is served by whom the map names, and nobody who leaves has any."""
         for server in self.cluster.world.values():
-            server.deaf = server.refuses = False
+            server.deaf = server.refuses = server.firewalled = False
             if server.gate is not None:
                 server.gate.set()
                 server.gate = None

@@ -61,15 +61,18 @@ async def test_a_map_that_is_not_newer_frees_nothing() -> None:
     assert there.server.serves(0)
 
 
-async def test_a_source_that_does_not_answer_is_waited_for_less_than_the_others_wait_for_the_taker() -> None:
-    """Whoever pushes and the coordinator wait for a minute; the taker must have said by then that it failed."""
+@pytest.mark.parametrize("unheard", [True, False])
+async def test_a_source_that_does_not_answer_is_waited_for_less_than_the_others_wait_for_the_taker(unheard: bool) -> None:
+    """Whoever pushes and the coordinator wait for a minute; the taker must have said by then that it failed. Where no
+    connection can be made it says so at once, and another taker is asked; one that broke is made again."""
     deadlines: list[float] = []
 
     class Silent:
-        async def request(self, message: Message, *, deadline_s: float, **options: Any) -> Message:
+        async def request(self, message: Message, *, deadline_s: float, retry: bool = True, **options: Any) -> Message:
             assert message == Dump(0, True, HERE)
+            assert retry == bool(deadlines)
             deadlines.append(deadline_s)
-            raise PeerLost("there:1", "no answer")
+            raise PeerLost("there:1", "no answer", unheard=unheard)
 
     here = ShardHost(hp.Downpour(optimiser=Sum()), lambda address: Silent())
     here.begin(HERE)
@@ -77,7 +80,8 @@ async def test_a_source_that_does_not_answer_is_waited_for_less_than_the_others_
     with pytest.raises(RequestFailed, match=r"^shard 0: there:1: no answer$") as caught:
         await adopt(here)
     assert caught.value.code == Refusal.BUSY
-    assert deadlines == [30.0]
+    assert len(deadlines) == (1 if unheard else 2)
+    assert deadlines[0] == 30.0 >= deadlines[-1]
 
 
 async def test_a_node_that_joins_again_serves_nothing_of_before() -> None:

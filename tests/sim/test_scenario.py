@@ -13,6 +13,7 @@ from hogpour.core.errors import ConfigError
 from hogpour.sim.scenario import (
     Death,
     DiskConditions,
+    Firewall,
     LinkConditions,
     NodeJoin,
     Partition,
@@ -44,6 +45,7 @@ speeds = [1, 2]
 [link]
 delay_s = 0.01
 window_bytes = 4096
+look_up_s = 1.5
 [disk]
 bandwidth = 1e6
 [[slow_link]]
@@ -65,6 +67,11 @@ replica = 1
 at_s = 9
 for_s = 2
 nodes = [1, 2]
+[[firewall]]
+at_s = 6
+for_s = 4
+nodes = [2]
+sources = [1, 3]
 [[pause]]
 at_s = 9
 for_s = 3
@@ -103,12 +110,13 @@ def test_a_scenario_file_says_what_the_api_says(tmp_path: Path) -> None:
         look_every_s=10.0,
         shuffle=True,
         compute=Compute(distribution="pareto", mean_s=0.2, speeds=(1.0, 2.0)),
-        link=LinkConditions(delay_s=0.01, window_bytes=4096),
+        link=LinkConditions(delay_s=0.01, window_bytes=4096, look_up_s=1.5),
         disk=DiskConditions(bandwidth=1e6),
         slow_link=(SlowLink(nodes=(2, 3), delay_s=0.1),),
         death=(Death(at_s=5, nodes=(1,), kind="power"), Death(every_s=60, fraction=0.1, back_s=20)),
         replica_death=(ReplicaDeath(at_s=4, node=7, replica=1),),
         partition=(Partition(at_s=9, for_s=2, nodes=(1, 2)),),
+        firewall=(Firewall(at_s=6, for_s=4, nodes=(2,), sources=(1, 3)),),
         pause=(Pause(at_s=9, for_s=3, nodes=(4,)),),
         slow=(Slow(at_s=1, for_s=4, every_s=10, until_s=30, nodes=(5,), times=8),),
         join=(NodeJoin(at_s=50, nodes=2, serving=True),),
@@ -150,6 +158,7 @@ def test_the_example_loses_a_fifth_of_its_machines_in_an_hour() -> None:
         ({"link": {"window_bytes": 9}}, "link.window_bytes = 9, expected at least 1024"),
         ({"disk": {"bandwidth": 0}}, "disk.bandwidth = 0.0, expected above 0 and finite"),
         ({"slow_link": [{"nodes": []}]}, "slow_link[0].nodes = [], expected at least one number, and none twice"),
+        ({"firewall": [{"nodes": [1], "sources": [4], "at_s": 0, "for_s": 1}]}, "firewall[0]: node 4, expected 0 to 3"),
         ({"slow_link": [{"nodes": [4]}]}, "slow_link[0]: node 4, expected 0 to 3"),
         ({"death": {"at_s": 1}}, "death: expected tables [[death]], got {'at_s': 1}"),
         ({"death": [{"nodes": [1]}]}, "death[0].at_s is missing, expected a time, or every_s"),
@@ -214,13 +223,15 @@ def test_every_kind_of_table_becomes_its_actions_in_the_order_of_their_times() -
 
     scenario = scenario_from(loads(FILE), "x")
     one, fraction = scenario.death
-    assert list(islice(actions(scenario), 16)) == [
+    assert list(islice(actions(scenario), 18)) == [
         Action(1.0, "slow", (5,), number=8.0),
         Action(4.0, "kill_replica", (7,), number=1),
         Action(5.0, "die", (1,), one),
         Action(5.0, "slow", (5,), number=1.0),
+        Action(6.0, "shut", (2,), number=1, sources=(1, 3)),
         Action(9.0, "cut", (1, 2), number=1),
         Action(9.0, "pause", (4,)),
+        Action(10.0, "open", (2,), number=1),
         Action(11.0, "heal", (1, 2), number=1),
         Action(11.0, "slow", (5,), number=8.0),
         Action(12.0, "go_on", (4,)),

@@ -112,6 +112,9 @@ class Node:
         self.arrivals.append((arrive, asyncio.get_running_loop().create_future()))
         return await self.arrivals[-1][1]
 
+    async def unreachable(self, server: int) -> bool:
+        return False
+
     async def where(self, epoch: int) -> ShardMap:
         self.relocations.append((epoch, asyncio.get_running_loop().create_future()))
         return await self.relocations[-1][1]

@@ -24,6 +24,7 @@ from hogpour.net.wire.gate import Commit, Committed
 from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
 from hogpour.net.wire.join import Join, Joined, Ready
 from hogpour.net.wire.lease import Lease, Leased
+from hogpour.net.wire.reach import Knock
 from hogpour.net.wire.status import Fence
 
 TICK_S, LEASE_S = 0.125, 3.0
@@ -55,6 +56,7 @@ class FakeServer:
         self.fenced: list[int] = []
         self.asked: list[Message] = []
         self.dead = False  # nobody answers
+        self.firewalled = False  # no connection is made
         self.deaf = False  # it does what it is asked, and the answer is lost
         self.refuses = False
         self.fence_error: RequestFailed | None = None
@@ -71,15 +73,17 @@ class FakeServer:
         retry: bool = True,
     ) -> Message:
         assert 0 < deadline_s <= 60
-        assert retry
+        assert not retry or isinstance(message, Commit) or message == Adopt(getattr(message, "shard", 0), self.address)
         self.asked.append(message)
+        if self.firewalled:
+            raise PeerLost(self.address, "no connection within 1 s", unheard=True)
         if self.dead:
             raise PeerLost(self.address, "nobody answers")
         if isinstance(message, Commit):
             return Committed(message.shards)
         if isinstance(message, Adopt):
             await self._adopt(message)
-        else:
+        elif not isinstance(message, Knock):
             assert isinstance(message, Fence)
             if self.fence_error is not None:
                 raise self.fence_error

@@ -262,7 +262,7 @@ ABLATIONS: Mapping[str, Ablation] = {
         "nobody waits for ever for an answer", Peer, "request", _no_deadline, 2, "ends: ",
     ),
     "retry": Ablation(
-        "what was asked on a connection that broke is asked again", Peer, "request", _no_retry, 165, "ends: ",
+        "what was asked on a connection that broke is asked again", Peer, "request", _no_retry, 162, "ends: ",
     ),
     "second grant": Ablation(
         "tickets whose grant was lost on the way are granted again",

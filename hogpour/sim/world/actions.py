@@ -13,6 +13,7 @@ from typing import Literal
 from hogpour.sim.scenario import (
     Death,
     DiskFault,
+    Firewall,
     NodeJoin,
     Partition,
     Pause,
@@ -26,8 +27,8 @@ from hogpour.sim.scenario import (
 __all__ = ["Action", "actions"]
 
 Kind = Literal[
-    "die", "kill_replica", "cut", "heal", "pause", "go_on", "slow", "join", "full", "read_only", "disk_well",
-    "second_run",
+    "die", "kill_replica", "cut", "heal", "shut", "open", "pause", "go_on", "slow", "join", "full", "read_only",
+    "disk_well", "second_run",
 ]  # fmt: skip
 
 
@@ -41,7 +42,9 @@ class Action:
     death: Death | None = None
     """die: how. With a fraction, ``nodes`` is empty."""
     number: float = 0.0
-    """kill_replica: of the replica. cut, heal: of the partition, from 1. slow: times from now on. join: nodes."""
+    """kill_replica: of the replica. cut, heal, shut, open: of the table, from 1. slow: times longer. join: nodes."""
+    sources: tuple[int, ...] = ()
+    """shut: the nodes that cannot connect; empty: all others."""
     serving: bool = False
     """join: the nodes serve shards, too."""
 
@@ -49,7 +52,7 @@ class Action:
 def actions(scenario: Scenario) -> Iterator[Action]:
     """Yield the actions of a scenario in the order of their times; of one time, in that of the file's tables."""
     s = scenario
-    tables = (s.death, s.replica_death, s.partition, s.pause, s.slow, s.join, s.disk_fault, s.second_run)
+    tables = (s.death, s.replica_death, s.partition, s.firewall, s.pause, s.slow, s.join, s.disk_fault, s.second_run)
     streams = [_of(entry, number) for table in tables for number, entry in enumerate(table, start=1)]
     return heapq.merge(*streams, key=lambda action: action.at_s)
 
@@ -66,6 +69,9 @@ def _of(entry: Scheduled, number: int) -> Iterator[Action]:
             case Partition():
                 yield Action(at_s, "cut", entry.nodes, number=number)
                 yield Action(at_s + entry.for_s, "heal", entry.nodes, number=number)
+            case Firewall():
+                yield Action(at_s, "shut", entry.nodes, number=number, sources=entry.sources)
+                yield Action(at_s + entry.for_s, "open", entry.nodes, number=number)
             case Pause():
                 yield Action(at_s, "pause", entry.nodes)
                 yield Action(at_s + entry.for_s, "go_on", entry.nodes)

@@ -60,16 +60,18 @@ class Machine:
     Attributes:
         host: the life that runs there; None where the process, or the machine, is not there.
         powered: False: it says nothing at all.
+        firewalls: numbers of machines from which no connection is let in; empty: from none. By a number of its own.
         bytes_in, bytes_out: that its interface carried.
     """
 
-    __slots__ = ("bytes_in", "bytes_out", "conditions", "down_free", "host", "name", "next_port", "number", "powered",
-                 "servers", "side", "streams", "up_free")  # fmt: skip
+    __slots__ = ("bytes_in", "bytes_out", "conditions", "down_free", "firewalls", "host", "name", "next_port", "number",
+                 "powered", "servers", "side", "streams", "up_free")  # fmt: skip
 
     def __init__(self, number: int, name: str, conditions: Conditions) -> None:
         self.number, self.name, self.conditions = number, name, conditions
         self.host: Host | None = None
         self.powered = True
+        self.firewalls: dict[int, frozenset[int]] = {}
         self.side = 0  # of the partition that is in force
         self.up_free = self.down_free = 0.0
         self.bytes_in = self.bytes_out = 0
@@ -116,6 +118,7 @@ class SimulatedNetwork:
         window_bytes: what a connection takes that its reader has not read.
         split_reads: hand what arrives to the reader in random pieces.
         weigh: how many bytes a write stands for; None: those that it has.
+        look_up_s: how long a resolver takes.
 
     Attributes:
         connected: connections made so far.
@@ -130,14 +133,16 @@ class SimulatedNetwork:
         window_bytes: int = 1 << 18,
         split_reads: bool = False,
         weigh: Callable[[bytes | memoryview], int] | None = None,
+        look_up_s: float = 0.0,
     ) -> None:
+        self.look_up_s = look_up_s
         self.loop, self.rng, self.window_bytes = loop, rng, window_bytes
         self.split_reads, self.weigh = split_reads, weigh
         self.connected = self.resets = 0
         self.holding: dict[Stream, None] = {}  # streams with pieces that found no way
         self._machines: dict[str, Machine] = {}
         self._draws: dict[str, list[float]] = {}
-        loop.network = self
+        loop.network, loop.getaddrinfo = self, self.look_up
 
     def add(self, number: int, name: str, conditions: Conditions) -> Machine:
         """Connect a machine."""
@@ -200,6 +205,11 @@ class SimulatedNetwork:
         server = machine.servers[port] = SimulatedServer(machine, host, port, factory)
         return server
 
+    async def look_up(self, name: str, port: int | None, **_: Any) -> list[tuple[Any, ...]]:
+        """See ``getaddrinfo``: here a name is its own address."""
+        await asyncio.sleep(self.look_up_s)
+        return [(0, 0, 0, "", (name, port))]
+
     async def connect(self, host: Host, factory: Callable[[], Any], name: str, port: int) -> tuple[Any, Any]:
         """Make a connection: a round trip, after which the connecting end is told; the accepting one was on the way."""
         machine, target = self._machines[host.name], self._machines.get(name)
@@ -224,7 +234,7 @@ class SimulatedNetwork:
         loop = self.loop
         if answer.done():
             return
-        if self.reaches(machine, target):
+        if self.admits(machine, target):
             loop.call_on(loop.outside, loop.time() + self.delay(machine, target), self._arrive, host, machine, target,
                          port, answer, loop.time(), wait_s)  # fmt: skip
         else:
@@ -236,7 +246,7 @@ class SimulatedNetwork:
         if answer.done() or not host.alive:
             return
         loop = self.loop
-        if not target.powered or not self.reaches(machine, target):
+        if not target.powered or not self.admits(machine, target):
             loop.call_on(host, sent + wait_s, self._knock, host, machine, target, port, answer, 2 * wait_s)
             return
         back = loop.time() + self.delay(target, machine)
@@ -258,6 +268,11 @@ class SimulatedNetwork:
             there.other.abort()
         else:
             answer.set_result(there)
+
+    def admits(self, machine: Machine, target: Machine) -> bool:
+        """Whether the first packet of a connection gets from one machine to another."""
+        shut = [sources for sources in target.firewalls.values() if not sources or machine.number in sources]
+        return not shut and self.reaches(machine, target)
 
     # -- what streams ask
 

@@ -22,6 +22,12 @@ __all__ = ["add_arguments", "run", "train"]
 
 _KILLED = 130  # what a shell expects of a program that was killed by Ctrl+C
 
+_UNFINISHED = 75
+"""Exit code of a run that a system stopped: EX_TEMPFAIL, "try again later". Whoever presses Ctrl+C knows: 0."""
+
+_ONLY_ASK = (signal.SIGUSR1, signal.SIGUSR2)
+"""Batch systems send these some time before the end, also to those who stop already; no number of them kills."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what ``node`` takes."""
@@ -31,12 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "example: python -m hogpour node job.toml --epochs 3\n"
         "example: python -m hogpour node job.toml --listen 127.0.0.1:7000    (the first node of a cluster)\n"
         "         python -m hogpour node --join 127.0.0.1:7000               (another one; gets the job from there)\n"
-        "Ctrl+C stops and keeps the model, within 2 s where a node is alone; a second one kills."
+        "Ctrl+C stops and keeps the model, within 2 s where a node is alone; a second one kills.\n"
+        "SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 stop too, with exit code 75 where the run has not finished."
     )
     add_job(parser)
     add_json(parser, "one JSON object a line instead of the table")
     add = parser.add_argument
-    add("--resume", action="store_true", help="go on from the job's model file")
+    add("--resume", action="store_true", help="go on from the job's model file, in a cluster from its snapshot")
+    add("--resume=auto", action="store_const", const="auto", dest="resume", help="the same where there is something to "
+        "go on from, else a new run: one command for the first start and a requeue")  # fmt: skip
     add("--epochs", type=int, metavar="N", help="instead of run.epochs")
     add("--replicas", type=int, metavar="N", help="instead of run.replicas")
     add("--seed", type=int, metavar="N", help="instead of run.seed")
@@ -97,21 +106,20 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def train(make: Callable[[], Node], reporter: Reporter) -> int:
-    """Make a node, let it train, report it, and return the exit code. The first signal stops, the second kills."""
+    """Make a node, let it train, report it, and return the exit code. The first signal stops, a second one kills."""
     import asyncio
 
     from hogpour.core.progress import Notice
     from hogpour.model import model_file
     from hogpour.model.disk import REAL
 
-    loop, asked = asyncio.get_running_loop(), 0
+    loop, asked = asyncio.get_running_loop(), list[int]()
     node = make()
     node.tell = reporter.notice
 
-    def on_signal() -> None:
-        nonlocal asked
-        asked += 1
-        if asked > 1:
+    def on_signal(number: int) -> None:
+        asked.append(number)
+        if len(asked) > 1 and number not in _ONLY_ASK:
             node.kill()
             reporter.close()
             with suppress(OutputError):
@@ -121,9 +129,9 @@ async def train(make: Callable[[], Node], reporter: Reporter) -> int:
                 os._exit(_KILLED)
         node.stop()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, *_ONLY_ASK):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup, and jobs in the background of a script
-            loop.add_signal_handler(number, on_signal)
+            loop.add_signal_handler(number, on_signal, number)
     try:
         async with node:
             async for progress in node:
@@ -132,14 +140,20 @@ async def train(make: Callable[[], Node], reporter: Reporter) -> int:
     except Stopped as stopped:
         reporter.close()
         reporter.notice(Notice("warning", str(stopped)))
-        _leave(stopped.exit_code)
+        _leave(_stopped_by(asked))
     finally:
         reporter.close()
     reporter.finished(summary)
-    code = 1 if summary.outcome == "diverged" else 0
+    code = {"diverged": 1, "stopped": _stopped_by(asked)}.get(summary.outcome, 0)
     if node.working:
         _leave(code)
     return code
+
+
+def _stopped_by(asked: list[int]) -> int:
+    """Return the exit code of a run that has not finished, given the signals that came; without any, the first node of
+    its cluster has stopped."""
+    return _UNFINISHED if asked and asked[0] != signal.SIGINT else 0
 
 
 def _leave(code: int) -> NoReturn:

@@ -25,6 +25,12 @@ from hogpour.shm.segment import Segment
 __all__ = ["Orders", "main"]
 
 
+_FOR_THE_NODE = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
+)  # fmt: skip
+"""What terminals, batch systems and service managers send to every process of a job. The node tells its replicas."""
+
+
 class Orders(msgspec.Struct, frozen=True):
     """What a node tells a replica process, as JSON on its standard input. Plain data, never code."""
 
@@ -51,7 +57,8 @@ class Orders(msgspec.Struct, frozen=True):
 
 def main() -> int:
     """Run one replica process; the exit status is 0 when it ended as it was told to."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the node's business; it tells us through the segment
+    for number in _FOR_THE_NODE:
+        signal.signal(number, signal.SIG_IGN)
     message = sys.stdin.buffer.read()
     if not message:
         return 0  # the node ended, or found its job wrong, before it gave orders

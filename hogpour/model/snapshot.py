@@ -40,7 +40,7 @@ from hogpour.model.description import Description
 from hogpour.model.disk import REAL, Disk
 from hogpour.model.training_state import TrainingState
 
-__all__ = ["KEPT", "Meta", "Snapshot", "Writer", "folder_beside", "read"]
+__all__ = ["KEPT", "Meta", "Snapshot", "Writer", "any_complete", "folder_beside", "read"]
 
 KEPT = 2
 """Complete snapshots that are kept: the newest, and the one to fall back on."""
@@ -246,6 +246,14 @@ def folder_beside(model: str) -> Path:
     """Return the folder of the snapshots of the run that writes this model file."""
     place = Path(model)
     return place.with_name(place.name.removesuffix(".safetensors") + ".snapshot")
+
+
+def any_complete(folder: Path, disk: Disk = REAL) -> bool:
+    """Return whether a snapshot is there that was finished, whole or damaged; a file in the place of the folder is."""
+    try:
+        return bool(_numbers(disk, folder)[0])
+    except OSError:
+        return True  # whoever reads it hears why it cannot be read
 
 
 def read(folder: Path, disk: Disk = REAL) -> Snapshot:

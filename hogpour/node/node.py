@@ -41,7 +41,7 @@ from hogpour.core.kernels.vector import vector_copy
 from hogpour.core.progress import Notice, Progress, Summary
 from hogpour.model.model import Model
 from hogpour.node.local_machine import LocalMachine
-from hogpour.node.start import Opened, OpenedAlone, OpenedCluster, start_run
+from hogpour.node.start import Opened, OpenedAlone, OpenedCluster, Resume, start_run
 from hogpour.node.training import Training
 
 __all__ = ["Node"]
@@ -72,7 +72,8 @@ class Node:
             importing runs them.
         join_s: seconds within which the first node must answer; connecting may take a tenth of it a round trip, at
             least a second.
-        resume: go on from the job's model file; in a cluster, from the snapshot beside it.
+        resume: go on from the job's model file; in a cluster, from the snapshot beside it. "auto": where there is one,
+            else begin anew.
         every_s: longest time between two snapshots of the iteration.
         threads: kernel threads of each replica; 0: the cores shared out among the replicas.
 
@@ -92,7 +93,7 @@ class Node:
         changes: Mapping[str, Any] | None = None,
         allow_modules: Sequence[str] = (),
         join_s: float = 10.0,
-        resume: bool = False,
+        resume: Resume = False,
         every_s: float = 1.0,
         threads: int = 0,
     ) -> None:
@@ -105,6 +106,8 @@ class Node:
         self._modules = registry.typed(tuple(allow_modules), tuple[str, ...], "allow_modules")
         self._join_s = registry.typed(join_s, float, "join_s")
         self._insecure, self._changes = insecure, dict(changes or {})
+        if resume not in (True, False, "auto"):
+            raise ConfigError(f'resume = {resume!r:.200}: expected True, False or "auto"')
         self._resume, self._every_s = resume, registry.typed(every_s, float, "every_s")
         self._notices: list[Notice] = []
         self.tell: Callable[[Notice], None] | None = None

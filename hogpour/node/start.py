@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from os.path import exists
+from typing import Any, Literal, TypeVar
 
 from hogpour.core.errors import Stopped
 from hogpour.core.job import Job
 from hogpour.core.progress import Notice
 from hogpour.machine.prepare import Prepared
+from hogpour.model import snapshot
 from hogpour.node.backends import Alone, Backend
 from hogpour.node.cluster_run import InCluster
 from hogpour.node.joining import Endpoint
 from hogpour.node.training import STOPPED, Futures, NodeMachine, Training
 
-__all__ = ["Opened", "OpenedAlone", "OpenedCluster", "start_run", "unless_stopped"]
+__all__ = ["Opened", "OpenedAlone", "OpenedCluster", "Resume", "start_run", "unless_stopped"]
 
 _T = TypeVar("_T")
 
@@ -37,6 +39,10 @@ class OpenedAlone:
 
     def job(self, changes: Mapping[str, Any]) -> Job:
         raise AssertionError("there is nobody to have a job from")
+
+    def has_before(self, job: Job) -> bool:
+        """Whether there is something to go on from."""
+        return exists(job.save)
 
     async def begin(self, job: Job, ready: Prepared, wake: Callable[[int], None], resume: bool) -> Backend:
         return Alone(job, ready)
@@ -55,12 +61,16 @@ class OpenedCluster(Endpoint):
         """Done when the cluster cannot go on."""
         return (self.failed,)
 
+    def has_before(self, job: Job) -> bool:
+        return snapshot.any_complete(snapshot.folder_beside(job.save), self.disk)
+
     async def begin(self, job: Job, ready: Prepared, wake: Callable[[int], None], resume: bool) -> Backend:
         """Take part; see ``InCluster.start``."""
         return await InCluster.start(self, job, ready, wake, resume)
 
 
 Opened = OpenedAlone | OpenedCluster
+Resume = bool | Literal["auto"]
 
 
 async def start_run(
@@ -69,7 +79,7 @@ async def start_run(
     job: Job | None,
     *,
     changes: Mapping[str, Any],
-    resume: bool,
+    resume: Resume,
     notify: Callable[[Notice], None],
     stop_asked: asyncio.Event,
     news: asyncio.Event,
@@ -79,7 +89,7 @@ async def start_run(
     Args:
         opened: not open yet.
         job: None: that of the cluster that is joined, with these ``changes``.
-        resume: go on from the model file, in a cluster from the snapshot beside it.
+        resume: go on from the model file, in a cluster from the snapshot beside it; auto: if there is one.
         notify, stop_asked, news: see ``Training``.
 
     Raises:
@@ -90,10 +100,15 @@ async def start_run(
     await unless_stopped(stop_asked, opened.open())
     job = opened.job(changes) if job is None else job
     await machine.start(job, opened.in_cluster)
-    ready = await machine.prepare(job, resume, opened.block_replicas, opened.failures, stop_asked)
+    goes_on = resume is True
+    if resume == "auto":  # of a job without a model file it is an error
+        goes_on = not job.save or await asyncio.to_thread(opened.has_before, job)
+        if not goes_on:
+            notify(Notice("snapshot", f"nothing to go on from at {job.save}: a new run"))
+    ready = await machine.prepare(job, goes_on, opened.block_replicas, opened.failures, stop_asked)
     if ready.changed:
         notify(Notice("warning", ready.changed))
-    backend = await unless_stopped(stop_asked, opened.begin(job, ready, machine.wake, resume))
+    backend = await unless_stopped(stop_asked, opened.begin(job, ready, machine.wake, goes_on))
     return Training(job, machine, backend, notify=notify, stop_asked=stop_asked, news=news)
 
 

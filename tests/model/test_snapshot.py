@@ -30,7 +30,7 @@ from hogpour.layers.sequential import network_of
 from hogpour.model import snapshot as snapshot_file
 from hogpour.model.description import Description
 from hogpour.model.disk import REAL
-from hogpour.model.snapshot import Meta, Snapshot, Writer, folder_beside, read
+from hogpour.model.snapshot import Meta, Snapshot, Writer, any_complete, folder_beside, read
 from hogpour.model.training_state import TrainingState
 
 Floats = npt.NDArray[np.float32]
@@ -384,6 +384,18 @@ def test_without_any_snapshot_there_is_an_error_with_every_reason(folder: Path, 
         f"snapshot {folder}: none is there that can be used: 2: was not finished; "
         "1: shard-00000.safetensors: damaged: it does not have the digest that was written"
     )
+
+
+def test_a_run_goes_on_by_itself_only_from_what_was_finished(folder: Path, writer: Writer) -> None:
+    """A first start that is killed before its first snapshot begins anew; what cannot be read is not passed over."""
+    assert not any_complete(folder)
+    writer.begin(META)
+    assert not any_complete(folder)
+    write(writer, 1)
+    assert any_complete(folder)
+    shutil.rmtree(folder)
+    folder.write_text("")
+    assert any_complete(folder)
 
 
 def test_a_file_in_the_place_of_the_folder_is_named(folder: Path, writer: Writer) -> None:

@@ -5,6 +5,7 @@ The process sends them to itself, when it comes to a named place for the first t
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -67,8 +68,8 @@ PHASES = {
 EARLY = {"before anything", "reading arguments", "looking at the machine", "before the loop", "reading the job"}
 """Nothing was begun: the system's own way to end a program is one."""
 
-SIGNALS = (("SIGINT", "SIGTERM,SIGINT,SIGHUP"), ("SIGTERM", "SIGINT,SIGTERM"))
-"""Of every other phase: one, and several at once."""
+SIGNALS = (("SIGINT", "SIGTERM,SIGINT,SIGHUP", "SIGUSR1"), ("SIGTERM", "SIGINT,SIGTERM", "SIGQUIT"))
+"""Of every other phase: one, several at once, and one of those that killed once."""
 
 
 def cases() -> list[Case]:
@@ -76,8 +77,10 @@ def cases() -> list[Case]:
     for place, phase in enumerate(PHASES):
         for k, numbers in enumerate(SIGNALS[place % 2]):
             codes = {0, 130} if "," in numbers or phase in EARLY or phase == "reporting" else {0}
+            if not numbers.startswith("SIGINT"):
+                codes |= {75}  # where the run had not finished
             if phase in EARLY:
-                codes |= {-2, -15, 130, 143}
+                codes |= {-2, -15, 130, 143, *(-getattr(signal, number) for number in numbers.split(","))}
             files = {"job.toml": JOB.encode(), "a.csv": DATA["a.csv"], "sends.py": SENDS.encode(), **({MODEL: model()} if k % 2 else {})}
             made.append(
                 Case(name=f"{phase}-{numbers}", files=files, run=(*PHASES[phase], numbers), says=("",), codes=frozenset(codes), writes=frozenset({MODEL}))

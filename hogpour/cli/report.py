@@ -159,6 +159,7 @@ class TableReporter:
         if progress.cluster is not None:
             replicas = progress.cluster.replicas
             on = f", {progress.cluster.nodes} node" + ("s" if progress.cluster.nodes != 1 else "")
+            on += "".join(f", waiting for {one}" for one in progress.cluster.waits_for[:1])
         plural = "s" if replicas != 1 else ""
         text.append(f" {share:4.0%}  {progress.rate:,.0f}/s, loss {cell(progress.loss)}{left}, "
                     f"{replicas} replica{plural}{on}", "default")  # fmt: skip

@@ -92,7 +92,8 @@ def _versions(cluster: ClusterState) -> str:
 
 
 def _member_table(cluster: ClusterState) -> Table:
-    table = _table("node", "name", "address", "phase", "replicas", "shards", "examples", "rate/s", "silent", "blocks")
+    columns = ("node", "name", "address", "phase", "replicas", "shards", "examples", "rate/s", "silent", "blocks")
+    table = _table(*columns, *(("waits for",) if cluster.waits_for else ()))
     for member in cluster.members:
         table.add_row(
             str(member.node),
@@ -105,8 +106,15 @@ def _member_table(cluster: ClusterState) -> Table:
             f"{member.rate:,.0f}",
             f"{member.silent_s:.1f} s",
             str(member.tickets),
+            *_waits(cluster, member.node),
         )
     return table
+
+
+def _waits(cluster: ClusterState, node: int) -> list[Text]:
+    """Return the cell that says for whom a member waits; none where nobody does."""
+    names = "; ".join(str(one) for one in cluster.waits_for if node in one.by)
+    return [Text(names or "-", "yellow" if names else "")] if cluster.waits_for else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +189,7 @@ def _table(*columns: str) -> Table:
     """Return a table without lines. Where it is too wide, names and addresses are folded; numbers stay whole."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for name in columns:
-        folds = name in ("name", "address")
+        folds = name in ("name", "address", "waits for")
         number = not folds and name != "phase"
         table.add_column(name, justify="right" if number else "left", no_wrap=not folds, overflow="fold")
     return table

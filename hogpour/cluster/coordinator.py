@@ -24,7 +24,9 @@ from hogpour.cluster.lease_desk import LeaseDesk
 from hogpour.cluster.member_stats import MemberStats
 from hogpour.cluster.membership import MemberRecord, Membership
 from hogpour.cluster.muster import Muster
+from hogpour.cluster.overdue import AwakeClock, OverdueBlocks
 from hogpour.cluster.placement import Placement
+from hogpour.cluster.waiting import Waiting
 from hogpour.cluster.warm_start import WarmStart
 from hogpour.core.cluster_state import ClusterState, MemberState
 from hogpour.core.node_id import display_id
@@ -60,6 +62,8 @@ class Terms:
     warm_start_s: float = 0.0
     """The same in seconds since the first member was ready. With both, whichever comes first; with neither, all
     compute from the start."""
+    stall_s: float = 10.0
+    """A gate goes on without whoever does nothing for so long, and its blocks are given to others; see ``StallLimit``."""
     wait_for: int = 1
     """Members that must be ready before anybody computes."""
     wait_for_s: float = 600.0
@@ -90,6 +94,8 @@ class Coordinator:
         home: incarnation of the coordinator's own node. It lives as long as the coordinator.
         snapshot: what to resume from if a member dies that serves a shard; the node keeps it up to date.
         gatekeeper: keeps the gate.
+        overdue: has an eye on blocks that take too long.
+        waiting: who waits for whom.
         ledger: for snapshots: read its ``state`` before the shards are read.
         command: run; finish: every example is used; stop: somebody asked; fail: it cannot go on.
         reason: why it stops or fails; what it waits for before it begins; else empty.
@@ -115,6 +121,7 @@ class Coordinator:
         self.warm_start = WarmStart(terms.warm_start_examples, terms.warm_start_s)
         self.muster, desk.waiting = Muster(terms.wait_for, terms.wait_for_s, clock()), terms.wait_for > 1
         self.clock, self.log = clock, log
+        self._awake = AwakeClock(clock)
         self.members = Membership(terms.lease_s, first_node)
         self.home = self.members.join("", "", clock(), for_ever=True).node
         self.stats = MemberStats(clock())
@@ -126,12 +133,18 @@ class Coordinator:
         )
         gate = gate or Open()
         self.gatekeeper = keeper_of(gate)(
-            gate, step, shard_map=lambda: self.map, peers=peers, log=log, fail=self.fail, complete=self._complete
-        )
+            gate, step, shard_map=lambda: self.map, peers=peers, log=log, fail=self.fail,
+            clock=self._awake, stall_s=terms.stall_s, complete=self._complete,
+        )  # fmt: skip
+        self.overdue = OverdueBlocks(desk, terms.stall_s, self._awake, log)
+        self.waiting = Waiting(self.gatekeeper, self.overdue, lambda: [
+            member.node for member in self._able if not self.ledger.held(member.node)
+        ])  # fmt: skip
         self._before = self.ledger.examples_done
 
     def tick(self, now: float) -> None:
         """Do what is due. To be called several times in a second."""
+        self._awake.tick(now)
         for member in self.members.expire(now):
             self._bury(member, now)
         self._look_for_others(now)
@@ -139,6 +152,7 @@ class Coordinator:
             self.log("warm start is over: all replicas compute")
         self.look_for_end()
         self.stats.measure(now)
+        self.overdue.take_back()
         self.placement.tick()
         self.gatekeeper.tick()
 
@@ -182,7 +196,7 @@ class Coordinator:
             rate=self.stats.rate, examples=totals.examples,
             loss=totals.loss / totals.examples if totals.examples else None, right=totals.right, pushes=totals.pushes,
             mean_staleness=totals.mean_staleness, dropped=totals.dropped, mean_wait_s=totals.mean_wait_s,
-            bytes_per_example=totals.bytes_per_example,
+            bytes_per_example=totals.bytes_per_example, waits_for=self.waiting.list(),
         )  # fmt: skip
 
     def look_for_end(self) -> None:
@@ -238,6 +252,7 @@ class Coordinator:
         self.members.leave(member.node)
         self.stats.close(member.node)
         self.gatekeeper.forget(member.node)
+        self.overdue.forget(member.node)
         lost = self.placement.gone(member.node)
         self.choose_first()
         return lost

@@ -10,7 +10,7 @@ A ticket is ``evaluation · blocks + block``. Knows no messages and no time; a `
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from hogpour.cluster.leases import MOST_HELD, LeaseLedger, LedgerState
 from hogpour.data.blocks import Blocks
@@ -129,8 +129,8 @@ class EvaluationLedger(LeaseLedger):
             self._open = False
         return examples
 
-    def take_back(self, node: int) -> int:
-        tickets = self._held.pop(node, {})
+    def take_back(self, node: int, tickets: Collection[int] | None = None) -> int:
+        tickets = self._drop(node, tickets)
         self._last.pop(node, None)
         for ticket in tickets:
             block = ticket % self._blocks.n_blocks

@@ -24,19 +24,24 @@ its share: what N gradients make of the mean, where the others are zero. The dea
 
 A gate that makes no steps, but bounds how far ahead of the slowest an origin may be, needs its clocks only.
 
+Whoever takes part and does nothing, while others wait, is counted out when that takes too long (``overdue``), as if it
+had no more data, and in again with its next gradient. So no gate waits for a process that is stopped.
+
 Knows no sockets; what an origin waits for is a future.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hogpour.algos.gate.base import Gate
 from hogpour.cluster.every_shard import ask_every_shard
+from hogpour.cluster.overdue import StallLimit
 from hogpour.core.errors import RequestFailed
+from hogpour.core.node_id import display_id
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Requests
 from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED, Arrive, Arrived, Commit, Counted
@@ -84,6 +89,8 @@ class Gatekeeper:
         peers: whom to ask at an address.
         log: told what happened, a line each time.
         fail: told why the cluster cannot go on.
+        clock: the time.
+        stall_s: see ``StallLimit``.
         complete: says whether so many origins are enough for a first step.
 
     Attributes:
@@ -104,6 +111,8 @@ class Gatekeeper:
         peers: Callable[[str], Requests],
         log: Callable[[str], None],
         fail: Callable[[str], None],
+        clock: Callable[[], float],
+        stall_s: float,
         complete: Callable[[int], bool] = lambda present: True,
     ) -> None:
         self._gate, self.step, self.dropped = gate, step, 0
@@ -112,6 +121,9 @@ class Gatekeeper:
         self.still = asyncio.Lock()
         self._present: dict[Origin, int] = {}  # → its clock, where a gate bounds how far ahead it may be
         self._left: dict[Origin, int] = {}  # clocks of those who may take part again
+        self._clock, self._patience = clock, StallLimit(stall_s)
+        self._moved: dict[Origin, float] = {}  # → when it came, sent a gradient, or was told of one
+        self._stalled: set[Origin] = set()  # of those who left: they were counted out
 
     @property
     def present(self) -> int:
@@ -126,7 +138,11 @@ class Gatekeeper:
             late before their gradient is there. None: nothing.
         """
         origin = node, replica
+        if origin in self._stalled:
+            self._stalled.discard(origin)
+            self._log(f"replica {replica} of node {display_id(node)} is back")
         if present and origin not in self._present:
+            self._moved[origin] = self._clock()
             self._present[origin] = max(self._left.pop(origin, 0), min(self._present.values(), default=0))
         elif not present:
             if origin in self._present:
@@ -140,9 +156,11 @@ class Gatekeeper:
 
     def forget(self, node: int) -> None:
         """Count every origin of a node out, because it is dead or has left; nobody waits for it any more."""
+        self._stalled = {origin for origin in self._stalled if origin[0] != node}
         _drop(self._present, node)
         self._drop(node)
         _drop(self._left, node)
+        _drop(self._moved, node)
         self._look()
 
     def possible(self, step: int) -> bool:
@@ -150,7 +168,34 @@ class Gatekeeper:
         return step >= 0
 
     def tick(self) -> None:
-        """Raise what went wrong in a step: a bug."""
+        """Count out who is waited for in vain; raise what went wrong in a step: a bug."""
+        limit_s = self._patience.limit_s
+        for origin, seconds in self.waits()[1]:
+            if seconds > limit_s:
+                self._log(f"replica {origin[1]} of node {display_id(origin[0])} has done nothing for {seconds:.1f} s: "
+                          "others wait for it no longer")  # fmt: skip
+                self.attend(*origin, False)
+                self._stalled.add(origin)
+
+    def waits(self) -> tuple[set[int], list[tuple[Origin, float]]]:
+        """Return the nodes that wait for others, and which origins for, each with the seconds that it did nothing."""
+        (waiting, beside), now = self._waits(), self._clock()
+        return waiting, [(one, now - self._moved[one]) for one in self._present if waiting and one not in beside]
+
+    def _waits(self) -> tuple[set[int], Collection[Origin]]:
+        return set(), ()  # the nodes that wait, and the origins that are not waited for
+
+    def _move(self, origin: Origin) -> None:
+        """Note that an origin has sent a gradient, and let it take part again if it was counted out."""
+        if origin in self._stalled:
+            self.attend(*origin, True)
+        elif origin in self._present:
+            self._patience.note(self._clock() - self._moved[origin])
+        self._let_go(origin)
+
+    def _let_go(self, origin: Origin) -> None:
+        if origin in self._present:
+            self._moved[origin] = self._clock()
 
     async def close(self) -> None:
         """Drop what is under way."""
@@ -198,6 +243,7 @@ class StepGatekeeper(Gatekeeper):
             answer = known[arrive.sequence]
             waits = answer.outcome == LATE and self._committing is not None
             return self._when_settled(answer) if waits else answer
+        self._move(origin)
         if self._gate.is_late(arrive.step, self.step):
             self.dropped += 1
             late = self._note(origin, arrive.sequence, Arrived(LATE, self.step - arrive.step))
@@ -246,6 +292,7 @@ class StepGatekeeper(Gatekeeper):
                 self._fail(str(error))
                 return
         for one, what in zip(arrivals, counted, strict=True):
+            self._let_go((one.node, one.replica))
             answer = self._note((one.node, one.replica), one.sequence, Arrived(COUNTED, what.staleness))
             if not one.decided.done():
                 one.decided.set_result(answer)
@@ -271,10 +318,17 @@ class StepGatekeeper(Gatekeeper):
         return answer
 
     def tick(self) -> None:
+        super().tick()
         if self._committing is not None and self._committing.done():
             self._committing.result()
-        if not self._begun:
-            self._look()  # the last one that was waited for may be gone, or have no block
+        if not self._begun:  # the last one that was waited for may be gone, have no block, or do nothing
+            latest = self._clock() - self._patience.limit_s
+            self._begun = any(self._moved.get(key[:2], latest) < latest for key in self._pool)
+            self._look()
+
+    def _waits(self) -> tuple[set[int], Collection[Origin]]:
+        pool = [key[:2] for key in self._pool] if self._committing is None else []
+        return {node for node, _ in pool}, pool
 
     async def close(self) -> None:
         if self._committing is not None:
@@ -303,12 +357,17 @@ class LeadGatekeeper(Gatekeeper):
             if origin in self._present:
                 self._present[origin] += 1
                 self._look()
+            self._move(origin)
         if self._may_go(origin, min(self._present.values(), default=0)):
             return Arrived(COUNTED, 0)
         waiting = self._waiting.get(origin)
         if waiting is None:
             waiting = self._waiting[origin] = asyncio.get_running_loop().create_future()
         return waiting
+
+    def _waits(self) -> tuple[set[int], Collection[Origin]]:
+        least = min(self._present.values(), default=0)
+        return {node for node, _ in self._waiting}, [one for one, clock in self._present.items() if clock > least]
 
     def _look(self) -> None:
         least = min(self._present.values(), default=0)
@@ -326,6 +385,7 @@ class LeadGatekeeper(Gatekeeper):
         return ahead is None or clock is None or clock - least <= ahead
 
     def _go_on(self, origin: Origin) -> None:
+        self._let_go(origin)
         waiting = self._waiting.pop(origin, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(Arrived(COUNTED, 0))

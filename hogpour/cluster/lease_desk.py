@@ -7,7 +7,7 @@ L-BFGS wants one: at an ``EvaluationDesk`` members wait for the next, and the dr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from hogpour.cluster.evaluation_ledger import EvaluationLedger
 from hogpour.cluster.leases import LeaseLedger
@@ -40,9 +40,9 @@ class LeaseDesk:
         """
         return self.ledger.finish(lease.node, dict.fromkeys(lease.done, 0.0))
 
-    def take_back(self, node: int) -> int:
-        """Let others do what a member holds; return the examples of it."""
-        return self.ledger.take_back(node)
+    def take_back(self, node: int, tickets: Collection[int] | None = None) -> int:
+        """Let others do what a member holds, or these tickets of it; return the examples of them."""
+        return self.ledger.take_back(node, tickets)
 
     def grant(self, lease: Lease, patience_s: float, alive: Callable[[], bool]) -> list[int] | Awaitable[list[int]]:
         """Lease blocks to a member, or say when.
@@ -80,8 +80,8 @@ class EvaluationDesk(LeaseDesk):
             self._wake()  # there may be copies for those who wait
         return examples
 
-    def take_back(self, node: int) -> int:
-        examples = super().take_back(node)
+    def take_back(self, node: int, tickets: Collection[int] | None = None) -> int:
+        examples = super().take_back(node, tickets)
         self._wake()
         return examples
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -108,8 +108,12 @@ class LeaseLedger(ABC):
         """
 
     @abstractmethod
-    def take_back(self, node: int) -> int:
-        """Free what a member holds, because it died or goes; return the examples of it."""
+    def take_back(self, node: int, tickets: Collection[int] | None = None) -> int:
+        """Free what a member holds, because it died or goes; return the examples of it.
+
+        Args:
+            tickets: these only, because it is late with them; None: all. What it does of them counts no more.
+        """
 
     @abstractmethod
     def state(self) -> LedgerState:
@@ -122,6 +126,13 @@ class LeaseLedger(ABC):
     @abstractmethod
     def examples(self, ticket: int) -> int:
         """Return how many examples a ticket stands for."""
+
+    def _drop(self, node: int, tickets: Collection[int] | None) -> list[int]:
+        """Let a member hold these no more, None: all; return what it held of them, in the order of granting."""
+        mine = self._held.pop(node, {})
+        dropped = [ticket for ticket in mine if tickets is None or ticket in tickets]
+        self._keep(node, {ticket: None for ticket in mine if ticket not in dropped})
+        return dropped
 
     def _keep(self, node: int, mine: dict[int, None]) -> None:
         """Note what a member holds."""
@@ -178,8 +189,8 @@ class EpochLedger(LeaseLedger):
         self.finished = self.done == self.total
         return examples
 
-    def take_back(self, node: int) -> int:
-        tickets = self._held.pop(node, {})
+    def take_back(self, node: int, tickets: Collection[int] | None = None) -> int:
+        tickets = self._drop(node, tickets)
         for ticket in tickets:
             heapq.heappush(self._returned, ticket)
         return sum(self.examples(ticket) for ticket in tickets)

@@ -131,6 +131,7 @@ class MemberRequests:
         if not member.ready:
             raise RequestFailed(Refusal.WRONG, f"{member} asks for blocks and is not ready")
         self._stats.finish(member.node, self._desk.report(message))
+        self._coordinator.overdue.finish(member.node, message.done)
         self._coordinator.look_for_end()
         if not self._coordinator.may_lease(member):
             return Reply(Leased([], True))
@@ -140,6 +141,7 @@ class MemberRequests:
         if not isinstance(granted, list):
             return self._granted(member, granted)
         self._stats.lease(member.node, map(self._desk.ledger.examples, granted))
+        self._coordinator.overdue.lease(member.node, granted)
         return Reply(Leased(granted, False))
 
     async def _granted(self, member: MemberRecord, granted: Awaitable[list[int]]) -> Reply[Leased]:
@@ -148,6 +150,7 @@ class MemberRequests:
         if self._members.get(member.node) is not member:
             raise RequestFailed(Refusal.FENCED, f"{member} was declared dead while it waited for blocks")
         self._stats.lease(member.node, map(self._desk.ledger.examples, tickets))
+        self._coordinator.overdue.lease(member.node, tickets)
         return Reply(Leased(tickets, not self._coordinator.may_lease(member)))
 
     def _attend(self, message: Attend) -> Reply[Ok] | Awaitable[Reply[Ok]]:

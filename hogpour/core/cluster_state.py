@@ -5,10 +5,28 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 from typing import Literal
 
-__all__ = ["STALENESS_COUNTS", "ClusterProgress", "ClusterState", "MemberState", "ShardState", "Totals"]
+__all__ = ["STALENESS_COUNTS", "ClusterProgress", "ClusterState", "MemberState", "ShardState", "Totals", "WaitedFor"]
 
 STALENESS_COUNTS = 64
 """Length of a histogram of staleness: beyond it, how late no longer matters."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitedFor:
+    """Somebody that others wait for."""
+
+    node: int
+    """Its incarnation, as people hear of it."""
+    replica: int | None
+    """Whose gradient a gate waits for; None: the last blocks are, that the node has."""
+    seconds: float
+    """Since it did anything."""
+    by: tuple[int, ...]
+    """Incarnations of those who wait."""
+
+    def __str__(self) -> str:
+        what = "blocks" if self.replica is None else f"replica {self.replica}"
+        return f"{what} of node {self.node}, {self.seconds:.0f} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +47,8 @@ class ClusterProgress:
     """Mean seconds that a push waited at a gate for others; the same."""
     bytes_per_example: float | None = None
     """Bytes of parameters and gradients that went over the network for an example; the same."""
+    waits_for: tuple[WaitedFor, ...] = ()
+    """Who is waited for, for a second or more; told by the first node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,3 +192,5 @@ class ClusterState:
     """Seconds that a push waited at a gate for others."""
     bytes_per_example: float | None = None
     """Bytes of parameters and gradients that went over the network for an example."""
+    waits_for: tuple[WaitedFor, ...] = ()
+    """Who is waited for, for a second or more."""

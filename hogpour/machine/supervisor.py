@@ -103,7 +103,7 @@ class Supervisor:
         waits = [asyncio.ensure_future(process.wait()) for process in running]
         if waits:
             await asyncio.wait(waits, timeout=grace_s)
-        self.kill()
+        self.kill_all()
         for wait in waits:
             await wait  # no deadline: a killed process ends
         if not self._ordered:  # nobody else reads what they said; a pipe is closed at its end only
@@ -111,13 +111,23 @@ class Supervisor:
                 assert process.stderr is not None
                 await process.stderr.read()
 
-    def kill(self) -> None:
+    def kill_all(self) -> None:
         """Kill every process at once, by its id."""
         self._stopping = True
-        for process in self._processes:
-            if process is not None and process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
+        for replica in range(len(self._processes)):
+            self.kill(replica)
+
+    def kill(self, replica: int) -> None:
+        """Kill the process of a replica, which is started again."""
+        process = self._processes[replica]
+        if process is not None and process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+
+    def lives(self, replica: int) -> bool:
+        """Return whether the process of a replica runs, or is stopped."""
+        process = self._processes[replica]
+        return process is not None and process.returncode is None
 
     async def _start(self, replica: int) -> asyncio.subprocess.Process:
         """Start one process. Whoever waits may be cancelled: the start goes on, and ``stop`` finds the process."""
@@ -176,7 +186,7 @@ class Supervisor:
             self.restarts += 1
             self._notify(Notice("replica_restarted", f"replica {replica} runs again as process {successor.pid}"))
             if self._stopping:
-                self.kill()
+                self.kill_all()
 
     async def _live(self, process: asyncio.subprocess.Process, orders: Orders) -> str:
         """Give orders, wait for the end without a deadline (training may take days), return what it said last."""

@@ -69,6 +69,11 @@ class Backend:
         """Whether a replica has a reason to make no step."""
         return False
 
+    @property
+    def nothing_else(self) -> bool:
+        """Whether there is nothing left to do but what replicas have begun, and nobody else would do that."""
+        return False
+
     def poll(self) -> bool:
         """Look at what the replicas have done, when one rang; return whether the next ring must be heard at once."""
         return False
@@ -128,7 +133,8 @@ class Alone(Backend):
         state = self.state()
         return state.tickets >= self._blocks.total and not state.pending
 
-    def idle(self, replica: int) -> bool:
+    @property
+    def nothing_else(self) -> bool:
         return self.control.tickets_taken >= self._blocks.total
 
     def stop(self) -> None:

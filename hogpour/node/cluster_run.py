@@ -35,7 +35,7 @@ from hogpour.node.first_node import FirstNode
 from hogpour.node.joining import STAGING_BYTES, Endpoint, JoinedNode
 from hogpour.node.shard_start import ShardStart
 from hogpour.server.handover import ShardHost
-from hogpour.shm.mailbox import Mailbox
+from hogpour.shm.mailbox import BLOCKS, LANDING, Mailbox
 from hogpour.shm.queue import TicketQueue
 
 __all__ = ["InCluster"]
@@ -147,7 +147,10 @@ class InCluster(Backend):
         self._endpoint.tasks.start(self._client.broken())
 
     def idle(self, replica: int) -> bool:
-        return bool(self._mailbox.waits_for(replica))
+        waits, mailbox = self._mailbox.waits_for(replica), self._mailbox  # what has come it may not see: it is stopped
+        landed = mailbox.landed(replica) >= mailbox.wanted()[replica]
+        there = (LANDING if landed else 0) | (BLOCKS if len(self._queue) and not mailbox.held(replica) else 0)
+        return bool(waits & ~there)
 
     def poll(self) -> bool:
         self._client.poll()

@@ -88,7 +88,8 @@ class FirstNode(Role):
             job=msgspec.json.encode(job_to_dict(job)), base=encodable(os.path.abspath(job.base)),
             block_replicas=ready.block_replicas, spec=ready.network.spec.fingerprint, data=ready.identity,
             lease_s=job.cluster.lease_s, give_up_s=job.cluster.give_up_s, warm_start_examples=warm.warm_start_examples,
-            warm_start_s=warm.warm_start_s, wait_for=job.cluster.wait_for, wait_for_s=job.cluster.wait_for_s,
+            warm_start_s=warm.warm_start_s, stall_s=job.cluster.stall_s, wait_for=job.cluster.wait_for,
+            wait_for_s=job.cluster.wait_for_s,
         )  # fmt: skip
         self.coordinator = Coordinator(
             terms, desk, bounds=start.bounds, peers=self._reach, clock=self._loop.time, log=self._log,

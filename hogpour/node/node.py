@@ -255,7 +255,7 @@ class Node:
 
     def kill(self) -> None:
         """Kill the replicas at once, where there are any."""
-        self._machine.supervisor.kill()
+        self._machine.supervisor.kill_all()
 
     @property
     def _begun(self) -> Training:

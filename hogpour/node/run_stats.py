@@ -99,6 +99,7 @@ class RunStats:
             replicas=self.alive() if self.coordinator is None else self.coordinator.stats.replicas,
             staleness=totals.mean_staleness, dropped=totals.dropped, wait_s=totals.mean_wait_s,
             bytes_per_example=totals.bytes_per_example, warming=beaten is not None and beaten.warming,
+            waits_for=() if self.coordinator is None else self.coordinator.waiting.list(),
         )  # fmt: skip
 
     @property

@@ -16,8 +16,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Literal, Protocol
 
-import numpy as np
-
 from hogpour.core.errors import ClusterFailed, HogpourError, ModelNotSaved, ReplicaDied, ResourceError
 from hogpour.core.job import Job
 from hogpour.core.kernels.jit import compilations
@@ -27,6 +25,7 @@ from hogpour.model.model import Model
 from hogpour.model.training_state import TrainingState
 from hogpour.node.backends import Backend
 from hogpour.node.evaluator import Evaluator, Floats
+from hogpour.node.stalled import StalledReplicas
 from hogpour.shm.clocks import Clocks
 from hogpour.shm.control import DIVERGED
 
@@ -45,7 +44,6 @@ _LARGE_FEATURE = 10.0  # beyond it, scaling is worth a word where a run diverges
 _DEAF_S = 0.05  # after the doorbell rang: 20 looks at the clocks a second are enough
 _KEEP_TRYING_S, _AGAIN_S = 10.0, 1.0  # to write the model of a run that nobody asked to stop
 _LAST_LOOK_S = 0.5  # for the evaluation of a run that was stopped
-_STALLED_S = 10.0  # a replica that makes no step for so long is spoken of
 
 
 class Crew(Protocol):
@@ -57,6 +55,8 @@ class Crew(Protocol):
     def alive(self) -> int: ...
     async def run(self, orders: Callable[[int], Any], clocks: Clocks, stop_others: Callable[[], None], /) -> None: ...
     async def stop(self, grace_s: float) -> None: ...
+    def lives(self, replica: int, /) -> bool: ...
+    def kill(self, replica: int, /) -> object: ...
 
 
 class NodeBell(Protocol):
@@ -135,7 +135,7 @@ class Training:
         self.control, self.clocks = backend.control, backend.clocks
         self.meter = Meter(ready.n, job.epochs, backend.stats.before)
         self.evaluator = Evaluator(job, ready, self._loop.time)
-        self._moves: dict[int, tuple[int, float]] = {}  # replica → steps, and when they were seen first
+        self._stalled = StalledReplicas(job.cluster.stall_s, machine.supervisor, backend, notify, self._loop.time())
         self.summary: Summary | None = None
         self.working: asyncio.Future[None] | None = None
 
@@ -245,7 +245,7 @@ class Training:
                 self._moved.clear()
                 if (began := self.clocks.began) is not None:
                     self.meter.begin(began)
-                self._look_for_stalled(now())
+                self._stalled.look(now(), self.meter.seconds(now()))
                 if work is not None:
                     if not work.done():
                         continue
@@ -286,17 +286,6 @@ class Training:
         model = self.evaluator.take(self.ready.live.arrays["params"])
         if stepped and model is not None:
             self._machine.save(self.job.save, model, state)
-
-    def _look_for_stalled(self, now: float) -> None:
-        """Speak once of a replica that lives but makes no step: stopped by a signal, or starved."""
-        for replica, steps in enumerate(self.clocks.steps.tolist()):
-            seen, since = self._moves.get(replica, (-1, now))
-            if steps != seen or self.backend.idle(replica):
-                self._moves[replica] = (steps, now)
-            elif steps and _STALLED_S <= now - since < np.inf:
-                self._moves[replica] = (steps, np.inf)
-                text = f"replica {replica} has made no step for {now - since:.0f} s: is its process stopped or starved?"
-                self._notify(Notice("warning", text))
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from support.cluster_views import CLUSTER, FIRST, SECOND, THIRD, VIEW, of_shards
 
 from hogpour.cli.status_json import Silent, View, quantile
 from hogpour.cli.status_view import drawn
-from hogpour.core.cluster_state import STALENESS_COUNTS
+from hogpour.core.cluster_state import STALENESS_COUNTS, WaitedFor
 
 
 def lines(view: View, most: int = 20, width: int = 100) -> list[str]:
@@ -55,6 +55,16 @@ def test_no_line_is_longer_than_100_characters_and_no_number_is_cut() -> None:
     assert max(map(len, drawing)) <= 100
     row = next(line for line in drawing if "123,456,789" in line)
     assert row.split()[-8:] == ["ready", "16", "2", "123,456,789", "123,456", "0.0", "s", "1024"]
+
+
+def test_a_column_says_who_waits_for_whom_where_somebody_does() -> None:
+    waited = WaitedFor(2, 0, 12.3, (1, 5)), WaitedFor(5, None, 2.0, (1,))
+    drawing = lines(replace(VIEW, cluster=replace(CLUSTER, waits_for=waited)), width=160)
+    assert drawing[3].endswith("blocks  waits for")
+    assert drawing[4].endswith("18  replica 0 of node 2, 12 s; blocks of node 5, 2 s")
+    assert drawing[5].endswith(" 4  -")
+    assert drawing[6].endswith(" 0  replica 0 of node 2, 12 s")
+    assert max(map(len, lines(replace(VIEW, cluster=replace(CLUSTER, waits_for=waited))))) <= 100
 
 
 @pytest.mark.parametrize(

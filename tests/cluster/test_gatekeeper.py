@@ -22,6 +22,8 @@ from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED, Arrive, Arrived, Com
 
 Origin = tuple[int, int]
 
+STALL_S = 5.0
+
 
 class Shards:
     """Servers that apply steps: a shard has a clock and, for each step, the gradients that were summed."""
@@ -95,9 +97,10 @@ class Gated:
         self.shards = Shards(places, step)
         self.said: list[str] = []
         self.failed: list[str] = []
+        self.now = 1000.0
         self.keeper: Any = keeper_of(gate)(
             gate, step, shard_map=lambda: self.shards.map, peers=self.shards.at, log=self.said.append,
-            fail=self.failed.append,
+            fail=self.failed.append, clock=lambda: self.now, stall_s=STALL_S,
         )  # fmt: skip
 
     def attend(self, *origins: Origin, present: bool = True) -> None:

@@ -21,7 +21,7 @@ def test_a_machine_alone_is_complete_when_every_block_is_done() -> None:
     with prepared(job) as ready:
         alone = Alone(job, ready)
         taken: list[int] = []
-        while not alone.idle(0):
+        while not alone.nothing_else:
             alone.control.take_ticket(taken.append)
         last = taken[-1]
         alone.clocks.begin_block(0, last)

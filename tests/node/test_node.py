@@ -350,10 +350,9 @@ async def test_a_layer_that_fails_in_the_first_step_is_told_in_one_line() -> Non
         await run(job_of(model=[user_parts.Divides(), hp.Linear(10)]))
 
 
-async def test_a_replica_that_stands_still_is_spoken_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hogpour.node.training._STALLED_S", 0.2)
+async def test_a_replica_that_stands_still_is_spoken_of() -> None:
     texts: list[str] = []
-    async with hp.Node(job_of(epochs=100_000), every_s=0.01) as node:
+    async with hp.Node(job_of(epochs=100_000, cluster=hp.ClusterConfig(stall_s=0.2)), every_s=0.01) as node:
         stopped: list[psutil.Process] = []
         async for progress in node:
             texts += [n.text for n in progress.notices if n.event == "warning"]
@@ -365,6 +364,20 @@ async def test_a_replica_that_stands_still_is_spoken_of(monkeypatch: pytest.Monk
                 node.stop()
     assert len(texts) == 1
     assert texts[0].startswith("replica 1 has made no step for ")
+
+
+async def test_the_last_block_of_a_replica_that_stands_still_is_done_by_another() -> None:
+    """The run stood still for ever once, and nobody said a word."""
+    async with hp.Node(job_of(epochs=400, cluster=hp.ClusterConfig(stall_s=0.2)), every_s=0.01) as node:
+        stopped = False
+        async for progress in node:
+            if progress.computing == 2 and not stopped:
+                psutil.Process(node.pids[1]).suspend()
+                stopped = True
+    summary = node.summary
+    assert summary is not None
+    assert (summary.outcome, summary.restarts) == ("finished", 1)
+    assert 0 <= summary.examples - 400 * N_DIGITS <= 16, "but for one batch, each is used once"
 
 
 async def test_arrays_in_memory_are_trained_on() -> None:

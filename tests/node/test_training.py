@@ -77,7 +77,7 @@ class Noting(Alone):
 
 async def trains(run: Run) -> None:
     """Use every example, and move the parameters."""
-    while not run.backend.idle(0):
+    while not run.backend.nothing_else:
         run.backend.control.take_ticket(lambda ticket: None)
     run.backend.clocks.record(0, N, 1.0, N)
     run.backend.ready.live.arrays["params"][:] = 0.5

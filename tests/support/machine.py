@@ -62,6 +62,12 @@ class FakeMachine:
         if not self._running.cancelled():
             self._running.result()
 
+    def lives(self, replica: int) -> bool:
+        return self._running is not None and not self._running.done()
+
+    def kill(self, replica: int) -> None:
+        self.noted.append(f"kill {replica}")
+
     async def stop(self, grace_s: float) -> None:
         self.noted.append("stop")
         if self._running is not None:

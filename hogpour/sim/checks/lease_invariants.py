@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from hogpour.cluster.leases import EpochLedger
@@ -83,10 +83,11 @@ class LeaseInvariants:
             if least < 1:
                 self._say(f"leases: ticket {ticket} is done, and in the shards {counts} times")
 
-    def on_take_back(self, ledger: EpochLedger, node: int) -> None:
-        """A member is gone, and its tickets are taken back."""
+    def on_take_back(self, ledger: EpochLedger, node: int, tickets: Collection[int] | None = None) -> None:
+        """A member is gone, or late, and its tickets are taken back."""
         del ledger
-        for ticket in [ticket for ticket, holder in self._holders.items() if holder == node]:
+        held = [ticket for ticket, holder in self._holders.items() if holder == node]
+        for ticket in held if tickets is None else tickets:
             del self._holders[ticket]
 
     def _least(self, ticket: int) -> tuple[list[int], int]:

@@ -139,6 +139,10 @@ class Replicas:
             self._interrupt(process)
             self._loop.call_soon(self._rouse, process)
 
+    def lives(self, number: int) -> bool:
+        """Return whether a replica runs."""
+        return number in self._processes
+
     def kill(self, number: int) -> bool:
         """Kill a replica, which is started again; return whether it ran."""
         process = self._processes.pop(number, None)

@@ -61,14 +61,23 @@ class CoordinatorClient:
         name: of this node, for people.
         address: host:port on which it serves shards; empty: it serves none.
         where: address of the coordinator, for people.
+        identify: told what this node shows where, as its newest incarnation; see ``PeerPool.identify``.
 
     Attributes:
         joined: what the coordinator said at the (last) joining.
         beaten: its newest answer to a heartbeat.
     """
 
-    def __init__(self, coordinator: Requests, name: str, address: str, where: str) -> None:
+    def __init__(
+        self,
+        coordinator: Requests,
+        name: str,
+        address: str,
+        where: str,
+        identify: Callable[[int, Sequence[str], Sequence[bytes]], None],
+    ) -> None:
         self._coordinator, self._name, self._address, self._where = coordinator, name, address, where
+        self._identify = identify
         self._spec, self._data = "", DataIdentity("")
         self._held: set[int] = set()
         self._done: dict[int, float] = {}  # finished ticket → its loss, which only batch methods read
@@ -110,6 +119,7 @@ class CoordinatorClient:
             self.joined = answer
             if not self._node or same_run(self._node, answer.node):
                 self._node = answer.node
+                self._identify(answer.node, answer.servers, answer.credentials)
             return answer
 
     async def ready(self, spec: str, data: DataIdentity) -> None:
@@ -136,7 +146,10 @@ class CoordinatorClient:
         loop = asyncio.get_running_loop()
         patience = Patience(_MOVE_S, loop.time())
         while True:
-            answer = await self._ask(Where())
+            node = self.node
+            answer = await self._ask(Where(node))
+            if node == self.node:
+                self._identify(node, answer.servers, answer.credentials)
             if answer.epoch > older_than:
                 return _map_of(answer, self._where)
             if patience.over(loop.time()):

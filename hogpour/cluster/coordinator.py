@@ -32,6 +32,7 @@ from hogpour.core.cluster_state import ClusterState, MemberState
 from hogpour.core.node_id import display_id
 from hogpour.core.shard_map import ShardMap, format_shards
 from hogpour.data.identity import DataIdentity
+from hogpour.net.credentials import Issuer
 from hogpour.net.requests import Requests
 
 __all__ = ["Coordinator", "Terms"]
@@ -80,6 +81,7 @@ class Coordinator:
         peers: whom to ask at an address; empty: this node itself.
         clock: the time, the same that ``tick`` is called with.
         log: told what happened, a line each time.
+        secret, identify: see ``credentials.Issuer``.
         first_node: number of the home's incarnation; see ``core.node_id.first_node``.
         gate: which gradients count, and who waits for whom.
         step: clock of the shards at the beginning, where the gate makes steps.
@@ -87,6 +89,7 @@ class Coordinator:
 
     Attributes:
         members, stats: who belongs to the cluster, the home included, and what each of them did.
+        issuer: of what members show to each other.
         placement: keeps each shard with one member.
         desk: where members are given blocks.
         muster: who must be there first.
@@ -110,6 +113,8 @@ class Coordinator:
         peers: Callable[[str], Requests],
         clock: Callable[[], float],
         log: Callable[[str], None],
+        secret: bytes,
+        identify: Callable[[int, list[str], list[bytes]], None] = lambda *_: None,
         first_node: int = 1,
         gate: Gate | None = None,
         step: int = 0,
@@ -128,8 +133,10 @@ class Coordinator:
         self.stats.open(self.home, self.ledger.most_held)
         count = len(bounds) - 1
         shards = ShardMap(1, bounds, (self.home,) * count, ("",) * count)
+        self.issuer = Issuer(secret, self.home, identify)
         self.placement = Placement(
-            shards, peers=peers, log=log, fail=self.fail, bury=self.members.end_lease, still=still
+            shards, peers=peers, log=log, fail=self.fail, bury=self.members.end_lease, warrant=self.issuer.warrant,
+            still=still,
         )
         gate = gate or Open()
         self.gatekeeper = keeper_of(gate)(
@@ -250,6 +257,7 @@ class Coordinator:
     def remove(self, member: MemberRecord) -> list[int]:
         """Forget a member that holds no ticket, but for what it did. Returns the shards that are lost with it."""
         self.members.leave(member.node)
+        self.issuer.gone(member.node, member.address)
         self.stats.close(member.node)
         self.gatekeeper.forget(member.node)
         self.overdue.forget(member.node)

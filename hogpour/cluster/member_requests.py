@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 import msgspec
 
 from hogpour import __version__
-from hogpour.cluster.coordinator import Coordinator, Terms
+from hogpour.cluster.coordinator import Coordinator
 from hogpour.cluster.gatekeeper import MOST_REPLICAS
 from hogpour.cluster.membership import MemberRecord
 from hogpour.core.cluster_state import Totals
@@ -74,7 +74,7 @@ class MemberRequests:
     def _join_home(self, message: Join) -> Reply[Joined]:
         home = self._known(self._coordinator.home)
         home.name, home.address, home.version = message.name, message.address, message.version
-        return _joined(home, self._terms)
+        return _joined(home, self._coordinator)
 
     def _join(self, message: Join) -> Reply[Joined]:
         if self._coordinator.command != "run":
@@ -99,7 +99,7 @@ class MemberRequests:
         other = member.version not in ("", __version__)
         runs = f"; it runs hogpour {member.version}, this node {__version__}" if other else ""
         self._log(f"{member} joined{runs}")
-        return _joined(member, self._terms)
+        return _joined(member, self._coordinator)
 
     def _ready(self, message: Ready) -> Reply[Ok]:
         member = self._known(message.node)
@@ -116,6 +116,7 @@ class MemberRequests:
         member.ready = True
         self._coordinator.choose_first()
         if member.address and member.node != self._coordinator.home:
+            self._coordinator.issuer.serve(member.node, member.address)
             self._placement.serve(member.node, member.address)
         return _OK
 
@@ -221,7 +222,9 @@ class MemberRequests:
 
     def _where(self, message: Where) -> Reply[Map]:
         shards = self._coordinator.map
-        return Reply(Map(shards.epoch, list(shards.bounds), list(shards.owners), list(shards.addresses)))
+        shown = self._coordinator.issuer.credentials(message.node) if message.node else ()
+        owners, addresses = list(shards.owners), list(shards.addresses)
+        return Reply(Map(shards.epoch, list(shards.bounds), owners, addresses, *shown))
 
     def _unreachable(self, message: Unreachable) -> Reply[Ok]:
         member = self._known(message.node)
@@ -241,5 +244,7 @@ class MemberRequests:
         return member
 
 
-def _joined(member: MemberRecord, t: Terms) -> Reply[Joined]:
-    return Reply(Joined(member.node, t.job, t.base, t.block_replicas, t.lease_s, t.give_up_s, __version__))
+def _joined(member: MemberRecord, coordinator: Coordinator) -> Reply[Joined]:
+    t, issuer, node = coordinator.terms, coordinator.issuer, member.node
+    return Reply(Joined(node, t.job, t.base, t.block_replicas, t.lease_s, t.give_up_s, __version__, issuer.key(node),
+                        *issuer.credentials(node)))  # fmt: skip

@@ -98,6 +98,7 @@ class Placement:
         log: told what happened, a line each time.
         fail: told why the cluster cannot go on.
         bury: declares a member dead that serves nothing.
+        warrant: shard, source, taker, epoch → what the taker shows to the source.
         still: held while shards move: whoever holds it sees none move. None: nobody asks for that.
 
     Attributes:
@@ -114,11 +115,13 @@ class Placement:
         log: Callable[[str], None],
         fail: Callable[[str], None],
         bury: Callable[[int], None],
+        warrant: Callable[[int, int, int, int], bytes],
         still: asyncio.Lock | None = None,
     ) -> None:
         self.map, self.spreading = shards, True
         self._home = shards.owners[0]
-        self._peers, self._log, self._fail, self._bury = peers, log, fail, bury
+        self._peers, self._log, self._fail = peers, log, fail
+        self._bury, self._warrant = bury, warrant
         self._servers = {self._home: _Server(self._home, shards.addresses[0])}
         self._went: deque[int] = deque(maxlen=_FENCED)
         self._move: _Move | None = None
@@ -288,9 +291,10 @@ class Placement:
 
     async def _bring(self, move: _Move) -> bool:
         """Let the taker have the shard. Returns whether to go on at once."""
-        source, taker = self._servers[move.source], self._servers[move.taker]
+        source, taker, epoch = self._servers[move.source], self._servers[move.taker], self.map.epoch
+        warrant = self._warrant(move.shard, move.source, move.taker, epoch)
+        adopt = Adopt(move.shard, source.address, epoch, warrant)
         try:
-            adopt = Adopt(move.shard, source.address)
             await self._peers(taker.address).request(adopt, deadline_s=_ADOPT_S, retry=False)
         except PeerLost as error:
             return self._not_told(move, taker, error)
@@ -323,8 +327,9 @@ class Placement:
         source = self._servers[move.source]
         if move.taker in source.owed:  # a taker that is not as dead as it seems must not fetch the shard after this
             return False
+        adopt = Adopt(move.shard, source.address, self.map.epoch)
         try:
-            await self._peers(source.address).request(Adopt(move.shard, source.address), deadline_s=_ADOPT_S)
+            await self._peers(source.address).request(adopt, deadline_s=_ADOPT_S)
         except PeerLost as error:
             self._log(f"shard {move.shard} is still on its way back to {source}: {error}")
             return False

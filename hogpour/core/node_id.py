@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b32encode
 
-__all__ = ["MOST_MEMBERS", "display_id", "first_node", "run_name", "same_run"]
+__all__ = ["MOST_MEMBERS", "coordinator_of", "display_id", "first_node", "run_name", "same_run"]
 
 _INCARNATIONS = 1 << 20
 """Incarnations that a run may have: with 32 bits before them, a number stays below 2^53."""
@@ -22,6 +22,11 @@ def first_node(nonce: bytes) -> int:
     the newer ones as repeated.
     """
     return int.from_bytes(nonce[:4]) * _INCARNATIONS + 1
+
+
+def coordinator_of(node: int) -> int:
+    """Return the incarnation of the first node of the run that another is of."""
+    return node // _INCARNATIONS * _INCARNATIONS + 1
 
 
 def display_id(node: int) -> int:

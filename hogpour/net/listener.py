@@ -18,8 +18,10 @@ from hogpour.core.errors import (
     RemoteProtocolError,
     RequestFailed,
 )
+from hogpour.net.authority import Authority, Caller
 from hogpour.net.connection import NONCE_BYTES, Connection
 from hogpour.net.door import Door, source_of
+from hogpour.net.log_lines import LogLines
 from hogpour.net.port import open_port
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.staging import Staging
@@ -36,9 +38,6 @@ SWEEP_S = 1.0
 IN_FLIGHT = 32
 """Requests of one connection without an answer that was read; then it is read no further than its scratch is full."""
 
-LINES_PER_S = 10
-"""Of reasons why connections ended; the others are counted."""
-
 BACKLOG = 512
 
 TEXT = 1000
@@ -51,6 +50,7 @@ class Listener:
     Args:
         handlers: what is called for each request.
         token: the cluster's.
+        authority: knows who may say what; None: whoever has proven the token may say everything.
         staging: memory for the payloads of requests.
         payload_limit: largest payload of a request.
         log: called with a line when a connection ends in another way than by being closed between two frames.
@@ -70,6 +70,7 @@ class Listener:
         handlers: Mapping[type[Message], Handler],
         token: bytes,
         *,
+        authority: Authority | None = None,
         staging: Staging,
         payload_limit: int,
         log: Callable[[str], None],
@@ -81,12 +82,12 @@ class Listener:
         nonce: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.address = ""
-        self.handlers, self.staging = handlers, staging
+        self.handlers, self.staging, self._authority = handlers, staging, authority
         self._token, self._payload_limit, self._nonce = token, payload_limit, nonce
         self._max_connections, self._max_unproven, self.handshake_s = max_connections, max_unproven, handshake_s
         self._write_s, self._arrive_s = write_s, arrive_s
         self._sweep_s = min(SWEEP_S, handshake_s, write_s, arrive_s)
-        self._lines = _Lines(log)
+        self._lines = LogLines(log)
         self._server: asyncio.Server | None = None
         self._sessions: dict[_Session, None] = {}  # in the order of their coming
         self._unproven = Door[_Session](nonce)
@@ -206,7 +207,8 @@ class _Session:
 
     def __init__(self, listener: Listener) -> None:
         self.name, self.until = "?", 0.0
-        self._listener, self._handlers, self._staging = listener, listener.handlers, listener.staging
+        self._listener, self._staging, asked = listener, listener.staging, listener._authority
+        self._handlers = listener.handlers if asked is None else Caller(asked, listener.handlers)
         self._places: dict[int, memoryview] = {}  # staging of payloads that are not with a handler yet, by request
         self._waiting = False  # a payload has no staging
         self._granted: memoryview | None = None  # staging for it, that it does not know of yet
@@ -344,29 +346,3 @@ class _Session:
             text = f"{type(error).__name__}: {error}"
             self._listener._lines.say(f"{self.name}: a handler failed: {text}", asyncio.get_running_loop().time())
             self._answer(id, Reply(Failed(Refusal.WRONG, text[:TEXT])), payload)
-
-
-class _Lines:
-    """Hands on so many lines a second, and then how many more there were."""
-
-    def __init__(self, log: Callable[[str], None]) -> None:
-        self.unsaid = 0
-        self._log, self._since, self._said = log, -1.0, 0
-
-    def say(self, line: str, now: float) -> None:
-        self.flush(now)
-        if self._said < LINES_PER_S:
-            self._said += 1
-            self._log(line)
-        else:
-            self.unsaid += 1
-
-    def flush(self, now: float) -> None:
-        if self._since < 0 or now - self._since >= 1.0:
-            self.end()
-            self._since, self._said = now, 0
-
-    def end(self) -> None:
-        if self.unsaid:
-            self._log(f"… and {self.unsaid:,} more")
-            self.unsaid = 0

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Generic
+from typing import Any
 
 from hogpour.core.errors import (
     HogpourError,
@@ -22,10 +22,12 @@ from hogpour.core.errors import (
     RequestFailed,
 )  # fmt: skip
 from hogpour.net.address import split
+from hogpour.net.asked import Asked
 from hogpour.net.connection import NONCE_BYTES, SKIP, Connection, Ended
 from hogpour.net.transport import Transport, look_up, moved, reason_of
 from hogpour.net.watch import Watch
 from hogpour.net.wire.base import Answer, Failed, Message, Request
+from hogpour.net.wire.identify import Identify
 
 __all__ = ["Peer"]
 
@@ -45,38 +47,6 @@ when the request was sent: a server answers in an order of its own."""
 LAST_ID = (1 << 32) - 1
 
 
-class _Asked(Generic[Answer]):
-    """A request without an answer."""
-
-    __slots__ = (
-        "deadline", "deadline_s", "future", "into", "message", "moves_to", "n_bytes", "n_payload", "payload", "retry",
-        "unsent",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        message: Request[Answer],
-        payload: Sequence[memoryview],
-        into: memoryview | None,
-        now: float,
-        deadline_s: float,
-        retry: bool,
-        future: asyncio.Future[Answer],
-    ) -> None:
-        self.message, self.payload, self.retry, self.future = message, payload, retry, future
-        self.into = into.cast("B") if into is not None else None
-        self.n_payload = 0
-        for view in payload:
-            self.n_payload += view.nbytes
-        self.n_bytes = self.n_payload + (self.into.nbytes if self.into is not None else 0)
-        self.deadline_s, self.deadline = deadline_s, now + deadline_s
-        self.moves_to = -1  # unheard; else, while fewer bytes have moved on the connection, they are for this one, too
-        self.unsent = False  # a part of the payload is not with the kernel yet
-
-    def wholly_sent(self) -> None:
-        self.unsent = False
-
-
 class _Link:
     """One connection of a peer, from the try to make it to its end."""
 
@@ -87,6 +57,7 @@ class _Link:
         self.connection = connection
         self.transport = Transport(connection, self, write_s=write_s, arrive_s=arrive_s)
         self.arrived = peer._arrived
+        self.said: Identify | None = None  # who this node is, as the other end knows it
         self._peer = peer
 
     def ready(self) -> None:
@@ -112,6 +83,9 @@ class Peer:
             proof.
         write_s, arrive_s: see ``Transport``.
         nonce: source of random bytes.
+
+    Attributes:
+        identity: what the other end is told before the next request, if it has not been on this connection.
     """
 
     def __init__(
@@ -125,11 +99,12 @@ class Peer:
         nonce: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.address = address
+        self.identity: Identify | None = None
         self._host, self._port = split(address)
         self._token, self._connect_s, self._write_s, self._arrive_s = token, connect_s, write_s, arrive_s
         self._nonce, self._sweep_s = nonce, min(SWEEP_S, write_s, arrive_s)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._asked: dict[int, _Asked[Any]] = {}
+        self._asked: dict[int, Asked[Any]] = {}
         self._moved = 0  # on this connection, when it was looked at last
         self._last_id = 0
         self._link: _Link | None = None  # proven and not broken
@@ -177,16 +152,13 @@ class Peer:
         """
         if self._closed:
             raise PeerLost(self.address, "closed by this node")
-        id = self._last_id + 1 if self._last_id < LAST_ID else 1
-        while id in self._asked:
-            id = id + 1 if id < LAST_ID else 1
-        self._last_id = id
+        id = self._new_id()
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()  # once: it asks the kernel for the process id every time
         now = loop.time()
         future: asyncio.Future[Answer] = loop.create_future()
-        asked = _Asked(message, payload, into, now, deadline_s, retry, future)
+        asked = Asked(message, payload, into, now, deadline_s, retry, future)
         self._asked[id] = asked
         try:
             if self._link is not None:
@@ -282,12 +254,22 @@ class Peer:
             return SKIP
         return asked.into
 
-    def _misfit(self, asked: _Asked[Any], message: Message, n_bytes: int) -> RemoteProtocolError:
+    def _misfit(self, asked: Asked[Any], message: Message, n_bytes: int) -> RemoteProtocolError:
         n_wanted = asked.into.nbytes if asked.into is not None else 0
         name = type(message).__name__
         return RemoteProtocolError(f"{self.address}: {n_bytes} bytes with {name}; {n_wanted} are wanted")
 
-    def _send(self, link: _Link, id: int, asked: _Asked[Any]) -> None:
+    def _new_id(self) -> int:
+        id = self._last_id + 1 if self._last_id < LAST_ID else 1
+        while id in self._asked:
+            id = id + 1 if id < LAST_ID else 1
+        self._last_id = id
+        return id
+
+    def _send(self, link: _Link, id: int, asked: Asked[Any]) -> None:
+        if link.said is not self.identity is not None:
+            link.said = self.identity
+            link.transport.write(link.connection.send(self.identity, self._new_id()))  # its answer says nothing
         asked.moves_to = 0
         if asked.n_bytes:
             asked.moves_to = moved(link.transport) + TURNS * sum([other.n_bytes for other in self._asked.values()])
@@ -301,7 +283,7 @@ class Peer:
             asked.unsent = True
             link.transport.after(asked.wholly_sent)
 
-    def _withdraw(self, id: int, asked: _Asked[Any]) -> None:
+    def _withdraw(self, id: int, asked: Asked[Any]) -> None:
         """Let nothing touch the memory of a request that nobody waits for any more."""
         if asked.unsent:
             self._break(ConnectionAbortedError(f"{type(asked.message).__name__} was given up while it was being sent"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from hogpour.net.peer import Peer
 from hogpour.net.requests import Requests
+from hogpour.net.wire.identify import Identify
 
 __all__ = ["PeerPool"]
 
@@ -34,6 +35,7 @@ class PeerPool:
         self._own, self._first, self._token, self._entropy = own, first, token, entropy
         self._peers: dict[str, Peer] = {}
         self._apart: list[Peer] = []
+        self._identities: dict[str, Identify] = {}
 
     def reach(self, address: str) -> Requests:
         """Return who answers at an address of the shard map; empty: the first node."""
@@ -45,6 +47,18 @@ class PeerPool:
         too late."""
         self._apart.append(self._new(self._first))
         return self._apart[-1]
+
+    def identify(self, node: int, servers: Sequence[str], credentials: Sequence[bytes]) -> None:
+        """Speak as this incarnation from now on; nothing changes where nothing is to be shown.
+
+        Args:
+            servers: addresses, as ``reach`` takes them.
+            credentials: what is shown at each.
+        """
+        said = {at or self._first: Identify(node, shown) for at, shown in zip(servers, credentials)}
+        self._identities = said or self._identities
+        for peer in (*self._peers.values(), *self._apart):
+            peer.identity = said.get(peer.address, peer.identity)
 
     async def forget(self, addresses: Iterable[str]) -> None:
         """Close the connections to these: what waits there fails at once."""
@@ -64,4 +78,6 @@ class PeerPool:
         return self._peers[address]
 
     def _new(self, address: str) -> Peer:
-        return Peer(address, self._token, connect_s=self.connect_s, nonce=self._entropy)
+        peer = Peer(address, self._token, connect_s=self.connect_s, nonce=self._entropy)
+        peer.identity = self._identities.get(address)
+        return peer

@@ -15,7 +15,7 @@ from pathlib import Path
 from hogpour.core.errors import ConfigError
 from hogpour.net.address import is_everywhere
 
-__all__ = ["check", "check_address", "is_loopback", "load", "make"]
+__all__ = ["check", "check_address", "is_loopback", "load", "make", "without_nul"]
 
 LEAST_BYTES = 16
 """128 bits, if they are random. Who listens on the network can try out tokens offline."""
@@ -32,11 +32,20 @@ def check(token: bytes, at: str) -> bytes:
     Raises:
         ConfigError: it is too short, or has a NUL.
     """
-    token = token.strip()
-    if b"\0" in token:  # HMAC takes "a" and "a\0" for the same
-        raise ConfigError(f"{at}: a token holds no NUL")
+    token = without_nul(token.strip(), at)
     if len(token) < LEAST_BYTES:
         raise ConfigError(f"{at}: a token of {len(token)} bytes; expected at least {LEAST_BYTES}")
+    return token
+
+
+def without_nul(token: bytes, at: str) -> bytes:
+    """Return a token as it is.
+
+    Raises:
+        ConfigError: it has a NUL: HMAC takes "a" and "a\\0" for the same.
+    """
+    if b"\0" in token:
+        raise ConfigError(f"{at}: a token holds no NUL")
     return token
 
 

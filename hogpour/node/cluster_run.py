@@ -29,7 +29,6 @@ from hogpour.core.shard_map import ShardMap
 from hogpour.machine.prepare import Prepared
 from hogpour.net.staging import Staging
 from hogpour.net.wire.heartbeat import HeartbeatReply
-from hogpour.node.authority import of_others
 from hogpour.node.backends import Backend
 from hogpour.node.first_node import FirstNode
 from hogpour.node.joining import STAGING_BYTES, Endpoint, JoinedNode
@@ -108,16 +107,22 @@ class InCluster(Backend):
             role = endpoint.role = FirstNode(endpoint, job, ready, start, host.server)
             ready, stats.before, stats.coordinator = role.ready, role.before, role.coordinator
             home, requests = role.coordinator.home, role.requests
-            endpoint.serve(of_others(requests.handlers(), home), requests.handlers(local=True))
+            endpoint.authority.begin(home, role.coordinator.issuer.key(home))
+            endpoint.serve(requests.handlers(), requests.handlers(local=True))
             await role.member.join(endpoint.join_s)
             endpoint.tasks.start(role.member.beat(stats.beat, endpoint.on_heartbeat))
             endpoint.tasks.start(role.run())
-        served = host.handlers()
-        endpoint.serve(of_others(served, role.coordinator.home) if isinstance(role, FirstNode) else served, served)
-        member = role.member
-        stats.member = member
-        host.begin(member.node)
-        endpoint.rejoin_hooks.append(lambda: host.begin(member.node))
+        stats.member = member = role.member
+
+        def begin() -> None:
+            """Serve as the incarnation that this node is now."""
+            assert member.joined is not None
+            host.begin(member.node, member.joined.key)
+            endpoint.authority.begin(member.node, member.joined.key)
+
+        begin()
+        endpoint.rejoin_hooks.append(begin)
+        endpoint.serve(host.handlers(), host.handlers())
         host.address = named = endpoint.address if endpoint.join else ""  # in the shard map
         try:
             host.map = shard_map = await endpoint.guard(member.where())

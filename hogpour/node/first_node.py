@@ -93,11 +93,14 @@ class FirstNode(Role):
         )  # fmt: skip
         self.coordinator = Coordinator(
             terms, desk, bounds=start.bounds, peers=self._reach, clock=self._loop.time, log=self._log,
-            first_node=first_node(endpoint.entropy(4)), gate=job.algorithm.choices().gate, step=start.shards[0][2],
+            first_node=first_node(endpoint.entropy(4)), secret=endpoint.entropy(32), identify=endpoint.peers.identify,
+            gate=job.algorithm.choices().gate, step=start.shards[0][2],
             still=self._driver.still if self._driver is not None else None,
         )  # fmt: skip
         self.requests = MemberRequests(self.coordinator)
-        self.member = CoordinatorClient(self._reach(""), endpoint.name, endpoint.address, endpoint.address)
+        self.member = CoordinatorClient(
+            self._reach(""), endpoint.name, endpoint.address, endpoint.address, endpoint.peers.identify
+        )
         if warm.n_push > 2 * warm.n_fetch:
             text = (f"n_push = {warm.n_push} is well above n_fetch = {warm.n_fetch}: a push then acts like one step at "
                     f"up to {warm.n_push} times the learning rate")  # fmt: skip

@@ -26,6 +26,7 @@ from hogpour.core.shard_map import LARGEST_SHARD_BYTES, ShardMap
 from hogpour.core.text import printable
 from hogpour.model.disk import REAL, Disk
 from hogpour.net import address as addresses
+from hogpour.net.authority import Authority
 from hogpour.net.json_text import read_json
 from hogpour.net.listener import Listener
 from hogpour.net.loopback import Loopback
@@ -191,6 +192,7 @@ class Endpoint:
         stats: what was done, as far as this node has heard.
         tasks: what goes on by itself; one that fails is the end of the run.
         own: answers this node's requests to itself.
+        authority: knows who may ask what of this node.
         failed: gets an exception when the cluster cannot go on.
         ended: done when the cluster has nothing left to do, or stops.
         servers: address → who serves shards there, to name those who do not answer.
@@ -218,6 +220,7 @@ class Endpoint:
         self.name = name or f"{os.uname().nodename} process {os.getpid()}"
         self._handlers: dict[type[Message], Handler] = dict(BEFORE)
         self.own: dict[type[Message], Handler] = {}
+        self.authority = Authority()
         self.peers = PeerPool(Loopback(self.own), join, token, entropy, max(_CONNECT_S, join_s / 10))
         self._listener: Listener | None = None
         self.tasks = TaskSet(self._on_error)
@@ -249,8 +252,9 @@ class Endpoint:
                 raise ConfigError(f"--listen {self._listen}: others are told this address; name one that they reach")
             await self._check_reach(host)
             self._listener = Listener(
-                self._handlers, self._token, staging=Staging(STAGING_BYTES), payload_limit=LARGEST_SHARD_BYTES,
-                log=lambda line: self.notify(Notice("warning", line)), max_connections=_CONNECTIONS, nonce=self.entropy,
+                self._handlers, self._token, authority=self.authority, staging=Staging(STAGING_BYTES),
+                payload_limit=LARGEST_SHARD_BYTES, log=lambda line: self.notify(Notice("warning", line)),
+                max_connections=_CONNECTIONS, nonce=self.entropy,
             )  # fmt: skip
             await self._listener.start(host, port)
             self.address = self.peers.address = self._listener.address
@@ -259,7 +263,8 @@ class Endpoint:
                 elsewhere = f"; others: --join {typed_elsewhere(addresses.split(self.address)[1])}"
             self.notify(Notice("listening", f"listening on {self.address}{elsewhere}"))
         if self.join:
-            member = CoordinatorClient(self.peers.apart(), self.name, self.address, self.join)
+            apart = self.peers.apart()
+            member = CoordinatorClient(apart, self.name, self.address, self.join, self.peers.identify)
             self.notify(Notice("joining", f"joining {self.join}"))
             try:
                 joined = await member.join(self.join_s)

@@ -40,6 +40,7 @@ from hogpour.core.job import Job, check_job
 from hogpour.core.kernels.vector import vector_copy
 from hogpour.core.progress import Notice, Progress, Summary
 from hogpour.model.model import Model
+from hogpour.net.token import without_nul
 from hogpour.node.local_machine import LocalMachine
 from hogpour.node.start import Opened, OpenedAlone, OpenedCluster, Resume, start_run
 from hogpour.node.training import Training
@@ -64,7 +65,7 @@ class Node:
         job: what to train. None where another node is joined: the job comes from there.
         listen: host:port, port 0 for any. The first node of a cluster; with ``join``: serve shards as well.
         join: host:port of the first node of a cluster.
-        token: what every node of the cluster must know; empty: nothing is asked.
+        token: what every node of the cluster must know, without a NUL; empty: nothing is asked.
         insecure: listen where other machines can connect, although there is no token.
         changes: fields of the job that the first node has said and that are others here: ``data``, ``base``,
             ``replicas``, ``save``. Where ``base`` is given, data of the first node's job are read below it only.
@@ -102,7 +103,7 @@ class Node:
         if (job is None) != bool(join):
             raise ConfigError("a node takes a job, or the address of a cluster to join, which has one; not both")
         self._job = job
-        self._listen, self._join, self._token = listen, join, token
+        self._listen, self._join, self._token = listen, join, without_nul(token, "Node(token=...)")
         self._modules = registry.typed(tuple(allow_modules), tuple[str, ...], "allow_modules")
         self._join_s = registry.typed(join_s, float, "join_s")
         self._insecure, self._changes = insecure, dict(changes or {})

@@ -1,18 +1,24 @@
 """A node as a server of shards among others: it takes shards over, gives them up, and frees what others have.
 
-Around ``ParameterServer``, which knows no peers. The coordinator's placement decides what is where.
+Around ``ParameterServer``, which knows no peers. The coordinator's placement decides what is where: a shard is given up
+to whoever shows a warrant, which is good for one move. It names the epoch of the map before that, and a shard that came
+here by a later map, or stays by one, is not given up to it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from hogpour.algos.exchange.base import Traffic
 from hogpour.algos.schemes.base import Scheme
 from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.core.node_id import display_id
 from hogpour.core.shard_map import ShardMap
+from hogpour.net.credentials import warrant
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.wire.base import Message, Ok
 from hogpour.net.wire.dump import Adopt, Dump, Dumped
@@ -51,26 +57,30 @@ class ShardHost:
         self.map: ShardMap | None = None
         self._reach = reach
         self._adopting: dict[int, asyncio.Lock] = {}
+        self._key = b""
+        self._since: dict[int, int] = {}  # shard → epoch of the map by which it is here
 
     @property
     def node(self) -> int:
         """Incarnation of this node."""
         return self.server.node
 
-    def begin(self, node: int) -> None:
-        """Say that this node has joined as an incarnation; when it joins again, without any shard.
+    def begin(self, node: int, key: bytes) -> None:
+        """Say that this node has joined as an incarnation with a key; when it joins again, without any shard.
 
         A member that is declared dead while it serves ends the run. So one that comes back had none by the map; a shard
         that it was taking over went back to its source, and has been pushed to since.
         """
         if self.node:
             self.server.abandon()
-        self.server.node = node
+        self.server.node, self._key = node, key
 
     def handlers(self) -> dict[type[Message], Handler]:
         """Return what answers requests for shards."""
         vectors = self._vectors.handlers() if self._vectors is not None else {}
-        return {**self.server.handlers(), **vectors, Adopt: self._adopt}
+        own = self.server.handlers()
+        warranted: dict[type[Message], Handler] = {kind: partial(self._give, own[kind]) for kind in (Dump, Held)}
+        return {**own, **vectors, **warranted, Adopt: self._adopt}
 
     def follow(self, shard_map: ShardMap) -> None:
         """Take in a map, and free the shards that others have for certain; one that is not newer says nothing of that:
@@ -86,25 +96,37 @@ class ShardHost:
         """Take a shard over from another server, or go on serving it."""
         # One at a time: the request comes again when its connection breaks, and finds the work of the first one done.
         async with self._adopting.setdefault(adopt.shard, asyncio.Lock()):
+            self._since[adopt.shard] = max(self._since.get(adopt.shard, 0), adopt.epoch + 1)
             if self.server.serves(adopt.shard):
                 return Reply(Ok())
             if adopt.source == self.address:  # nobody has taken what this node gave up
                 self.server.reopen(adopt.shard)
             else:
-                await self._bring(adopt.shard, adopt.source)
+                await self._bring(adopt)
         return Reply(Ok())
 
-    async def _bring(self, shard: int, source: str) -> None:
+    def _give(self, handler: Handler, message: Dump | Held) -> Any:
+        """Answer whoever takes a shard over."""
+        if message.warrant or isinstance(message, Held) or message.give_up:
+            expected = warrant(self._key, message.shard, message.node, message.epoch)
+            late = message.epoch < self._since.get(message.shard, 0)
+            if late or not hmac.compare_digest(message.warrant, expected):
+                raise RequestFailed(Refusal.WRONG, f"shard {message.shard}: is not to be given to node "
+                                    f"{display_id(message.node)} by the map of epoch {message.epoch}")  # fmt: skip
+        return handler(message)
+
+    async def _bring(self, adopt: Adopt) -> None:
         """Have another server give up a shard, and serve it here."""
+        shard, source = adopt.shard, adopt.source
         if self.map is None or not 0 <= shard < self.map.n_shards:
             raise RequestFailed(Refusal.BUSY, f"shard {shard}: this node does not know the shard map yet")
         part = self.map.range(shard)
         memory = memoryview(bytearray(self.server.dump_bytes(part.stop - part.start)))
         node = self.node
-        dump = Dump(shard, True, node)
+        dump = Dump(shard, True, node, adopt.epoch, adopt.warrant)
         try:
             answer = await self._dump(dump, memory, source)
-            held = [await self._held(shard, k, part.stop - part.start, source) for k in range(answer.held)]
+            held = [await self._held(adopt, k, part.stop - part.start) for k in range(answer.held)]
         except PeerLost as error:
             raise RequestFailed(Refusal.BUSY, f"shard {shard}: {error}") from error
         if node != self.node:
@@ -124,9 +146,9 @@ class ShardHost:
                 raise
         return await requests.request(dump, into=memory, deadline_s=left_s)
 
-    async def _held(self, shard: int, number: int, size: int, source: str) -> tuple[Push, memoryview]:
+    async def _held(self, adopt: Adopt, number: int, size: int) -> tuple[Push, memoryview]:
         """Have another server, which has given a shard up, hand over a gradient that waits there."""
         memory = memoryview(bytearray(4 * size))
-        asked = Held(shard, self.node, number)
-        answer = await self._reach(source).request(asked, into=memory, deadline_s=_BRING_S)
+        asked = Held(adopt.shard, self.node, number, adopt.epoch, adopt.warrant)
+        answer = await self._reach(adopt.source).request(asked, into=memory, deadline_s=_BRING_S)
         return answer.push, memory

@@ -375,7 +375,7 @@ class ParameterServer:
 
     def _begin_fetch(self, shard: Shard, node: int) -> Reply[Fetched]:
         shard.check_here()
-        if self._is_member(node):  # the memory of others would be freed by nobody
+        if node and self._is_member(node):  # the memory of others would be freed by nobody
             shard.history.fetched(node, shard.clock, shard.params)
         return self._frozen(Fetched(shard.number, shard.clock), shard.vectors[:1])
 

@@ -129,13 +129,18 @@ class Node:
             peers=World(shards).__getitem__,
             clock=self.loop.time,
             log=lambda line: None,
+            secret=b"of this run",
         )
         self.wire = Wire(self.coordinator)
-        self.member = CoordinatorClient(self.wire, "a name", address, "first:7000")
+        self.shown: list[tuple[int, dict[str, bytes]]] = []
+        self.member = CoordinatorClient(self.wire, "a name", address, "first:7000", self.identities)
         self.queue = TicketQueue(np.zeros(WORDS, np.int64), np.zeros(ROOM, np.int64))
         self.woken = 0
         self.again = 0
         self.tasks: list[asyncio.Task[Any]] = []
+
+    def identities(self, node: int, servers: Sequence[str], credentials: Sequence[bytes]) -> None:
+        self.shown.append((node, dict(zip(servers, credentials, strict=True))))
 
     async def __aenter__(self) -> Node:
         self.spawn(self.tick())
@@ -732,5 +737,28 @@ def test_a_member_that_cannot_go_on_says_why(run: Any) -> None:
             await node.begin()
             await node.member.leave("its disk is full")
             assert (node.coordinator.command, node.coordinator.reason) == ("fail", "node 2 (a name) cannot go on: its disk is full")
+
+    run(main())
+
+
+# -- what it shows to others
+
+
+def test_a_node_shows_what_it_was_given_for_its_newest_incarnation(run: Any) -> None:
+    """A map that was asked for by the one before came later, and nobody would have believed the new one any more."""
+
+    async def main() -> None:
+        async with Node() as node:
+            await node.member.join(5.0)
+            await node.member.where()
+            held = node.wire.held[Where] = asyncio.Event()
+            late = asyncio.ensure_future(node.member.where())
+            await asyncio.sleep(0.01)
+            node.coordinator.remove(node.coordinator.members.get(2))  # type: ignore[arg-type]
+            await node.member.join(5.0)
+            held.set()
+            await late
+            issuer = node.coordinator.issuer
+            assert node.shown == [(n, dict(zip(*issuer.credentials(n), strict=True))) for n in (2, 2, 3)]
 
     run(main())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from support.cluster import LEASE_S, TICK_S, Cluster, settle
+from support.cluster import LEASE_S, SECRET, TICK_S, Cluster, settle
 
 import hogpour as hp
 from hogpour.algos.gate.barrier import Barrier
@@ -17,6 +17,7 @@ from hogpour.cluster import member_requests as module
 from hogpour.cluster.leases import LedgerState
 from hogpour.core.cluster_state import ClusterState
 from hogpour.core.node_id import MOST_MEMBERS
+from hogpour.net.credentials import Issuer, credential
 from hogpour.net.wire.base import Ok
 from hogpour.net.wire.gate import Arrive, Attend
 from hogpour.net.wire.heartbeat import Heartbeat, HeartbeatReply
@@ -31,7 +32,10 @@ from hogpour.net.wire.where import Map, Where
 
 async def test_a_member_gets_a_number_and_the_terms() -> None:
     cluster = Cluster()
-    assert await cluster.ask(Join("a", "")) == Joined(2, b"{}", "/base", 3, LEASE_S, 10.0, hp.__version__)
+    joined = await cluster.ask(Join("a", ""))
+    issuer = Issuer(SECRET, 1)
+    shown = [credential(issuer.key(1), 2)]
+    assert joined == Joined(2, b"{}", "/base", 3, LEASE_S, 10.0, hp.__version__, issuer.key(2), [""], shown)
     assert (await cluster.ask(Join("a", ""))).node == 3
     await cluster.begin()
     assert len(cluster.coordinator.members) == 3
@@ -342,6 +346,18 @@ async def test_a_shard_that_is_lost_on_its_way_fails_the_run() -> None:
     assert (await cluster.beat(1)).reason == "shard 1 was lost between node 1 and node 2: shard 1 is not here"
 
 
+async def test_blocks_that_a_member_was_never_given_are_not_done_by_its_report() -> None:
+    """Whoever claims all blocks of a run ends nothing by it."""
+    cluster = Cluster()
+    await cluster.begin()
+    other, claims = await cluster.join(), await cluster.join()
+    assert (await cluster.lease(other, want=2)).tickets == [0, 1]
+    leased = await cluster.lease(claims, want=1, done=list(range(cluster.ledger.total + 5)))
+    assert leased == Leased([2], False)
+    assert (cluster.ledger.done, cluster.coordinator.command) == (0, "run")
+    assert cluster.ledger.held(other) == {0, 1}
+
+
 # -- shards and leaving
 
 
@@ -356,6 +372,22 @@ async def test_whoever_serves_is_given_shards_when_it_is_ready_and_the_map_says_
     await cluster.tick()
     assert await cluster.ask(Where()) == Map(3, [0, 100, 200, 300, 400], [1, 1, 2, 2], ["", "", "n2:1", "n2:1"])
     assert (await cluster.beat(1)).map_epoch == 3
+
+
+async def test_a_member_is_told_what_to_show_to_everybody_who_serves_and_nobody_else_is() -> None:
+    cluster = Cluster(4)
+    await cluster.begin()
+    other, issuer = await cluster.join(), Issuer(SECRET, 1)
+    assert (await cluster.ask(Where(other))).servers == [""]
+    server = await cluster.join("n2:1")
+    told = await cluster.ask(Where(other))
+    shown = [credential(issuer.key(1), other), credential(issuer.key(server), other)]
+    assert (told.servers, told.credentials) == (["", "n2:1"], shown)
+    nobody = await cluster.ask(Where())
+    assert (nobody.servers, nobody.credentials) == ([], [])
+    assert cluster.shown == [(1, ["", "n2:1"], [credential(issuer.key(node), 1) for node in (1, server)])]
+    await cluster.ask(Leave(server))
+    assert (await cluster.ask(Where(other))).servers == [""]
 
 
 async def test_whoever_only_computes_leaves_at_once() -> None:

@@ -30,8 +30,9 @@ class Cluster:
         self.buried: list[int] = []
         shards = ShardMap(1, bounds, (HOME,) * len(sizes), ("",) * len(sizes))
         self.placement = Placement(
-            shards, peers=self.world.__getitem__, log=self.lines.append, fail=self.failures.append, bury=self.bury
-        )
+            shards, peers=self.world.__getitem__, log=self.lines.append, fail=self.failures.append, bury=self.bury,
+            warrant=lambda *move: repr(move).encode(),
+        )  # fmt: skip
 
     def bury(self, node: int) -> None:
         """Declare a member dead; it hears so, and joins again without any shard."""
@@ -70,6 +71,8 @@ async def test_shards_are_spread_evenly_over_those_who_serve() -> None:
     assert cluster.placement.map.addresses == ("",) * 4 + ("n2:1",) * 4
     assert cluster.placement.map.epoch == 5
     assert cluster.world["n2:1"].asked == [Adopt(shard, "") for shard in (7, 6, 5, 4)]
+    moves = [(shard, HOME, 2, epoch) for epoch, shard in enumerate((7, 6, 5, 4), start=1)]
+    assert cluster.world["n2:1"].warrants == [(epoch, repr((*move, epoch)).encode()) for *move, epoch in moves]
     cluster.serve(3)
     await cluster.tick()
     assert sorted(cluster.owners.count(node) for node in (1, 2, 3)) == [2, 3, 3]

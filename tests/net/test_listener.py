@@ -174,10 +174,10 @@ def test_there_is_a_limit_of_members(run: Run) -> None:
 
 
 def test_lines_are_few_and_the_rest_is_counted() -> None:
-    from hogpour.net.listener import _Lines
+    from hogpour.net.log_lines import LogLines
 
     said: list[str] = []
-    lines = _Lines(said.append)
+    lines = LogLines(said.append)
     for k in range(10_000):
         lines.say(str(k), 5.0 + k / 20_000)
     lines.say("later", 6.2)

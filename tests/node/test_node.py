@@ -479,3 +479,9 @@ def test_a_node_takes_a_job_and_says_what_makes_one(job: Any) -> None:
 def test_numbers_of_a_node_are_kept_plain() -> None:
     with pytest.raises(ConfigError, match=r"^threads = '2': expected int, got str$"):
         hp.Node(job_of(), threads="2")  # type: ignore[arg-type]
+
+
+def test_a_token_with_a_nul_is_refused() -> None:
+    """"a" and "a" with a NUL behind it were the same token."""
+    with pytest.raises(ConfigError, match=r"^Node\(token=\.\.\.\): a token holds no NUL$"):
+        hp.Node(job_of(), token=b"of a cluster\0")

@@ -125,13 +125,13 @@ def test_a_vector_is_trained_to_the_same_bits_however_it_is_cut(shards: int, rng
     server = ParameterServer(RATE, hp.AdaptiveCompensation())
     for shard in range(shards):
         server.open(shard, start[bounds[shard] : bounds[shard + 1]].copy(), start=bounds[shard])
-        for node in range(4):
+        for node in range(1, 5):
             fetch(server, node, shard)
     for k, grad in enumerate(grads):
         for shard in range(shards):
             part = grad[bounds[shard] : bounds[shard + 1]]
-            now(server, push(1 + k // 4, shard, node=k % 4, clock=0 if k < 4 else k - 3), part)
-            fetch(server, k % 4, shard)
+            now(server, push(1 + k // 4, shard, node=1 + k % 4, clock=0 if k < 4 else k - 3), part)
+            fetch(server, 1 + k % 4, shard)
     got = np.concatenate([server._shards[shard].params for shard in range(shards)])
     whole = start.copy()
     _serial(whole, grads)

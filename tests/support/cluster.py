@@ -28,6 +28,7 @@ from hogpour.net.wire.reach import Knock
 from hogpour.net.wire.status import Fence
 
 TICK_S, LEASE_S = 0.125, 3.0
+SECRET = b"of this run"
 
 
 async def settle() -> None:
@@ -54,7 +55,8 @@ class FakeServer:
         self.serves: set[int] = set()
         self.kept: set[int] = set()
         self.fenced: list[int] = []
-        self.asked: list[Message] = []
+        self.asked: list[Message] = []  # as it would be without a warrant
+        self.warrants: list[tuple[int, bytes]] = []  # epoch and warrant of each Adopt
         self.dead = False  # nobody answers
         self.firewalled = False  # no connection is made
         self.deaf = False  # it does what it is asked, and the answer is lost
@@ -73,8 +75,9 @@ class FakeServer:
         retry: bool = True,
     ) -> Message:
         assert 0 < deadline_s <= 60
-        assert not retry or isinstance(message, Commit) or message == Adopt(getattr(message, "shard", 0), self.address)
-        self.asked.append(message)
+        asked = Adopt(message.shard, message.source) if isinstance(message, Adopt) else message
+        assert not retry or isinstance(message, Commit) or asked == Adopt(getattr(message, "shard", 0), self.address)
+        self.asked.append(asked)
         if self.firewalled:
             raise PeerLost(self.address, "no connection within 1 s", unheard=True)
         if self.dead:
@@ -82,6 +85,7 @@ class FakeServer:
         if isinstance(message, Commit):
             return Committed(message.shards)
         if isinstance(message, Adopt):
+            self.warrants.append((message.epoch, message.warrant))
             await self._adopt(message)
         elif not isinstance(message, Knock):
             assert isinstance(message, Fence)
@@ -141,6 +145,7 @@ class Cluster:
     def __init__(self, shards: int = 4, state: LedgerState | None = None, gate: Gate | None = None, **terms: Any) -> None:
         self.clock, self.world = Clock(), World(shards)
         self.lines: list[str] = []
+        self.shown: list[tuple[int, list[str], list[bytes]]] = []  # by the home
         self.ledger = EpochLedger(Blocks(n=1000, batch=100, replicas=1, epochs=1), 0, state or LedgerState())
         self.coordinator = Coordinator(
             Terms(
@@ -158,6 +163,8 @@ class Cluster:
             peers=self.world.__getitem__,
             clock=self.clock,
             log=self.lines.append,
+            secret=SECRET,
+            identify=lambda *shown: self.shown.append(shown),
             gate=gate,
         )
         requests = MemberRequests(self.coordinator)

@@ -14,7 +14,7 @@ import msgspec
 
 from hogpour.core.errors import Refusal
 
-__all__ = ["Answer", "Before", "Failed", "Message", "Ok", "Request"]
+__all__ = ["Answer", "Before", "Failed", "Message", "Ok", "Request", "Speaker"]
 
 
 class Before(Enum):
@@ -30,6 +30,16 @@ class Before(Enum):
     """It applies nothing of anybody, and is told of the dead again when it is given shards; and has no members left."""
 
 
+class Speaker(Enum):
+    """Who may ask something of a node; see ``net.authority``."""
+
+    ANYBODY = "whoever knows the token"
+    NAMED = "anybody, and ``node`` is 0 where that is not who speaks"
+    MEMBER = "the node that it names by ``node``"
+    COORDINATOR = "the coordinator"
+    WARRANTED = "the coordinator, or whoever shows a ``warrant`` of it, at which the handler looks"
+
+
 class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """One message. Subclasses say which number stands for them in the header of a frame."""
 
@@ -40,7 +50,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     BODY_LIMIT: ClassVar[int] = 1024
     """Bytes that the fields may take; checked before anything is read."""
     BEFORE: ClassVar[Before] = Before.ELSEWHERE
-    """Where it is a request."""
+    SPEAKER: ClassVar[Speaker] = Speaker.MEMBER
+    """Both where it is a request."""
 
 
 Answer = TypeVar("Answer", bound=Message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hogpour.net.wire.base import Message, Request
+from hogpour.net.wire.base import Message, Request, Speaker
 from hogpour.net.wire.numbers import Count, Incarnation, Index
 
 __all__ = ["Fetch", "Fetched"]
@@ -23,7 +23,8 @@ class Fetch(Request[Fetched], frozen=True):
     """Ask a parameter server for a shard."""
 
     KIND = 20
+    SPEAKER = Speaker.NAMED
 
     shard: Index
     node: Incarnation
-    """Incarnation of the asking node."""
+    """Incarnation of the asking node; 0: of nobody, for whom nothing is remembered."""

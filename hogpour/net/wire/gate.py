@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from hogpour.net.wire.base import Before, Message, Ok, Request
+from hogpour.net.wire.base import Before, Message, Ok, Request, Speaker
 from hogpour.net.wire.numbers import Count, Fraction, Incarnation, Index, Ordinal
 
 __all__ = ["COUNTED", "LATE", "UNDECIDED", "Arrive", "Arrived", "Attend", "Commit", "Committed", "Counted"]
@@ -79,6 +79,7 @@ class Commit(Request[Committed], frozen=True):
     whose clock is beyond the step has it."""
 
     KIND = 53
+    SPEAKER = Speaker.COORDINATOR
     BODY_LIMIT = 1 << 18
 
     step: Count

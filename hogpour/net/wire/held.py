@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hogpour.net.wire.base import Message, Request
-from hogpour.net.wire.numbers import Incarnation, Index
+from hogpour.net.wire.base import Message, Request, Speaker
+from hogpour.net.wire.numbers import Count, Incarnation, Index
 from hogpour.net.wire.push import Push
 
 __all__ = ["Held", "HeldPush"]
@@ -22,9 +22,13 @@ class Held(Request[HeldPush], frozen=True):
     """Ask the server that has given a shard up for one of the gradients that wait there."""
 
     KIND = 55
+    SPEAKER = Speaker.WARRANTED
 
     shard: Index
     node: Incarnation
     """Incarnation of the asker."""
     number: Index
     """0, 1, 2 ..., below ``Dumped.held``."""
+    epoch: Count = 0
+    warrant: bytes = b""
+    """As of ``Dump``."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from hogpour.net.wire.base import Before, Message, Ok, Request
+import msgspec
+
+from hogpour.net.wire.base import Before, Message, Ok, Request, Speaker
 from hogpour.net.wire.numbers import Incarnation, Ordinal, Seconds
 
 __all__ = ["Join", "Joined", "Leave", "Ready"]
@@ -28,12 +30,18 @@ class Joined(Message, frozen=True):
     """Without an answer of the coordinator for so long a member ends."""
     version: str = ""
     """``hogpour.__version__`` of the first node; empty: it does not say."""
+    key: bytes = b""
+    """By it the asker tells who speaks to it; see ``net.credentials``."""
+    servers: list[str] = msgspec.field(default_factory=list)
+    credentials: list[bytes] = msgspec.field(default_factory=list)
+    """What the asker shows at each of these addresses, as shard maps name them."""
 
 
 class Join(Request[Joined], frozen=True):
     """Ask the coordinator to become a member."""
 
     KIND = 30
+    SPEAKER = Speaker.ANYBODY
     BEFORE = Before.READING
 
     name: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hogpour.core.vector_operations import Operation, Result
-from hogpour.net.wire.base import Message, Request
+from hogpour.net.wire.base import Message, Request, Speaker
 from hogpour.net.wire.numbers import Count, Incarnation, Index, Ordinal
 from hogpour.net.wire.push import Pushed
 
@@ -31,6 +31,7 @@ class Operate(Request[Operated], frozen=True):
     """Carry out a program on some shards."""
 
     KIND = 58
+    SPEAKER = Speaker.COORDINATOR
     BODY_LIMIT = 1 << 18
 
     node: Incarnation

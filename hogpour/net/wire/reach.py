@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hogpour.net.wire.base import Before, Ok, Request
+from hogpour.net.wire.base import Before, Ok, Request, Speaker
 from hogpour.net.wire.numbers import Incarnation
 
 __all__ = ["Knock", "Unreachable"]
@@ -13,6 +13,7 @@ class Knock(Request[Ok], frozen=True):
 
     KIND = 45
     BEFORE = Before.OK
+    SPEAKER = Speaker.ANYBODY
 
 
 class Unreachable(Request[Ok], frozen=True):

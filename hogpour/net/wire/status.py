@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hogpour.net.wire.base import Before, Message, Ok, Request
+from hogpour.net.wire.base import Before, Message, Ok, Request, Speaker
 from hogpour.net.wire.numbers import Incarnation
 
 __all__ = ["Described", "Fence", "Report", "Reported", "Status"]
@@ -21,6 +21,7 @@ class Status(Request[Described], frozen=True):
     """Ask the coordinator for the state of the cluster."""
 
     KIND = 40
+    SPEAKER = Speaker.ANYBODY
     BEFORE = Before.UNKNOWN
 
 
@@ -37,6 +38,7 @@ class Report(Request[Reported], frozen=True):
     """Ask a parameter server how its shards are."""
 
     KIND = 42
+    SPEAKER = Speaker.ANYBODY
     BEFORE = Before.UNKNOWN
 
 
@@ -44,6 +46,7 @@ class Fence(Request[Ok], frozen=True):
     """Tell a parameter server that an incarnation was declared dead: what it still pushes is refused."""
 
     KIND = 44
+    SPEAKER = Speaker.COORDINATOR
     BEFORE = Before.OK
 
     node: Incarnation

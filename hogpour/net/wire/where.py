@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from hogpour.net.wire.base import Before, Message, Request
+import msgspec
+
+from hogpour.net.wire.base import Before, Message, Request, Speaker
 from hogpour.net.wire.numbers import Count, Incarnation
 
 __all__ = ["Map", "Where"]
@@ -18,6 +20,9 @@ class Map(Message, frozen=True):
     bounds: list[Count]
     owners: list[Incarnation]
     addresses: list[str]
+    servers: list[str] = msgspec.field(default_factory=list)
+    credentials: list[bytes] = msgspec.field(default_factory=list)
+    """Of the asker, as in ``Joined``."""
 
 
 class Where(Request[Map], frozen=True):
@@ -25,3 +30,7 @@ class Where(Request[Map], frozen=True):
 
     KIND = 38
     BEFORE = Before.NO_MEMBERS
+    SPEAKER = Speaker.NAMED
+
+    node: Incarnation = 0
+    """Incarnation of the asker; 0: of nobody, who gets no credentials."""

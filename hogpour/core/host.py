@@ -27,6 +27,14 @@ KERNEL_FOLDERS = (
 """Where kernels, and what they inline, are written."""
 
 _CGROUP = "/sys/fs/cgroup"
+_LIMITS = (
+    ("memory", "memory.max", ["memory/memory.limit_in_bytes"]),
+    ("processes", "pids.max", ["pids/pids.max"]),
+    ("cores", "cpu.max", ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]),
+)
+"""Name, file of version 2, files of version 1, where each kind of limit has a folder of its own."""
+_NO_LIMIT = 1 << 62
+"""As bytes, in version 1: whole pages that fit into 63 bits. A quota of no limit is -1 there."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -86,11 +94,7 @@ def most_descriptors() -> int:
 def cores() -> int:
     """Return how many cores this process may use: its affinity, and the CPU quota of its container."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path(_CGROUP, "cpu.max").read_text().split()
-        return max(1, min(allowed, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup, or "max": no quota
-        return allowed
+    return max(1, min(allowed, int(container_limits().get("cores", allowed))))
 
 
 def available_memory() -> int:
@@ -98,11 +102,9 @@ def available_memory() -> int:
     import psutil
 
     available: int = psutil.virtual_memory().available
-    try:
-        limit, used = (int(Path(_CGROUP, f"memory.{name}").read_text()) for name in ("max", "current"))
-    except (OSError, ValueError):  # no cgroup, or "max": no limit
-        return available
-    return max(0, min(available, limit - used))
+    limit = container_limits().get("memory")
+    used = _numbers("memory.current") or _numbers("memory/memory.usage_in_bytes")
+    return max(0, min(available, int(limit) - used[0])) if limit and used else available
 
 
 def replica_environment(threads: int) -> dict[str, str]:
@@ -187,11 +189,19 @@ def state_places() -> list[Path]:
 def container_limits() -> dict[str, float]:
     """Return what a control group allows of "memory" (bytes), "processes" and "cores"; without what has no limit."""
     limits = {}
-    for name, file in (("memory", "memory.max"), ("processes", "pids.max"), ("cores", "cpu.max")):
-        with suppress(OSError, ValueError):  # no cgroup, or "max": no limit
-            value, *period = (int(word) for word in Path(_CGROUP, file).read_text().split())
+    for name, newer, older in _LIMITS:
+        value, *period = _numbers(newer) or _numbers(*older) or [0]
+        if 0 < value < _NO_LIMIT:
             limits[name] = value / period[0] if period else float(value)
     return limits
+
+
+def _numbers(*files: str) -> list[int]:
+    """Return the numbers in files of the control group; none where one is missing, or says "max"."""
+    try:
+        return [int(word) for file in files for word in Path(_CGROUP, file).read_text().split()]
+    except (OSError, ValueError):
+        return []
 
 
 def _cache_folders() -> Iterator[Path]:

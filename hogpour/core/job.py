@@ -54,6 +54,8 @@ class DataConfig(Checked):
     header: bool | None = None
     """csv: whether the first line names the columns, which without it are called "1", "2" ...; unset: it does, and is
     refused where it looks like an example."""
+    separator: Literal[",", ";", "\t", "|", " "] = ","
+    """csv: what stands between two cells; "\\t" is a tab."""
     validation: Annotated[float, Range(0, MOST_VALIDATION)] = 0.1
     """Fraction of the training examples held back when there is no test file; 0: evaluate on none."""
     n_features: Natural = 0

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hogpour.core.errors import DataError, LayoutError
 from hogpour.core.registry import typed
-from hogpour.data.formats.base import Targets
+from hogpour.data.formats.base import Separator, Targets
 from hogpour.data.labels import are_numbers
 from hogpour.data.scaling import Scaling, is_finite
 
@@ -126,6 +126,8 @@ class Encoding:
     """Whether values were given as (n,), one for each example; False also in older model files."""
     n_columns: int = 0
     """csv without header: number of columns of the training file, which are found by their place; 0: with header."""
+    separator: Separator = ","
+    """csv: what stands between two cells."""
 
     @property
     def labels(self) -> npt.NDArray[Any]:

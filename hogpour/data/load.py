@@ -25,7 +25,7 @@ from hogpour.data import formats, given, labels
 from hogpour.data.blocks import generator
 from hogpour.data.dataset import Data, Dataset, Encoding, Features
 from hogpour.data.features import Rows, are_bytes, check_finite, warn_of_rounding
-from hogpour.data.formats.base import Table, Targets, Wanted
+from hogpour.data.formats.base import Separator, Table, Targets, Wanted
 from hogpour.data.scaling import Kind, Scaling
 
 __all__ = ["Data", "Dataset", "Encoding", "Features", "Scaling", "arrays", "encoded", "load", "load_features",
@@ -44,6 +44,7 @@ def load(
     label: str = "",
     ignore: tuple[str, ...] = (),
     header: bool | None = None,
+    separator: Separator = ",",
     validation: float = 0.1,
     targets: Targets = "labels",
     n_features: int = 0,
@@ -62,6 +63,7 @@ def load(
         ignore: csv: columns that are neither feature nor label.
         header: csv: whether the first line names the columns; None: it does, and is refused where it looks like an
             example. Without a header they are called "1", "2" ...
+        separator: csv: what stands between two cells.
         validation: fraction of the training examples that becomes the test set where there is none, 0 to 0.9; 0 splits
             off nothing. Drawn by the seed, of each label in its share, but never the last example of one.
         targets: "labels" or "values"; which of them follows from the loss.
@@ -80,16 +82,18 @@ def load(
     """
     options = _checked_options(
         targets, seed, train=train, test="" if test is None else test, format=format, scale=scale, label=label,
-        ignore=ignore, header=header, validation=validation, n_features=n_features, first_index=first_index,
+        ignore=ignore, header=header, separator=separator, validation=validation, n_features=n_features,
+        first_index=first_index,
     )  # fmt: skip
-    chosen = {key: getattr(options, key) for key in ("n_features", "first_index", "label", "ignore", "header")}
+    asked = ("n_features", "first_index", "label", "ignore", "header", "separator")
+    chosen = {key: getattr(options, key) for key in asked}
     wanted, base = Wanted(**chosen), Path(registry.typed(base, str, "base"))
     table, source = _read(options.train, base, format, wanted)
     other = None
     if options.test or _is_embedded(options.train, base, format):
         like = Wanted(
             part="test", n_features=prod(table.x.shape[1:]), first_index=table.first_index, label=table.label,
-            header=options.header, n_columns=table.n_columns, columns=table.columns,
+            header=options.header, separator=options.separator, n_columns=table.n_columns, columns=table.columns,
         )  # fmt: skip
         other = _read(options.test or options.train, base, format, like)
     return _assemble((table, source), other, options, targets, seed)
@@ -148,7 +152,7 @@ def _assemble(
     encoding = Encoding(
         shape, targets, names, Scaling.none(), table.label, table.columns, table.first_index,
         numeric_labels=numeric, bytes=are_bytes(source, table.x, None), n_columns=table.n_columns, y_dtype=y_dtype,
-        y_flat=table.y.ndim == 1,
+        y_flat=table.y.ndim == 1, separator=options.separator,
     )  # fmt: skip
     y = _encode_y(source, table, encoding, source)
     if test is not None:
@@ -227,7 +231,7 @@ def load_features(
     wanted = Wanted(
         predicting=True, part="test", n_features=prod(encoding.shape), first_index=encoding.first_index,
         label=encoding.label, columns=encoding.columns, n_columns=encoding.n_columns,
-        header=False if encoding.n_columns else None,
+        header=False if encoding.n_columns else None, separator=encoding.separator,
     )  # fmt: skip
     table, source = _read(registry.typed(path, str, "path"), Path(registry.typed(base, str, "base")), format, wanted)
     _check_shape(source, table, encoding.shape, "the model's training set")

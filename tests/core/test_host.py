@@ -85,6 +85,21 @@ def test_available_memory_is_some_of_what_there_is() -> None:
     assert 0 < host.available_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+NO_V1 = {
+    "memory/memory.limit_in_bytes": "9223372036854771712\n", "cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n",
+}  # fmt: skip
+"""Control groups of version 1 without a limit."""
+
+
+def test_limits_of_control_groups_of_version_1_hold_cores_and_memory(limit: Path, quota: Path) -> None:
+    (limit / "memory.current").unlink()
+    for name, text in {"memory/memory.limit_in_bytes": "500000", "memory/memory.usage_in_bytes": "300000", "cpu/cpu.cfs_quota_us": "300000",
+                       "cpu/cpu.cfs_period_us": "100000"}.items():  # fmt: skip
+        (limit / name).parent.mkdir(exist_ok=True)
+        (limit / name).write_text(text)
+    assert (host.available_memory(), host.cores()) == (200_000, 3)
+
+
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The folder of a container's cgroup, on a machine with 1,000,000 bytes available."""
@@ -114,10 +129,16 @@ def test_without_a_limit_the_machines_memory_counts(limit: Path) -> None:
         ({"memory.max": "max\n", "pids.max": "max\n", "cpu.max": "max 100000\n"}, {}),
         ({"memory.max": "1000\n", "pids.max": "20\n", "cpu.max": "150000 100000\n"}, {"memory": 1000, "processes": 20, "cores": 1.5}),
         ({"memory.max": "", "pids.max": "nonsense"}, {}),
+        ({**NO_V1, "pids/pids.max": "max\n"}, {}),
+        ({**NO_V1, "cpu/cpu.cfs_quota_us": "250000\n"}, {"cores": 2.5}),
+        ({"cpu/cpu.cfs_quota_us": "250000\n"}, {}),
+        ({"memory/memory.limit_in_bytes": "1000\n", "pids/pids.max": "20\n"}, {"memory": 1000, "processes": 20}),
+        ({**NO_V1, "cpu/cpu.cfs_quota_us": "250000\n", "cpu.max": "150000 100000\n"}, {"cores": 1.5}),
     ],
 )
 def test_a_containers_limits_are_those_that_it_has(texts: dict[str, str], limits: dict[str, float], limit: Path) -> None:
     for name, text in texts.items():
+        (limit / name).parent.mkdir(exist_ok=True)
         (limit / name).write_text(text)
     assert host.container_limits() == limits
 

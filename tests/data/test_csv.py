@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -178,11 +179,11 @@ def test_what_else_people_write(loaded: Loaded, text: str, options: dict) -> Non
         ("a,y,\n0,1,\n", 'line 1: column 3 has no name; data.ignore = [""] leaves it out'),
         ("\n\na,a,y\n0,1,\n", "line 3: two columns have the name 'a'"),
         ("fixed acidity;quality\n7.4;5\n", "has no feature columns, got only 'fixed acidity;quality'; separated by ';'? "
-                                           "commas are expected"),
+                                           'set data.separator = ";"'),
         ("\t".join("abcdefghijklmnopqrstuvwxyz"), "has no feature columns, got only 'a\\tb\\tc\\td\\te\\tf\\tg\\th\\ti\\tj\\tk"
-                                                "\\tl\\tm\\tn\\to\\tp\\tq\\tr\\ts\\tt\\t'; separated by tabs? commas are "
-                                                "expected"),
-        ("a|b|y\n1|2|3\n", "has no feature columns, got only 'a|b|y'; separated by '|'? commas are expected"),
+                                                "\\tl\\tm\\tn\\to\\tp\\tq\\tr\\ts\\tt\\t'; separated by tabs? set "
+                                                'data.separator = "\\t"'),
+        ("a|b|y\n1|2|3\n", "has no feature columns, got only 'a|b|y'; separated by '|'? set data.separator = \"|\""),
         ("a,y\n1,0\n# the rest\n2,1\n", "line 3: got 1 cells, expected 2 as in the first line"),
         ("a,y\n1,0\n2,nan\n", "line 3, column 'y': the label is missing"),
         ("a,y\n1,0\n\n1e999,1\n", "x holds 1 value not finite in float32, the first is inf at line 4, column 'a'"),
@@ -194,6 +195,25 @@ def test_what_cannot_be_read_is_named_with_what_to_do(loaded: Loaded, text: str,
     assert refused(loaded, text) == message
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|", " "])
+def test_a_model_remembers_what_stands_between_cells(separator: str, loaded: Loaded, tmp_path: Path) -> None:
+    text = f'a{separator}b{separator}y\n1{separator}2.5{separator}"x{separator}z"\n3{separator}-4{separator}x\n'
+    data = loaded(text, separator=separator)
+    assert sorted(data.train.x.tolist()) == [[1, 2.5], [3, -4]]
+    again = Encoding.from_dict(json.loads(json.dumps(data.encoding.to_dict())), {})
+    assert load_features("a.csv", again, base=tmp_path).x.tolist() == [[1, 2.5], [3, -4]]
+
+
+def test_a_model_file_that_does_not_say_means_commas(loaded: Loaded) -> None:
+    words = loaded("a,b,y\n1,2,0\n3,4,1\n").encoding.to_dict()
+    del words["separator"]
+    assert Encoding.from_dict(words, {}).separator == ","
+
+
+def test_commas_where_something_else_is_expected_are_named_too(loaded: Loaded) -> None:
+    assert refused(loaded, "a,b\n1,2\n", separator=";").endswith("separated by commas? set data.separator = \",\"")
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.svm", "images.idx3", "a.npz", "a.npy"])
 @pytest.mark.parametrize(
     ("content", "what"),
@@ -201,6 +221,7 @@ def test_what_cannot_be_read_is_named_with_what_to_do(loaded: Loaded, text: str,
         (b"\x1f\x8b\x08\x00\x00", "compressed by gzip; its name must end in .gz"),
         (b"\xfd7zXZ\x00\x00", "compressed by xz; its name must end in .xz"),
         (b"BZh91AY&SYabc", "compressed by bzip2; its name must end in .bz2"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "a spreadsheet or another document of Office (.xls); save the table as CSV"),
         (b"\x28\xb5\x2f\xfd\x00", "compressed by zstd; unpack it, or compress it by gzip, xz or bzip2"),
         ("a,y\n1,0\n".encode("utf-16"), "UTF-16 text; save it as UTF-8"),
     ],
@@ -211,3 +232,11 @@ def test_a_file_that_is_something_else_is_named_as_that(tmp_path: Path, name: st
     with pytest.raises(DataError) as error:
         load_features(name, encoding, base=tmp_path)
     assert str(error.value) == f"{tmp_path}/{name}: is {what}"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.svm", "images.idx3", "a.npy"])
+def test_a_spreadsheet_is_named_as_one_where_no_archive_is_expected(tmp_path: Path, name: str) -> None:
+    """It "was not UTF-8"."""
+    (tmp_path / name).write_bytes(b"PK\x03\x04\x14\x00\x06\x00")
+    with pytest.raises(DataError, match=r": is a zip archive, such as a spreadsheet's \(.xlsx\); save the table as CSV"):
+        load_features(name, load("digits").encoding, base=tmp_path)

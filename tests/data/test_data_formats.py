@@ -80,6 +80,14 @@ def test_idx_finds_the_labels_of_the_images(tmp_path: Path, suffix: str, images:
     assert sorted(data.train.y.tolist()) == [0, 1, 1, 2]
 
 
+def test_idx_labels_whose_name_would_be_too_long_are_none(tmp_path: Path) -> None:
+    """It was an OSError."""
+    name = f"images{'x' * 243}.idx3"
+    (tmp_path / name).write_bytes(idx_bytes(np.zeros((1, 1, 1), np.uint8)))
+    with pytest.raises(DataError, match=r"no such file; expected the labels of images"):
+        idx.read(tmp_path / name, Wanted())
+
+
 def test_idx_labels_may_be_compressed_otherwise(tmp_path: Path) -> None:
     (tmp_path / "images.idx3.gz").write_bytes(gzip.compress(idx_bytes(np.zeros((1, 1, 1), np.uint8))))
     (tmp_path / "labels.idx1").write_bytes(idx_bytes(np.array([7], np.uint8)))

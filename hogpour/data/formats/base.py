@@ -30,25 +30,31 @@ from hogpour.core.errors import DataError, ResourceError
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-__all__ = ["COMPRESSIONS", "Table", "Targets", "Wanted", "explain", "fill", "is_number", "need_memory", "opened",
-           "shaped"]  # fmt: skip
+__all__ = ["COMPRESSIONS", "Separator", "Table", "Targets", "Wanted", "explain", "fill", "is_number", "need_memory",
+           "opened", "shaped"]  # fmt: skip
 
 COMPRESSIONS: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 """Last suffix of a compressed file → what opens it."""
 
+_ZIP = b"PK\x03\x04"
 _BEGINNINGS = {
     b"\x1f\x8b": "compressed by gzip; its name must end in .gz",
     b"\xfd7zXZ": "compressed by xz; its name must end in .xz",
     b"BZh91AY&SY": "compressed by bzip2; its name must end in .bz2",
     b"\x28\xb5\x2f\xfd": "compressed by zstd; unpack it, or compress it by gzip, xz or bzip2",
+    _ZIP: "a zip archive, such as a spreadsheet's (.xlsx); save the table as CSV, or unpack it",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet or another document of Office (.xls); save the table as CSV",
     b"\xff\xfe": "UTF-16 text; save it as UTF-8",
     b"\xfe\xff": "UTF-16 text; save it as UTF-8",
 }
-"""What no format begins with → what such a file is."""
+"""What no format begins with, but npz with that of a zip archive → what such a file is."""
 
 _NUMBER = re.compile(r"\s*[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)\s*", re.ASCII | re.IGNORECASE)
 
 _PIECE_BYTES = 16 << 20
+
+Separator = Literal[",", ";", "\t", "|", " "]
+"""What may stand between two cells of a csv."""
 
 Targets = Literal["labels", "values"]
 """What y is: the label of each example, or the values that a regression predicts."""
@@ -72,6 +78,8 @@ class Wanted:
     """csv: columns that are left out."""
     header: bool | None = None
     """csv: whether line 1 names the columns; None: it does, and is refused where it looks like an example."""
+    separator: Separator = ","
+    """csv: what stands between two cells."""
     n_columns: int = 0
     """csv without header: columns of the training file; 0: as many as there are."""
     columns: tuple[str, ...] = ()
@@ -104,8 +112,11 @@ class Table:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path, archive: bool = False) -> Iterator[BinaryIO]:
     """Open a data file, compressed or not, for as long as the block runs.
+
+    Args:
+        archive: it may be a zip archive.
 
     Raises:
         DataError: the file cannot be opened or, while the block runs, proves truncated or corrupt.
@@ -118,7 +129,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         with COMPRESSIONS.get(path.suffix.lower(), open)(path, "rb") as file:
             head = file.peek(16)
             for beginning, what in _BEGINNINGS.items():
-                if head.startswith(beginning):
+                if head.startswith(beginning) and not (archive and beginning == _ZIP):
                     raise DataError(f"{path}: is {what}")
             yield file
     except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as exc:

@@ -7,6 +7,7 @@ Naming the images file finds the labels file: in the name, "images" becomes "lab
 
 from __future__ import annotations
 
+import os
 import re
 from math import prod
 from pathlib import Path
@@ -73,7 +74,7 @@ def _labels(path: Path, need: bool) -> Path | None:
         return None
     plain = name.removesuffix(path.suffix) if path.suffix.lower() in COMPRESSIONS else name
     for other in (name, plain, *(plain + suffix for suffix in COMPRESSIONS)):
-        if path.with_name(other).is_file():
+        if os.path.isfile(path.with_name(other)):  # unlike is_file of a path: a name may be too long with its suffix
             return path.with_name(other)
     if need:
         raise DataError(f"{path.with_name(name)}: no such file; expected the labels of {path.name} there")

@@ -26,7 +26,7 @@ _ZIP_FAULTS = (RuntimeError, ValueError, OverflowError, struct.error)
 
 def read(path: Path, wanted: Wanted) -> Table:
     """Read the arrays x and y, or those of the wanted part; bytes in x stand for 0..1."""
-    with opened(path) as file, _archive(path, file) as archive:
+    with opened(path, archive=True) as file, _archive(path, file) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
         part = f"_{wanted.part}" if "x" not in names and f"x_{wanted.part}" in names else ""
         for key in ("x",) if wanted.predicting else ("x", "y"):

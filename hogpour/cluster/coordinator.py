@@ -182,11 +182,6 @@ class Coordinator:
         return self.placement.map
 
     @property
-    def able(self) -> int:
-        """Members that have the data and the model, the home included."""
-        return sum(member.ready for member in self.members)
-
-    @property
     def examples(self) -> int:
         """Examples used by the cluster, acknowledged or not, earlier runs included."""
         return self._before + self.stats.examples

@@ -79,6 +79,8 @@ class MemberRequests:
     def _join(self, message: Join) -> Reply[Joined]:
         if self._coordinator.command != "run":
             why = self._coordinator.reason or self._coordinator.command
+            if self._coordinator.command == "fail":
+                raise RequestFailed(Refusal.WRONG, f"the run has failed: {why}")
             raise RequestFailed(Refusal.ENDED, f"the run has ended: {why}")
         if message.address:
             try:

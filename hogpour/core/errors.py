@@ -14,7 +14,7 @@
       PeerLost                 no connection, or no answer within the deadline; exit code 1
       RequestFailed            the other end answered that it did not do what was asked; exit code 1
       ClusterFailed            the cluster cannot go on: its coordinator, or a node that serves a shard, is gone
-      Stopped                  somebody asked for the end before training began; exit code 0
+      Stopped                  the end was asked for, or came, before training began; exit code 0
 
 Messages are lowercase facts that name the thing and both numbers, and say what to do. A numeric outcome (a loss that
 became NaN) is a value in the summary of a run, not an exception.
@@ -84,7 +84,7 @@ class ModelNotSaved(ResourceError):
 
 
 class Stopped(HogpourError):
-    """Somebody asked for the end before training began. Nothing was written."""
+    """Training did not begin: somebody asked for the end, or the run that was joined had ended. Nothing was written."""
 
     exit_code = 0
 

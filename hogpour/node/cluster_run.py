@@ -128,7 +128,10 @@ class InCluster(Backend):
             host.map = shard_map = await endpoint.guard(member.where())
             # Now it may be given shards.
             await endpoint.guard(member.ready(ready.network.spec.fingerprint, ready.identity))
+            if isinstance(role, JoinedNode):
+                role.begun = True
         except RequestFailed as error:
+            endpoint.check_ended(error)
             raise ClusterFailed(f"--join {endpoint.join}: {error}") from error
         stats.link = client = ParameterClient(
             live, job.algorithm.choices(), job.algorithm.replica_rule, ready.blocks(job), shard_map, member,

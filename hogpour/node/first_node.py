@@ -40,6 +40,9 @@ _TICK_S = 0.1
 _OTHERS_S = 10.0
 """How long the first node waits at the end for the others to take their leave; ``give_up_s``, where that is longer."""
 
+_LATE_S = 1.0
+"""For those who wait to join a run that turns out to be finished: four of their tries."""
+
 
 class FirstNode(Role):
     """The first node's own business.
@@ -80,7 +83,7 @@ class FirstNode(Role):
             clocks = [self._driver.desk.ledger.evaluation] * len(clocks)
         else:
             desk = LeaseDesk(EpochLedger(blocks, job.seed, start.ledger(blocks)))
-        self.before = desk.ledger.examples_done
+        self.before, self._over = desk.ledger.examples_done, desk.ledger.finished
         for shard, (params, rows, _) in enumerate(start.shards):
             server.open(shard, params, rows, start=start.bounds[shard], clock=clocks[shard])
         warm = job.algorithm if isinstance(job.algorithm, Downpour) else Downpour()
@@ -184,9 +187,12 @@ class FirstNode(Role):
             await self._driving  # no deadline: each of its requests has one
 
     async def _wait_for_others(self) -> None:
-        """Wait until all other members that could compute have left or are declared dead."""
+        """Wait until all other members have left or are declared dead: those that read their data still hear that it is
+        over, and so do those that come while a run that was finished before is over at once."""
+        if self._over:
+            await asyncio.sleep(_LATE_S)
         patience = Patience(max(_OTHERS_S, self.give_up_s), self._loop.time())
-        while self.coordinator.able > 1 and not patience.over(self._loop.time()):  # noqa: ASYNC110 (members are polled)
+        while len(self.coordinator.members) > 1 and not patience.over(self._loop.time()):  # noqa: ASYNC110 (members are polled)
             await asyncio.sleep(_TICK_S)
 
     def _make_driver(self, scheme: Sandblaster, blocks: Blocks, start: ShardStart) -> LbfgsDriver:

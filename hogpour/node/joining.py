@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from hogpour import __version__
 from hogpour.client.coordinator_client import CoordinatorClient
-from hogpour.core.errors import ClusterFailed, ConfigError, HogpourError, PeerLost, RequestFailed
+from hogpour.core.errors import ClusterFailed, ConfigError, HogpourError, PeerLost, Refusal, RequestFailed, Stopped
 from hogpour.core.job import DataConfig, Job, job_from
 from hogpour.core.node_id import MOST_MEMBERS, display_id
 from hogpour.core.progress import Notice
@@ -51,6 +51,8 @@ STAGING_BYTES = 32 << 20
 
 _LEAVE_S = 1.0
 """For the leave of a node that cannot go on; one whose first node is gone waits in vain."""
+
+_LATE = "the run ended before this node was ready"
 
 _CONNECT_S = 1.0
 """For a round trip while a connection is made, before the job of the cluster is known; at least."""
@@ -110,13 +112,16 @@ class JoinedNode(Role):
         member: has joined.
         joined: the job and the rules of the cluster.
         first: host:port of the first node.
+
+    Attributes:
+        begun: it has said that it has the data and the model.
     """
 
     def __init__(self, member: CoordinatorClient, joined: Joined, first: str) -> None:
         self.member, self.block_replicas, self.give_up_s = member, joined.block_replicas, joined.give_up_s
         self._joined, self._first = joined, first
         self._model = ""  # the first node's model file
-        self._left = False
+        self.begun = self._left = False
 
     def job(self, changes: Mapping[str, Any], modules: Modules = ()) -> Job:
         """Return the job of the cluster, with what is another here.
@@ -244,6 +249,7 @@ class Endpoint:
         Raises:
             ResourceError: the address cannot be listened on.
             ClusterFailed: nobody answers there, or does not want this node.
+            Stopped: the run is over.
         """
         if self._listen:
             host, port = addresses.split(self._listen)
@@ -269,6 +275,7 @@ class Endpoint:
             try:
                 joined = await member.join(self.join_s)
             except (PeerLost, RequestFailed) as error:
+                self.check_ended(error)
                 nobody = os.strerror(errno.ECONNREFUSED).lower() in str(error)
                 hint = "; nobody listens there: the run has not begun, or it has ended" if nobody else ""
                 raise ClusterFailed(f"--join {self.join}: {error}{hint}") from error
@@ -279,6 +286,11 @@ class Endpoint:
                                    f"{__version__}: results may be others; install the same"))  # fmt: skip
             self.tasks.start(member.beat(self.stats.beat, self.on_heartbeat))
             self.tasks.start(member.rejoin(lambda: self._on_rejoin(member)))
+
+    def check_ended(self, error: HogpourError) -> None:
+        """Raise Stopped where this is the refusal of a run that is over: who joined late has failed in nothing."""
+        if isinstance(error, RequestFailed) and error.code == Refusal.ENDED:
+            raise Stopped(_LATE) from error
 
     async def _check_reach(self, host: str) -> None:
         """Refuse to serve others at an address that only this machine reaches."""
@@ -331,6 +343,9 @@ class Endpoint:
         """Take in what the coordinator answered to a heartbeat."""
         if reply.command == "fail" and not self.failed.done():
             self.failed.set_exception(ClusterFailed(reply.reason))
+        elif reply.command in ("finish", "stop") and isinstance(self.role, JoinedNode) and not self.role.begun:
+            if not self.failed.done():
+                self.failed.set_exception(Stopped(_LATE))
         elif reply.command != "run" and not self.ended.done():
             self.ended.set_result(None)
         elif reply.command == "run" and reply.reason != self._waiting_for:

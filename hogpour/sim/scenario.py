@@ -244,6 +244,8 @@ class Scenario(Checked):
     """Seconds between two looks at loss and accuracy; 0: often enough for 50 points."""
     join_spread_s: Finite = 0.5
     """The nodes of the beginning join within so many seconds, one after the other."""
+    read_s: Finite = 0.0
+    """Seconds that a node takes to read its data, when it has joined."""
     resume: bool = True
     """A first node that comes back goes on from its snapshot."""
     model_only: bool = False

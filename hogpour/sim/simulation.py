@@ -332,6 +332,7 @@ class Simulation:
                 entropy=generator(s.seed, _ENTROPY, number, n_lives).bytes,
                 disk=disk,
                 compute_s=lambda replica: site.times * site.samplers[replica](),
+                read_s=s.read_s,
                 resume=resume,
                 on_notice=lambda notice: self._hear(site, notice),
             )

@@ -121,6 +121,8 @@ async def test_nobody_joins_a_run_that_has_ended() -> None:
     cluster = Cluster()
     cluster.coordinator.stop("asked")
     assert await cluster.refused(Join("a", "")) == ("ended", "the run has ended: asked")
+    cluster.coordinator.fail("a disk is full")
+    assert await cluster.refused(Join("a", "")) == ("wrong", "the run has failed: a disk is full")
 
 
 async def test_a_number_that_is_no_members_is_fenced() -> None:

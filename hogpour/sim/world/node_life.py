@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from hogpour.core.errors import HogpourError, ResourceError, Stopped
 from hogpour.core.job import Job
@@ -22,7 +22,7 @@ from hogpour.model import run_lock
 from hogpour.model.model import Model
 from hogpour.model.training_state import TrainingState
 from hogpour.node.start import OpenedCluster, start_run
-from hogpour.node.training import Futures, Training
+from hogpour.node.training import STOPPED, Futures, Training
 from hogpour.sim.world.disk import SimulatedDisk
 from hogpour.sim.world.host import Host
 from hogpour.sim.world.loop import Loop
@@ -51,6 +51,7 @@ class NodeLife:
         entropy: source of random bytes.
         disk: of the machine, as this life sees it.
         compute_s: replica → how long its next gradient takes.
+        read_s: how long it reads its data.
         resume: the first node goes on from its snapshot.
         on_notice: called with each notice.
 
@@ -75,6 +76,7 @@ class NodeLife:
         entropy: Callable[[int], bytes],
         disk: SimulatedDisk,
         compute_s: Callable[[int], float],
+        read_s: float,
         resume: bool,
         on_notice: Callable[[Notice], None],
     ) -> None:
@@ -85,7 +87,7 @@ class NodeLife:
         self.training: Training | None = None
         self.workload, self.n_replicas, self.compute_s, self.disk = workload, replicas, compute_s, disk
         self._loop, self._listen, self._join, self._entropy = loop, listen, join, entropy
-        self._resume, self._notify = resume, on_notice
+        self.read_s, self._resume, self._notify = read_s, resume, on_notice
         self._stop: asyncio.Event | None = None
         self.task = loop.spawn(host, self._run())
 
@@ -165,6 +167,16 @@ class SimulatedMachine:
     async def prepare(
         self, job: Job, resume: bool, block_replicas: int, failures: Futures, stop_asked: asyncio.Event
     ) -> Prepared:
+        if self._life.read_s:
+            stop = asyncio.ensure_future(stop_asked.wait())
+            ended: list[asyncio.Future[Any]] = [stop, *failures]
+            await asyncio.wait(ended, timeout=self._life.read_s, return_when=asyncio.FIRST_COMPLETED)
+            stop.cancel()
+            for failure in failures:
+                if failure.done():
+                    failure.result()
+            if stop_asked.is_set():
+                raise Stopped(STOPPED)
         self._life.replicas = self.supervisor
         return self._life.workload.prepare(job, self._life.n_replicas, block_replicas)
 

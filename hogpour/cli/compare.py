@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
 
     names = names_in(options.schemes)
     job, said = config.default_job(True), None
-    if options.job:  # read once, as it may be a pipe
+    if options.job is not None:  # read once, as it may be a pipe
         tables = config.read_tables(options.job, "job file")
         job = replace(config.job_from(tables, options.job), base=str(Path(options.job).parent))
         said = tables.get("algorithm", {})

@@ -50,9 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--replicas", type=int, metavar="N", help="instead of run.replicas")
     add("--seed", type=int, metavar="N", help="instead of run.seed")
     add("--model", metavar="FILE", help="instead of run.model; empty: write none")
-    add("--listen", metavar="HOST:PORT", default="", help="let others join; with --join: serve shards. *:PORT: "
+    add("--listen", metavar="HOST:PORT", help="let others join; with --join: serve shards. *:PORT: "
         "on all addresses of this machine")
-    add("--join", metavar="HOST:PORT", default="", help="first node of a cluster, which has the job")
+    add("--join", metavar="HOST:PORT", help="first node of a cluster, which has the job")
     add("--wait-for", type=int, metavar="N", help="instead of cluster.wait_for: train when N nodes are ready")
     add("--join-s", type=float, metavar="SECONDS", help="with --join: seconds that the first node may take to answer, "
         "10 if left out; more over slow links")  # fmt: skip
@@ -73,10 +73,13 @@ def run(options: argparse.Namespace) -> int:
     changes = given(options, "epochs", "replicas", "seed")
     if options.model is not None:
         changes["save"] = options.model
-    cluster: dict[str, Any] = {}
-    if options.listen or options.join:
-        token = token_of(options, options.listen, options.join)
-        cluster = {"listen": options.listen, "join": options.join, "token": token, "insecure": options.insecure}
+    cluster: dict[str, Any] = given(options, "listen", "join")
+    for name, address in cluster.items():
+        if not address:  # as of a variable that is not set: it would train alone
+            raise InputError(f"--{name}: is empty, expected HOST:PORT")
+    if cluster:
+        token = token_of(options, options.listen or "", options.join or "")
+        cluster |= {"token": token, "insecure": options.insecure}
     if options.data is not None and not options.join:
         raise InputError("--data: goes with --join; a job file says where its data are")
     if options.allow_modules:
@@ -96,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
             return Node(job, resume=options.resume, every_s=0.5, **cluster)
         for name, said in (("a job file", options.job), ("--resume", options.resume), ("--epochs", options.epochs),
                            ("--seed", options.seed), ("--wait-for", options.wait_for)):  # fmt: skip
-            if said:
+            if said is not None and said is not False:  # a seed of 0 was said, too
                 raise InputError(f"--join {options.join}: the first node has the job; {name} goes with that one")
         if options.data is not None:
             changes["base"] = options.data

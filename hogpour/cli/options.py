@@ -61,7 +61,7 @@ def read_job(path: str | None, federated: bool, **changes: Any) -> Job:
 
     from hogpour.core import job
 
-    return replace(job.read_job(path) if path else job.default_job(federated), **changes)
+    return replace(job.default_job(federated) if path is None else job.read_job(path), **changes)
 
 
 def token_of(options: argparse.Namespace, listen: str, join: str) -> bytes:

@@ -79,7 +79,7 @@ def scenario_of(options: argparse.Namespace, changes: dict[str, Any]) -> Scenari
 
     from hogpour.sim.scenario import Scenario, read_scenario
 
-    scenario = read_scenario(options.scenario) if options.scenario else Scenario()
+    scenario = Scenario() if options.scenario is None else read_scenario(options.scenario)
     if text := options.compute:
         name, _, mean = text.partition(":")
         if name == "measured":

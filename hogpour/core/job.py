@@ -229,6 +229,8 @@ def read_tables(path: str, what: str) -> dict[str, Any]:
     Raises:
         ConfigError: missing, or not TOML; the message begins with the path.
     """
+    if path == "":  # as of a variable that is not set
+        raise ConfigError(f"{what}: the path is empty")
     try:
         return tomllib.loads(Path(registry.typed(path, str, what)).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:

@@ -64,6 +64,7 @@ def _run(argv: Sequence[str] | None) -> int:
     host.set_one_thread()
     host.set_kernel_cache()
     try:
+        host.raise_descriptors()
         host.check_descriptors()
         code: int = _COMMANDS[options.command][0].run(options)
         return code

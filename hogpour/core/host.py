@@ -16,15 +16,18 @@ from pathlib import Path
 
 from hogpour.core.errors import ResourceError
 
-__all__ = ["available_memory", "check_descriptors", "container_limits", "cores", "descriptors", "explain",
-           "most_descriptors", "open_standard_descriptors", "replica_environment", "set_kernel_cache", "set_one_thread",
-           "state_folder", "state_places", "threads_in_force"]  # fmt: skip
+__all__ = ["available_memory", "check_descriptors", "connections", "container_limits", "cores", "descriptors",
+           "explain", "most_descriptors", "open_standard_descriptors", "raise_descriptors", "replica_environment",
+           "set_kernel_cache", "set_one_thread", "state_folder", "state_places", "threads_in_force"]  # fmt: skip
 
 KERNEL_FOLDERS = (
     "core/kernels", "layers", "layers/kernels", "layers/losses", "shm",
     "algos/lbfgs", "algos/optim", "algos/exchange", "algos/gate", "algos/correction",
 )  # fmt: skip
 """Where kernels, and what they inline, are written."""
+
+_MOST_DESCRIPTORS = 1 << 16
+"""That are asked for: more than a cluster takes, where a system allows a billion."""
 
 _CGROUP = "/sys/fs/cgroup"
 _LIMITS = (
@@ -74,6 +77,23 @@ def descriptors(replicas: int, members: int = 1) -> int:
         members: nodes of the cluster, this one included: their connections, of which two may be made anew meanwhile.
     """
     return 32 + 4 * replicas + 4 * (members - 1)
+
+
+def connections(n: int) -> int:
+    """Return how many of ``n`` connections a node may accept: what it opens itself, files and connections to others,
+    is to find room beside them."""
+    return min(n, max(1, (most_descriptors() - descriptors(cores())) * 3 // 4))
+
+
+def raise_descriptors() -> None:
+    """Let this process have as many files open as its user may; the soft limit is for programs that use ``select``."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(OSError, ValueError):  # a system with a smaller limit of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def check_descriptors(replicas: int = 0) -> None:

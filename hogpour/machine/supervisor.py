@@ -18,7 +18,7 @@ from contextlib import suppress
 import msgspec
 
 from hogpour.core.errors import ReplicaDied, ResourceError
-from hogpour.core.host import replica_environment
+from hogpour.core.host import explain, replica_environment
 from hogpour.core.progress import Notice
 from hogpour.machine.replica_process import Orders
 from hogpour.shm.clocks import Clocks
@@ -26,6 +26,9 @@ from hogpour.shm.clocks import Clocks
 __all__ = ["Supervisor"]
 
 _DEATHS, _WITHIN_S = 3, 10.0
+_TRIES, _AGAIN_S = 60, 0.5
+"""For a successor that the system does not start: there may be room for it in a moment."""
+
 _ERRORS_BYTES = 64 * 1024  # of a replica's standard error are kept, the newest
 
 
@@ -177,16 +180,31 @@ class Supervisor:
                 return
             self._notify(Notice("replica_died", f"replica {replica} {cause}; starting it again"))
             try:
-                successor = await self._start(replica)
+                successor = await self._start_again(replica)
             except OSError as error:
-                text = f"replica {replica} {cause}, and cannot be started again: {error.strerror}"
-                self._failure, self._stopping = self._failure or ReplicaDied(replica, status, text), True
-                stop_others()
+                if not self._stopping:
+                    text = f"replica {replica} {cause}, and cannot be started again: {_why(error)}"
+                    self._failure, self._stopping = self._failure or ReplicaDied(replica, status, text), True
+                    stop_others()
                 return
             self.restarts += 1
             self._notify(Notice("replica_restarted", f"replica {replica} runs again as process {successor.pid}"))
             if self._stopping:
                 self.kill_all()
+
+    async def _start_again(self, replica: int) -> asyncio.subprocess.Process:
+        """Start a successor, and try again for a while; raises OSError."""
+        for left in range(_TRIES - 1, -1, -1):
+            try:
+                return await self._start(replica)
+            except OSError as error:
+                if not left or self._stopping:
+                    raise
+                if left == _TRIES - 1:
+                    text = f"replica {replica} cannot be started now: {_why(error)}; tried for {_TRIES * _AGAIN_S:g} s"
+                    self._notify(Notice("warning", text))
+            await asyncio.sleep(_AGAIN_S)
+        raise AssertionError("the last try returned or raised")
 
     async def _live(self, process: asyncio.subprocess.Process, orders: Orders) -> str:
         """Give orders, wait for the end without a deadline (training may take days), return what it said last."""
@@ -219,3 +237,9 @@ class Supervisor:
         self._shown.add(last)
         self._notify(Notice("replica_died", f"replica {replica} said:\n{errors}"))
         return f"{cause}: {last}"
+
+
+def _why(error: OSError) -> str:
+    """Say why a process was not started: uvloop tells too many open files as an error of no name."""
+    named = explain(error) or (error.strerror if error.errno and error.errno > 0 else None)
+    return named or "too few open files, or processes"

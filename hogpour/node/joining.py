@@ -44,7 +44,7 @@ from hogpour.net.wire.join import Joined
 from hogpour.node.job_files import files_of, kept_below
 from hogpour.node.run_stats import RunStats
 
-__all__ = ["BEFORE", "STAGING_BYTES", "Endpoint", "Guard", "JoinedNode", "Role"]
+__all__ = ["BEFORE", "CONNECTIONS", "STAGING_BYTES", "Endpoint", "Guard", "JoinedNode", "Role"]
 
 STAGING_BYTES = 32 << 20
 """For pushes that arrive and, apart, for fetches that land; more only where one shard needs it."""
@@ -57,7 +57,7 @@ _LATE = "the run ended before this node was ready"
 _CONNECT_S = 1.0
 """For a round trip while a connection is made, before the job of the cluster is known; at least."""
 
-_CONNECTIONS = 2 * MOST_MEMBERS + 64
+CONNECTIONS = 2 * MOST_MEMBERS + 64
 """To one node: every member has one for its heartbeats and one for parameters; and somebody may ask for the status."""
 
 _T = TypeVar("_T")
@@ -190,6 +190,7 @@ class Endpoint:
         name: of this node, for people; empty: the host's and the process's.
         entropy: source of random bytes, for the proofs of the token and the number of the first incarnation.
         disk: where snapshots are.
+        connections: that others may have to this node.
 
     Attributes:
         address: where this node listens; empty where it does not.
@@ -219,8 +220,10 @@ class Endpoint:
         name: str = "",
         entropy: Callable[[int], bytes] = os.urandom,
         disk: Disk = REAL,
+        connections: int = CONNECTIONS,
     ) -> None:
         self._listen, self._token, self._insecure, self._modules = listen, token, insecure, modules
+        self._connections = connections
         self.join, self.join_s, self.notify, self.entropy, self.disk = join, join_s, notify, entropy, disk
         self.name = name or f"{os.uname().nodename} process {os.getpid()}"
         self._handlers: dict[type[Message], Handler] = dict(BEFORE)
@@ -260,7 +263,7 @@ class Endpoint:
             self._listener = Listener(
                 self._handlers, self._token, authority=self.authority, staging=Staging(STAGING_BYTES),
                 payload_limit=LARGEST_SHARD_BYTES, log=lambda line: self.notify(Notice("warning", line)),
-                max_connections=_CONNECTIONS, nonce=self.entropy,
+                max_connections=self._connections, nonce=self.entropy,
             )  # fmt: skip
             await self._listener.start(host, port)
             self.address = self.peers.address = self._listener.address

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.core import registry
+from hogpour.core import host, registry
 from hogpour.core.cluster_state import ShardState
 from hogpour.core.errors import ConfigError, HogpourError
 from hogpour.core.job import Job, check_job
@@ -41,6 +41,7 @@ from hogpour.core.kernels.vector import vector_copy
 from hogpour.core.progress import Notice, Progress, Summary
 from hogpour.model.model import Model
 from hogpour.net.token import without_nul
+from hogpour.node.joining import CONNECTIONS
 from hogpour.node.local_machine import LocalMachine
 from hogpour.node.start import Opened, OpenedAlone, OpenedCluster, Resume, start_run
 from hogpour.node.training import Training
@@ -151,7 +152,7 @@ class Node:
         if self._job is None or self._job.algorithm.federated:
             return OpenedCluster(
                 listen=self._listen, join=self._join, token=self._token, insecure=self._insecure, join_s=self._join_s,
-                notify=self._notify, modules=self._modules,
+                notify=self._notify, modules=self._modules, connections=host.connections(CONNECTIONS),
             )  # fmt: skip
         if self._listen:
             name = registry.describe(self._job.algorithm)["name"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import stat
 import subprocess
 import sys
@@ -279,3 +280,36 @@ def test_the_doctor_names_the_folder_that_is_used(cache: Path) -> None:
 def test_reading_the_machine_is_cheap_to_import() -> None:
     script = "import sys; from hogpour.core import host; host.set_kernel_cache(); assert not {'numba', 'numpy', 'psutil'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], env=host.replica_environment(1), check=True)
+
+
+INFINITE = resource.RLIM_INFINITY
+
+
+@pytest.mark.parametrize(
+    ("limits", "asked"),
+    [
+        ((1024, 4096), [(4096, 4096)]),
+        ((1024, 1 << 30), [(1 << 16, 1 << 30)]),
+        ((1024, INFINITE), [(1 << 16, INFINITE)]),
+        ((4096, 4096), []),
+        ((1 << 20, 1 << 20), []),
+        ((INFINITE, INFINITE), []),
+    ],
+)
+def test_as_many_files_may_be_open_as_the_user_may_have(
+    limits: tuple[int, int], asked: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The soft limit was the end of a cluster at some 480 members, in silence."""
+    found: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, said: found.append(said))
+    host.raise_descriptors()
+    assert found == asked
+
+
+@pytest.mark.parametrize(("most", "accepted"), [(40, 1), (140, 75), (1040, 750), (1 << 16, 4160)])
+def test_connections_of_others_leave_room_for_files_and_replicas(most: int, accepted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica that died could not be started again, and no snapshot be written, where connections had taken all."""
+    monkeypatch.setattr(host, "most_descriptors", lambda: most)
+    monkeypatch.setattr(host, "cores", lambda: 2)
+    assert host.connections(4160) == accepted

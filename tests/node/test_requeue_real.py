@@ -54,3 +54,10 @@ def test_a_run_that_a_batch_system_stops_goes_on_with_the_same_command(name: str
     two.end(75)
     three = start(*command, "--epochs", "1")
     assert three.end()["outcome"] == "finished", "all is done, and a finished run is told from a stopped one"
+
+
+def test_a_run_has_as_many_files_open_as_its_user_may(start: Start, tmp_path: Path) -> None:
+    """A soft limit of 34 was too few for one replica, and exit code 2."""
+    (tmp_path / "job.toml").write_text(JOB.format(name="hogwild"))
+    one = start("job.toml", "--epochs", "1", prefix=("sh", "-c", 'ulimit -Sn 34; exec "$@"', "sh"))
+    assert one.end()["outcome"] == "finished"

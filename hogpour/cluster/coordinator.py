@@ -64,7 +64,7 @@ class Terms:
     """The same in seconds since the first member was ready. With both, whichever comes first; with neither, all
     compute from the start."""
     stall_s: float = 10.0
-    """A gate goes on without whoever does nothing for so long, and its blocks are given to others; see ``StallLimit``."""
+    """A gate goes on without whoever does nothing for so long, and others get its blocks; see ``StallLimit``."""
     wait_for: int = 1
     """Members that must be ready before anybody computes."""
     wait_for_s: float = 600.0

@@ -28,7 +28,8 @@ from hogpour.core.text import encodable
 from hogpour.data.blocks import Blocks
 from hogpour.machine.prepare import Prepared
 from hogpour.net.watch import Patience
-from hogpour.node.joining import Endpoint, Guard, Role
+from hogpour.node.joining import Endpoint
+from hogpour.node.role import Guard, Role
 from hogpour.node.shard_start import ShardStart
 from hogpour.node.snapshots import Snapshots
 from hogpour.server.server import ParameterServer

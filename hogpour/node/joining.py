@@ -42,9 +42,10 @@ from hogpour.net.wire.base import Before, Message, Ok
 from hogpour.net.wire.heartbeat import HeartbeatReply
 from hogpour.net.wire.join import Joined
 from hogpour.node.job_files import files_of, kept_below
+from hogpour.node.role import Guard, Role
 from hogpour.node.run_stats import RunStats
 
-__all__ = ["BEFORE", "CONNECTIONS", "STAGING_BYTES", "Endpoint", "Guard", "JoinedNode", "Role"]
+__all__ = ["BEFORE", "CONNECTIONS", "STAGING_BYTES", "Endpoint", "JoinedNode"]
 
 STAGING_BYTES = 32 << 20
 """For pushes that arrive and, apart, for fetches that land; more only where one shard needs it."""
@@ -61,49 +62,6 @@ CONNECTIONS = 2 * MOST_MEMBERS + 64
 """To one node: every member has one for its heartbeats and one for parameters; and somebody may ask for the status."""
 
 _T = TypeVar("_T")
-
-Guard = Callable[[Awaitable[Any]], Awaitable[Any]]
-"""Waits for something, unless the cluster fails meanwhile; see ``Endpoint.guard``."""
-
-
-class Role:
-    """What a node does in its cluster besides training: nothing, as a first node that has not begun."""
-
-    @property
-    def warming(self) -> bool:
-        """Whether only the first replica of this node may compute."""
-        return False
-
-    @property
-    def rescue(self) -> str:
-        """Name of the file for what this node holds, where the first node, which has one, is gone; else empty."""
-        return ""
-
-    def train(self) -> None:
-        """Begin, now that replicas run."""
-
-    def tick(self) -> None:
-        """Look at what was reported a moment ago."""
-
-    def stop(self) -> None:
-        """This node ends, as it was asked to or because all is done."""
-
-    def fail(self, error: HogpourError) -> bool:
-        """Say that this node cannot go on; return whether the others end with it."""
-        return False
-
-    async def conclude(self, guard: Guard) -> None:
-        """Bring the run to its end, when this node has pushed and reported everything."""
-
-    async def leave(self, guard: Guard, reason: str, again: bool) -> None:
-        """Leave in order; see ``CoordinatorClient.leave``."""
-
-    async def part(self) -> None:
-        """Say the last word, before anything is closed."""
-
-    async def close(self) -> None:
-        """End what is under way."""
-
 
 class JoinedNode(Role):
     """A member of somebody else's cluster.
@@ -189,8 +147,7 @@ class Endpoint:
         modules: that the job of the first node may have imported; see ``registry.find``.
         name: of this node, for people; empty: the host's and the process's.
         entropy: source of random bytes, for the proofs of the token and the number of the first incarnation.
-        disk: where snapshots are.
-        connections: that others may have to this node.
+        disk, connections: where snapshots are; that others may have to this node.
 
     Attributes:
         address: where this node listens; empty where it does not.

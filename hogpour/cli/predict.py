@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from hogpour.cli.options import add_json
-from hogpour.core.errors import DataError
 
 __all__ = ["add_arguments", "run"]
 
@@ -27,19 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the prediction for every example of a file and return the exit code."""
-    import numpy as np
-
     from hogpour.cli.tables import cell, print_json
     from hogpour.data.load import Dataset, load_features
     from hogpour.model.model import Model
 
     model = Model.load(options.model)
     features = load_features(options.data, model.encoding, format=options.format, base=Path())
-    scores = model.scores_of_scaled(features.x)
+    scores = model.scores_of_scaled(features.x, features.source)
     predicted = model.job.loss.predict(scores.T)
     labels, names = model.job.loss.targets == "labels", model.encoding.label_names
-    if not labels and not np.isfinite(predicted).all():
-        raise DataError(f"{options.data}: the model's predictions are not finite")
     if labels:
         answers = [names[k] if names else str(k) for k in predicted]
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -118,13 +119,14 @@ def cores() -> int:
 
 
 def available_memory() -> int:
-    """Return the bytes of memory that can be taken now without swapping: the machine's, and its container's limit."""
+    """Return the bytes of memory that can be taken now without swapping: the machine's, and its container's limit, to
+    which files that were read a while ago count as used although they give way."""
     import psutil
 
     available: int = psutil.virtual_memory().available
     limit = container_limits().get("memory")
     used = _numbers("memory.current") or _numbers("memory/memory.usage_in_bytes")
-    return max(0, min(available, int(limit) - used[0])) if limit and used else available
+    return max(0, min(available, int(limit) - used[0] + _idle_files())) if limit and used else available
 
 
 def replica_environment(threads: int) -> dict[str, str]:
@@ -222,6 +224,15 @@ def _numbers(*files: str) -> list[int]:
         return [int(word) for file in files for word in Path(_CGROUP, file).read_text().split()]
     except (OSError, ValueError):
         return []
+
+
+def _idle_files() -> int:
+    """Return the bytes of files that count as the control group's memory, and give way first."""
+    for file in ("memory.stat", "memory/memory.stat"):
+        with suppress(OSError):
+            text = Path(_CGROUP, file).read_text()
+            return max(map(int, re.findall(r"^(?:total_)?inactive_file (\d+)$", text, re.MULTILINE)), default=0)
+    return 0
 
 
 def _cache_folders() -> Iterator[Path]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hogpour.core.errors import ConfigError, LayoutError
+from hogpour.core.errors import ConfigError, DataError, LayoutError
 from hogpour.core.job import Job
 from hogpour.core.progress import Evaluation
 from hogpour.data import given
@@ -81,7 +81,8 @@ class Model:
             (n, n_out) float32, new.
 
         Raises:
-            DataError: the examples are not numbers, not finite, or on another scale than the training set.
+            DataError: the examples are not numbers, not finite, or on another scale than the training set; or so far
+                from it that scores are not finite.
             LayoutError: the examples have another size than the network wants.
         """
         rows = given.features(x, "model: x", self.encoding.columns)
@@ -89,8 +90,8 @@ class Model:
             raise LayoutError(f"model: got examples of shape {rows.shape[1:]}, expected {self.network.input_shape}")
         return self.scores_of_scaled(encoded(rows.reshape(-1, *self.encoding.shape), self.encoding, "model"))
 
-    def scores_of_scaled(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """As ``scores``, for examples that are scaled already."""
+    def scores_of_scaled(self, x: npt.NDArray[np.float32], source: str = "model") -> npt.NDArray[np.float32]:
+        """As ``scores``, for examples that are scaled already. ``source`` begins an error message."""
         rows = _flat(np.ascontiguousarray(x, np.float32))
         out = np.empty((len(rows), *self.network.output_shape), np.float32)
         order = np.arange(len(rows))
@@ -98,6 +99,9 @@ class Model:
             with self._lock:
                 workspace = self._forward(rows, order, start)
                 out[start : start + workspace.batch] = workspace.scores.T
+        if bad := np.flatnonzero(~np.isfinite(out).all(axis=1)).tolist():
+            raise DataError(f"{source}: row {bad[0]}, counted from 0: the scores are not finite, as the example lies "
+                            "too far from those of the training set")  # fmt: skip
         return out
 
     def predict(self, x: npt.ArrayLike) -> npt.NDArray[Any]:

@@ -81,7 +81,8 @@ def test_values_are_printed_with_six_digits(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_predictions_that_are_not_finite_are_an_error(as_json: bool, tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text("a,b\n1e38,-3e38\n3e38,-3e38\n")
-    with pytest.raises(DataError, match=r"x\.csv: the model's predictions are not finite$"):
-        predict(model_file(tmp_path, "squared_error", "y"), str(tmp_path / "x.csv"), as_json)
+@pytest.mark.parametrize("loss", ["squared_error", "logistic"])
+def test_predictions_that_are_not_finite_are_an_error(loss: str, as_json: bool, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n3e38,-3e38\n")
+    with pytest.raises(DataError, match=r"x\.csv: row 1, counted from 0: the scores are not finite, as"):
+        predict(model_file(tmp_path, loss, "y"), str(tmp_path / "x.csv"), as_json)

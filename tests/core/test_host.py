@@ -94,11 +94,12 @@ NO_V1 = {
 
 def test_limits_of_control_groups_of_version_1_hold_cores_and_memory(limit: Path, quota: Path) -> None:
     (limit / "memory.current").unlink()
-    for name, text in {"memory/memory.limit_in_bytes": "500000", "memory/memory.usage_in_bytes": "300000", "cpu/cpu.cfs_quota_us": "300000",
+    for name, text in {"memory/memory.limit_in_bytes": "500000", "memory/memory.usage_in_bytes": "300000",
+                       "memory/memory.stat": "inactive_file 7\ntotal_inactive_file 1000\n", "cpu/cpu.cfs_quota_us": "300000",
                        "cpu/cpu.cfs_period_us": "100000"}.items():  # fmt: skip
         (limit / name).parent.mkdir(exist_ok=True)
         (limit / name).write_text(text)
-    assert (host.available_memory(), host.cores()) == (200_000, 3)
+    assert (host.available_memory(), host.cores()) == (201_000, 3)
 
 
 @pytest.fixture
@@ -116,6 +117,16 @@ def limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 )
 def test_available_memory_ends_at_the_containers_limit(text: str, available: int, limit: Path) -> None:
     (limit / "memory.max").write_text(text)
+    assert host.available_memory() == available
+
+
+@pytest.mark.parametrize(
+    ("stat", "available"), [("anon 50000\ninactive_file 250000\nslab 7\n", 450_000), ("anon 50000\n", 200_000), ("inactive_file", 200_000)]
+)
+def test_files_that_give_way_are_no_memory_in_use(stat: str, available: int, limit: Path) -> None:
+    """Whoever had read a file of 3 GB in a container of 8 was refused the memory for its examples."""
+    (limit / "memory.max").write_text("500000\n")
+    (limit / "memory.stat").write_text(stat)
     assert host.available_memory() == available
 
 

@@ -118,6 +118,15 @@ def test_values_come_back_in_the_shape_that_y_had(shape: tuple[int, ...], expect
         model.label_indices(np.eye(4))
 
 
+def test_scores_that_are_not_finite_are_no_prediction() -> None:
+    """inf - inf is NaN, of which the largest is the first label."""
+    model = model_of()
+    model.params[...] *= 1000
+    for ask in (model.predict, model.scores, model.label_indices):
+        with pytest.raises(DataError, match=r"^model: row 1, counted from 0: the scores are not finite"):
+            ask(np.array([[1, 1, 1, 1], [3e38, -3e38, 3e38, 3e38]]))
+
+
 @pytest.mark.parametrize(
     ("bad", "text"),
     [

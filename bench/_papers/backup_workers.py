@@ -18,7 +18,7 @@ from math import inf
 from statistics import mean, median
 from typing import Any
 
-from bench._papers.runs import CALIBRATION, MEAN_S, Size, best, error, judged, prepare, run, verdict
+from bench._papers.runs import CALIBRATION, MEAN_S, Size, best, error, judged, prepare, run, u_shaped, verdict
 from bench.harness import Table
 
 __all__ = ["CLAIM", "SIZE", "measure"]
@@ -94,7 +94,7 @@ def measure(seeds: Sequence[int], size: Size = SIZE) -> tuple[Table, list[str]]:
     first = min(middles, key=middles.__getitem__)
     table.rows[len(SPLITS) + BACKUPS.index(first)] |= {
         "paper_best": PAPER, "criterion": "least of all b, and neither the first nor the last",
-        **judged([interior({b: times[k] for b, times in reached.items()}) for k in range(len(seeds))]),
+        **judged([u_shaped([times[k] for times in reached.values()]) for k in range(len(seeds))]),
     }  # fmt: skip
     notes = [
         f"backup_workers: the rate of b = 0, {rate:g}, has the least serial error of {RATES} with seed {CALIBRATION}, "
@@ -113,12 +113,6 @@ def harmonic(n: int, b: int) -> float:
 def near(means: float, expected: float) -> bool:
     """Tell whether a time is as expected."""
     return abs(means - expected) <= WITHIN * expected
-
-
-def interior(seconds: dict[int, float]) -> bool:
-    """Tell whether the least of them is neither the first nor the last, and less than both."""
-    values = list(seconds.values())
-    return min(values[1:-1]) < min(values[0], values[-1])
 
 
 def dropped(report: Any) -> float:

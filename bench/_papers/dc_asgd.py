@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from statistics import mean, median
 from typing import Any
 
-from bench._papers.runs import CALIBRATION, Size, best, error, run, verdict
+from bench._papers.runs import CALIBRATION, Size, above, best, error, run, verdict
 from bench.harness import Table
 
 __all__ = ["CLAIM", "SIZE", "measure"]
@@ -77,10 +77,10 @@ def measure(seeds: Sequence[int], size: Size = SIZE) -> tuple[Table, list[str]]:
         return errors
 
     serial = add("sgd", 1, asgd(rate))
-    one = {"criterion": "error above that of M = 1", "holds": grows, "others": [serial]}
+    one = {"criterion": "error above that of M = 1", "holds": above, "others": [serial]}
     add("ssgd", WORKERS, hp.Ssgd(optimiser=hp.Sgd(rate)), **one)
     late = add("asgd", WORKERS, asgd(rate), **one)
-    add("asgd", MORE, asgd(rate), criterion=f"error above that of M = {WORKERS}", holds=grows, others=[late])
+    add("asgd", MORE, asgd(rate), criterion=f"error above that of M = {WORKERS}", holds=above, others=[late])
     for kind, strength in (*PAPERS.items(), ("c", chosen)):
         name = f"dc_asgd-{kind}" + ("" if strength == PAPERS[kind] else f", λ₀ of seed {CALIBRATION}")
         add(name, WORKERS, compensated(kind, strength), strength=strength, holds=recovers, others=[late, serial],
@@ -93,11 +93,6 @@ def costly(gaps: dict[float, float]) -> float:
     least, most = GAP_POINTS
     fitting = [rate for rate, gap in gaps.items() if least <= gap <= most]
     return max(fitting) if fitting else best(tuple(gaps), lambda rate: abs(gaps[rate] - (least + most) / 2))
-
-
-def grows(late: float, fewer: float) -> bool:
-    """Tell whether more workers made the error worse."""
-    return late > fewer
 
 
 def recovers(compensated: float, late: float, serial: float) -> bool:

@@ -32,7 +32,7 @@ from math import exp, inf, isfinite, isnan
 from statistics import mean, median
 from typing import Any
 
-from bench._papers.runs import CALIBRATION, MEAN_S, Size, at_epoch, best, run, verdict
+from bench._papers.runs import CALIBRATION, MEAN_S, Size, above, at_epoch, below, best, run, verdict
 from bench.harness import Table
 
 __all__ = ["CLAIM", "SIZE", "measure"]
@@ -199,16 +199,6 @@ def near(found: float, other: float) -> bool:
 def far(found: float, other: float) -> bool:
     """Tell whether it is well above it."""
     return found > (1 + WITHIN) * other
-
-
-def above(found: float, other: float) -> bool:
-    """Tell whether it is above it."""
-    return found > other
-
-
-def below(found: float, other: float) -> bool:
-    """Tell whether it is below it."""
-    return found < other
 
 
 def _notes(table: Table, size: Size) -> list[str]:

@@ -16,7 +16,21 @@ from math import inf, isfinite
 from statistics import mean, median
 from typing import Any
 
-from bench._papers.runs import CALIBRATION, USUAL, Size, best, error, run, verdict
+from bench._papers.runs import (
+    CALIBRATION,
+    FAILS_POINTS,
+    USUAL,
+    WITHIN_POINTS,
+    Size,
+    above,
+    below,
+    best,
+    error,
+    fails,
+    keeps_up,
+    run,
+    verdict,
+)
 from bench.harness import Table
 
 __all__ = ["CLAIM", "measure"]
@@ -35,7 +49,6 @@ RATES = {
 }
 TARGET, LOOK_S = 0.88, 2.0
 """Accuracy that is waited for, and virtual seconds between two looks."""
-FAILS_POINTS, WITHIN_POINTS = 5.0, 1.0
 
 CLAIM = (
     "Downpour is good for τ = 1 and 4 and fails for 16 and 64, where EASGD ends as well as with τ = 1; EAMSGD is the "
@@ -76,7 +89,7 @@ def measure(seeds: Sequence[int], size: Size = USUAL) -> tuple[Table, list[str]]
             if method == "eamsgd":
                 others = [times[other, tau] for other in RATES if other != method]
                 row |= {"paper": PAPER["eamsgd"], "criterion": "accuracy earlier than with both others at this τ"}
-                row |= verdict(sooner, times[method, tau], *others)
+                row |= verdict(below, times[method, tau], *others)
             elif method == "downpour" and tau >= LONG:
                 row |= {"paper": PAPER["long"], "criterion": f"at least {FAILS_POINTS:g} points worse than τ = 1"}
                 row |= verdict(fails, found, fresh)
@@ -88,7 +101,7 @@ def measure(seeds: Sequence[int], size: Size = USUAL) -> tuple[Table, list[str]]
     own = {tau: rate_at("downpour", tau) for tau in PERIODS if tau >= LONG}
     for tau, rate in own.items():
         found, _, row = measured("downpour", rate, tau)
-        row |= verdict(worse, found, errors["easgd", tau]) | {"criterion": "error above that of easgd at this τ"}
+        row |= verdict(above, found, errors["easgd", tau]) | {"criterion": "error above that of easgd at this τ"}
         table.add(scheme="downpour, rate of its τ", **row)
     longest, shortest = (errors["eamsgd", tau] for tau in (PERIODS[-1], PERIODS[0]))
     table.add(
@@ -124,31 +137,6 @@ def seconds_to_target(report: Any) -> float:
 def least(errors: dict[tuple[str, int], list[float]], method: str) -> list[float]:
     """Return the least error of a method over all τ, for each seed."""
     return [min(of_seed) for of_seed in zip(*(errors[method, tau] for tau in PERIODS), strict=True)]
-
-
-def fails(late: float, fresh: float) -> bool:
-    """Tell whether an error is so much worse that the method has failed."""
-    return late >= fresh + FAILS_POINTS
-
-
-def keeps_up(late: float, fresh: float) -> bool:
-    """Tell whether an error is as good as that of the shortest rounds."""
-    return late <= fresh + WITHIN_POINTS
-
-
-def worse(downpour: float, easgd: float) -> bool:
-    """Tell whether an error is above the other one."""
-    return downpour > easgd
-
-
-def sooner(time: float, *others: float) -> bool:
-    """Tell whether the accuracy was reached, and before all others."""
-    return time < min(others)
-
-
-def below(error: float, *others: float) -> bool:
-    """Tell whether an error is less than all others."""
-    return error < min(others)
 
 
 def _notes(table: Table, rates: dict[str, float], own: dict[int, float]) -> list[str]:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from statistics import mean, median
 from typing import Any
 
-from bench._papers.runs import BORNE_POINTS, CALIBRATION, Size, borne, error, run, verdict
+from bench._papers.runs import BORNE_POINTS, CALIBRATION, FAILS_POINTS, Size, borne, error, fails, run, verdict
 from bench.harness import Table
 
 __all__ = ["CLAIM", "SIZE", "measure"]
@@ -28,7 +28,7 @@ RATES = {20: (0.04, 0.05, 0.06, 0.07)}
 """For each τ."""
 BATCH, EPOCHS, RAMP_EPOCHS = 32, 40, 3
 COMPUTE_S = 0.2
-MOST_TIMES, FAILS_POINTS = 3.0, 5.0
+MOST_TIMES = 3.0
 
 CLAIM = (
     "The error grows with the staleness but stays in its order of magnitude where staleness is ramped up over the "
@@ -115,8 +115,3 @@ def _add_rows(table: Table, seeds: Sequence[int], size: Size, rate: float, most:
 def grows(late: float, less: float, fresh: float) -> bool:
     """Tell whether staleness made the error worse and still let the network learn."""
     return less < late <= MOST_TIMES * fresh
-
-
-def fails(bare: float, ramped: float) -> bool:
-    """Tell whether an error without ramp-up is so much worse that training has failed."""
-    return bare >= ramped + FAILS_POINTS

@@ -9,8 +9,9 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CALIBRATION", "DATA", "FEWEST", "MEAN_S", "RULE", "USUAL", "Size", "at_epoch", "best", "borne", "error",
-           "error_at", "judged", "prepare", "run", "verdict"]  # fmt: skip
+__all__ = ["CALIBRATION", "DATA", "FAILS_POINTS", "FEWEST", "MEAN_S", "RULE", "USUAL", "WITHIN_POINTS", "Size", "above",
+           "at_epoch", "below", "best", "borne", "error", "error_at", "fails", "judged", "keeps_up", "prepare", "run",
+           "u_shaped", "verdict"]  # fmt: skip
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 CALIBRATION = 99
@@ -24,6 +25,9 @@ MEAN_S = 0.2
 
 BORNE_POINTS = 3.0
 """What a rate that is borne may cost above the best one."""
+
+FAILS_POINTS, WITHIN_POINTS = 5.0, 1.0
+"""By so many points an error is worse at least where training failed, and at most where it is as good."""
 
 SHARE, FEWEST = 0.8, 5
 RULE = f"in every seed, or in at least {100 * SHARE:g} % of {FEWEST} or more"
@@ -122,6 +126,31 @@ def borne(errors: dict[float, float]) -> float:
     """Return the largest rate whose error is not much above the least one."""
     least = min(errors.values())
     return max(rate for rate, found in errors.items() if found <= least + BORNE_POINTS)
+
+
+def above(value: float, other: float) -> bool:
+    """Tell whether a value is above another one."""
+    return value > other
+
+
+def below(value: float, *others: float) -> bool:
+    """Tell whether a value is below all others; what is infinite is below none."""
+    return value < min(others)
+
+
+def fails(error: float, other: float) -> bool:
+    """Tell whether an error is so much above another one that training has failed."""
+    return error >= other + FAILS_POINTS
+
+
+def keeps_up(error: float, other: float) -> bool:
+    """Tell whether an error is as good as another one."""
+    return error <= other + WITHIN_POINTS
+
+
+def u_shaped(values: Sequence[float]) -> bool:
+    """Tell whether the least is neither the first nor the last, and less than both."""
+    return min(values[1:-1]) < min(values[0], values[-1])
 
 
 def verdict(holds: Callable[..., bool], *errors: Sequence[float]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from math import inf
 from statistics import mean, median
 from typing import Any
 
-from bench._papers.runs import CALIBRATION, MEAN_S, Size, best, error, judged, run
+from bench._papers.runs import CALIBRATION, MEAN_S, Size, best, error, judged, run, u_shaped
 from bench.harness import Table
 
 __all__ = ["CLAIM", "SIZE", "measure"]
@@ -96,11 +96,6 @@ def measure(seeds: Sequence[int], size: Size = SIZE) -> tuple[Table, list[str]]:
 def seconds_to(loss: float, report: Any) -> float:
     """Return when a loss was seen first; infinite: never."""
     return next((point.seconds for point in report.points if point.loss is not None and point.loss <= loss), inf)
-
-
-def u_shaped(seconds: Sequence[float]) -> bool:
-    """Tell whether the least is neither the first nor the last, and less than both."""
-    return min(seconds[1:-1]) < min(seconds[0], seconds[-1])
 
 
 def falls(values: Sequence[float]) -> bool:

@@ -23,7 +23,20 @@ from collections.abc import Sequence
 from statistics import mean, median
 from typing import Any
 
-from bench._papers.runs import BORNE_POINTS, CALIBRATION, MEAN_S, Size, borne, error_at, run, verdict
+from bench._papers.runs import (
+    BORNE_POINTS,
+    CALIBRATION,
+    FAILS_POINTS,
+    MEAN_S,
+    WITHIN_POINTS,
+    Size,
+    borne,
+    error_at,
+    fails,
+    keeps_up,
+    run,
+    verdict,
+)
 from bench.harness import Table
 
 __all__ = ["CLAIM", "SIZE", "measure"]
@@ -39,7 +52,7 @@ SIGMA, LOOK_S = 0.2, 1.0
 RATES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 PART = 4
 """Which part of the largest rate that serial SGD bears α₀ is."""
-FAILS_FROM, FAILS_POINTS, WITHIN_POINTS = 15, 5.0, 1.0
+FAILS_FROM = 15
 
 CLAIM = (
     "At a rate well within what the serial run bears, n-softsync with a fixed rate fails from n = 15 on, and with α₀/τ "
@@ -113,13 +126,3 @@ def measure(seeds: Sequence[int], size: Size = SIZE) -> tuple[Table, list[str]]:
         "less by what is under way at the end, and more by steps of fewer gradients",
     ]
     return table, notes
-
-
-def fails(fixed: float, hardsync: float) -> bool:
-    """Tell whether an error is so much worse that the scheme has failed."""
-    return fixed >= hardsync + FAILS_POINTS
-
-
-def keeps_up(aware: float, hardsync: float) -> bool:
-    """Tell whether an error is as good as the synchronous one."""
-    return aware <= hardsync + WITHIN_POINTS

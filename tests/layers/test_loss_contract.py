@@ -41,6 +41,14 @@ def test_huge_scores_overflow_nowhere(loss: Loss) -> None:
         assert right == (label == 0)
 
 
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_softmax_loss_depends_on_differences_of_scores_only(label: int) -> None:
+    """Near 10^6 float32 has steps of 1/16: added to the largest score first, a loss of 0.474 was 0.5."""
+    near, far = (np.array([[top], [top - 0.5]], np.float32) for top in (0.0, 1e6))
+    losses = [SoftmaxXent().apply(scores, np.array([label]), np.empty_like(scores))[0] for scores in (near, far)]
+    assert losses[0] == losses[1]
+
+
 @pytest.mark.parametrize("loss", [SoftmaxXent(), Logistic(), Hinge(), SquaredError()])
 @pytest.mark.parametrize("place", [(0, 0), (2, 1)])
 def test_nan_in_any_score_shows_in_the_loss(loss: Loss, place: tuple[int, int]) -> None:

@@ -48,6 +48,6 @@ def softmax_xent(scores: Array, target: Array, d_scores: Array) -> tuple[float, 
             d_scores[u, k] /= total * batch
         label = target[k]
         d_scores[label, k] -= 1 / scores.dtype.type(batch)
-        loss += np.log(total) + top - scores[label, k]
+        loss += np.log(total) + (top - scores[label, k])  # of two large scores only the difference counts
         right += best == label
     return loss, right

@@ -51,7 +51,7 @@ def report_of(
     """Make up a report: of one node, which waited for a part of one second and computed in the rest."""
     node = NodeReport(
         node=0, lives=1, outcome=outcome, error="", examples=examples, computing_s=1.0 - waiting, waiting_s=waiting,
-        bytes_in=0, bytes_out=0, replica_restarts=0,
+        bytes_in=0, bytes_out=0, replica_restarts=0, second_run=False,
     )  # fmt: skip
     return SimulationReport(
         outcome=outcome, error="", seconds=points[-1].seconds, examples=examples, repeated=0, loss=None,

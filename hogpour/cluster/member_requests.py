@@ -39,6 +39,9 @@ _LEAVE_S = 60.0
 _VERSION = 40
 """Characters of what a member calls its version, that are kept."""
 
+_WORDS = 200
+"""Characters of what a member says of its data."""
+
 _OK = Reply(Ok())
 
 
@@ -106,12 +109,13 @@ class MemberRequests:
     def _ready(self, message: Ready) -> Reply[Ok]:
         member = self._known(message.node)
         terms = self._terms
-        data, text = DataIdentity(message.data, message.facts, message.source), ""
+        data = DataIdentity(message.data, message.facts[:_WORDS], message.source[-_WORDS:])
+        text = ""
         if data.digest != terms.data.digest:
             text = f"{member} has other data than the cluster: {data.against(terms.data)}"
         elif message.spec != terms.spec:
-            text = (f"{member} makes another model of the same job and data ({message.spec} instead of {terms.spec}): "
-                    "install the version of hogpour, and of layers of your own, that the first node has")  # fmt: skip
+            text = (f"{member} makes another model of the same job and data ({message.spec:.40} instead of "
+                    f"{terms.spec}): install the version of hogpour, and of layers of your own, that the first node has")  # fmt: skip
         if text:
             self._log(text)
             raise RequestFailed(Refusal.WRONG, text)

@@ -61,9 +61,9 @@ def _run(argv: Sequence[str] | None) -> int:
         parser.print_help()
         return 2
     warnings.formatwarning = _warning_line
-    host.set_one_thread()
     host.set_kernel_cache()
     try:
+        host.set_one_thread()
         host.raise_descriptors()
         host.check_descriptors()
         code: int = _COMMANDS[options.command][0].run(options)

@@ -78,7 +78,7 @@ def token_of(options: argparse.Namespace, listen: str, join: str) -> bytes:
     if options.token_file:
         return token.load(Path(options.token_file))
     if said:
-        return token.check(said.encode(), f"${TOKEN_VARIABLE}")
+        return token.check(os.fsencode(said), f"${TOKEN_VARIABLE}")
     if options.insecure:
         return b""
     if join and not token.is_loopback(address.split(join)[0]):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from hogpour.core.errors import ResourceError
+from hogpour.core.errors import ConfigError, ResourceError
 
 __all__ = ["available_memory", "check_descriptors", "connections", "container_limits", "cores", "descriptors",
            "explain", "most_descriptors", "open_standard_descriptors", "raise_descriptors", "replica_environment",
@@ -145,7 +145,13 @@ def replica_environment(threads: int) -> dict[str, str]:
 
 
 def set_one_thread() -> None:
-    """Let evaluation in this process take one core, before BLAS is loaded; replicas get theirs from the supervisor."""
+    """Let evaluation in this process take one core, before BLAS is loaded; replicas get theirs from the supervisor.
+
+    Raises:
+        ConfigError: numba would not start with the number of threads in the environment.
+    """
+    if re.fullmatch(r"\s*(\+?0+|-[0-9]+)\s*", said := os.environ.get("NUMBA_NUM_THREADS", "")):
+        raise ConfigError(f"NUMBA_NUM_THREADS = {said}, expected 1 or more, or no such variable")
     for variable in THREAD_VARIABLES[:2]:
         os.environ.setdefault(variable, "1")
 

@@ -50,6 +50,8 @@ TABLE: dict[str, tuple[str, frozenset[int], tuple[str, ...]]] = {
     "train, no home, no temporary folder": (f"HOME=/no/where TMPDIR=/no/where {TRAIN}", WORKS, ()),
     "predict, kernels in a file": (f"NUMBA_CACHE_DIR=$PWD/a.csv {PREDICT}", TAKEN_OR_REFUSED, ("NUMBA_CACHE_DIR",)),
     "listen, no state": ("HOME=/no/where XDG_RUNTIME_DIR= hogpour node job.toml --listen 127.0.0.1:0", REFUSED, ("XDG_STATE_HOME", "downpour")),
+    **{f"predict, {n} threads of numba": (f"NUMBA_NUM_THREADS={n} {PREDICT}", REFUSED, (f"NUMBA_NUM_THREADS = {n}",)) for n in ("0", "-3")},
+    "status, a token of bytes": ("HOGPOUR_TOKEN=$'\\xff of these tests, 24 b' hogpour status 127.0.0.1:1", FAILS, ("127.0.0.1:1",)),
     "predict, no PATH": (f"PATH= {PREDICT}", WORKS, ()),
     # limits
     **{f"predict, {most} files": (f"ulimit -n {most}; {PREDICT}", TAKEN_OR_REFUSED, ("open files",)) for most in (8, 16, 31, 33)},

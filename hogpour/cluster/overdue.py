@@ -1,4 +1,4 @@
-"""Who is waited for in vain: what was begun, and is not done after ten times as long as is usual.
+"""Who is waited for in vain: what was begun, and is not done after several times as long as is usual.
 
 That a process lives says nothing of what it does: it may be stopped, swapped out, or wait for a disk for ever. So what
 is watched is what it has to do. Blocks are looked at when none is left that nobody has: before that, nobody waits for
@@ -17,7 +17,11 @@ from hogpour.core.node_id import display_id
 __all__ = ["AwakeClock", "OverdueBlocks", "StallLimit"]
 
 _TIMES = 10
-"""What is usual, for whoever is slower than others."""
+"""What is usual, for whoever is slower than others. A gate that goes on without them drops what they do."""
+
+_TIMES_A_BLOCK = 3
+"""The same for a block, whose time includes that in which it waited at its node behind others: nothing is lost where it
+is done by others as well."""
 
 _REMEMBERED = 64
 """Times that are a sample of what is usual."""
@@ -51,10 +55,11 @@ class StallLimit:
 
     Args:
         stall_s: at least.
+        times: what is usual.
     """
 
-    def __init__(self, stall_s: float) -> None:
-        self._stall_s, self._took = stall_s, deque[float](maxlen=_REMEMBERED)
+    def __init__(self, stall_s: float, times: int = _TIMES) -> None:
+        self._stall_s, self._times, self._took = stall_s, times, deque[float](maxlen=_REMEMBERED)
 
     def note(self, seconds: float) -> None:
         """Note how long somebody took."""
@@ -64,7 +69,7 @@ class StallLimit:
     def limit_s(self) -> float:
         """Seconds from which on somebody is waited for in vain. Where nobody has done anything yet, it may all take
         long."""
-        return max(self._stall_s, _TIMES * (median_high(self._took) if self._took else self._stall_s))
+        return max(self._stall_s, self._times * (median_high(self._took) if self._took else self._stall_s))
 
 
 class OverdueBlocks:
@@ -80,7 +85,7 @@ class OverdueBlocks:
     def __init__(
         self, desk: LeaseDesk, stall_s: float, clock: Callable[[], float], log: Callable[[str], None]
     ) -> None:
-        self._desk, self._ledger, self._patience = desk, desk.ledger, StallLimit(stall_s)
+        self._desk, self._ledger, self._patience = desk, desk.ledger, StallLimit(stall_s, _TIMES_A_BLOCK)
         self._clock, self._log = clock, log
         self._since: dict[int, dict[int, float]] = {}  # member → ticket → when
 

@@ -99,8 +99,8 @@ class ClusterConfig(Checked):
     which a node ends; at least ``lease_s``, so that a node which was out of reach for a while comes back."""
     stall_s: Annotated[float, Range(0.1, 86400)] = 10.0
     """Seconds after which others go on without a replica that does nothing, though its node is heard from: a gate waits
-    for it no longer until it moves, and at the end its blocks are given to others too. Ten times what is usual, where
-    that is longer."""
+    for it no longer until it moves, and at the end its blocks are given to others too. Ten times what is usual, for a
+    block three times, where that is longer."""
     connect_s: Annotated[float, Range(1, 3600)] = 1.0
     """Seconds that a round trip may take while a connection is made, which takes three. More is for slow links, where
     ``lease_s`` and ``give_up_s`` want more too; a node that joins over one is told so by ``--join-s``."""

@@ -37,6 +37,7 @@ __all__ = [
     "Partition",
     "Pause",
     "ReplicaDeath",
+    "ReplicaPause",
     "Scenario",
     "SecondRun",
     "Slow",
@@ -189,6 +190,14 @@ class Pause(Spell):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaPause(Spell):
+    """``[[replica_pause]]``: a replica of each of these nodes stands still; its node is heard from."""
+
+    replica: int = 0
+    """Which of its replicas, from 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Slow(Spell):
     """``[[slow]]``: replicas of these nodes take longer: stragglers on schedule. Where two overlap, the latest holds,
     and the first end is that of both."""
@@ -263,6 +272,7 @@ class Scenario(Checked):
     partition: tuple[Partition, ...] = ()
     firewall: tuple[Firewall, ...] = ()
     pause: tuple[Pause, ...] = ()
+    replica_pause: tuple[ReplicaPause, ...] = ()
     slow: tuple[Slow, ...] = ()
     join: tuple[NodeJoin, ...] = ()
     disk_fault: tuple[DiskFault, ...] = ()
@@ -299,11 +309,12 @@ class Scenario(Checked):
         for node in named:
             if not 0 <= node < self.nodes + later:
                 raise ValueError(f"{at}: node {node}, expected 0 to {self.nodes + later - 1}")
-        if isinstance(entry, ReplicaDeath) and not 0 <= entry.replica < self.replicas:
+        if isinstance(entry, ReplicaDeath | ReplicaPause) and not 0 <= entry.replica < self.replicas:
             raise ValueError(f"{at}: replica {entry.replica}, expected 0 to {self.replicas - 1}")
 
 
-_SCHEDULES = ("slow_link", "death", "replica_death", "partition", "firewall", "pause", "slow", "disk_fault")
+_SCHEDULES = ("slow_link", "death", "replica_death", "partition", "firewall", "pause", "replica_pause", "slow",
+              "disk_fault")  # fmt: skip
 
 
 def read_scenario(path: str) -> Scenario:

@@ -218,10 +218,15 @@ class Simulation:
         elif action.kind == "go_on":
             self._happen(site, "goes on")
             self.loop.go_on(life.host)
-        elif action.kind == "kill_replica" and life.replicas is not None:
+        elif life.replicas is not None:
             replicas, number = life.replicas, int(action.number)
-            self._happen(site, f"replica {number} is killed")
-            self.loop.call_on(life.host, self.loop.time(), replicas.kill, number)
+            said, work = {
+                "kill_replica": ("is killed", replicas.kill),
+                "freeze": ("stands still", replicas.freeze),
+                "thaw": ("goes on", replicas.thaw),
+            }[action.kind]
+            self._happen(site, f"replica {number} {said}")
+            self.loop.call_on(life.host, self.loop.time(), work, number)
 
     def _die(self, action: Action) -> None:
         death = action.death

@@ -19,6 +19,7 @@ from hogpour.sim.scenario import (
     Partition,
     Pause,
     ReplicaDeath,
+    ReplicaPause,
     Scenario,
     Slow,
     SlowLink,
@@ -76,6 +77,11 @@ sources = [1, 3]
 at_s = 9
 for_s = 3
 nodes = [4]
+[[replica_pause]]
+at_s = 13
+for_s = 1
+nodes = [6]
+replica = 1
 [[slow]]
 at_s = 1
 for_s = 4
@@ -118,6 +124,7 @@ def test_a_scenario_file_says_what_the_api_says(tmp_path: Path) -> None:
         partition=(Partition(at_s=9, for_s=2, nodes=(1, 2)),),
         firewall=(Firewall(at_s=6, for_s=4, nodes=(2,), sources=(1, 3)),),
         pause=(Pause(at_s=9, for_s=3, nodes=(4,)),),
+        replica_pause=(ReplicaPause(at_s=13, for_s=1, nodes=(6,), replica=1),),
         slow=(Slow(at_s=1, for_s=4, every_s=10, until_s=30, nodes=(5,), times=8),),
         join=(NodeJoin(at_s=50, nodes=2, serving=True),),
     )
@@ -223,7 +230,7 @@ def test_every_kind_of_table_becomes_its_actions_in_the_order_of_their_times() -
 
     scenario = scenario_from(loads(FILE), "x")
     one, fraction = scenario.death
-    assert list(islice(actions(scenario), 18)) == [
+    assert list(islice(actions(scenario), 20)) == [
         Action(1.0, "slow", (5,), number=8.0),
         Action(4.0, "kill_replica", (7,), number=1),
         Action(5.0, "die", (1,), one),
@@ -235,6 +242,8 @@ def test_every_kind_of_table_becomes_its_actions_in_the_order_of_their_times() -
         Action(11.0, "heal", (1, 2), number=1),
         Action(11.0, "slow", (5,), number=8.0),
         Action(12.0, "go_on", (4,)),
+        Action(13.0, "freeze", (6,), number=1),
+        Action(14.0, "thaw", (6,), number=1),
         Action(15.0, "slow", (5,), number=1.0),
         Action(21.0, "slow", (5,), number=8.0),
         Action(25.0, "slow", (5,), number=1.0),

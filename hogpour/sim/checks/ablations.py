@@ -23,6 +23,7 @@ from hogpour.cluster.evaluation_ledger import EvaluationLedger
 from hogpour.cluster.gatekeeper import Gatekeeper, LeadGatekeeper, StepGatekeeper
 from hogpour.cluster.leases import EpochLedger
 from hogpour.cluster.membership import Membership
+from hogpour.cluster.overdue import OverdueBlocks
 from hogpour.cluster.placement import Placement
 from hogpour.machine.replica_link import PulledLink
 from hogpour.model import run_lock
@@ -210,6 +211,14 @@ def _moves_at_once(move_shards: Any) -> Any:
     return at_once
 
 
+def _stays_out(move: Any) -> Any:
+    def stay_out(self: Gatekeeper, origin: Any) -> None:
+        if origin not in self._stalled:
+            move(self, origin)
+
+    return stay_out
+
+
 def _not_kept(_: Any) -> Any:
     async def save_final(self: Training, path: str, state: Any) -> None:
         self._machine.save(path, self.evaluator.final, state)
@@ -302,6 +311,17 @@ ABLATIONS: Mapping[str, Ablation] = {
     "slack": Ablation(
         "nobody gets further ahead of the slowest than s", LeadGatekeeper, "_may_go", lambda _: lambda *_: True, 44,
         "gates: ",
+    ),
+    "stall": Ablation(
+        "no gate waits for a replica that stands still", Gatekeeper, "tick", lambda _: lambda *_: None,
+        144, "ends: ",
+    ),
+    "back": Ablation(
+        "a replica that stood still takes part again when it moves", Gatekeeper, "_move", _stays_out, 24, "gates: ",
+    ),
+    "overdue": Ablation(
+        "blocks that a replica keeps for too long are given to others",
+        OverdueBlocks, "take_back", lambda _: lambda *_: None, 5, "ends: ",
     ),
     "retire": Ablation(
         "no gate waits for replicas that have ended",

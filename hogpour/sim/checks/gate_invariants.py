@@ -5,6 +5,7 @@ Kept from the messages of origins alone, and compared with what the gatekeeper d
     a step          has as many gradients as the gate asks for of those present, each origin's once where it waits, and
                     moves by its share of what the gate would ask for of all who are not gone
     late            no gradient of an earlier step counts where late ones are dropped, and none is dropped that is not
+    back            whoever sends a gradient takes part, also where it was counted out before
     ahead           no origin is let go on that is further ahead of the slowest one than its gate allows
 """
 
@@ -93,14 +94,19 @@ class GateInvariants:
         elif not present and (node, replica) in self._clocks:
             self._away[node, replica] = self._clocks.pop((node, replica))
 
-    def on_arrive(self, keeper: Gatekeeper, arrive: Arrive) -> None:
+    def on_arrive(self, keeper: Gatekeeper, arrive: Arrive) -> Look:
         """A gradient has arrived, perhaps told again."""
         del keeper
         origin = arrive.node, arrive.replica
-        if arrive.sequence > self._heard.get(origin, 0):
+        new = arrive.sequence > self._heard.get(origin, 0)
+        if new:
             self._heard[origin] = arrive.sequence
             if origin in self._clocks:
                 self._clocks[origin] += 1
+        yield
+        if new and origin not in self._clocks:
+            who = f"replica {arrive.replica} of node {display_id(arrive.node)}"
+            self._say(f"gates: {who} sends a gradient and does not take part")
 
     def on_forget(self, keeper: Gatekeeper, node: int) -> None:
         """A member is gone."""

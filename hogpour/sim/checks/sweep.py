@@ -42,6 +42,7 @@ from hogpour.layers.linear import Linear
 from hogpour.machine.replica import Replica
 from hogpour.sim.checks.ablations import ABLATIONS
 from hogpour.sim.checks.sandblaster_sweep import EVALUATIONS, Points, is_batch, scheme_of, serial_of
+from hogpour.sim.checks.stalls import STALL_S, could_compute, has_stalls, stalls
 from hogpour.sim.checks.witness import Witness
 from hogpour.sim.report import SimulationReport
 from hogpour.sim.scenario import (
@@ -167,7 +168,9 @@ def run_seed(seed: int, without: str = "") -> Finding:
             stack.enter_context(ABLATIONS[without].off())
         simulation = Simulation(job, scenario, workload=workload)
         counted = batches if serial is None else None
-        witness = stack.enter_context(Witness(simulation.loop, counted, calm=_is_calm(scenario)))
+        witness = stack.enter_context(Witness(
+            simulation.loop, counted, calm=_is_calm(scenario), could=lambda: could_compute(simulation)
+        ))  # fmt: skip
         points = stack.enter_context(Points(simulation, witness, serial)) if serial is not None else None
         simulation.loop.after = witness.look
         report: SimulationReport | None = None
@@ -229,6 +232,7 @@ def scenario_of(seed: int) -> tuple[Scenario, Job]:
         disk=DiskConditions(delay_s=float(rng.choice([0.0, 0.005, 0.1]))),
         **_misfortunes(rng, nodes, replicas, length_s),
         **(_disk_misfortunes(generator(seed, _SWEEP, 1), nodes, length_s) if seed % 20 == 6 else {}),
+        **stalls(seed, nodes, replicas, length_s),
     )
     job = Job(
         data=_data(),
@@ -242,6 +246,7 @@ def scenario_of(seed: int) -> tuple[Scenario, Job]:
         cluster=ClusterConfig(
             lease_s=_LEASE_S,
             give_up_s=_GIVE_UP_S,
+            stall_s=STALL_S if has_stalls(seed) else 10.0,
             shard_bytes=1 << 20 if wide else int(rng.choice([64, 128, 1 << 20])),
         ),
     )

@@ -8,7 +8,7 @@ invariants beside this one, and here
 
     whole           what a server hands out does not change under the reader
     maps            epochs grow, and all who know an epoch know the same map
-    calm            where nothing was disturbed, nobody is declared dead
+    calm            where nothing was disturbed, nobody is declared dead, and there is progress (``stalls``)
 
 A death may take what it takes: blocks that are given out again are used twice at most as often as they were given
 out, and a snapshot's successor begins where the snapshot was.
@@ -51,6 +51,7 @@ from hogpour.sim.checks.lease_invariants import LeaseInvariants
 from hogpour.sim.checks.probes import Look, probe, replaced
 from hogpour.sim.checks.pull_invariants import PullInvariants
 from hogpour.sim.checks.push_invariants import PushInvariants
+from hogpour.sim.checks.stalls import ProgressInvariants
 from hogpour.sim.world.loop import Loop
 
 __all__ = ["Witness"]
@@ -67,13 +68,21 @@ class Witness:
         batches: ticket → the elements of the parameters that its batches count up (``sweep.Counting``); None where
             the gradients are others.
         calm: nothing is disturbed in this run.
+        could: whether anything could be done now, however few replicas do it.
 
     Attributes:
         violations: what did not hold, a line each, with the virtual time.
         pushes: what is known of them.
     """
 
-    def __init__(self, loop: Loop, batches: Callable[[int], range] | None = None, *, calm: bool = False) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        batches: Callable[[int], range] | None = None,
+        *,
+        calm: bool = False,
+        could: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.violations: list[str] = []
         self._loop, self._batches, self._calm = loop, batches, calm
         self._held: dict[tuple[int, ParameterServer], Shard] = {}  # by number and server, since it was opened there
@@ -85,6 +94,7 @@ class Witness:
         self._leases = LeaseInvariants(self._say, self._counts if batches is not None else None)
         self._gates, self._pulls = GateInvariants(self._say), PullInvariants(self._say, self._is_now)
         self._batch = EvaluationInvariants(self._say, lambda: self._placement.map.n_shards if self._placement else 0)
+        self._progress = ProgressInvariants(self._say, loop.time, lambda: self.pushes.applied, could)
         self._stack = ExitStack()
 
     def __enter__(self) -> Witness:
@@ -131,6 +141,8 @@ class Witness:
             (EpochLedger, "grant", leases.on_grant),
             (EpochLedger, "finish", leases.on_finish),
             (EpochLedger, "take_back", leases.on_take_back),
+            (EpochLedger, "grant", self._progress.on_grant),
+            (EpochLedger, "finish", self._progress.on_finish),
             (Gatekeeper, "attend", gates.on_attend),
             (Gatekeeper, "forget", gates.on_forget),
             (StepGatekeeper, "arrive", gates.on_arrive),
@@ -149,6 +161,8 @@ class Witness:
 
     def look(self) -> None:
         """Look at what is made by no single call; after each step."""
+        if self._calm and not self._batch.used:
+            self._progress.look()
         placement = self._placement
         if placement is not None and placement.map is not self._newest:
             new, old = placement.map, self._newest

@@ -18,6 +18,7 @@ from hogpour.sim.scenario import (
     Partition,
     Pause,
     ReplicaDeath,
+    ReplicaPause,
     Scenario,
     Scheduled,
     SecondRun,
@@ -28,7 +29,7 @@ __all__ = ["Action", "actions"]
 
 Kind = Literal[
     "die", "kill_replica", "cut", "heal", "shut", "open", "pause", "go_on", "slow", "join", "full", "read_only",
-    "disk_well", "second_run",
+    "disk_well", "second_run", "freeze", "thaw",
 ]  # fmt: skip
 
 
@@ -42,7 +43,8 @@ class Action:
     death: Death | None = None
     """die: how. With a fraction, ``nodes`` is empty."""
     number: float = 0.0
-    """kill_replica: of the replica. cut, heal, shut, open: of the table, from 1. slow: times longer. join: nodes."""
+    """kill_replica, freeze, thaw: of the replica. cut, heal, shut, open: of the table, from 1. slow: times. join:
+    nodes."""
     sources: tuple[int, ...] = ()
     """shut: the nodes that cannot connect; empty: all others."""
     serving: bool = False
@@ -52,7 +54,8 @@ class Action:
 def actions(scenario: Scenario) -> Iterator[Action]:
     """Yield the actions of a scenario in the order of their times; of one time, in that of the file's tables."""
     s = scenario
-    tables = (s.death, s.replica_death, s.partition, s.firewall, s.pause, s.slow, s.join, s.disk_fault, s.second_run)
+    tables = (s.death, s.replica_death, s.partition, s.firewall, s.pause, s.replica_pause, s.slow, s.join,
+              s.disk_fault, s.second_run)  # fmt: skip
     streams = [_of(entry, number) for table in tables for number, entry in enumerate(table, start=1)]
     return heapq.merge(*streams, key=lambda action: action.at_s)
 
@@ -75,6 +78,9 @@ def _of(entry: Scheduled, number: int) -> Iterator[Action]:
             case Pause():
                 yield Action(at_s, "pause", entry.nodes)
                 yield Action(at_s + entry.for_s, "go_on", entry.nodes)
+            case ReplicaPause():
+                yield Action(at_s, "freeze", entry.nodes, number=entry.replica)
+                yield Action(at_s + entry.for_s, "thaw", entry.nodes, number=entry.replica)
             case Slow():
                 yield Action(at_s, "slow", entry.nodes, number=entry.times)
                 yield Action(at_s + entry.for_s, "slow", entry.nodes, number=1.0)

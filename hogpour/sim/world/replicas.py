@@ -64,11 +64,12 @@ class Bell:
 class _Process:
     """What a process is in reality: a replica from its start to its end, or until it is killed."""
 
-    __slots__ = ("moments", "number", "rang", "timer", "waiting")
+    __slots__ = ("due", "frozen", "moments", "number", "rang", "timer", "waiting")
 
     def __init__(self, number: int, moments: Generator[Moment, None, None]) -> None:
         self.number, self.moments = number, moments
         self.rang = self.waiting = False
+        self.frozen = self.due = False  # due: it would have gone on
         self.timer: Any = None
 
 
@@ -152,6 +153,25 @@ class Replicas:
         self._loop.call_later(self._restart_s, self._start_again, process)
         return True
 
+    def freeze(self, number: int) -> None:
+        """Let a replica stand still."""
+        if number in self._processes:
+            self._processes[number].frozen = True
+
+    def thaw(self, number: int) -> None:
+        """Let it go on."""
+        process = self._processes.get(number)
+        if process is not None and process.frozen:
+            process.frozen = False
+            if process.due:
+                process.due = False
+                self._loop.call_soon(self._advance, process)
+
+    @property
+    def moving(self) -> bool:
+        """Whether some replica runs that does not stand still."""
+        return any(not process.frozen for process in self._processes.values())
+
     def _start(self, number: int) -> None:
         process = self._processes[number] = _Process(number, self._make(number).moments())
         self._loop.call_soon(self._advance, process)
@@ -170,6 +190,9 @@ class Replicas:
         """Let a replica go on to its next moment."""
         if self._processes.get(process.number) is not process:
             return  # killed meanwhile
+        if process.frozen:
+            process.due = True
+            return
         while True:
             moment = next(process.moments, None)
             if moment is None:

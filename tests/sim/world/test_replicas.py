@@ -359,3 +359,38 @@ def test_a_dying_machine_takes_its_replicas_with_it(loop: Loop) -> None:
     loop.call_on(loop.outside, BEGIN_S + 0.1, loop.kill, node.host)
     node.go(10.0)
     assert [what for _, _, what in node.said if what not in ("begins", "waits", "leaves")] == []
+
+
+# -- standing still -----------------------------------------------------------------------------------------------------
+
+
+def test_a_replica_that_stands_still_goes_on_where_it_was(loop: Loop) -> None:
+    node = Node(loop, [COMPUTED, COMPUTED], [COMPUTED])
+    node.at(0.5, lambda: node.replicas.freeze(0))
+    node.at(4.5, lambda: node.replicas.thaw(0))
+    node.go(9.0)
+    assert node.of(0) == [(0.0, "begins"), (4.5, "uses"), (5.5, "uses"), (5.5, "ends"), (5.5, "leaves")]
+    assert node.of(1)[1] == (1.0, "uses")
+
+
+def test_one_that_is_rung_while_it_stands_still_looks_when_it_goes_on(loop: Loop) -> None:
+    node = Node(loop, [WAITING])
+    node.at(0.1, lambda: node.replicas.freeze(0))
+    node.at(0.2, lambda: node.wake(0))
+    node.at(3.0, lambda: node.replicas.thaw(0))
+    node.go(1.0)
+    assert not node.replicas.moving
+    assert node.replicas.lives(0)
+    node.go(4.0)
+    assert [what for _, what in node.of(0)] == ["begins", "waits", "looks", "ends", "leaves"]
+    assert node.of(0)[2][0] == 3.0
+
+
+def test_one_that_stands_still_can_be_killed_and_its_successor_does_not(loop: Loop) -> None:
+    node = Node(loop, [COMPUTED])
+    node.at(0.5, lambda: node.replicas.freeze(0))
+    node.at(2.0, lambda: node.replicas.kill(0))
+    node.at(2.6, lambda: node.replicas.thaw(0))
+    node.go(9.0)
+    assert (3.5, "uses") in node.of(0)
+    assert node.replicas.restarts == 1

@@ -115,7 +115,8 @@ class MemberRequests:
             text = f"{member} has other data than the cluster: {data.against(terms.data)}"
         elif message.spec != terms.spec:
             text = (f"{member} makes another model of the same job and data ({message.spec:.40} instead of "
-                    f"{terms.spec}): install the version of hogpour, and of layers of your own, that the first node has")  # fmt: skip
+                    f"{terms.spec}): install the version of hogpour, and of layers of your own, that the "
+                    "first node has")  # fmt: skip
         if text:
             self._log(text)
             raise RequestFailed(Refusal.WRONG, text)

@@ -42,7 +42,7 @@ def sends(*arguments, **more):
     return there(*arguments, **more)
 setattr(owner, name[-1], sends)
 from hogpour.cli.main import main
-sys.exit(main(["node", "job.toml"]))
+sys.exit(main(["node", "job.toml", *sys.argv[4:]]))
 """
 """Runs the command; the named function sends the signals first, when it is called for the first time."""
 
@@ -65,6 +65,13 @@ PHASES = {
     "closing": ("hogpour.node.local_machine", "LocalMachine.close"),
     "reporting": ("hogpour.cli.report", "TableReporter.finished"),
 }
+FIRST_NODE = {
+    "listening": ("hogpour.net.listener", "Listener.start"),
+    "beginning": ("hogpour.node.first_node", "FirstNode.train"),
+    "coordinating": ("hogpour.cluster.coordinator", "Coordinator.tick"),
+    "concluding": ("hogpour.node.first_node", "FirstNode.conclude"),
+    "closing the cluster": ("hogpour.node.joining", "Endpoint.close"),
+}
 EARLY = {"before anything", "reading arguments", "looking at the machine", "before the loop", "reading the job"}
 """Nothing was begun: the system's own way to end a program is one."""
 
@@ -86,6 +93,17 @@ def cases() -> list[Case]:
                 Case(name=f"{phase}-{numbers}", files=files, run=(*PHASES[phase], numbers), says=("",), codes=frozenset(codes), writes=frozenset({MODEL}))
             )
     return made
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("phase", "numbers"), zip(FIRST_NODE, ["SIGINT", "SIGTERM,SIGINT"] * len(FIRST_NODE)))
+def test_a_signal_ends_a_first_node_in_order_whenever_it_comes(phase: str, numbers: str, tmp_path: Path) -> None:
+    job = JOB.replace("[algorithm]", '[algorithm]\nname = "downpour"')
+    files = {"job.toml": job.encode(), "a.csv": DATA["a.csv"], "sends.py": SENDS.encode()}
+    codes = frozenset({0, 130} if "," in numbers or phase == "listening" else {0})
+    case = Case(name=phase, files=files, run=(), says=("",), codes=codes, writes=frozenset({MODEL}))
+    line = f"$PYTHON sends.py {' '.join(FIRST_NODE[phase])} {numbers} --listen=127.0.0.1:0"
+    hold_process(case, tmp_path / "run", f"{line}; code=$?; rm -rf *.snapshot; exit $code")
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def cases() -> list[Case]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("phase", "numbers"), zip(FIRST_NODE, ["SIGINT", "SIGTERM,SIGINT"] * len(FIRST_NODE)))
+@pytest.mark.parametrize(("phase", "numbers"), list(zip(FIRST_NODE, ["SIGINT", "SIGTERM,SIGINT"] * len(FIRST_NODE))))
 def test_a_signal_ends_a_first_node_in_order_whenever_it_comes(phase: str, numbers: str, tmp_path: Path) -> None:
     job = JOB.replace("[algorithm]", '[algorithm]\nname = "downpour"')
     files = {"job.toml": job.encode(), "a.csv": DATA["a.csv"], "sends.py": SENDS.encode()}

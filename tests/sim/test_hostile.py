@@ -1,0 +1,114 @@
+"""A hostile member in a running cluster: the others train on, end as they should, and say little about it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from support.hostile import Hostile, invade
+
+import hogpour as hp
+from hogpour.core.job import ClusterConfig
+from hogpour.net.wire.dump import Adopt, Dump
+from hogpour.net.wire.gate import Arrive, Attend, Commit, Counted
+from hogpour.net.wire.held import Held
+from hogpour.net.wire.join import Leave, Ready
+from hogpour.net.wire.lease import Lease
+from hogpour.net.wire.operate import Operate
+from hogpour.net.wire.push import Push
+from hogpour.net.wire.status import Fence
+from hogpour.sim.report import SimulationReport
+from hogpour.sim.scenario import Scenario
+from hogpour.sim.simulation import Simulation
+
+pytestmark = pytest.mark.slow
+
+SCHEMES: dict[str, Any] = {
+    "downpour": hp.Downpour(n_push=4, n_fetch=4),
+    "ssgd": hp.Ssgd(),
+    "ssp": hp.Ssp(),
+    "softsync": hp.Softsync(),
+    "dc_asgd": hp.DcAsgd(),
+    "easgd": hp.Easgd(),
+    "sandblaster": hp.Sandblaster(),
+}
+
+STEPS = {"ssgd", "softsync"}
+"""Where an ``Arrive`` of a gradient that no shard has ends the run still: it is decided to be in a step."""
+
+
+def cluster(algorithm: Any, epochs: int = 8, seed: int = 0) -> Simulation:
+    job = hp.Job(data=hp.load("digits"), model=[hp.Linear(10)], epochs=epochs, batch=128, algorithm=algorithm,
+                 cluster=ClusterConfig(shard_bytes=512))  # fmt: skip
+    compute = hp.Compute(distribution="constant", mean_s=0.2)
+    scenario = Scenario(nodes=3, serving=1, join_spread_s=0.0, compute=compute, seed=seed, until_s=600.0)
+    return Simulation(job, scenario)
+
+
+def lines(report: SimulationReport, text: str = "") -> list[str]:
+    return [happening.text for happening in report.happenings if text in happening.text]
+
+
+async def attack(hostile: Hostile, heard: list[tuple[int, str, Any]]) -> None:
+    """What a member could once do to the others, on every port."""
+    me = await hostile.join()
+    beating = asyncio.ensure_future(hostile.beat())
+    await asyncio.sleep(2.0)
+    await hostile.look()
+    home = hostile.others[0]
+    for port in (0, 1):
+        for other in hostile.others:
+            for message, payload in (
+                (Fence(other), 0), (Leave(other), 0), (Attend(other, 7, True), 0), (Arrive(other, 0, 1, 0), 0),
+                (Lease(other, [], list(range(1000)), 1000), 0), (Ready(other, "s", "d"), 0),
+                (Push(0, other, 0, 1 << 40, 0, 1, 1.0), 512),
+                *((Dump(shard, True, node), 0) for shard in range(6) for node in (0, me, other)),
+                *((Dump(shard, True, me, 1, b"w" * 32), 0) for shard in range(6)),
+                (Held(0, me, 0), 0), (Adopt(0, "10.0.0.9:1"), 0),
+                (Commit(0, list(range(6)), [Counted(other, 0, 1, 0)], 1.0), 0),
+                (Operate(home, 1 << 40, list(range(6)), []), 0),
+            ):  # fmt: skip
+                heard.append((port, type(message).__name__, await hostile.say(port, message, bytes(payload))))
+    heard.append((0, "own", await hostile.say(0, Leave(me))))
+    beating.cancel()
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_no_member_ends_or_holds_up_the_others_in_their_name(name: str) -> None:
+    """Each of these left a shard with nobody, threw others out, or had a gate or the first node wait for ever."""
+    calm = cluster(SCHEMES[name]).run()
+    simulation, heard = cluster(SCHEMES[name]), list[tuple[int, str, Any]]()
+    invade(simulation, 1.0, 60.0, lambda hostile: attack(hostile, heard))
+    report = simulation.run()
+    assert heard[-1][1] == "own"
+    assert type(heard.pop()[2]).__name__ == "Ok"
+    assert {answer for _, _, answer in heard} <= {"wrong", "fenced", "moved"}
+    assert [(node.outcome, node.error, node.lives) for node in report.nodes] == [("finished", "", 1)] * 3
+    assert report.points[-1].examples == calm.points[-1].examples
+    assert report.points[-1].seconds < calm.points[-1].seconds + 15.0
+    assert lines(report, "joined again") == []
+    assert lines(report, "handler failed") == []
+
+
+def rage(name: str, seed: int) -> tuple[SimulationReport, Hostile]:
+    simulation = cluster(SCHEMES[name], seed=seed)
+
+    async def work(hostile: Hostile) -> None:
+        await hostile.join()
+        beating = asyncio.ensure_future(hostile.beat())
+        await hostile.rage(lambda: False)
+        beating.cancel()
+
+    hostile = invade(simulation, 1.0, 4.0, work, seed)
+    return simulation.run(), hostile
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_a_member_says_in_good_form_the_others_train_on(seed: int) -> None:
+    names = [name for name in SCHEMES if name not in STEPS]
+    name = names[seed % len(names)]
+    report, hostile = rage(name, seed)
+    assert sum(hostile.said.values()) > 100
+    assert [(node.outcome, node.error, node.lives) for node in report.nodes] == [("finished", "", 1)] * 3
+    assert lines(report, "handler failed") == []

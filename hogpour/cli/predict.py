@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from hogpour.cli.options import add_json
+from hogpour.core.text import printable
 
 __all__ = ["add_arguments", "run"]
 
@@ -36,7 +37,8 @@ def run(options: argparse.Namespace) -> int:
     predicted = model.job.loss.predict(scores.T)
     labels, names = model.job.loss.targets == "labels", model.encoding.label_names
     if labels:
-        answers = [names[k] if names else str(k) for k in predicted]
+        shown = names if options.json else tuple(map(printable, names))  # one a line, on a terminal perhaps
+        answers = [shown[k] if names else str(k) for k in predicted]
     else:
         answers = [row.tolist() if options.json else " ".join(f"{v:.6g}" for v in row) for row in predicted.T]
     if options.json:

@@ -19,7 +19,7 @@ def predict(path: str, data: str, as_json: bool) -> int:
     return run(argparse.Namespace(model=path, data=data, format="", json=as_json))
 
 
-def model_file(folder: Path, loss: str, label: str) -> str:
+def model_file(folder: Path, loss: str, label: str, labels: tuple[str, ...] = ("cold", "warm")) -> str:
     """A model of y = 2 · x0 - x1, saved."""
     from hogpour.data.load import Encoding, Scaling
     from hogpour.layers.sequential import network_of
@@ -28,7 +28,7 @@ def model_file(folder: Path, loss: str, label: str) -> str:
     network = network_of(job, (2,))
     params = network.spec.zeros()
     network.spec.views(params)["0.linear.weight"][:, 0] = [2, -1]
-    names = ("cold", "warm") if job.loss.targets == "labels" else ()
+    names = labels if job.loss.targets == "labels" else ()
     encoding = Encoding((2,), job.loss.targets, names, Scaling.none(), label, ("a", "b"), numeric_labels=False)
     hp.Model(job, network, params, encoding).save(str(folder / "m.safetensors"))
     return str(folder / "m.safetensors")
@@ -66,6 +66,15 @@ def test_answers_that_cannot_be_used_cost_the_accuracy_and_not_the_predictions(
     assert len(out.splitlines()) == 2
     assert err.startswith(f"2 examples: no {what}: {data}: line 2, column 'kind': ")
     assert "'?'" in err or "the label ? is not known to the model; known: cold, warm" in err
+
+
+def test_a_label_takes_one_line_whatever_it_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n3,1\n0,1\n")
+    path, data = model_file(tmp_path, "logistic", "kind", ("cold\n", "\x1b[2Jwarm")), str(tmp_path / "x.csv")
+    assert predict(path, data, False) == 0
+    assert capsys.readouterr().out == "�[2Jwarm\ncold�\n"
+    assert predict(path, data, True) == 0
+    assert [json.loads(line)["prediction"] for line in capsys.readouterr().out.splitlines()] == ["\x1b[2Jwarm", "cold\n"]
 
 
 def test_values_are_printed_with_six_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ from hogpour.net.port import open_port
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.staging import Staging
 from hogpour.net.tasks import TaskSet
-from hogpour.net.transport import Transport
+from hogpour.net.transport import Transport, unsent
 from hogpour.net.watch import Watch
 from hogpour.net.wire.base import Failed, Message
 
@@ -103,6 +103,11 @@ class Listener:
             ResourceError: it cannot be opened.
         """
         self._server, self.address = await open_port(self._accept, host, port, BACKLOG)
+
+    @property
+    def transferring(self) -> bool:
+        """Whether something is on its way from or to somebody; what stands still there is ended, see ``Transport``."""
+        return any([session.connection.inside or unsent(session.transport) > 0 for session in self._sessions])
 
     async def drain(self, timeout_s: float) -> None:
         """Accept nothing more, finish what is in flight, close."""

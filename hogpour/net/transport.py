@@ -26,7 +26,7 @@ if sys.platform == "linux":
     import fcntl
     import termios
 
-__all__ = ["Owner", "Transport", "look_up", "loopback_of", "moved", "reason_of"]
+__all__ = ["Owner", "Transport", "look_up", "loopback_of", "moved", "reason_of", "unsent"]
 
 JOINED_BYTES = 32 * 1024
 """Up to here a payload is copied behind its header: one system call, and the copy takes less time than a second one."""
@@ -278,17 +278,23 @@ def moved(transport: Transport) -> int:
     return transport.bytes_in + _sent(transport)
 
 
-def _sent(transport: Transport) -> int:
-    """Return how many bytes are with the other end's kernel or, where this system does not tell, with ours."""
+def unsent(transport: Transport) -> int:
+    """Return how many bytes are still here, of those that were written: where this system tells, also the kernel's that
+    the other end has not acknowledged."""
     stream = transport._stream
-    unsent = sum([len(item) for item in transport._waiting if not callable(item)])
+    waiting = sum([len(item) for item in transport._waiting if not callable(item)])
     if stream is not None:
-        unsent += stream.get_write_buffer_size()
+        waiting += stream.get_write_buffer_size()
         opened = stream.get_extra_info("socket")
         if opened is not None and sys.platform == "linux":
             with suppress(OSError):  # it is closed
-                unsent += int.from_bytes(fcntl.ioctl(opened.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    return transport.bytes_out - unsent
+                waiting += int.from_bytes(fcntl.ioctl(opened.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    return waiting
+
+
+def _sent(transport: Transport) -> int:
+    """Return how many bytes are with the other end's kernel or, where this system does not tell, with ours."""
+    return transport.bytes_out - unsent(transport)
 
 
 async def look_up(host: str, port: int, turn: int) -> str:

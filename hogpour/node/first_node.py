@@ -69,6 +69,7 @@ class FirstNode(Role):
         self, endpoint: Endpoint, job: Job, ready: Prepared, start: ShardStart, server: ParameterServer
     ) -> None:
         self._reach, self._notify, self._stats = endpoint.peers.reach, endpoint.notify, endpoint.stats
+        self._endpoint = endpoint
         self._lease_s, self.give_up_s = job.cluster.lease_s, job.cluster.give_up_s
         self._loop = asyncio.get_running_loop()
         if start.stored is not None:
@@ -192,8 +193,12 @@ class FirstNode(Role):
         over, and so do those that come while a run that was finished before is over at once."""
         if self._over:
             await asyncio.sleep(_LATE_S)
-        patience = Patience(max(_OTHERS_S, self.give_up_s), self._loop.time())
-        while len(self.coordinator.members) > 1 and not patience.over(self._loop.time()):  # noqa: ASYNC110 (members are polled)
+        patience: Patience | None = None
+        while len(self.coordinator.members) > 1:  # members are polled anyway
+            if patience is None or self._endpoint.transferring:  # what they push and fetch may take any time
+                patience = Patience(max(_OTHERS_S, self.give_up_s), self._loop.time())
+            if patience.over(self._loop.time()):
+                return
             await asyncio.sleep(_TICK_S)
 
     def _make_driver(self, scheme: Sandblaster, blocks: Blocks, start: ShardStart) -> LbfgsDriver:

@@ -203,6 +203,11 @@ class Endpoint:
         """Decides the cutting into blocks, as the cluster has it; 0: it is this node's to say."""
         return self.role.block_replicas if isinstance(self.role, JoinedNode) else 0
 
+    @property
+    def transferring(self) -> bool:
+        """Whether something is on its way from or to others that have connected to this node."""
+        return self._listener is not None and self._listener.transferring
+
     async def open(self) -> None:
         """Listen, and join where there is somebody to join.
 

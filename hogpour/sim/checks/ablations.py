@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -40,33 +38,10 @@ from hogpour.server.server import ParameterServer
 from hogpour.server.shard import Shard
 from hogpour.server.vector_ops import VectorOps
 from hogpour.shm.accrual import Accrual, Sealed
-from hogpour.sim.checks.probes import replaced
+from hogpour.sim.checks.ablation import Ablation
+from hogpour.sim.checks.link_ablations import LINKS
 
-__all__ = ["ABLATIONS", "Ablation"]
-
-
-@dataclass(frozen=True, slots=True)
-class Ablation:
-    """A safeguard."""
-
-    why: str
-    """What it is there for."""
-    owner: Any
-    """Class or module."""
-    name: str
-    """Of what is replaced there."""
-    make: Callable[[Any], Any]
-    """Returns what stands for it, given what was there."""
-    seed: int
-    """Fails without it, and passes with it."""
-    shows: str
-    """How: what the violation begins with."""
-
-    @contextmanager
-    def off(self) -> Iterator[None]:
-        """Switch it off while this lasts."""
-        with replaced(self.owner, self.name, self.make(self.owner.__dict__[self.name])):
-            yield
+__all__ = ["ABLATIONS"]
 
 
 def _no_deadline(request: Any) -> Any:
@@ -273,6 +248,7 @@ ABLATIONS: Mapping[str, Ablation] = {
     "retry": Ablation(
         "what was asked on a connection that broke is asked again", Peer, "request", _no_retry, 162, "ends: ",
     ),
+    **LINKS,
     "second grant": Ablation(
         "tickets whose grant was lost on the way are granted again",
         EpochLedger, "grant", _no_second_grant, 75, "ends: ",

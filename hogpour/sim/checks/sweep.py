@@ -41,6 +41,7 @@ from hogpour.data.load import arrays
 from hogpour.layers.linear import Linear
 from hogpour.machine.replica import Replica
 from hogpour.sim.checks.ablations import ABLATIONS
+from hogpour.sim.checks.hard_links import CRAWLING, are_hard, hard_links_of, slow_leavers, with_hard_links
 from hogpour.sim.checks.sandblaster_sweep import EVALUATIONS, Points, is_batch, scheme_of, serial_of
 from hogpour.sim.checks.stalls import STALL_S, could_compute, has_stalls, stalls
 from hogpour.sim.checks.witness import Witness
@@ -202,7 +203,8 @@ def scenario_of(seed: int) -> tuple[Scenario, Job]:
     epochs = _EPOCHS
     if is_batch(seed):
         mean_s, epochs = mean_s * _EPOCHS / EVALUATIONS, EVALUATIONS  # as long as the others
-    wide = bool(rng.random() < 0.15)  # so that payloads are sent without a copy, and in pieces
+    hard = hard_links_of(seed)
+    wide = bool(rng.random() < 0.15) or hard == CRAWLING  # so that payloads are sent without a copy, and in pieces
     compute = Compute(
         distribution=rng.choice(["constant", "exponential", "log_normal", "pareto"]).item(),
         mean_s=mean_s,
@@ -234,6 +236,8 @@ def scenario_of(seed: int) -> tuple[Scenario, Job]:
         **(_disk_misfortunes(generator(seed, _SWEEP, 1), nodes, length_s) if seed % 20 == 6 else {}),
         **stalls(seed, nodes, replicas, length_s),
     )
+    if hard is not None:
+        scenario = with_hard_links(scenario, hard, generator(seed, _SWEEP, 2))
     job = Job(
         data=_data(),
         model=(Linear(_WIDE), Linear(8)) if wide else (Linear(8),),
@@ -337,7 +341,8 @@ def _disk_misfortunes(rng: np.random.Generator, nodes: int, length_s: float) -> 
 
 def _is_calm(scenario: Scenario) -> bool:
     """Whether nothing keeps a node from being heard."""
-    disturbed = scenario.death or scenario.partition or scenario.pause or scenario.link.reset_every_s
+    left = all(death.kind == "leave" and not death.back_s for death in scenario.death)
+    disturbed = not left or scenario.partition or scenario.pause or scenario.link.reset_every_s
     return not disturbed and not 0 < scenario.link.bandwidth < 1e7
 
 
@@ -345,6 +350,11 @@ def _unexpected(scenario: Scenario, report: SimulationReport) -> Iterator[str]:
     """Tell what should not have come out: a run ends in order, unless something happened that a cluster does not
     forgive; and then it says what that was."""
     told = (*_TOLD, *(_DISK_TOLD if scenario.disk_fault else ()))
+    left = all(death.kind == "leave" and not death.back_s for death in scenario.death)
+    disturbed = not left or scenario.partition or scenario.pause or scenario.link.reset_every_s
+    if are_hard(scenario) and not disturbed:
+        told = ("nobody listens there: ",)  # it has come too late
+        yield from slow_leavers(report, 2 * _GIVE_UP_S)
     for node in report.nodes:
         if node.second_run:
             if node.outcome != "failed" or not any(words in node.error for words in (" trains it", _UNLOCKED)):

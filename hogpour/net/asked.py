@@ -39,5 +39,9 @@ class Asked(Generic[Answer]):
         self.moves_to = -1  # unheard; else, while fewer bytes have moved on the connection, they are for this one, too
         self.unsent = False  # a part of the payload is not with the kernel yet
 
+    def __str__(self) -> str:
+        name = type(self.message).__name__
+        return name if self.n_bytes < 1e6 else f"{name} of {self.n_bytes / 1e6:.1f} MB"
+
     def wholly_sent(self) -> None:
         self.unsent = False

@@ -355,7 +355,7 @@ class Peer:
             if not asked.retry:
                 del self._asked[id]
                 if not asked.future.done():
-                    text = f"no answer to {type(asked.message).__name__}: {self._cause}"
+                    text = f"no answer to {asked}: {self._cause}"
                     asked.future.set_exception(PeerLost(self.address, text, unheard=asked.moves_to < 0))
 
     def _sweep(self, now: float, slept: float) -> None:
@@ -374,7 +374,7 @@ class Peer:
                 del self._asked[id]
                 self._withdraw(id, asked)
                 if not asked.future.done():
-                    text = f"no answer to {type(asked.message).__name__} within {asked.deadline_s:g} s"
+                    text = f"no answer to {asked} within {asked.deadline_s:g} s"
                     why = f": {self._cause}" if self._link is None and self._cause else ""
                     asked.future.set_exception(PeerLost(self.address, text + why, unheard=asked.moves_to < 0))
         if self._asked and not self._closed:

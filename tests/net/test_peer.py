@@ -419,7 +419,7 @@ def test_an_answer_to_what_was_not_sent_yet_is_none(run: Run) -> None:
         peer = Peer("{}:{}".format(*server.sockets[0].getsockname()), TOKEN)
         gradient = memoryview(bytearray(64 << 20))
         try:
-            with pytest.raises(PeerLost, match="no answer to Push: answered Push before it was sent"):
+            with pytest.raises(PeerLost, match=r"no answer to Push of 67\.1 MB: answered Push before it was sent"):
                 await peer.request(Push(0, 1, 0, 1, 0, 1, 1.0), [gradient], deadline_s=5, retry=False)
         finally:
             gone.set()

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -359,11 +360,11 @@ async def test_a_replica_that_stands_still_is_spoken_of() -> None:
             if progress.computing == 2 and not stopped:
                 stopped.append(psutil.Process(node.pids[1]))
                 stopped[0].suspend()
-            if texts and stopped[0].is_running():
-                stopped[0].resume()
+            if texts:
+                with suppress(psutil.NoSuchProcess):  # where it held the last block, it was killed
+                    stopped[0].resume()
                 node.stop()
-    assert len(texts) == 1
-    assert texts[0].startswith("replica 1 has made no step for ")
+    assert [text.partition(" for ")[0] for text in texts].count("replica 1 has made no step") == 1
 
 
 async def test_the_last_block_of_a_replica_that_stands_still_is_done_by_another() -> None:

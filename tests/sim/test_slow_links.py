@@ -12,7 +12,7 @@ from hogpour.sim.report import SimulationReport
 from hogpour.sim.scenario import LinkConditions, Scenario
 from hogpour.sim.simulation import Simulation
 
-PATIENT = {"connect_s": 5.0, "lease_s": 30.0, "give_up_s": 90.0}
+PATIENT = {"connect_s": 5.0, "lease_s": 30.0, "give_up_s": 90.0, "stall_s": 90.0}
 
 
 def run(delay_s: float, algorithm: Any, serving: int = 0, **cluster: float) -> SimulationReport:

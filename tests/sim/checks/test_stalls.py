@@ -18,7 +18,7 @@ def test_replicas_stand_still_where_no_ablation_of_another_safeguard_looks() -> 
     assert all(scenario.replica_pause and job.cluster.stall_s == STALL_S for scenario, job in found.values())
     assert sum(job.algorithm.choices().gate.closes for _, job in found.values()) >= 20
     assert sum(isinstance(job.algorithm, Sandblaster) for _, job in found.values()) >= 10
-    others = {"stall", "back", "overdue"}
+    others = {"stall", "back", "overdue", "unheard"}  # the last one looks at a seed that has both
     assert not [name for name, one in ABLATIONS.items() if has_stalls(one.seed) != (name in others)]
     assert not any(scenario_of(seed)[0].replica_pause for seed in range(200) if not has_stalls(seed))
 

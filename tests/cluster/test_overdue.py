@@ -14,11 +14,12 @@ from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED, Arrive, Arrived, Att
 from hogpour.net.wire.lease import Leased
 
 STALL_S = 4.0
+SHORT_S = 0.04  # of real time, a quarter of which a request waits at a gate
 
 
 async def pair(gate: Gate | None = None, **terms: object) -> tuple[Cluster, int]:
     """A first node and another one; their replicas take part in the gate, if there is one."""
-    cluster = Cluster(gate=gate, stall_s=STALL_S, **terms)
+    cluster = Cluster(gate=gate, stall_s=STALL_S, give_up_s=SHORT_S, **terms)
     await cluster.begin()
     other = await cluster.join()
     for node in (1, other) if gate is not None else ():
@@ -86,7 +87,7 @@ async def test_a_replica_that_computes_as_long_as_all_others_is_waited_for() -> 
 
 
 async def test_the_first_step_does_not_wait_for_a_replica_that_never_begins() -> None:
-    cluster = Cluster(gate=Barrier(), wait_for=2, stall_s=STALL_S)
+    cluster = Cluster(gate=Barrier(), wait_for=2, stall_s=STALL_S, give_up_s=SHORT_S)
     await cluster.begin()
     await cluster.join()
     await cluster.live(0.5)

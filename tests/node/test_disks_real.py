@@ -12,7 +12,7 @@ from support.processes import Node, nodes
 
 from hogpour.model import model_file, snapshot
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 JOB = """
 [data]
@@ -45,7 +45,7 @@ def job_file(folder: Path, name: str = "downpour", *, epochs: int = FOR_EVER, se
     return file
 
 
-@pytest.mark.parametrize("name", [pytest.param("downpour", marks=pytest.mark.long), "hogwild"])
+@pytest.mark.parametrize("name", ["downpour", "hogwild"])
 def test_a_second_run_in_one_folder_hears_who_is_there_and_touches_nothing(name: str, start: Start, tmp_path: Path) -> None:
     """Two runs once removed each other's snapshots, and the one went on from the other's."""
     port = ("--listen", "127.0.0.1:0") if name == "downpour" else ()
@@ -75,7 +75,7 @@ def can_mount(folder: Path) -> bool:
     return shutil.which("unshare") is not None and subprocess.run(command, capture_output=True).returncode == 0
 
 
-@pytest.mark.parametrize("name", [pytest.param("downpour", marks=pytest.mark.long), "hogwild"])
+@pytest.mark.parametrize("name", ["downpour", "hogwild"])
 def test_a_model_for_which_there_is_no_room_is_kept_elsewhere(name: str, start: Start, tmp_path: Path) -> None:
     """It was thrown away, with the exit code of bad input."""
     small, home = tmp_path / "small", tmp_path / "home"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.processes import Node, nodes
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 JOB = """
 [data]
@@ -34,7 +34,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield start
 
 
-@pytest.mark.parametrize("name", [pytest.param("downpour", marks=pytest.mark.long), "hogwild"])
+@pytest.mark.parametrize("name", ["downpour", "hogwild"])
 def test_a_run_that_a_batch_system_stops_goes_on_with_the_same_command(name: str, start: Start, tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text(JOB.format(name=name))
     command = ("--resume=auto", "job.toml", *(("--listen", "127.0.0.1:0") if name == "downpour" else ()))

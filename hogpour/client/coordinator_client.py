@@ -186,6 +186,8 @@ class CoordinatorClient:
                 await self._ask(Leave(self.joined.node, reason), _LEAVE_S)
                 return
             except RequestFailed as error:
+                if error.code == Refusal.FENCED:
+                    return  # it is no member any more, or the first node began again meanwhile
                 if error.code != Refusal.BUSY or not again:
                     raise
 

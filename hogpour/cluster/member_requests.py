@@ -219,7 +219,7 @@ class MemberRequests:
         if self._members.get(member.node) is member:
             return self._left(member)
         if self._coordinator.command == "fail":  # because of this one
-            raise RequestFailed(Refusal.FENCED, f"{member} fell silent while it was leaving")
+            raise RequestFailed(Refusal.WRONG, f"{member} fell silent while it was leaving")
         return _OK  # it had asked twice
 
     def _left(self, member: MemberRecord) -> Reply[Ok]:

@@ -731,6 +731,19 @@ def test_a_leave_is_waited_for_longer_than_shards_may_take_and_may_be_asked_twic
     run(main())
 
 
+def test_whoever_was_declared_dead_has_left(run: Any) -> None:
+    """As where the first node began again meanwhile: nothing is to be given back, and a stop is no failure."""
+
+    async def main() -> None:
+        async with Node() as node:
+            await node.begin()
+            node.coordinator.remove(node.coordinator.members.get(node.member.node))
+            await node.member.leave()
+            assert len(node.wire.of(Leave)) == 1
+
+    run(main())
+
+
 def test_a_member_that_cannot_go_on_says_why(run: Any) -> None:
     async def main() -> None:
         async with Node() as node:

@@ -437,7 +437,7 @@ async def test_a_leaver_that_dies_before_its_shards_are_with_others_fails_the_ru
     cluster.silent.add(node)
     await cluster.live(LEASE_S + TICK_S)
     assert cluster.coordinator.command == "fail"
-    assert (await leaving)[0] == "fenced"
+    assert (await leaving)[0] == "wrong"
 
 
 async def test_everybody_may_leave_a_run_that_failed() -> None:

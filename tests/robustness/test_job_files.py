@@ -198,7 +198,7 @@ NO_TOML = {
 }  # fmt: skip
 NESTED = {
     "arrays": "a = " + "[" * 20_000, "closed arrays": "a = " + "[" * 20_000 + "]" * 20_000, "inline tables": "a = " + "{a = " * 20_000,
-    "dotted keys": "[run]\nepochs" + ".a" * 20_000 + " = 1\n", "tables": "[" + ".".join("a" * 20_000) + "]\n",
+    "dotted keys": "[run]\nepochs" + ".a" * 4_000 + " = 1\n", "tables": "[" + ".".join("a" * 20_000) + "]\n",
     "a run of dots": "run" + ".a" * 900 + " = 1\n", "a model of dots": "[model]\nlayers = [{layer = {" + "a." * 900 + "a = 1}}]\n",
     "schedules": "[algorithm]\nschedule = " + "{name = 'warm_up', epochs = 1, then = " * 90 + "3" + "}" * 90 + "\n[model]\nlayers = [{layer = 'relu'}]\n",
     "many schedules": "[algorithm]\n" + "".join(f"schedule{'.then' * k}.name = 'warm_up'\nschedule{'.then' * k}.epochs = 1\n" for k in range(300)),

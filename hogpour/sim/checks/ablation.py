@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,14 @@ class Ablation:
     """Fails without it, and passes with it."""
     shows: str
     """How: what the violation begins with."""
+    beside: tuple[Ablation, ...] = ()
+    """Others that would make up for it, and are off as well."""
 
     @contextmanager
     def off(self) -> Iterator[None]:
         """Switch it off while this lasts."""
-        with replaced(self.owner, self.name, self.make(self.owner.__dict__[self.name])):
+        with ExitStack() as stack:
+            for other in self.beside:
+                stack.enter_context(other.off())
+            stack.enter_context(replaced(self.owner, self.name, self.make(self.owner.__dict__[self.name])))
             yield

@@ -25,7 +25,9 @@ from hogpour.cluster.overdue import OverdueBlocks
 from hogpour.cluster.placement import Placement
 from hogpour.machine.replica_link import PulledLink
 from hogpour.model import run_lock
+from hogpour.net.authority import Authority
 from hogpour.net.peer import Peer
+from hogpour.net.wire.dump import Adopt
 from hogpour.net.wire.gate import Committed
 from hogpour.net.wire.join import Join
 from hogpour.node import joining
@@ -97,9 +99,9 @@ def _newest_fetch(params_of: Any) -> Any:
 
 
 def _held_by_nobody(bring: Any) -> Any:
-    async def bring_nothing(self: ShardHost, shard: int, source: str) -> None:
-        await bring(self, shard, source)
-        pending = self.server._shards[shard].pending
+    async def bring_nothing(self: ShardHost, adopt: Adopt) -> None:
+        await bring(self, adopt)
+        pending = self.server._shards[adopt.shard].pending
         pending.free({push.node for push, _ in pending}, lambda _: False)
 
     return bring_nothing
@@ -210,13 +212,25 @@ def _any_point(_: Any) -> Any:
     return prepare
 
 
+STALL = Ablation(
+    "no gate waits for a replica that stands still", Gatekeeper, "tick", lambda _: lambda *_: None,
+    144, "ends: ",
+)
+OVERDUE = Ablation(
+    "blocks that a replica keeps for too long are given to others",
+    OverdueBlocks, "take_back", lambda _: lambda *_: None, 5, "ends: ",
+)
+SPEAKER = Ablation(
+    "nobody speaks as another node", Authority, "admit", lambda _: lambda self, message, caller: message, 54, "kept: "
+)
+
 ABLATIONS: Mapping[str, Ablation] = {
     "window": Ablation(
         "a push that comes again is applied once", PushDedup, "repeats", lambda _: lambda *_: False, 13, "once: ",
     ),
     "lease": Ablation(
         "a silent member is declared dead, and others get its blocks", Membership, "expire",
-        lambda _: lambda *_: [], 10, "ends: ",
+        lambda _: lambda *_: [], 109, "ends: ",
     ),
     "renewal": Ablation(
         "a member that is heard from is not declared dead", Membership, "beat", _no_renewal, 17, "calm: ",
@@ -228,7 +242,7 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "run": Ablation(
         "nothing of a run before this one is applied",
-        ParameterServer, "check_member", lambda _: lambda *_: None, 54, "kept: ",
+        ParameterServer, "check_member", lambda _: lambda *_: None, 54, "kept: ", (SPEAKER,),
     ),
     "attempt": Ablation(
         "a block is done when it was done under the lease that holds it", coordinator_client, "leased_ticket",
@@ -251,7 +265,7 @@ ABLATIONS: Mapping[str, Ablation] = {
     **LINKS,
     "second grant": Ablation(
         "tickets whose grant was lost on the way are granted again",
-        EpochLedger, "grant", _no_second_grant, 75, "ends: ",
+        EpochLedger, "grant", _no_second_grant, 75, "ends: ", (OVERDUE,),
     ),
     "order": Ablation(
         "a block is reported when every push with gradients of it is acknowledged",
@@ -282,26 +296,20 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "presence": Ablation(
         "no gate waits for a member that is dead or has left", Gatekeeper, "forget", lambda _: lambda *_: None, 112,
-        "ends: ",
+        "gates: ",
     ),
     "slack": Ablation(
         "nobody gets further ahead of the slowest than s", LeadGatekeeper, "_may_go", lambda _: lambda *_: True, 44,
         "gates: ",
     ),
-    "stall": Ablation(
-        "no gate waits for a replica that stands still", Gatekeeper, "tick", lambda _: lambda *_: None,
-        144, "ends: ",
-    ),
+    "stall": STALL,
     "back": Ablation(
         "a replica that stood still takes part again when it moves", Gatekeeper, "_move", _stays_out, 24, "gates: ",
     ),
-    "overdue": Ablation(
-        "blocks that a replica keeps for too long are given to others",
-        OverdueBlocks, "take_back", lambda _: lambda *_: None, 5, "ends: ",
-    ),
+    "overdue": OVERDUE,
     "retire": Ablation(
         "no gate waits for replicas that have ended",
-        ParameterClient, "mark_all_absent", lambda _: lambda *_: None, 460, "ends: ",
+        ParameterClient, "mark_all_absent", lambda _: lambda *_: None, 460, "ends: ", (STALL,),
     ),
     "held": Ablation(
         "gradients that wait for their step move with their shard", ShardHost, "_bring", _held_by_nobody, 52, "ends: ",

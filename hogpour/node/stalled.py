@@ -53,13 +53,13 @@ class StalledReplicas:
         self._looked = now
         for replica, steps in enumerate(self._backend.clocks.steps.tolist()):
             seen, since = self._moves.get(replica, (-1, now))
-            usual_s = trained_s / steps if steps else 0.0
+            usual_s = trained_s / steps if steps else self._stall_s  # a first step may take long
             if steps != seen or self._backend.idle(replica) or not self._crew.lives(replica):
                 self._moves[replica] = (steps, now)
                 self._told.discard(replica)
             elif now - since >= max(self._stall_s, _TIMES * usual_s):
                 last = self._backend.nothing_else
-                if (steps or last) and replica not in self._told:
+                if replica not in self._told:
                     self._told.add(replica)
                     text = f"no step for {now - since:.0f} s: is its process stopped or starved?"
                     self._notify(Notice("warning", f"replica {replica} has made {text}"))

@@ -341,7 +341,7 @@ async def test_a_server_that_is_stopped_while_it_compiles_gives_its_shards_back(
     token, compiling, rehearse = b"the token of these nodes", threading.Event(), local_machine.rehearse
     job = job_of(epochs=FOR_EVER, cluster=ClusterConfig(lease_s=1.0, give_up_s=5.0, shard_bytes=1024))
     async with hp.Node(job, listen="127.0.0.1:0", token=token, every_s=0.05) as first:
-        monkeypatch.setattr(local_machine, "rehearse", lambda *_: compiling.wait(30))
+        monkeypatch.setattr(local_machine, "rehearse", lambda *_: compiling.wait(200))
         try:
             async with hp.Node(join=first.address, listen="127.0.0.1:0", token=token, every_s=0.05) as second:
                 second.stop()
@@ -360,7 +360,7 @@ async def test_a_first_node_that_is_stopped_while_it_compiles_keeps_what_others_
     """It wrote the initial parameters over the model, and told nobody."""
     token, compiling, rehearse = b"the token of these nodes", threading.Event(), local_machine.rehearse
     job = job_of(epochs=FOR_EVER, save=str(tmp_path / "m.safetensors"))
-    monkeypatch.setattr(local_machine, "rehearse", lambda *_: compiling.wait(30))
+    monkeypatch.setattr(local_machine, "rehearse", lambda *_: compiling.wait(200))
     async with hp.Node(job, listen="127.0.0.1:0", token=token, every_s=0.05) as first:
         monkeypatch.setattr(local_machine, "rehearse", rehearse)
         async with hp.Node(join=first.address, token=token, every_s=0.05) as second:

@@ -78,11 +78,14 @@ def test_one_whose_block_is_the_last_is_killed_once_though_it_was_spoken_of_befo
     assert (len(machine.said), machine.killed) == (1, [1])
 
 
-def test_one_that_never_began_is_killed_at_the_end() -> None:
+def test_one_that_never_began_has_more_time_and_is_killed_at_the_end() -> None:
+    """It was not spoken of before the end, which a run of many epochs takes long to come to."""
     machine = Machine()
     machine.steps[1] = 0
-    machine.run(10)
+    machine.run(40)
     assert machine.said == []
+    machine.run(1)
+    assert machine.said == ["replica 1 has made no step for 40 s: is its process stopped or starved?"]
     machine.nothing_else = True
     machine.run(1)
     assert (len(machine.said), machine.killed) == (1, [1])

@@ -40,7 +40,7 @@ class StalledReplicas:
     ) -> None:
         self._stall_s, self._crew, self._backend, self._notify = stall_s, crew, backend, notify
         self._looked, self._told = now, set[int]()
-        self._moves: dict[int, tuple[int, float]] = {}  # replica → steps, and when they were seen first
+        self._moves: dict[int, tuple[int, float, float]] = {}  # replica → steps, when first seen, what each took
 
     def look(self, now: float, trained_s: float) -> None:
         """Look at all of them.
@@ -52,10 +52,10 @@ class StalledReplicas:
             self._moves.clear()
         self._looked = now
         for replica, steps in enumerate(self._backend.clocks.steps.tolist()):
-            seen, since = self._moves.get(replica, (-1, now))
-            usual_s = trained_s / steps if steps else self._stall_s  # a first step may take long
+            seen, since, usual_s = self._moves.get(replica, (-1, now, 0.0))
             if steps != seen or self._backend.idle(replica) or not self._crew.lives(replica):
-                self._moves[replica] = (steps, now)
+                # A first step may take long. What those before took is not what it is once nothing is done any more.
+                self._moves[replica] = (steps, now, trained_s / steps if steps else self._stall_s)
                 self._told.discard(replica)
             elif now - since >= max(self._stall_s, _TIMES * usual_s):
                 last = self._backend.nothing_else
@@ -64,5 +64,5 @@ class StalledReplicas:
                     text = f"no step for {now - since:.0f} s: is its process stopped or starved?"
                     self._notify(Notice("warning", f"replica {replica} has made {text}"))
                 if last:
-                    self._moves[replica] = (steps, inf)  # its successor has to start, and has all the time for it
+                    self._moves[replica] = (steps, inf, 0.0)  # its successor has to start, and has all the time for it
                     self._crew.kill(replica)

@@ -1,6 +1,6 @@
 """Every scheme for several machines on two nodes over loopback: changing the scheme is one word.
 
-On MNIST where it is beside the repository, else on digits. One scheme trains on digits in the default run too.
+Each on digits, one of them in the default run, and one of each kind on MNIST where that is beside the repository.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from support.processes import Node, nodes
 from support.real_data import SHARED
-
-from hogpour.core import registry
+from support.schemes import KINDS, SCHEMES
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -52,8 +51,6 @@ AVERAGED = {"ssgd", "backup_sync", "softsync"}
 SLOW_S = 240.0
 """For a run of half a minute, on a machine that has other things to do."""
 
-SCHEMES = [name for name, cls in registry.available("scheme").items() if name != "custom" and cls().federated]
-
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Node]]:
@@ -92,10 +89,11 @@ def check(scheme: str, data: str, examples: int, start: Callable[..., Node], fol
 
 @pytest.mark.long
 @pytest.mark.serial
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_two_nodes_learn_mnist(scheme: str, start: Callable[..., Node], tmp_path: Path) -> None:
-    check(scheme, *((MNIST, 60_000) if IMAGES.is_file() else (DIGITS, 1_438)), start, tmp_path)
+@pytest.mark.parametrize("scheme", KINDS)
+def test_two_nodes_learn_mnist(scheme: str, shared_data: Path, start: Callable[..., Node], tmp_path: Path) -> None:
+    check(scheme, MNIST, 60_000, start, tmp_path)
 
 
-def test_two_nodes_learn_digits(start: Callable[..., Node], tmp_path: Path) -> None:
-    check("asgd", DIGITS, 1_438, start, tmp_path)
+@pytest.mark.parametrize("scheme", [pytest.param(one, marks=[] if one == "asgd" else pytest.mark.long) for one in SCHEMES])
+def test_two_nodes_learn_digits(scheme: str, start: Callable[..., Node], tmp_path: Path) -> None:
+    check(scheme, DIGITS, 1_438, start, tmp_path)

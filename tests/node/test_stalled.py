@@ -69,6 +69,16 @@ def test_one_that_waits_has_ended_or_takes_long_steps_is_not() -> None:
     assert machine.said == []
 
 
+def test_one_that_stopped_after_few_steps_is_spoken_of_though_time_goes_on() -> None:
+    """Time without a step was taken for that of its steps, ten times of which no time comes to."""
+    machine = Machine()
+    machine.steps[:] = 0
+    machine.run(3, stopped=(), trained_s=3.0)
+    for second in range(4, 20):
+        machine.run(1, trained_s=float(second))
+    assert len(machine.said) == 1
+
+
 def test_one_whose_block_is_the_last_is_killed_once_though_it_was_spoken_of_before() -> None:
     machine = Machine()
     machine.run(10)

@@ -10,8 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.processes import Node, nodes
-
-from hogpour.core import registry
+from support.schemes import KINDS
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
 
@@ -35,14 +34,6 @@ stall_s = 0.5
 LISTEN = ("--listen", "127.0.0.1:0")
 FOR_EVER = 1_000_000
 STOPPED_S, BACK_S = 2.0, 5.0
-
-SCHEMES = [
-    name for name, cls in registry.available("scheme").items()
-    if name not in ("custom", "sandblaster") and cls().federated
-]  # fmt: skip
-KINDS = {(type(choices.exchange), type(choices.gate)): name for name in reversed(SCHEMES)
-         if (choices := registry.available("scheme")[name]().choices())}.values()  # fmt: skip
-"""The first scheme of each kind: what it sends, and who waits."""
 
 Start = Callable[..., Node]
 
@@ -74,7 +65,7 @@ def is_back(one: Node, replica: psutil.Process) -> bool:
     return replica.cpu_times().user > before + 0.1
 
 
-@pytest.mark.parametrize("scheme", sorted(KINDS))
+@pytest.mark.parametrize("scheme", [one for one in KINDS if one != "sandblaster"])
 def test_a_cluster_goes_on_without_a_replica_that_is_stopped_and_has_it_back(
     scheme: str, start: Start, tmp_path: Path
 ) -> None:

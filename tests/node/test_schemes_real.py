@@ -27,6 +27,8 @@ name = "{scheme}"
 epochs = {epochs}
 batch = {batch}
 replicas = 1
+[cluster]
+wait_for = 2
 """
 
 IMAGES = SHARED / "mnist" / "train-images-idx3-ubyte.gz"
@@ -63,7 +65,7 @@ def job_of(scheme: str, data: str) -> tuple[str, int]:
     if scheme == "sandblaster":  # an epoch is an evaluation; no rates
         return JOB.format(data=data, scheme=scheme, epochs=60, batch=256, more=""), 60
     if data is DIGITS:
-        epochs, batch, rate, steps, adam = 40, 16, 0.1, 10, 0.003
+        epochs, batch, rate, steps, adam = 100 if scheme in ROUNDS else 40, 16, 0.1, 10, 0.003
     else:  # few epochs, where each step is pushed
         epochs, batch, rate, steps, adam = (3, 32, 0.4, 50, 0.001) if scheme in ROUNDS else (2, 64, 0.4, 50, 0.001)
         if scheme in AVERAGED:

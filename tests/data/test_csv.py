@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hogpour.core.errors import DataError
 from hogpour.data.load import Data, Encoding, load, load_features
 
-TODO = "set data.header = false if the file has no header, data.header = true if this is one"
+ADVICE = "set data.header = false if the file has no header, data.header = true if this is one"
 Loaded = Callable[..., Data]
 
 
@@ -55,7 +55,7 @@ def refused(loaded: Loaded, text: str, **options: Any) -> str:
 def test_a_first_line_that_looks_like_an_example_is_not_taken_for_a_header(loaded: Loaded, first: str, name: str) -> None:
     """It was, and the first example was lost without a word."""
     assert refused(loaded, f"{first}\n{first}\n") == (
-        f"line 1 looks like an example: a column has the name {name!r}; {TODO}"
+        f"line 1 looks like an example: a column has the name {name!r}; {ADVICE}"
     )
 
 

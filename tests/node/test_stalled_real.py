@@ -29,10 +29,11 @@ replicas = 1
 lease_s = 1.0
 give_up_s = 3.0
 stall_s = 0.5
+wait_for = 2
 """
 
 LISTEN = ("--listen", "127.0.0.1:0")
-FOR_EVER = 1_000_000
+FOR_EVER, N_DIGITS = 1_000_000, 1438
 STOPPED_S, BACK_S = 2.0, 5.0
 
 Start = Callable[..., Node]
@@ -84,10 +85,12 @@ def test_a_cluster_goes_on_without_a_replica_that_is_stopped_and_has_it_back(
 def test_a_run_ends_though_a_replica_is_stopped_and_every_example_counts(
     scheme: str, start: Start, tmp_path: Path
 ) -> None:
-    one, two = pair(start, tmp_path, scheme, epochs=40)
+    one, two = pair(start, tmp_path, scheme, epochs=200)
     two.pause()
     end = one.end()
     assert end["outcome"] == two.end()["outcome"] == "finished"
+    assert end["examples"] >= 200 * N_DIGITS
+    assert end["repeated"] > 0
     assert any("not done after" in fields.get("text", "") for fields in one.said)
 
 

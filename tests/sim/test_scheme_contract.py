@@ -268,10 +268,11 @@ def test_a_node_a_quarter_as_fast_takes_a_quarter_of_the_steps_in_a_round(
 
     monkeypatch.setattr(AccruedPushes, "_push", send)
     job = hp.Job(data=hp.load("digits"), model=[hp.Linear(10)], epochs=10, batch=32,
-                 algorithm=hp.AsyncDiLoCo(steps=8, inner=hp.Sgd(0.05)))  # fmt: skip
+                 algorithm=hp.AsyncDiLoCo(steps=8, inner=hp.Sgd(0.05)),
+                 cluster=hp.ClusterConfig(stall_s=3600.0))  # fmt: skip  # or the last blocks are done by both
     compute = hp.Compute(distribution="constant", mean_s=gradient_s, speeds=(1.0, 0.25))
     hp.Simulation(job, Scenario(nodes=2, compute=compute, link=LinkConditions(delay_s=0.001))).run()
     fast, slow = steps.values()
-    assert set(fast[:-4]) == {8}, "but for the last ones, when it is given what the other has not done"
+    assert set(fast[:-1]) == {8}
     assert slow[0] > 2, "it was slow before anybody could know"
     assert set(slow[4:-3]) == {2}, "but for the last ones, when the other has nothing left to do"

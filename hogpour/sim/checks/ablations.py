@@ -296,7 +296,7 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "presence": Ablation(
         "no gate waits for a member that is dead or has left", Gatekeeper, "forget", lambda _: lambda *_: None, 112,
-        "gates: ",
+        "ends: ", (STALL,),
     ),
     "slack": Ablation(
         "nobody gets further ahead of the slowest than s", LeadGatekeeper, "_may_go", lambda _: lambda *_: True, 44,

@@ -19,13 +19,15 @@ from typing import Literal
 
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.open import Open
-from hogpour.cluster.gatekeeper import keeper_of
+from hogpour.cluster.gatekeeper import Gatekeeper
+from hogpour.cluster.lead_gatekeeper import LeadGatekeeper
 from hogpour.cluster.lease_desk import LeaseDesk
 from hogpour.cluster.member_stats import MemberStats
 from hogpour.cluster.membership import MemberRecord, Membership
 from hogpour.cluster.muster import Muster
 from hogpour.cluster.overdue import AwakeClock, OverdueBlocks
 from hogpour.cluster.placement import Placement
+from hogpour.cluster.step_gatekeeper import StepGatekeeper
 from hogpour.cluster.waiting import Waiting
 from hogpour.cluster.warm_start import WarmStart
 from hogpour.core.cluster_state import ClusterState, MemberState
@@ -35,7 +37,7 @@ from hogpour.data.identity import DataIdentity
 from hogpour.net.credentials import Issuer
 from hogpour.net.requests import Requests
 
-__all__ = ["Coordinator", "Terms"]
+__all__ = ["Coordinator", "Terms", "keeper_of"]
 
 _RANK = {"run": 0, "finish": 1, "stop": 1, "fail": 2}  # of commands; only a higher one replaces another
 
@@ -147,7 +149,7 @@ class Coordinator:
         self.waiting = Waiting(self.gatekeeper, self.overdue, lambda: [
             member.node for member in self._able if not self.ledger.held(member.node)
         ])  # fmt: skip
-        self._before = self.ledger.examples_done
+        self._before, self._doubtful = self.ledger.examples_done, False
 
     def tick(self, now: float) -> None:
         """Do what is due. To be called several times in a second."""
@@ -170,6 +172,16 @@ class Coordinator:
     def fail(self, reason: str) -> None:
         """End the run on every node, as one that cannot go on. Replaces a finish or a stop that is under way."""
         self._end("fail", reason)
+
+    def doubt(self, member: MemberRecord, reason: str) -> None:
+        """Take in that a member leaves because, as it says, nobody can go on: its loss is not finite.
+
+        Servers apply nothing that is not finite, so of one alone it may be the memory that is bad, and the others go
+        on. A second one ends the run on every node, and so does the first where there is nobody else.
+        """
+        last = self._doubtful or self._able == [member]
+        (self.fail if last else self.log)(f"{member} cannot go on: {reason}")
+        self._doubtful = True
 
     async def close(self) -> None:
         """Drop what is under way; the last thing to be called."""
@@ -280,3 +292,10 @@ class Coordinator:
             examples=account.totals.examples, rate=account.rate, silent_s=now - member.heard, shards=shards,
             tickets=len(self.ledger.held(member.node)), version=member.version,
         )  # fmt: skip
+
+
+def keeper_of(gate: Gate) -> type[Gatekeeper]:
+    """Return the class that keeps such a gate."""
+    if gate.holds:
+        return StepGatekeeper
+    return LeadGatekeeper if gate.closes else Gatekeeper

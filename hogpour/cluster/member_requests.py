@@ -196,7 +196,7 @@ class MemberRequests:
             return _OK  # it asks again: the answer was lost
         member = self._known(message.node)
         if message.reason:
-            self._coordinator.fail(f"{member} cannot go on: {message.reason}")
+            self._coordinator.doubt(member, message.reason)
         self._desk.take_back(member.node)
         if member.node == self._coordinator.home:
             return _OK  # it goes with its coordinator

@@ -44,6 +44,10 @@ class PushDedup:
         """Whether there is a window for this origin."""
         return (node, replica) in self._seen
 
+    def count(self, node: int) -> int:
+        """Return how many windows are a node's."""
+        return sum(origin[0] == node for origin in self._seen)
+
     def repeats(self, node: int, replica: int, sequence: int) -> bool:
         """Whether this push was applied before, or is so old that nobody can tell."""
         highest, bits = self._seen.get((node, replica), (0, 0))

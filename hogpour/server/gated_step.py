@@ -15,7 +15,7 @@ import numpy.typing as npt
 from hogpour.algos.correction.base import Correction
 from hogpour.algos.gate.base import gate_end
 from hogpour.algos.optim.base import Optimiser
-from hogpour.core.kernels.vector import vector_add, vector_scale
+from hogpour.core.kernels.vector import vector_add, vector_is_finite, vector_scale
 from hogpour.net.wire.push import Push
 from hogpour.server.copies import Replaced
 
@@ -40,6 +40,10 @@ class PendingPushes:
     def __iter__(self) -> Iterator[tuple[Push, Floats]]:
         return iter(self._held.values())
 
+    def count(self, node: int) -> int:
+        """Return how many of these are a node's."""
+        return sum(key[0] == node for key in self._held)
+
     def has(self, push: Push) -> bool:
         """Whether this push waits here already."""
         return _key(push) in self._held
@@ -50,9 +54,15 @@ class PendingPushes:
         array[...] = grad
         self._held[_key(push)] = push, array
 
-    def has_all(self, keys: Sequence[Key]) -> bool:
-        """Whether each of these waits here, and is named once."""
-        return len(set(keys)) == len(keys) and all(key in self._held for key in keys)
+    def lacking(self, keys: Sequence[Key]) -> list[Key]:
+        """Return those of these that do not wait here."""
+        return [key for key in keys if key not in self._held]
+
+    def feign(self, lacking: Sequence[Key], shard: int, clock: int, size: int) -> None:
+        """Keep zeros for gradients that are not here though their origins said so (``Arrive``), as if those had pushed
+        them: what a lie does to others is what a member's own pushes may do. Refused, the step would end the run."""
+        for key in lacking:
+            self.hold(Push(shard, *key, clock, 1, 1.0), np.zeros(size, np.float32))
 
     def take(self, keys: Sequence[Key]) -> list[tuple[Push, Floats]]:
         """Remove and return gradients that are all here, in this order. The arrays are the caller's until it gives them
@@ -145,6 +155,7 @@ class GatedStep:
 
 def step_nothing(optimiser: Optimiser, _: Correction) -> None:
     """Apply a step of two gradients of nothing to nothing."""
+    vector_is_finite(np.zeros(16, np.float32))
     params, total, *grads = np.zeros((4, 16), np.float32)
     rows = tuple(np.zeros(16, np.float32) for _ in optimiser.state)
     held = [(Push(0, 0, 0, sequence, 0, 1, 1.0), grad) for sequence, grad in enumerate(grads)]

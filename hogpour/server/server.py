@@ -37,7 +37,7 @@ from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.gate import Commit, Committed
 from hogpour.net.wire.held import Held, HeldPush
-from hogpour.net.wire.push import MOST_SCALE, Outcome, Push, Pushed
+from hogpour.net.wire.push import Outcome, Push, Pushed
 from hogpour.net.wire.status import Fence, Report, Reported
 from hogpour.net.wire.window import PushWindow
 from hogpour.server.copies import Copies, Vector, owned
@@ -45,15 +45,12 @@ from hogpour.server.gated_step import GatedStep, step_nothing
 from hogpour.server.shard import Shard, Update, apply_nothing, moved
 from hogpour.server.turns import Running, TurnQueue
 
-__all__ = ["INLINE_ELEMENTS", "MAX_ORIGINS", "ParameterServer"]
+__all__ = ["INLINE_ELEMENTS", "ParameterServer"]
 
 Floats = npt.NDArray[np.float32]
 
 INLINE_ELEMENTS = 1 << 18
 """1 MiB of float32: the slowest kernel (Adam) stays below 1 ms, and a thread would cost more than it saves."""
-
-MAX_ORIGINS = 4096
-"""Replicas that may have pushed to one shard; their windows go with their node."""
 
 _MAX_PAST = 4096
 """Shards that were dropped and whose counts are kept."""
@@ -214,16 +211,7 @@ class ParameterServer:
 
     def _push(self, push: Push, payload: memoryview) -> Reply[Pushed] | Awaitable[Reply[Pushed]]:
         shard = self.find(push.shard)
-        if payload.nbytes != 4 * shard.size:
-            raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: got {payload.nbytes} bytes, expected "
-                                               f"{4 * shard.size}")  # fmt: skip
-        if push.sequence < 1 or push.clock < 0 or push.steps < 1 or not 0 <= push.scale <= MOST_SCALE:
-            raise RequestFailed(
-                Refusal.WRONG,
-                f"shard {shard.number}: got sequence {push.sequence}, clock {push.clock}, steps {push.steps}, "
-                f"scale {push.scale}; expected at least 1, 0 and 1, and a scale of 0 to {MOST_SCALE:g}",
-            )
-        return shard.turns.at_once(partial(self._begin_push, shard, push, payload))
+        return shard.turns.at_once(partial(self._begin_push, shard, push, shard.check_push(push, payload)))
 
     def _fetch(self, fetch: Fetch) -> Reply[Fetched] | Awaitable[Reply[Fetched]]:
         shard = self.find(fetch.shard)
@@ -250,7 +238,8 @@ class ParameterServer:
         if not commit.counted:
             raise RequestFailed(Refusal.WRONG, f"step {commit.step}: has no gradients")
         answers = await self.on_each(commit.shards, partial(self._begin_step, commit=commit))
-        return Reply(Committed([shard for answer in answers for shard in answer.shards]))
+        lied = {node for answer in answers for node in answer.lied}
+        return Reply(Committed([shard for answer in answers for shard in answer.shards], tuple(sorted(lied))))
 
     async def on_each(
         self, shards: Iterable[int], begin: Callable[[Shard], Reply[Answer] | Running[Answer] | None]
@@ -305,21 +294,20 @@ class ParameterServer:
 
     # -- what happens when it is a request's turn -----------------------------------------------------------------
 
-    def _begin_push(self, shard: Shard, push: Push, payload: memoryview) -> Reply[Pushed] | Running[Pushed] | None:
+    def _begin_push(self, shard: Shard, push: Push, grad: Floats) -> Reply[Pushed] | Running[Pushed] | None:
         """Apply a push, or prepare what a thread is to apply; None where memory for that must be waited for."""
         shard.check_here()
         self.check_member(push.node)
         if shard.dedup.repeats(push.node, push.replica, push.sequence):
             shard.count_repeated()
             return Reply(Pushed(shard.number, shard.clock, outcome=Outcome.REPEATED))
-        return self._take(shard, push, np.frombuffer(payload, np.float32))
+        return self._take(shard, push, grad)
 
     def _apply(self, shard: Shard, push: Push, grad: Floats) -> Reply[Pushed] | Running[Pushed] | None:
         """Apply a push as it comes."""
         node, replica = push.node, push.replica
-        if len(shard.dedup) >= MAX_ORIGINS and not shard.dedup.knows(node, replica):
-            raise RequestFailed(Refusal.BUSY, f"shard {shard.number}: remembers {MAX_ORIGINS} replicas, no room for "
-                                              "another")  # fmt: skip
+        if not shard.dedup.knows(node, replica):
+            shard.check_room(shard.dedup, node, "windows of replicas")
         replaced = shard.thaw()
         if replaced is None:
             return None
@@ -335,8 +323,7 @@ class ParameterServer:
             outcome = Outcome.DROPPED
             shard.count_dropped(1)
         elif not shard.pending.has(push):
-            if len(shard.pending) >= MAX_ORIGINS:
-                raise RequestFailed(Refusal.BUSY, f"shard {shard.number}: {MAX_ORIGINS} gradients wait for their step")
+            shard.check_room(shard.pending, push.node, "gradients that wait for their step")
             shard.pending.hold(push, grad)
         return Reply(Pushed(shard.number, shard.clock, outcome=outcome))
 
@@ -353,11 +340,13 @@ class ParameterServer:
         if not 0 < commit.share <= 1:
             raise RequestFailed(Refusal.WRONG, f"step {commit.step} has a share of {commit.share} of the rate, "
                                 "expected more than 0, at most 1")  # fmt: skip
-        if not shard.pending.has_all(keys):  # looked at first: what replaces a frozen array is filled by the step alone
-            raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: lacks a gradient of step {commit.step}")
+        if len(set(keys)) < len(keys):
+            raise RequestFailed(Refusal.WRONG, f"step {commit.step} counts a gradient twice")
         replaced = shard.thaw()
         if replaced is None:
             return None
+        lacking = shard.pending.lacking(keys)
+        shard.pending.feign(lacking, shard.number, shard.clock, shard.size)
         held = shard.pending.take(keys)
         for one in counted:
             if one.node not in self._refused:  # its windows are freed, and would be by nobody once more
@@ -365,13 +354,13 @@ class ParameterServer:
         staleness = [one.staleness for one in counted]
         step = GatedStep(held, staleness, self._correction.scale, self._optimiser, shard.params, shard.rows, replaced,
                          shard.scratch, shard.clock + 1, commit.share)  # fmt: skip
-        return shard.turns.run(step, partial(self._stepped, shard, step))
+        return shard.turns.run(step, partial(self._stepped, shard, step, tuple(node for node, _, _ in lacking)))
 
-    def _stepped(self, shard: Shard, step: GatedStep) -> Reply[Committed]:
+    def _stepped(self, shard: Shard, step: GatedStep, lied: tuple[int, ...]) -> Reply[Committed]:
         shard.count_step(step)
         shard.pending.give_back(step.arrays)
         shard.count_dropped(shard.pending.free(self._refused, lambda clock: self._gate.is_late(clock, shard.clock)))
-        return Reply(Committed([shard.number]))
+        return Reply(Committed([shard.number], lied))
 
     def _begin_fetch(self, shard: Shard, node: int) -> Reply[Fetched]:
         shard.check_here()

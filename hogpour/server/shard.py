@@ -15,8 +15,9 @@ from hogpour.algos.correction.plain import Plain
 from hogpour.algos.optim.base import Optimiser
 from hogpour.core.cluster_state import STALENESS_COUNTS, ShardState
 from hogpour.core.errors import Refusal, RequestFailed
-from hogpour.core.node_id import MOST_MEMBERS
-from hogpour.net.wire.push import Push
+from hogpour.core.kernels.vector import vector_is_finite
+from hogpour.core.node_id import MOST_MEMBERS, display_id
+from hogpour.net.wire.push import MOST_SCALE, Push
 from hogpour.net.wire.window import PushWindow
 from hogpour.server.copies import Replaced, Vector
 from hogpour.server.dedup import PushDedup
@@ -25,11 +26,17 @@ from hogpour.server.fetch_history import FetchHistory
 from hogpour.server.gated_step import GatedStep, PendingPushes
 from hogpour.server.turns import TurnQueue
 
-__all__ = ["Shard", "Update", "apply_nothing", "moved"]
+__all__ = ["MOST_OF_A_NODE", "MOST_ORIGINS", "Shard", "Update", "apply_nothing", "moved"]
 
 Floats = npt.NDArray[np.float32]
 Remembered = tuple[Floats | None, tuple[Floats, ...], Floats | None]
 """Fetched parameters, a correction's rows, and scratch memory."""
+
+MOST_ORIGINS = 4096
+"""Replicas that may have pushed to one shard, and gradients that may wait there; both go with their node."""
+
+MOST_OF_A_NODE = 1024
+"""The same of one incarnation: by itself it cannot take the room of all others."""
 
 
 class Update:
@@ -144,10 +151,42 @@ class Shard:
         self.pushes += 1
         return Addition(sums, grad)
 
+    def check_push(self, push: Push, payload: memoryview) -> Floats:
+        """Return the gradient of a push; raise RequestFailed where it cannot be applied.
+
+        One that is not finite would be in the parameters of all: the run would end, and nobody could tell whose memory
+        was bad.
+        """
+        if payload.nbytes != 4 * self.size:
+            raise RequestFailed(Refusal.WRONG, f"shard {self.number}: got {payload.nbytes} bytes, expected "
+                                               f"{4 * self.size}")  # fmt: skip
+        if push.sequence < 1 or push.clock < 0 or push.steps < 1 or not 0 <= push.scale <= MOST_SCALE:
+            raise RequestFailed(
+                Refusal.WRONG,
+                f"shard {self.number}: got sequence {push.sequence}, clock {push.clock}, steps {push.steps}, "
+                f"scale {push.scale}; expected at least 1, 0 and 1, and a scale of 0 to {MOST_SCALE:g}",
+            )
+        grad = np.frombuffer(payload, np.float32)
+        if not vector_is_finite(grad):
+            element = int(np.flatnonzero(~np.isfinite(grad))[0])
+            raise RequestFailed(Refusal.WRONG, f"shard {self.number}: a gradient of replica {push.replica} of node "
+                                f"{display_id(push.node)} holds {grad[element]} at element {element}")  # fmt: skip
+        return grad
+
     def check_here(self) -> None:
         """Raise RequestFailed where another node takes it over."""
         if self.given_up:
             raise moved(self.number)
+
+    def check_room(self, kept: PushDedup | PendingPushes, node: int, what: str) -> None:
+        """Raise RequestFailed where no more is to be kept of this node, or of anybody."""
+        if len(kept) >= MOST_OF_A_NODE and kept.count(node) >= MOST_OF_A_NODE:
+            what = f"{MOST_OF_A_NODE} {what} of node {display_id(node)}"
+        elif len(kept) >= MOST_ORIGINS:
+            what = f"{MOST_ORIGINS} {what}"
+        else:
+            return
+        raise RequestFailed(Refusal.BUSY, f"shard {self.number}: keeps {what}, no room for another")
 
     def count_repeated(self) -> None:
         """Say that a push was not applied because it had been."""
@@ -212,6 +251,7 @@ class Shard:
 
 def apply_nothing(optimiser: Optimiser, correction: Correction) -> None:
     """Apply pushes of nothing to nothing: on time, and late, which may be another kernel."""
+    vector_is_finite(np.zeros(16, np.float32))
     for fetched in None, np.zeros(16, np.float32):
         params, grad, scratch = np.zeros((3, 16), np.float32)
         rows, state = (tuple(np.zeros((len(named), 16), np.float32)) for named in (correction.rows, optimiser.state))

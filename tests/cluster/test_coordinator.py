@@ -408,6 +408,20 @@ async def test_whoever_only_computes_leaves_at_once() -> None:
     assert cluster.world[""].fenced == [node]  # so that servers forget it
 
 
+async def test_one_whose_loss_is_not_finite_leaves_alone_and_a_second_one_ends_the_run() -> None:
+    """Of one alone the memory may be bad: the word of one was the end for all."""
+    cluster = Cluster(1)
+    await cluster.begin()
+    first, second = await cluster.join(), await cluster.join()
+    await cluster.ask(Leave(first, "as the test says"))
+    assert cluster.lines[-2:] == [f"node {first} (a name) cannot go on: as the test says", f"node {first} (a name) left"]
+    assert cluster.coordinator.command == "run"
+    await cluster.ask(Leave(second, "as the test says"))
+    assert cluster.coordinator.command == "fail"
+    assert cluster.coordinator.reason == f"node {second} (a name) cannot go on: as the test says"
+    await cluster.coordinator.close()
+
+
 async def test_whoever_serves_leaves_when_its_shards_are_with_others() -> None:
     cluster = Cluster(4)
     await cluster.begin()

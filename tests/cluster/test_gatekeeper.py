@@ -14,7 +14,9 @@ from hogpour.algos.gate.barrier import Barrier
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.quorum import Quorum
 from hogpour.algos.gate.slack import Slack
-from hogpour.cluster.gatekeeper import _REMEMBERED, keeper_of
+from hogpour.cluster import step_gatekeeper
+from hogpour.cluster.coordinator import keeper_of
+from hogpour.cluster.step_gatekeeper import _REMEMBERED
 from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.wire.base import Message
@@ -38,6 +40,7 @@ class Shards:
         self.deaf: set[str] = set()  # what is asked there is done, and the answer is lost
         self.refusal: RequestFailed | None = None
         self.waiting: list[asyncio.Event] = []
+        self.lacks: tuple[int, ...] = ()  # nodes of which no gradient is there, whatever they say
         self.slow: set[str] = set()  # they answer when the test says so
 
     def _named(self, epoch: int = 1) -> ShardMap:
@@ -87,7 +90,7 @@ class At:
             done.append(shard)
         if self.address in shards.deaf:
             raise PeerLost(self.address, "no answer")
-        return Committed(done)
+        return Committed(done, shards.lacks)
 
 
 class Gated:
@@ -357,9 +360,9 @@ async def test_where_others_have_answered_a_step_is_told_again_without_a_pause()
 async def test_a_step_that_no_shard_can_apply_ends_the_run() -> None:
     async with gated(Barrier()) as g:
         g.attend((1, 0))
-        g.shards.refusal = RequestFailed(Refusal.WRONG, "shard 0: lacks a gradient of step 0")
+        g.shards.refusal = RequestFailed(Refusal.WRONG, "shard 0: at clock 2, told of step 0")
         assert await g.round(1) == [None]
-        assert g.failed == ["step 0 cannot be carried out: shard 0: lacks a gradient of step 0"]
+        assert g.failed == ["step 0 cannot be carried out: shard 0: at clock 2, told of step 0"]
 
 
 async def test_behind_a_step_that_failed_no_other_is_made() -> None:
@@ -386,6 +389,32 @@ async def test_a_server_that_is_busy_is_told_again(monkeypatch: pytest.MonkeyPat
         g.shards.refusal = None
         await settle()
         assert (g.steps, g.failed) == ([[(1, 0)]], [])
+
+
+# -- lies
+
+
+async def test_a_gradient_that_was_not_there_is_told_in_one_line_and_the_step_is_made() -> None:
+    async with gated(Barrier()) as g:
+        g.attend((1, 0), (2, 0))
+        g.shards.lacks = (2,)
+        assert await g.round(1, 2) == [(COUNTED, 0)] * 2
+        assert g.said == ["step 0: a gradient of node 2 was not there as it said: counted as zeros"]
+        assert g.failed == []
+
+
+async def test_no_member_has_more_gradients_wait_than_it_may_have_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a step is applied they took memory, and then a message that is larger than a step may be."""
+    monkeypatch.setattr(step_gatekeeper, "MOST_REPLICAS", 3)
+    async with gated(Quorum(n=2)) as g:
+        g.attend((1, 0), (2, 0))
+        g.shards.slow = {"a"}
+        for sequence in range(1, 5):  # the first one is the step
+            g.arrive(1, sequence=sequence)
+        with pytest.raises(RequestFailed, match=r"^3 gradients of node 1 wait for their step already$"):
+            g.arrive(1, sequence=5)
+        g.arrive(2)
+        assert len(g.keeper._pool) == 4
 
 
 # -- deaths

@@ -81,7 +81,7 @@ def check(scheme: str, data: str, examples: int, start: Callable[..., Node], fol
     (folder / "job.toml").write_text(job)
     one = start("job.toml", "--listen", "127.0.0.1:0")
     two = start("--join", one.address)
-    two.until_training()
+    two.until("progress", lambda fields: fields["cluster_nodes"] == 2 and fields["examples"] > 0)
     ended = one.end(within_s=SLOW_S)
     assert ended["outcome"] == "finished"
     assert ended["accuracy"] >= 0.95

@@ -204,11 +204,14 @@ def test_what_waits_is_taken_in_the_order_that_is_asked_for() -> None:
     assert (len(held), held_of(held)) == (1, [(2, 0, 1)])
 
 
-def test_all_of_a_step_are_here_or_not() -> None:
+def test_what_of_a_step_is_not_here_can_be_feigned() -> None:
     held = holding(push(node=1), push(2, node=1))
-    assert held.has_all([(1, 0, 2), (1, 0, 1)])
-    assert not held.has_all([(1, 0, 1), (1, 0, 3)])
-    assert not held.has_all([(1, 0, 1), (1, 0, 1)])
+    assert held.lacking([(1, 0, 2), (1, 0, 1)]) == []
+    assert held.lacking([(1, 0, 1), (1, 0, 3), (2, 0, 1)]) == [(1, 0, 3), (2, 0, 1)]
+    assert (held.count(1), held.count(2)) == (2, 0)
+    held.feign([(2, 0, 1)], 4, 9, 3)
+    ((one, grad),) = held.take([(2, 0, 1)])
+    assert (one.shard, one.clock, one.steps, one.scale, grad.tolist()) == (4, 9, 1, 1.0, [0.0] * 3)
     assert held.has(push(2, node=1, clock=9))  # whatever else it says: by its origin and number
     assert not held.has(push(2, node=1, replica=1))
 

@@ -39,7 +39,8 @@ from hogpour.net.wire.push import Outcome, Push, Pushed
 from hogpour.net.wire.status import Fence, Report, Reported
 from hogpour.net.wire.window import PushWindow
 from hogpour.server import server as server_file
-from hogpour.server.server import MAX_ORIGINS, ParameterServer
+from hogpour.server.server import ParameterServer
+from hogpour.server.shard import MOST_OF_A_NODE, MOST_ORIGINS
 from hogpour.server.turns import MAX_TURNS
 
 
@@ -343,12 +344,6 @@ def test_a_push_whose_numbers_make_no_sense_is_refused(bad: Push) -> None:
     assert fetched(server) == (0, [0.0])
 
 
-def test_a_gradient_that_is_not_finite_is_applied_as_it_is() -> None:
-    server = served()
-    assert now(server, push(1), ones(float("inf"))).message == Pushed(0, 1, 0)
-    assert fetched(server) == (1, [float("inf")])
-
-
 def test_a_shard_that_is_not_served_here_is_refused() -> None:
     for request, payload in ((push(1, 9), ones()), (Fetch(9, 1), None), (Dump(9, False), None)):
         assert refused(served(), request, payload) == ("moved", "shard 9 is not served here")
@@ -393,21 +388,37 @@ def test_no_more_than_so_many_nodes_are_remembered_as_gone(monkeypatch: pytest.M
     assert list(server._refused) == [2, 3, 4]
 
 
-def test_no_more_than_so_many_replicas_are_remembered() -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_gradient_that_is_not_finite_is_refused_by_the_name_of_its_origin(value: float) -> None:
+    server, grad = served(), ones()
+    grad[-1] = value
+    text = f"shard 0: a gradient of replica 3 of node 5 holds {value} at element {grad.size - 1}"
+    assert refused(server, push(1, node=5, replica=3), grad) == ("wrong", text)
+    grad[-1] = 1
+    assert now(server, push(1, node=5, replica=3), grad).message == Pushed(0, 1, 0)
+
+
+def test_no_more_than_so_many_replicas_are_remembered_of_a_node_and_of_all() -> None:
+    """One member that made replicas up once took the room of all others."""
     server = served()
-    for replica in range(MAX_ORIGINS):
-        now(server, push(1, replica=replica), ones())
-    code, text = refused(server, push(1, node=2), ones())
-    assert (code, text) == ("busy", "shard 0: remembers 4096 replicas, no room for another")
-    assert now(server, push(2, replica=7), ones()).message == Pushed(0, MAX_ORIGINS + 1, MAX_ORIGINS)
+    nodes = MOST_ORIGINS // MOST_OF_A_NODE
+    for node in range(1, nodes + 1):
+        for replica in range(MOST_OF_A_NODE):
+            now(server, push(1, node=node, replica=replica), ones())
+        if node == 1:
+            text = "shard 0: keeps 1024 windows of replicas of node 1, no room for another"
+            assert refused(server, push(1, node=1, replica=MOST_OF_A_NODE), ones()) == ("busy", text)
+    text = "shard 0: keeps 4096 windows of replicas, no room for another"
+    assert refused(server, push(1, node=9), ones()) == ("busy", text)
+    assert now(server, push(2, node=1, replica=7), ones()).message == Pushed(0, MOST_ORIGINS + 1, MOST_ORIGINS)
     server.forget(1)
-    assert now(server, push(1, node=2), ones()).message == Pushed(0, MAX_ORIGINS + 2, MAX_ORIGINS + 1)
+    assert now(server, push(1, node=9), ones()).message == Pushed(0, MOST_ORIGINS + 2, MOST_ORIGINS + 1)
 
 
 def test_all_that_a_shard_remembers_fits_into_the_answer() -> None:
     server = served()
     largest = (1 << 64) - 1
-    windows = [PushWindow(largest - k, largest, largest, largest) for k in range(MAX_ORIGINS)]
+    windows = [PushWindow(largest - k, largest, largest, largest) for k in range(MOST_ORIGINS)]
     server.open(1, ones(), windows=windows)
     assert len(msgspec.msgpack.encode(now(server, Dump(1, False)).message)) < Dumped.BODY_LIMIT
 

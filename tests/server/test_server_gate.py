@@ -21,7 +21,7 @@ from hogpour.net.wire.gate import Commit, Committed, Counted
 from hogpour.net.wire.held import Held, HeldPush
 from hogpour.net.wire.push import Outcome, Push, Pushed
 from hogpour.net.wire.status import Fence
-from hogpour.server import server as module
+from hogpour.server import shard as module
 from hogpour.server.server import ParameterServer
 from hogpour.server.turns import MAX_TURNS
 
@@ -138,12 +138,16 @@ def test_where_nothing_is_held_a_push_is_applied_as_it_comes() -> None:
     assert fetched(server) == (2, [5.0])
 
 
-def test_no_more_than_so_many_gradients_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_ORIGINS", 2)
+@pytest.mark.parametrize(("limit", "who"), [("MOST_ORIGINS", ""), ("MOST_OF_A_NODE", " of node 1")])
+def test_no_more_than_so_many_gradients_wait(limit: str, who: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, limit, 2)
     server = gated()
-    assert [outcome(server, push(node=node)) for node in (1, 2)] == [Outcome.HELD] * 2
-    assert refused(server, push(node=3), ones()) == ("busy", "shard 0: 2 gradients wait for their step")
-    assert outcome(server, push(node=2)) == Outcome.HELD  # it is there already
+    assert [outcome(server, push(sequence)) for sequence in (1, 2)] == [Outcome.HELD] * 2
+    text = f"shard 0: keeps 2 gradients that wait for their step{who}, no room for another"
+    assert refused(server, push(3), ones()) == ("busy", text)
+    assert outcome(server, push(2)) == Outcome.HELD  # it is there already
+    if who:
+        assert outcome(server, push(node=2)) == Outcome.HELD
 
 
 def test_what_makes_no_sense_is_refused_before_it_waits() -> None:
@@ -196,21 +200,31 @@ async def test_a_step_that_was_left_out_is_refused() -> None:
 
 
 @pytest.mark.parametrize("read", [False, True])
-async def test_a_step_that_lacks_a_gradient_changes_nothing(read: bool) -> None:
-    """Nor where somebody reads the shard: what replaces a frozen array is filled when the step is applied, and this one
-    never was. The shard then had whatever lay in that memory."""
-    server = gated()
-    server._shards[0].params[:] = 5
-    outcome(server, push(node=1), 2)
-    reading = now(server, Fetch(0, 9)) if read else None
-    assert await refused_commit(server, commit(0, 1, 2)) == ("wrong", "shard 0: lacks a gradient of step 0")
-    assert fetched(server) == (0, [5.0])
+async def test_a_gradient_that_a_step_lacks_counts_as_zeros_of_its_origin(read: bool) -> None:
+    """A member that said that one had arrived which no shard has once ended the run."""
+    liar, honest = gated(2), gated(2)
+    for server in (liar, honest):
+        for shard in (0, 1):
+            server._shards[shard].params[:] = 5
+            outcome(server, push(node=1, shard=shard, scale=0.5), 2)
+    for shard in (0, 1):
+        outcome(honest, push(node=2, shard=shard), 0)
+    outcome(liar, push(node=2, shard=1), 0)
+    reading = now(liar, Fetch(0, 9)) if read else None
+    answers = [(await soon(server, commit(0, 1, 2, shards=(0, 1)))).message for server in (liar, honest)]
+    assert answers == [Committed([0, 1], (2,)), Committed([0, 1])]
+    assert fetched_all(liar) == fetched_all(honest)
+    assert [list(shard.dedup) for shard in liar._shards.values()] == [list(shard.dedup) for shard in honest._shards.values()]
     if reading is not None:
         sent(reading)
-    assert server._copies.used_bytes == 0
-    outcome(server, push(node=2), 4)
-    assert await committed(server, commit(0, 1, 2)) == [0]
-    assert fetched(server) == (1, [8.0])
+    assert liar._copies.used_bytes == 0
+
+
+async def test_lies_take_no_memory() -> None:
+    server = gated()
+    for step in range(8):
+        await soon(server, commit(step, 2, sequence=step + 1))
+    assert len(server._shards[0].pending._free) == 1
 
 
 @pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
@@ -225,7 +239,7 @@ async def test_a_step_that_would_move_backwards_or_too_far_is_refused(share: flo
 async def test_a_step_that_counts_one_gradient_twice_is_refused() -> None:
     server = gated()
     outcome(server, push(node=1), 2)
-    assert await refused_commit(server, commit(0, 1, 1)) == ("wrong", "shard 0: lacks a gradient of step 0")
+    assert await refused_commit(server, commit(0, 1, 1)) == ("wrong", "step 0 counts a gradient twice")
     assert await committed(server, commit(0, 1)) == [0]
 
 
@@ -234,12 +248,12 @@ async def test_where_two_shards_cannot_apply_a_step_both_errors_are_looked_at() 
     said: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context))
     server = gated(3)
-    outcome(server, push(node=1, shard=1), 2)
-    text = "shard 0: lacks a gradient of step 0"
-    assert await refused_commit(server, commit(0, 1, shards=(0, 1, 2))) == ("wrong", text)
+    await committed(server, commit(0, 1, shards=(1,)))
+    text = "shard 0: at clock 0, told of step 1"
+    assert await refused_commit(server, commit(1, 1, shards=(0, 1, 2))) == ("wrong", text)
     gc.collect()
     assert said == []
-    assert [state.clock for state in server.states()] == [0, 1, 0]
+    assert [state.clock for state in server.states()] == [0, 2, 0]
 
 
 async def test_a_step_that_is_cancelled_before_its_turn_is_applied_to_nothing(kernels: Kernels) -> None:
@@ -338,7 +352,8 @@ async def test_a_step_whose_kernel_fails_is_told_and_the_next_request_has_its_tu
     with pytest.raises(FloatingPointError):
         await soon(server, commit(0, 1))
     assert fetched(server)[0] == 0
-    assert await refused_commit(server, commit(0, 1)) == ("wrong", "shard 0: lacks a gradient of step 0")
+    outcome(server, push(node=2), 2)
+    assert await committed(server, commit(0, 2)) == [0]
 
 
 # -- a shard that moves

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import numpy as np
 import pytest
 from support.hostile import Hostile, invade
 
 import hogpour as hp
 from hogpour.core.job import ClusterConfig
+from hogpour.machine.replica import Replica
 from hogpour.net.wire.dump import Adopt, Dump
-from hogpour.net.wire.gate import Arrive, Attend, Commit, Counted
+from hogpour.net.wire.gate import Arrive, Arrived, Attend, Commit, Counted
 from hogpour.net.wire.held import Held
 from hogpour.net.wire.join import Leave, Ready
 from hogpour.net.wire.lease import Lease
@@ -33,9 +35,6 @@ SCHEMES: dict[str, Any] = {
     "easgd": hp.Easgd(),
     "sandblaster": hp.Sandblaster(),
 }
-
-STEPS = {"ssgd", "softsync"}
-"""Where an ``Arrive`` of a gradient that no shard has ends the run still: it is decided to be in a step."""
 
 
 def cluster(algorithm: Any, epochs: int = 8, seed: int = 0) -> Simulation:
@@ -91,6 +90,53 @@ def test_no_member_ends_or_holds_up_the_others_in_their_name(name: str) -> None:
     assert lines(report, "handler failed") == []
 
 
+async def lie(hostile: Hostile) -> None:
+    """Take part, and say of gradients that they have arrived which no shard has."""
+    me = await hostile.join()
+    beating = asyncio.ensure_future(hostile.beat())
+    await hostile.say(0, Attend(me, 0, True))
+    step = 0
+    for sequence in range(1, 20):
+        arrived = await hostile.say(0, Arrive(me, 0, sequence, step))
+        step += isinstance(arrived, Arrived)
+    await hostile.say(0, Leave(me))
+    beating.cancel()
+
+
+@pytest.mark.parametrize("name", ["ssgd", "softsync", "ssp"])
+def test_gradients_that_never_came_end_no_run(name: str) -> None:
+    """The first shard that lacked one refused the step, which was the end."""
+    simulation = cluster(SCHEMES[name])
+    hostile = invade(simulation, 1.0, 60.0, lie)
+    report = simulation.run()
+    assert [(node.outcome, node.error, node.lives) for node in report.nodes] == [("finished", "", 1)] * 3
+    told = lines(report, "was not there as it said")
+    assert len(told) <= hostile.said["Arrive"]
+    assert bool(told) == (name != "ssp"), "whose gate holds no gradients"
+
+
+@pytest.mark.parametrize("name", ["downpour", "ssgd", "easgd"])
+def test_a_node_whose_gradients_are_not_finite_ends_by_its_name_and_the_others_train_on(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its memory is bad, say. They were applied, and the run ended for everybody: "a lower learning rate may help"."""
+    simulation, use = cluster(SCHEMES[name]), Replica.use
+
+    def bad(replica: Replica, batch: int) -> None:
+        if simulation.loop.host.name == "10.0.0.2":
+            replica._grad[5] = np.inf
+        use(replica, batch)
+
+    monkeypatch.setattr(Replica, "use", bad)
+    report = simulation.run()
+    ends = [(node.node, node.outcome) for node in report.nodes]
+    assert ends == [(0, "finished"), (1, "finished"), (2, "failed" if name == "ssgd" else "diverged")]
+    said = " holds inf at element 5" if name == "ssgd" else "node 3 (10.0.0.2) cannot go on: the loss is not finite any more"
+    assert lines(report, said)
+    assert report.points[-1].loss is not None
+    assert np.isfinite(report.points[-1].loss)
+
+
 def rage(name: str, seed: int) -> tuple[SimulationReport, Hostile]:
     simulation = cluster(SCHEMES[name], seed=seed)
 
@@ -106,9 +152,7 @@ def rage(name: str, seed: int) -> tuple[SimulationReport, Hostile]:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_a_member_says_in_good_form_the_others_train_on(seed: int) -> None:
-    names = [name for name in SCHEMES if name not in STEPS]
-    name = names[seed % len(names)]
-    report, hostile = rage(name, seed)
+    report, hostile = rage([*SCHEMES][seed % len(SCHEMES)], seed)
     assert sum(hostile.said.values()) > 100
     assert [(node.outcome, node.error, node.lives) for node in report.nodes] == [("finished", "", 1)] * 3
     assert lines(report, "handler failed") == []

@@ -2,7 +2,7 @@
 
 Every number of what it says is one of those that might matter there: of members, shards, steps, the ends of its range.
 It does not use what a member may do to a run by itself (``docs/security.md``): it does not say that nobody can go on,
-and pushes zeros.
+and pushes zeros, and what is not finite.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ class Hostile:
                 continue
             kind = kinds[int(self._rng.integers(len(kinds)))]
             message = self.message(kind)
-            payload = bytes(int(self._rng.choice([0, 4, 64, 256, 320]))) if kind.PAYLOAD else b""
+            size = int(self._rng.choice([0, 4, 64, 256, 320])) if kind.PAYLOAD else 0
+            payload = (b"\0", b"\xff")[int(self._rng.integers(2))] * size
             port = int(self._rng.integers(len(self._peers)))
             task = asyncio.ensure_future(self.say(port, message, payload))
             waiting.add(task)

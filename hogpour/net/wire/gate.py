@@ -69,9 +69,11 @@ class Committed(Message, frozen=True):
     """Which of these shards have the step; others are not served here any more."""
 
     KIND = 54
-    BODY_LIMIT = 1 << 16
+    BODY_LIMIT = 1 << 17
 
     shards: list[Index]
+    lied: tuple[Incarnation, ...] = ()
+    """Members who said of a gradient that every shard has it, where one of these did not: it counted as zeros."""
 
 
 class Commit(Request[Committed], frozen=True):

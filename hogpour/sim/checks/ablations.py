@@ -18,11 +18,13 @@ from hogpour.client.pulls import Pulls
 from hogpour.cluster import every_shard
 from hogpour.cluster.coordinator import Coordinator
 from hogpour.cluster.evaluation_ledger import EvaluationLedger
-from hogpour.cluster.gatekeeper import Gatekeeper, LeadGatekeeper, StepGatekeeper
+from hogpour.cluster.gatekeeper import Gatekeeper
+from hogpour.cluster.lead_gatekeeper import LeadGatekeeper
 from hogpour.cluster.leases import EpochLedger
 from hogpour.cluster.membership import Membership
 from hogpour.cluster.overdue import OverdueBlocks
 from hogpour.cluster.placement import Placement
+from hogpour.cluster.step_gatekeeper import StepGatekeeper
 from hogpour.machine.replica_link import PulledLink
 from hogpour.model import run_lock
 from hogpour.net.authority import Authority
@@ -312,7 +314,7 @@ ABLATIONS: Mapping[str, Ablation] = {
         ParameterClient, "mark_all_absent", lambda _: lambda *_: None, 460, "ends: ", (STALL,),
     ),
     "held": Ablation(
-        "gradients that wait for their step move with their shard", ShardHost, "_bring", _held_by_nobody, 52, "ends: ",
+        "gradients that wait for their step move with their shard", ShardHost, "_bring", _held_by_nobody, 52, "whole: ",
     ),
     "told again": Ablation(
         "a step is told again until every shard has it", every_shard, "_ask", _told_once, 868, "kept: ",
@@ -323,7 +325,7 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "late": Ablation(
         "a gradient of an earlier step is dropped where late ones are", StepGatekeeper, "arrive", _never_late, 52,
-        "ends: ",
+        "whole: ",
     ),
     "handing over": Ablation(
         "a member that leaves stays until its shards are with others", Coordinator, "may_go",

@@ -159,9 +159,9 @@ class PushInvariants:
 
     # -- what a server takes and remembers
 
-    def on_begin_push(self, server: ParameterServer, shard: Shard, push: Any, payload: Any) -> Look:
+    def on_begin_push(self, server: ParameterServer, shard: Shard, push: Any, grad: Any) -> Look:
         """A server is sent a push."""
-        del payload
+        del grad
         fenced = push.node in self._fenced.get(server, ()) and _key(push) not in self._pushes
         known = shard.history.params_of(push.node, push.clock)
         if known is not None and zlib.crc32(known.data) != self._fetched[shard, push.clock]:

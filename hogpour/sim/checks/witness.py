@@ -32,11 +32,13 @@ from hogpour.client.fetches import Landings
 from hogpour.client.pulls import Pulls
 from hogpour.client.pushes import AccruedPushes
 from hogpour.cluster.evaluation_ledger import EvaluationLedger
-from hogpour.cluster.gatekeeper import Gatekeeper, LeadGatekeeper, StepGatekeeper
+from hogpour.cluster.gatekeeper import Gatekeeper
+from hogpour.cluster.lead_gatekeeper import LeadGatekeeper
 from hogpour.cluster.lease_desk import EvaluationDesk
 from hogpour.cluster.leases import EpochLedger
 from hogpour.cluster.membership import Membership
 from hogpour.cluster.placement import Placement
+from hogpour.cluster.step_gatekeeper import StepGatekeeper
 from hogpour.core.node_id import display_id, same_run
 from hogpour.machine.replica import Replica
 from hogpour.server.copies import Copies

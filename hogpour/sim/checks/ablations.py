@@ -314,7 +314,7 @@ ABLATIONS: Mapping[str, Ablation] = {
         ParameterClient, "mark_all_absent", lambda _: lambda *_: None, 460, "ends: ", (STALL,),
     ),
     "held": Ablation(
-        "gradients that wait for their step move with their shard", ShardHost, "_bring", _held_by_nobody, 52, "whole: ",
+        "gradients that wait for their step move with their shard", ShardHost, "_bring", _held_by_nobody, 52, "there: ",
     ),
     "told again": Ablation(
         "a step is told again until every shard has it", every_shard, "_ask", _told_once, 868, "kept: ",
@@ -325,7 +325,7 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "late": Ablation(
         "a gradient of an earlier step is dropped where late ones are", StepGatekeeper, "arrive", _never_late, 52,
-        "whole: ",
+        "there: ",
     ),
     "handing over": Ablation(
         "a member that leaves stays until its shards are with others", Coordinator, "may_go",

@@ -5,6 +5,7 @@ Kept from the messages of origins alone, and compared with what the gatekeeper d
     a step          has as many gradients as the gate asks for of those present, each origin's once where it waits, and
                     moves by its share of what the gate would ask for of all who are not gone
     late            no gradient of an earlier step counts where late ones are dropped, and none is dropped that is not
+    there           a shard has every gradient that counts in its steps
     back            whoever sends a gradient takes part, also where it was counted out before
     ahead           no origin is let go on that is further ahead of the slowest one than its gate allows
 """
@@ -23,6 +24,7 @@ from hogpour.cluster.gatekeeper import Gatekeeper
 from hogpour.core.node_id import display_id
 from hogpour.net.wire.gate import Arrive
 from hogpour.server.gated_step import GatedStep
+from hogpour.server.server import ParameterServer
 from hogpour.server.shard import Shard
 from hogpour.shm.accrual import Sealed
 from hogpour.sim.checks.probes import Look
@@ -76,6 +78,13 @@ class GateInvariants:
             for element in np.flatnonzero(grad):
                 counted[shard.start + int(element)] += round(-float(grad[element]))
         self._history.setdefault(shard.number, []).append((shard.clock, dict(counted)))
+
+    def on_made(self, _: ParameterServer, shard: Shard, step: GatedStep, lied: tuple[int, ...]) -> None:
+        """A server is about to answer for a step; ``lied``: nodes of which it had no gradient."""
+        del step
+        if lied:
+            nodes = ", ".join(display_id(node) for node in lied)
+            self._say(f"there: step {shard.clock} of shard {shard.number} lacks a gradient of node {nodes}")
 
     def on_drop(self, buffers: SealedBuffers, push: Sealed) -> None:
         """A client has heard that a push came too late."""

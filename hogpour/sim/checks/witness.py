@@ -109,6 +109,7 @@ class Witness:
             (ParameterServer, "_begin_fetch", pushes.on_begin_fetch),
             (ParameterServer, "_begin_push", pushes.on_begin_push),
             (ParameterServer, "_frozen", self._on_frozen),
+            (ParameterServer, "_stepped", gates.on_made),
             (Copies, "let_go", self._on_let_go),
             (Update, "run", pushes.on_update),
             (Shard, "count_applied", pushes.on_applied),

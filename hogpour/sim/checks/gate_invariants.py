@@ -83,7 +83,7 @@ class GateInvariants:
         """A server is about to answer for a step; ``lied``: nodes of which it had no gradient."""
         del step
         if lied:
-            nodes = ", ".join(display_id(node) for node in lied)
+            nodes = ", ".join(str(display_id(node)) for node in lied)
             self._say(f"there: step {shard.clock} of shard {shard.number} lacks a gradient of node {nodes}")
 
     def on_drop(self, buffers: SealedBuffers, push: Sealed) -> None:

@@ -36,8 +36,12 @@ if TYPE_CHECKING:
     def compilations() -> int: ...
 
 else:
-    from numba import config, njit, prange
+    from types import MethodType
+
+    import numba
+    from numba import config, prange
     from numba.core import event
+    from numba.core.runtime import rtsys
     from numba.extending import intrinsic
 
     if config.DISABLE_JIT:
@@ -47,11 +51,33 @@ else:
         pass
 
     try:
-        njit(cache=True)(_probe)
+        numba.njit(cache=True)(_probe)
     except RuntimeError as error:
         where = f"NUMBA_CACHE_DIR = {config.CACHE_DIR} cannot" if config.CACHE_DIR else "no folder can"
         text = f"{where} be written to keep compiled kernels; set NUMBA_CACHE_DIR to one that can"
         raise ResourceError(text) from error
+
+    def _load(cache, signature, target):
+        """Load a kernel from the cache without what numba would need to compile one.
+
+        Before it loads, numba imports and registers all that it can compile: 0.75 s of the 3 s in which a node with
+        cached kernels trains an epoch of digits. Whatever compiles after all has numba do so first. What a loaded
+        kernel calls, numba's memory and its parallel loops, is set up here and by what was pickled with the kernel.
+        """
+        rtsys.initialize(target)
+        with cache._guard_against_spurious_io_errors():
+            return cache._load_overload(signature, target)
+
+    def njit(**options):
+        decorate = numba.njit(**options)
+
+        def decorated(function):
+            kernel = decorate(function)
+            if options.get("cache"):
+                kernel._cache.load_overload = MethodType(_load, kernel._cache)
+            return kernel
+
+        return decorated
 
     class _Compilations(event.Listener):
         """Counts what is compiled, which what comes from the cache is not."""

@@ -37,10 +37,14 @@ SCHEMES: dict[str, Any] = {
 }
 
 
-def cluster(algorithm: Any, epochs: int = 8, seed: int = 0) -> Simulation:
+AT_ONCE = 50
+"""Hostile members of one run, one after the other."""
+
+
+def cluster(algorithm: Any, epochs: int = 8, seed: int = 0, mean_s: float = 0.2) -> Simulation:
     job = hp.Job(data=hp.load("digits"), model=[hp.Linear(10)], epochs=epochs, batch=128, algorithm=algorithm,
                  cluster=ClusterConfig(shard_bytes=512))  # fmt: skip
-    compute = hp.Compute(distribution="constant", mean_s=0.2)
+    compute = hp.Compute(distribution="constant", mean_s=mean_s)
     scenario = Scenario(nodes=3, serving=1, join_spread_s=0.0, compute=compute, seed=seed, until_s=600.0)
     return Simulation(job, scenario)
 
@@ -137,22 +141,34 @@ def test_a_node_whose_gradients_are_not_finite_ends_by_its_name_and_the_others_t
     assert np.isfinite(report.points[-1].loss)
 
 
-def rage(name: str, seed: int) -> tuple[SimulationReport, Hostile]:
-    simulation = cluster(SCHEMES[name], seed=seed)
-
-    async def work(hostile: Hostile) -> None:
-        await hostile.join()
-        beating = asyncio.ensure_future(hostile.beat())
-        await hostile.rage(lambda: False)
-        beating.cancel()
-
-    hostile = invade(simulation, 1.0, 4.0, work, seed)
-    return simulation.run(), hostile
+async def rage(hostile: Hostile) -> None:
+    await hostile.join()
+    beating = asyncio.ensure_future(hostile.beat())
+    await hostile.rage(lambda: False)
+    beating.cancel()
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_whatever_a_member_says_in_good_form_the_others_train_on(seed: int) -> None:
-    report, hostile = rage([*SCHEMES][seed % len(SCHEMES)], seed)
-    assert sum(hostile.said.values()) > 100
+def attacked(name: str, seeds: range) -> tuple[SimulationReport, list[Hostile]]:
+    """Run a cluster while hostile members come, one after the other, and say 50 things each."""
+    simulation = cluster(SCHEMES[name], epochs=4 + len(seeds) // 3, seed=seeds[0], mean_s=0.5)
+    who = [invade(simulation, 1.0 + 0.6 * k, 0.55, rage, seed, 200 + k) for k, seed in enumerate(seeds)]
+    return simulation.run(), who
+
+
+def hold(report: SimulationReport, hostiles: list[Hostile]) -> None:
+    said = sum(sum(hostile.said.values()) for hostile in hostiles)
+    assert said > 30 * len(hostiles)
     assert [(node.outcome, node.error, node.lives) for node in report.nodes] == [("finished", "", 1)] * 3
     assert lines(report, "handler failed") == []
+    assert len(report.happenings) < 40 + said, "a line each, at most"
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_whatever_a_member_says_in_good_form_the_others_train_on(name: str) -> None:
+    hold(*attacked(name, range(2)))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("first", range(14, 1014, AT_ONCE))
+def test_whatever_a_thousand_members_say_the_others_train_on(first: int) -> None:
+    hold(*attacked([*SCHEMES][first // AT_ONCE % len(SCHEMES)], range(first, first + AT_ONCE)))

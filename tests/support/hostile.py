@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
+from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -120,8 +121,7 @@ class Hostile:
     def message(self, kind: type[Message]) -> Message:
         """Return a message of a kind, in good form; half of them in its own name."""
         while True:
-            hints = get_type_hints(kind, include_extras=True)
-            fields = {name: self._value(hints[name]) for name in kind.__struct_fields__}
+            fields = {name: self._value(hint) for name, hint in _fields(kind)}
             assert self.joined is not None
             if "node" in fields and self._rng.random() < 0.5:
                 fields["node"] = self.joined.node
@@ -156,8 +156,7 @@ class Hostile:
         if isinstance(hint, type) and issubclass(hint, Enum):
             return list(hint)[int(rng.integers(len(hint)))]
         if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-            hints = get_type_hints(hint, include_extras=True)
-            return hint(**{name: self._value(hints[name]) for name in hint.__struct_fields__})
+            return hint(**{name: self._value(of) for name, of in _fields(hint)})
         return None
 
     async def beat(self) -> None:
@@ -168,17 +167,26 @@ class Hostile:
             await asyncio.sleep(self.joined.lease_s / 6)
 
 
-def invade(simulation: Simulation, at_s: float, for_s: float, work: Callable[[Hostile], Any], seed: int = 0) -> Hostile:
+@cache
+def _fields(kind: type[msgspec.Struct]) -> list[tuple[str, Any]]:
+    hints = get_type_hints(kind, include_extras=True)
+    return [(name, hints[name]) for name in kind.__struct_fields__]
+
+
+def invade(
+    simulation: Simulation, at_s: float, for_s: float, work: Callable[[Hostile], Any], seed: int = 0, number: int = 200
+) -> Hostile:
     """Let a hostile member come to a simulated cluster that has not begun, and vanish after so long.
 
     Args:
         work: makes the coroutine of what it does.
+        number: of its machine.
     """
     loop, network, scenario = simulation.loop, simulation.network, simulation.scenario
     names = [f"10.0.0.{number}" for number in range(scenario.serving + 1)]
     hostile = Hostile([f"{name}:{PORT}" for name in names], np.random.default_rng([seed, 7]), simulation.workload.network.spec.fingerprint)
-    machine = network.add(200, "10.0.0.200", Conditions(delay_s=scenario.link.delay_s))
-    host = Host(200, machine.name)
+    machine = network.add(number, f"10.0.0.{number}", Conditions(delay_s=scenario.link.delay_s))
+    host = Host(number, machine.name)
 
     def begin() -> None:
         network.live(machine, host)

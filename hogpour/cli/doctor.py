@@ -90,7 +90,7 @@ def _load() -> Diagnosis:
 def _blas() -> Diagnosis:
     threads = host.threads_in_force()
     if not threads:
-        return Diagnosis("blas", "bad", "no BLAS library was loaded with SciPy", "reinstall scipy from a wheel")
+        return Diagnosis("blas", "bad", "no BLAS library was loaded with NumPy", "reinstall numpy from a wheel")
     text = ", ".join(f"{name}: {n} thread{'s' if n > 1 else ''}" for name, n in threads.items())
     return Diagnosis("blas", "ok", f"{text} here; a replica sets its own")
 

@@ -280,7 +280,7 @@ def _version_of_kernels() -> str:
 
 def threads_in_force() -> dict[str, int]:
     """Return the thread count of every BLAS and OpenMP library that this process has loaded."""
-    import scipy.linalg  # noqa: F401
+    import numpy  # noqa: F401
     from threadpoolctl import threadpool_info
 
     pools = threadpool_info()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from hogpour.core.job import job_from
 from hogpour.layers.sequential import network_of
@@ -62,6 +63,7 @@ def main() -> int:
     message = sys.stdin.buffer.read()
     if not message:
         return 0  # the node ended, or found its job wrong, before it gave orders
+    np.seterr(all="ignore")  # a loss that is not finite is looked for; a warning would say of it where, and not what
     orders = msgspec.json.decode(message, type=Orders)
     live = Segment.attach(orders.live_fd, Layout(orders.live, orders.live_size))
     data = Segment.attach(orders.data_fd, Layout(orders.data, orders.data_size))

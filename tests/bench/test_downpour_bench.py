@@ -205,6 +205,7 @@ def bench(capsys, *options):
 
 
 @pytest.mark.long
+@pytest.mark.serial
 @pytest.mark.real
 def test_one_node_and_two_nodes_of_ours_are_measured_one_of_them_slowed(tiny, monkeypatch, capsys):
     monkeypatch.setattr(downpour, "GRID", (OURS[1.0],))

@@ -147,6 +147,7 @@ def test_a_peer_that_is_not_installed_or_does_not_work_is_left_out_with_a_note(m
 
 
 @pytest.mark.long
+@pytest.mark.serial
 @pytest.mark.real
 def test_ours_sockets_and_echoes_have_rows_at_every_size(capsys):
     """At 256 KiB our vector is four shards; the bench itself compares the parameters with the pushes."""

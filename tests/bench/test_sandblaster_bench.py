@@ -13,6 +13,7 @@ from bench._papers.runs import Size
 
 
 @pytest.mark.long
+@pytest.mark.serial
 @pytest.mark.real
 def test_scipy_and_ours_come_to_the_same(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--only", "scipy", "--examples", "2000", "--evaluations", "6", "--converge", "60", "--rounds", "1"]

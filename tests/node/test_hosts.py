@@ -1,18 +1,15 @@
-"""A cluster on three hosts: network namespaces of their own, joined by a bridge, that are killed and cut off.
-
-All traffic stays inside these namespaces; they are removed with everything in them, whatever happens.
-"""
+"""A cluster on three hosts that are killed, cut off, slow, or cannot all reach each other."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.hosts import Hosts, hosts
 from support.processes import Node, nodes
+
+__all__ = ["hosts"]
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
 
@@ -36,73 +33,24 @@ batch = 32
 replicas = 2
 """
 
-
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=20)
-
-
-class Hosts:
-    """Three namespaces with an address each, on a bridge in a fourth one."""
-
-    def __init__(self) -> None:
-        self.name = f"hog{os.getpid()}"
-        self._made: list[str] = []
-
-    def make(self) -> None:
-        """Make them. Nothing of it is in the namespace that this process is in."""
-        switch = self._namespace("s")
-        _ip("-n", switch, "link", "add", "bridge", "type", "bridge")
-        _ip("-n", switch, "link", "set", "bridge", "up")
-        for host in (1, 2, 3):
-            namespace = self._namespace(str(host))
-            _ip("-n", namespace, "link", "add", "eth", "type", "veth", "peer", "name", f"port{host}", "netns", switch)
-            _ip("-n", switch, "link", "set", f"port{host}", "master", "bridge", "up")
-            _ip("-n", namespace, "addr", "add", f"{self.address(host)}/24", "dev", "eth")
-            _ip("-n", namespace, "link", "set", "eth", "up")
-            _ip("-n", namespace, "link", "set", "lo", "up")
-
-    def _namespace(self, suffix: str) -> str:
-        namespace = f"{self.name}-{suffix}"
-        _ip("netns", "add", namespace)
-        self._made.append(namespace)
-        return namespace
-
-    def address(self, host: int) -> str:
-        return f"10.77.19.{host}"
-
-    def prefix(self, host: int) -> list[str]:
-        """What a command begins with that is to run on this host."""
-        return ["ip", "netns", "exec", f"{self.name}-{host}"]
-
-    def cut(self, host: int) -> None:
-        """Pull the cable of a host, at the switch: the host does not notice."""
-        _ip("-n", f"{self.name}-s", "link", "set", f"port{host}", "down")
-
-    def mend(self, host: int) -> None:
-        _ip("-n", f"{self.name}-s", "link", "set", f"port{host}", "up")
-
-    def remove(self) -> None:
-        for namespace in self._made:
-            subprocess.run(["ip", "netns", "del", namespace], capture_output=True, timeout=20)
+DIGITS = """
+[data]
+train = "digits"
+[model]
+layers = [{{layer = "linear", units = {units}}}, {{layer = "linear", units = 10}}]
+[algorithm]
+name = "downpour"
+n_push = {n}
+n_fetch = {n}
+[run]
+epochs = {epochs}
+replicas = 1
+"""
 
 
 @pytest.fixture
-def hosts() -> Iterator[Hosts]:
-    if os.name != "posix" or os.geteuid() != 0 or shutil.which("ip") is None:
-        pytest.skip("needs root and iproute2 to make network namespaces")
-    hosts = Hosts()
-    try:
-        try:
-            hosts.make()
-        except subprocess.CalledProcessError as error:
-            pytest.skip(f"may not make network namespaces: {error.stderr.strip()}")
-        yield hosts
-    finally:
-        hosts.remove()
-
-
-def test_mnist_on_three_hosts_survives_a_death_and_a_cut_cable(hosts: Hosts, shared_data: Path, tmp_path: Path) -> None:
-    (tmp_path / "job.toml").write_text(JOB.format(mnist=shared_data / "mnist", epochs=EPOCHS))
+def on(hosts: Hosts, tmp_path: Path) -> Iterator[Callable[..., Node]]:
+    """Starts a node on a host."""
     token = tmp_path / "token"
     token.write_text("a token that is on every host\n")
     token.chmod(0o600)
@@ -111,32 +59,86 @@ def test_mnist_on_three_hosts_survives_a_death_and_a_cut_cable(hosts: Hosts, sha
         def on(host: int, *arguments: str) -> Node:
             return start(*arguments, "--token-file", str(token), prefix=hosts.prefix(host))
 
-        def joined(host: int) -> Node:
-            return on(host, "--join", f"{hosts.address(1)}:7000", "--data", str(shared_data / "mnist"))
+        yield on
 
-        one = on(1, "job.toml", "--listen", f"{hosts.address(1)}:7000")
-        killed, cut = joined(2), joined(3)
-        for node in (one, killed, cut):
-            node.until_training()
-            node.pause()  # so that nothing is over before all has happened
-        killed.go_on()
-        killed.kill()
-        cut.go_on()
-        hosts.cut(3)
-        began = one.until_training()["seconds"]
-        late = joined(2)  # in the middle
-        gone = [one.until_text("member", " is gone: silent for ") for _ in range(2)]
-        one.until("progress", lambda fields: fields["seconds"] >= began + 5)  # its own clock: 5 s of a cut cable
-        hosts.mend(3)
-        cut.until_text("warning", "joined again as node ")
-        cut.pause()
-        late.until_training()
-        for node in (one, cut):
-            node.go_on()
-        end = one.end()
-        assert [node.end()["outcome"] for node in (cut, late)] == ["finished"] * 2
+
+def test_mnist_on_three_hosts_survives_a_death_and_a_cut_cable(
+    hosts: Hosts, on: Callable[..., Node], shared_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "job.toml").write_text(JOB.format(mnist=shared_data / "mnist", epochs=EPOCHS))
+
+    def joined(host: int) -> Node:
+        return on(host, "--join", f"{hosts.address(1)}:7000", "--data", str(shared_data / "mnist"))
+
+    one = on(1, "job.toml", "--listen", f"{hosts.address(1)}:7000")
+    killed, cut = joined(2), joined(3)
+    for node in (one, killed, cut):
+        node.until_training()
+        node.pause()  # so that nothing is over before all has happened
+    killed.go_on()
+    killed.kill()
+    cut.go_on()
+    hosts.cut(3)
+    began = one.until_training()["seconds"]
+    late = joined(2)  # in the middle
+    gone = [one.until_text("member", " is gone: silent for ") for _ in range(2)]
+    one.until("progress", lambda fields: fields["seconds"] >= began + 5)  # its own clock: 5 s of a cut cable
+    hosts.mend(3)
+    cut.until_text("warning", "joined again as node ")
+    cut.pause()
+    late.until_training()
+    for node in (one, cut):
+        node.go_on()
+    end = one.end()
+    assert [node.end()["outcome"] for node in (cut, late)] == ["finished"] * 2
     assert end["outcome"] == "finished"
     assert end["accuracy"] >= 0.96
     assert end["repeated"] > 0
     assert EPOCHS * N_MNIST <= end["examples"] <= EPOCHS * N_MNIST + end["repeated"]
     assert len(gone) == 2
+
+
+def test_a_model_of_6_mb_trains_over_a_link_of_700_kb_a_second(hosts: Hosts, on: Callable[..., Node], tmp_path: Path) -> None:
+    """A transfer had 7 s for its last byte, and this one takes 9: "the first node does not answer"."""
+    hosts.slow(2, 0.7e6)
+    (tmp_path / "job.toml").write_text(DIGITS.format(units=21_000, n=20, epochs=1_000))
+    one = on(1, "job.toml", "--listen", f"{hosts.address(1)}:7000")
+    one.until_training()
+    two = on(2, "--join", f"{hosts.address(1)}:7000")
+    two.until("progress", lambda fields: fields["computing"] > 0 and fields["seconds"] > 20)
+    one.interrupt()
+    assert two.end()["outcome"] == one.end()["outcome"] == "stopped"
+    assert [fields for fields in two.said if fields["event"] == "warning"] == []
+
+
+def test_a_node_that_cannot_reach_a_server_trains_with_shards_that_are_elsewhere(
+    hosts: Hosts, on: Callable[..., Node], tmp_path: Path
+) -> None:
+    """It ended after 7 s: "node 2, which serves shards, does not answer"."""
+    (tmp_path / "job.toml").write_text(DIGITS.format(units=64, n=4, epochs=100_000))
+    hosts.wall(3, hosts.address(2))
+    one = on(1, "job.toml", "--listen", f"{hosts.address(1)}:7000")
+    two = on(2, "--join", f"{hosts.address(1)}:7000", "--listen", f"{hosts.address(2)}:7001")
+    one.until_text("cluster", "")
+    three = on(3, "--join", f"{hosts.address(1)}:7000")
+    one.until_text("member", " cannot be reached by node 3 ")
+    three.until_training()
+    one.interrupt()
+    assert [node.end()["outcome"] for node in (one, two, three)] == ["stopped"] * 3
+
+
+def test_a_server_behind_a_firewall_keeps_no_other_from_leaving(hosts: Hosts, on: Callable[..., Node], tmp_path: Path) -> None:
+    """Its heartbeats got through and its port did not: another server was not out 110 s after Ctrl+C."""
+    (tmp_path / "job.toml").write_text(DIGITS.format(units=64, n=4, epochs=100_000))
+    walled = hosts.name_again(3)
+    hosts.wall(1, walled)
+    one = on(1, "job.toml", "--listen", f"{hosts.address(1)}:7000")
+    two = on(2, "--join", f"{hosts.address(1)}:7000", "--listen", f"{hosts.address(2)}:7001")
+    two.until_training()
+    three = on(3, "--join", f"{hosts.address(1)}:7000", "--listen", f"{walled}:7001")
+    one.until_text("member", " cannot be reached from here: firewall? it computes only ")
+    two.interrupt()
+    assert two.end(within_s=20)["outcome"] == "stopped"
+    three.until_training()
+    one.interrupt()
+    assert [node.end()["outcome"] for node in (one, three)] == ["stopped"] * 2

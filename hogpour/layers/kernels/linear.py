@@ -23,9 +23,11 @@ _STRIP = 2 * LANES
 """Output units of a tile."""
 
 
-@njit(cache=True, nogil=True)
 def product(a, b, out):
-    """out = a b, by BLAS; transposed views of C-contiguous arrays are passed as they are."""
+    """out = a b, by BLAS; transposed views of C-contiguous arrays are passed as they are.
+
+    numpy's own, not a kernel's: numba takes scipy's, which is imported for it alone, 0.25 s in every process.
+    """
     np.dot(a, b, out)
 
 

@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Callable, Generator
 from typing import Any
 
+import numpy as np
+
 from hogpour.machine.replica import Replica
 from hogpour.machine.replica_link import Moment
 
@@ -194,7 +196,8 @@ class Replicas:
             process.due = True
             return
         while True:
-            moment = next(process.moments, None)
+            with np.errstate(all="ignore"):  # as in a process of its own
+                moment = next(process.moments, None)
             if moment is None:
                 self._end(process)
                 return

@@ -272,7 +272,9 @@ class Peer:
             link.transport.write(link.connection.send(self.identity, self._new_id()))  # its answer says nothing
         asked.moves_to = 0
         if asked.n_bytes:
-            asked.moves_to = moved(link.transport) + TURNS * sum([other.n_bytes for other in self._asked.values()])
+            # Of what was written before some may not have moved yet: to know how much asks the kernel, at each request.
+            written = link.transport.bytes_in + link.transport.bytes_out
+            asked.moves_to = written + TURNS * sum([other.n_bytes for other in self._asked.values()])
         try:
             frame = link.connection.send(asked.message, id, asked.n_payload)
         except LocalProtocolError as error:  # a bug of whoever asks this, and no matter of the others

@@ -8,8 +8,7 @@ of MNIST stands for the paper's four-layer CNN on all of it, at a constant rate.
 The paper's rate is not known to us. What decides is the start, at a rate near the largest that the full staleness
 bears: below it nothing fails, and above it everything does. So each τ has the largest rate of a list at which it ends,
 with ramp-up and the calibration seed, at most 3 points above the best of them. At the rates that were best at τ = 0 and
-at τ = 50, which were taken before, neither ramp-up nor staleness made a difference. τ = 50 itself, at a rate of its own
-between 0.02 and 0.03, was not run again.
+at τ = 50, which were taken before, neither ramp-up nor staleness made a difference.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from bench.harness import Table
 __all__ = ["CLAIM", "SIZE", "measure"]
 
 SIZE = Size(tests=4000)
-RATES = {20: (0.04, 0.05, 0.06, 0.07)}
+RATES = {20: (0.04, 0.05, 0.06, 0.07), 50: (0.02, 0.025, 0.03)}
 """For each τ."""
 BATCH, EPOCHS, RAMP_EPOCHS = 32, 40, 3
 COMPUTE_S = 0.2

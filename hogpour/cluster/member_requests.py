@@ -195,7 +195,7 @@ class MemberRequests:
         if self._members.gone(message.node):
             return _OK  # it asks again: the answer was lost
         member = self._known(message.node)
-        if message.reason:
+        if message.reason and not member.leaving:  # else it asks again, and would be taken for a second one
             self._coordinator.doubt(member, message.reason)
         self._desk.take_back(member.node)
         if member.node == self._coordinator.home:

@@ -422,6 +422,20 @@ async def test_one_whose_loss_is_not_finite_leaves_alone_and_a_second_one_ends_t
     await cluster.coordinator.close()
 
 
+async def test_one_that_says_twice_that_it_cannot_go_on_is_one() -> None:
+    """It serves shards, so its leave takes a while; a connection that broke meanwhile has it ask again."""
+    cluster = Cluster(4)
+    await cluster.begin()
+    node = await cluster.join("n2:1")
+    await cluster.tick()
+    leaving = [asyncio.ensure_future(cluster.ask(Leave(node, "as the test says"))) for _ in range(2)]
+    await settle()
+    await cluster.tick(2)
+    assert [one.result() for one in leaving] == [Ok(), Ok()]
+    assert cluster.coordinator.command == "run"
+    await cluster.coordinator.close()
+
+
 async def test_whoever_serves_leaves_when_its_shards_are_with_others() -> None:
     cluster = Cluster(4)
     await cluster.begin()

@@ -61,8 +61,10 @@ class PendingPushes:
     def feign(self, lacking: Sequence[Key], shard: int, clock: int, size: int) -> None:
         """Keep zeros for gradients that are not here though their origins said so (``Arrive``), as if those had pushed
         them: what a lie does to others is what a member's own pushes may do. Refused, the step would end the run."""
-        for key in lacking:
-            self.hold(Push(shard, *key, clock, 1, 1.0), np.zeros(size, np.float32))
+        if lacking:
+            zeros = self._free.pop() if self._free else np.empty(size, np.float32)
+            zeros[...] = 0  # one for all: a thousand lies are a thousand small messages
+            self._held.update({key: (Push(shard, *key, clock, 1, 1.0), zeros) for key in lacking})
 
     def take(self, keys: Sequence[Key]) -> list[tuple[Push, Floats]]:
         """Remove and return gradients that are all here, in this order. The arrays are the caller's until it gives them
@@ -70,8 +72,8 @@ class PendingPushes:
         return [self._held.pop(key) for key in keys]
 
     def give_back(self, arrays: Sequence[Floats]) -> None:
-        """Reuse this memory for what comes next."""
-        self._free.extend(arrays)
+        """Reuse this memory for what comes next; an array may be among them more than once."""
+        self._free.extend({id(array): array for array in arrays}.values())
 
     def free(self, gone: Collection[int], late: Callable[[int], bool]) -> int:
         """Free what no step will count: gradients of nodes that are gone, and those computed on parameters of a clock

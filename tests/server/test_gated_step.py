@@ -246,3 +246,17 @@ def test_what_waits_is_a_copy() -> None:
     held.hold(push(), grad)
     grad[:] = 9
     assert [float(array[0]) for _, array in held] == [1.0]
+
+
+def test_gradients_that_never_came_take_the_memory_of_one() -> None:
+    """Each lie, a message of some bytes, had every server allocate a gradient, and keep that for good."""
+    pending = PendingPushes()
+    lies = [(9, replica, 1) for replica in range(50)]
+    pending.feign(lies, 0, 3, SIZE)
+    held = pending.take(lies)
+    assert len({id(array) for _, array in held}) == 1
+    assert not any(array.any() for _, array in held)
+    pending.give_back([array for _, array in held])
+    for sequence in (1, 2):  # the memory is one gradient's again
+        pending.hold(push(sequence), filled(sequence))
+    assert [array.tolist() for _, array in pending] == [filled(1).tolist(), filled(2).tolist()]

@@ -159,6 +159,7 @@ def initialise(job: Job, network: Network, params: npt.NDArray[np.float32]) -> N
         network.init(params, generator(job.seed, _PARAMS))
 
 
+@np.errstate(all="ignore")  # as in a replica
 def rehearse(job: Job, ready: Prepared, threads: int) -> None:
     """Run every kernel that the run will use, on memory of its own.
 

@@ -17,7 +17,7 @@ import hogpour as hp
 from hogpour.core.errors import ConfigError, DataError, LayoutError
 from hogpour.data.load import Data, Dataset, Encoding, Scaling
 from hogpour.layers.base import Shape
-from hogpour.machine.prepare import prepare
+from hogpour.machine.prepare import prepare, rehearse
 from hogpour.model import model_file
 from hogpour.model.training_state import TrainingState
 from hogpour.shm.segment import anonymous_file
@@ -215,3 +215,17 @@ def test_training_and_test_set_must_be_alike() -> None:
         Data(train, None, Encoding((3,), "labels", (), Scaling.none()))
     with pytest.raises(DataError, match=r"^a: holds labels, the encoding says values$"):
         Data(train, None, Encoding((2,), "values", (), Scaling.none()))
+
+
+def test_a_rehearsal_whose_numbers_overflow_is_told_of_by_no_warning_of_numpy() -> None:
+    """It multiplies batches above 64, and said so on the node's terminal; the loss is looked at in training."""
+    x = np.full((2 * 65, 8), 1e30, np.float32)
+    job = job_of(data=hp.arrays(x, np.arange(len(x)) % 3, validation=0), model=[hp.Linear(4), hp.Linear(3)], batch=65)
+    fds = (anonymous_file(), anonymous_file())
+    ready = prepare(job, 1, False, fds)
+    try:
+        ready.live.arrays["params"][:] = 1e30
+        rehearse(job, ready, 1)
+    finally:
+        ready.live.close()
+        ready.examples.close()

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     def compilations() -> int: ...
 
 else:
+    from pickle import UnpicklingError
     from types import MethodType
 
     import numba
@@ -66,7 +67,10 @@ else:
         """
         rtsys.initialize(target)
         with cache._guard_against_spurious_io_errors():
-            return cache._load_overload(signature, target)
+            try:
+                return cache._load_overload(signature, target)
+            except (EOFError, UnpicklingError):  # of a disk that was full, or of a power cut; compiled anew
+                cache.flush()
 
     def njit(**options):
         decorate = numba.njit(**options)

@@ -149,7 +149,8 @@ class Coordinator:
         self.waiting = Waiting(self.gatekeeper, self.overdue, lambda: [
             member.node for member in self._able if not self.ledger.held(member.node)
         ])  # fmt: skip
-        self._before, self._doubtful = self.ledger.examples_done, False
+        self._before = self.ledger.examples_done
+        self._witnesses: set[int] = set()  # who took part when one said first that nobody can go on
 
     def tick(self, now: float) -> None:
         """Do what is due. To be called several times in a second."""
@@ -177,11 +178,12 @@ class Coordinator:
         """Take in that a member leaves because, as it says, nobody can go on: its loss is not finite.
 
         Servers apply nothing that is not finite, so of one alone it may be the memory that is bad, and the others go
-        on. A second one ends the run on every node, and so does the first where there is nobody else.
+        on. A second of those who were there then ends the run on every node, and so does the first where there is
+        nobody else. One that came later may be the first on its machine again, and leaves alone as well.
         """
-        last = self._doubtful or self._able == [member]
+        last = member.node in self._witnesses or self._able == [member]
         (self.fail if last else self.log)(f"{member} cannot go on: {reason}")
-        self._doubtful = True
+        self._witnesses = self._witnesses or {other.node for other in self._able}
 
     async def close(self) -> None:
         """Drop what is under way; the last thing to be called."""

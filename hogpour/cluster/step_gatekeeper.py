@@ -1,12 +1,14 @@
 """Makes steps of gradients that wait at the servers: of a gate that holds them (``gatekeeper``).
 
 A member may say of any gradient that it has arrived. Where a shard lacks one that counts, zeros stand for it there, so
-that a lie does no more to the others than a member's own pushes may; and nobody has more than ``MOST_REPLICAS`` wait.
+that a lie does no more to the others than a member's own pushes may. Nobody has more than ``MOST_REPLICAS`` wait, and
+all together no more than ``MOST_WAITING``, which is as many as a ``Commit`` has room for.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +21,9 @@ from hogpour.core.node_id import display_id
 from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED, Arrive, Arrived, Commit, Counted
 
 __all__ = ["StepGatekeeper"]
+
+MOST_WAITING = 4096
+"""Gradients that wait for their step: as many as a shard holds, so that one too many was not pushed to all of them."""
 
 _COMMIT_S = 10.0
 """For a server to apply a step. One that is dead ends the run long before, by its lease."""
@@ -51,6 +56,7 @@ class StepGatekeeper(Gatekeeper):
         self._outcomes: dict[Origin, dict[int, Arrived]] = {}
         self._committing: asyncio.Task[None] | None = None
         self._failed = False
+        self._named: set[int] = set()  # nodes of which a gradient was not there
 
     def attend(self, node: int, replica: int, present: bool) -> asyncio.Future[None] | None:
         super().attend(node, replica, present)
@@ -83,12 +89,22 @@ class StepGatekeeper(Gatekeeper):
             late = self._note(origin, arrive.sequence, Arrived(LATE, self.step - arrive.step))
             # Told at once, its origin would fetch what is late again, as long as the step takes to be applied.
             return late if self._committing is None else self._when_settled(late)
+        if len(self._pool) >= MOST_WAITING:
+            self._make_room()
         decided: asyncio.Future[Arrived] = asyncio.get_running_loop().create_future()
         self._pool[key] = _Arrival(*key, arrive.step, decided)
         self._look()
         if key in self._pool and not self._gate.detains(len(self._pool), self.present):
             return Arrived(UNDECIDED, 0)  # its origin goes on meanwhile, and asks again; not while a step is held up
         return decided
+
+    def _make_room(self) -> None:
+        """Drop the last gradient of the node that has most of those that wait."""
+        most = Counter(node for node, *_ in self._pool).most_common(1)[0][0]
+        last = self._pool.pop(next(key for key in reversed(self._pool) if key[0] == most))
+        self.dropped += 1
+        late = Arrived(LATE, max(0, self.step - last.step))
+        last.decided.set_result(self._note((last.node, last.replica), last.sequence, late))
 
     def _look(self) -> None:
         if self._committing is not None or self._failed or not (self._begun or self._complete(self.present)):
@@ -107,6 +123,7 @@ class StepGatekeeper(Gatekeeper):
         for key in [key for key in self._pool if key[0] == node]:
             self._pool.pop(key).decided.cancel()
         drop_node(self._outcomes, node)
+        self._named.discard(node)
 
     def _share(self, arrivals: list[_Arrival]) -> float:
         """Return what of the rate a step of these is worth."""
@@ -125,8 +142,11 @@ class StepGatekeeper(Gatekeeper):
                 self._failed = True
                 self._fail(str(error))
                 return
-        for node in sorted({node for answer in answers for node in answer.lied}):
-            self._log(f"step {step}: a gradient of node {display_id(node)} was not there as it said: counted as zeros")
+        lied = {node for answer in answers for node in answer.lied}
+        for node in sorted(lied - self._named):
+            self._log(f"step {step}: a gradient of node {display_id(node)} was not there as it said: such ones count "
+                      "as zeros")  # fmt: skip
+        self._named |= lied
         for one, what in zip(arrivals, counted, strict=True):
             self._let_go((one.node, one.replica))
             answer = self._note((one.node, one.replica), one.sequence, Arrived(COUNTED, what.staleness))

@@ -422,6 +422,21 @@ async def test_one_whose_loss_is_not_finite_leaves_alone_and_a_second_one_ends_t
     await cluster.coordinator.close()
 
 
+async def test_one_that_joins_again_with_bad_memory_leaves_alone_as_well() -> None:
+    cluster = Cluster(1)
+    await cluster.begin()
+    bad, good = await cluster.join(), await cluster.join()
+    await cluster.ask(Leave(bad, "as the test says"))
+    for _ in range(2):
+        again = await cluster.join()
+        await cluster.ask(Leave(again, "as the test says"))
+        assert cluster.lines[-1] == f"node {again} (a name) left"
+    assert cluster.coordinator.command == "run"
+    await cluster.ask(Leave(good, "as the test says"))
+    assert cluster.coordinator.command == "fail"
+    await cluster.coordinator.close()
+
+
 async def test_one_that_says_twice_that_it_cannot_go_on_is_one() -> None:
     """It serves shards, so its leave takes a while; a connection that broke meanwhile has it ask again."""
     cluster = Cluster(4)

@@ -16,9 +16,11 @@ from hogpour.algos.gate.quorum import Quorum
 from hogpour.algos.gate.slack import Slack
 from hogpour.cluster import step_gatekeeper
 from hogpour.cluster.coordinator import keeper_of
-from hogpour.cluster.step_gatekeeper import _REMEMBERED
+from hogpour.cluster.gatekeeper import MOST_REPLICAS
+from hogpour.cluster.step_gatekeeper import _REMEMBERED, MOST_WAITING
 from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
+from hogpour.net import frame
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED, Arrive, Arrived, Commit, Committed
 
@@ -399,7 +401,8 @@ async def test_a_gradient_that_was_not_there_is_told_in_one_line_and_the_step_is
         g.attend((1, 0), (2, 0))
         g.shards.lacks = (2,)
         assert await g.round(1, 2) == [(COUNTED, 0)] * 2
-        assert g.said == ["step 0: a gradient of node 2 was not there as it said: counted as zeros"]
+        assert await g.round(1, 2, sequence=2, step=1) == [(COUNTED, 0)] * 2
+        assert g.said == ["step 0: a gradient of node 2 was not there as it said: such ones count as zeros"]
         assert g.failed == []
 
 
@@ -415,6 +418,26 @@ async def test_no_member_has_more_gradients_wait_than_it_may_have_replicas(monke
             g.arrive(1, sequence=5)
         g.arrive(2)
         assert len(g.keeper._pool) == 4
+
+
+async def test_where_too_many_wait_the_node_with_most_loses_its_last_and_the_step_has_room() -> None:
+    """A dozen members with a thousand lies each made a step that no message holds: the first node ended with a bug."""
+    async with gated(Barrier()) as g:
+        g.attend((1, 0), (2, 0))
+        g.shards.slow = {"a"}
+        await g.round(1, 2)
+        honest = g.arrive(1, sequence=2, step=1)
+        for node in range(3, 15):
+            for sequence in range(1, 1 + MOST_REPLICAS // 2):
+                g.arrive(node, sequence=sequence, step=1)
+        assert len(g.keeper._pool) == MOST_WAITING
+        g.shards.slow.clear()
+        g.shards.waiting[0].set()
+        await settle()
+        assert known(honest) == (COUNTED, 0)
+        assert [len(commit.counted) for _, commit in g.shards.asked] == [2, 2, MOST_WAITING, MOST_WAITING]
+        frame.encode(g.shards.asked[-1][1], 1)
+        assert g.keeper.dropped == 12 * MOST_REPLICAS // 2 + 1 - MOST_WAITING
 
 
 # -- deaths

@@ -38,7 +38,7 @@ def vector_add(out: Array, vector: Array, factor: float | np.float32) -> None:
 def vector_is_finite(vector: Array) -> bool:
     """Whether a float32 vector holds neither an infinity nor a NaN.
 
-    Both have an exponent of ones: without its sign, and with a one added there, it reaches the sign's bit, and never the
+    Both have an exponent of ones: without its sign, and with a one added there, it reaches the sign's bit, never the
     next element's. Two elements at a time, as numba computes with integers of 64 bits: 55 GB/s in a cache, where a
     maximum of single ones has 18, and an end at the first that is not finite less.
     """

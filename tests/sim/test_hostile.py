@@ -20,6 +20,7 @@ from hogpour.net.wire.lease import Lease
 from hogpour.net.wire.operate import Operate
 from hogpour.net.wire.push import Push
 from hogpour.net.wire.status import Fence
+from hogpour.sim.checks.ablations import SPEAKER
 from hogpour.sim.report import SimulationReport
 from hogpour.sim.scenario import Scenario
 from hogpour.sim.simulation import Simulation
@@ -77,13 +78,17 @@ async def attack(hostile: Hostile, heard: list[tuple[int, str, Any]]) -> None:
     beating.cancel()
 
 
+def in_others_names(name: str) -> tuple[SimulationReport, list[tuple[int, str, Any]]]:
+    simulation, heard = cluster(SCHEMES[name]), list[tuple[int, str, Any]]()
+    invade(simulation, 1.0, 60.0, lambda hostile: attack(hostile, heard))
+    return simulation.run(), heard
+
+
 @pytest.mark.parametrize("name", SCHEMES)
 def test_no_member_ends_or_holds_up_the_others_in_their_name(name: str) -> None:
     """Each of these left a shard with nobody, threw others out, or had a gate or the first node wait for ever."""
     calm = cluster(SCHEMES[name]).run()
-    simulation, heard = cluster(SCHEMES[name]), list[tuple[int, str, Any]]()
-    invade(simulation, 1.0, 60.0, lambda hostile: attack(hostile, heard))
-    report = simulation.run()
+    report, heard = in_others_names(name)
     assert heard[-1][1] == "own"
     assert type(heard.pop()[2]).__name__ == "Ok"
     assert {answer for _, _, answer in heard} <= {"wrong", "fenced", "moved"}
@@ -92,6 +97,15 @@ def test_no_member_ends_or_holds_up_the_others_in_their_name(name: str) -> None:
     assert report.points[-1].seconds < calm.points[-1].seconds + 15.0
     assert lines(report, "joined again") == []
     assert lines(report, "handler failed") == []
+
+
+@pytest.mark.parametrize("name", ["downpour", "ssgd"])
+def test_without_who_may_say_what_that_ends_others(name: str) -> None:
+    """The safeguard's ablation: no seed of the sweep has a member that says what is not its to say."""
+    with SPEAKER.off():
+        report, heard = in_others_names(name)
+    assert "failed" in [node.outcome for node in report.nodes]
+    assert "Fence" in {kind for _, kind, answer in heard if not isinstance(answer, str)}
 
 
 async def lie(hostile: Hostile) -> None:

@@ -1,15 +1,17 @@
-"""Safeguards of hard links, see ``hard_links``; a part of ``ablations``."""
+"""Safeguards of hard links and of sleeps, see ``hard_links`` and ``sleeps``; a part of ``ablations``."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 from hogpour.client.coordinator_client import CoordinatorClient
 from hogpour.cluster.placement import Placement
 from hogpour.net import peer
 from hogpour.net.listener import Listener
+from hogpour.net.watch import Patience, Watch
 from hogpour.sim.checks.ablation import Ablation
 
 __all__ = ["LINKS"]
@@ -40,6 +42,22 @@ def _impatient(look_up: Any) -> Any:
     return within_a_second
 
 
+def _as_if_awake(due: Any) -> Any:
+    def awake(self: Watch) -> None:
+        self._at = asyncio.get_running_loop().time()
+        due(self)
+
+    return awake
+
+
+def _by_the_clock(over: Any) -> Any:
+    def by_the_clock(self: Patience, now: float) -> Any:
+        self._longest = inf
+        return over(self, now)
+
+    return by_the_clock
+
+
 LINKS: Mapping[str, Ablation] = {
     "unheard": Ablation(
         "a move of which its taker cannot hear is given up", Placement, "_not_told", _told_for_ever, 2105, "ends: ",
@@ -57,5 +75,11 @@ LINKS: Mapping[str, Ablation] = {
     "under way": Ablation(
         "the first node ends when what others push and fetch is there", Listener, "transferring",
         lambda _: property(lambda self: False), 80, "ends: ",
+    ),
+    "asleep": Ablation(
+        "nobody is judged by the time in which this process stood still", Watch, "_due", _as_if_awake, 290, "ends: ",
+    ),
+    "patience": Ablation(
+        "of what is waited for in rounds, no sleep counts as a wait", Patience, "over", _by_the_clock, 271, "ends: ",
     ),
 }  # fmt: skip

@@ -43,6 +43,7 @@ from hogpour.machine.replica import Replica
 from hogpour.sim.checks.ablations import ABLATIONS
 from hogpour.sim.checks.hard_links import CRAWLING, are_hard, hard_links_of, slow_leavers, with_hard_links
 from hogpour.sim.checks.sandblaster_sweep import EVALUATIONS, Points, is_batch, scheme_of, serial_of
+from hogpour.sim.checks.sleeps import sleeps, unrested, with_sleep
 from hogpour.sim.checks.stalls import STALL_S, could_compute, has_stalls, stalls
 from hogpour.sim.checks.witness import Witness
 from hogpour.sim.report import SimulationReport
@@ -188,7 +189,7 @@ def run_seed(seed: int, without: str = "") -> Finding:
             witness.end(report.outcome == "finished", blocks.total)
             if points is not None:
                 points.end(report.outcome)
-            violations += _unexpected(scenario, report)
+            violations += (unrested if sleeps(seed) else _unexpected)(scenario, report)
     bits = points.violations if points is not None else []
     return Finding(seed, (*witness.violations, *bits, *violations), report)
 
@@ -238,6 +239,8 @@ def scenario_of(seed: int) -> tuple[Scenario, Job]:
     )
     if hard is not None:
         scenario = with_hard_links(scenario, hard, generator(seed, _SWEEP, 2))
+    if sleeps(seed):
+        scenario = with_sleep(scenario, generator(seed, _SWEEP, 3), length_s)
     job = Job(
         data=_data(),
         model=(Linear(_WIDE), Linear(8)) if wide else (Linear(8),),

@@ -3,7 +3,8 @@
 MNIST, 784-256-10, batches of 32. Contenders train in turns, with the round's number as seed. A node of ours is a
 process with replica processes of its own; two nodes speak over loopback, and the first one serves all shards. Each
 replica has one kernel thread. PyTorch's DDP averages the gradients of two processes over gloo; its learning rate is
-twice ours, so that an example moves the parameters as far.
+twice ours, so that an example moves the parameters as far. Where it averages parameters every 16 steps, as we push and
+fetch every 16, its rate is ours.
 
 Rates are examples/s from the moment when all replicas compute (``_ours/gate.py``; DDP: after warm steps) to the last
 step of the last one. Copies of the parameters are kept at equal distances of examples and evaluated when training has
@@ -56,6 +57,8 @@ class Case:
     """Of each node."""
     n_push: int = 0
     n_fetch: int = 0
+    every: int = 1
+    """Steps of DDP from one average to the next."""
     optimiser: str = "sgd"
     slow: float = 1.0
     """How many times as long the last node takes for what it computes."""
@@ -77,9 +80,13 @@ class Run:
 HOGWILD = {replicas: Case("hogwild", 1, replicas) for replicas in (1, 2)}
 ALONE = {replicas: Case("downpour", 1, replicas, 16, 16) for replicas in (1, 2)}
 GRID = tuple(Case("downpour", 2, 1, *every) for every in ((1, 1), (4, 4), (16, 16), (64, 64), (1, 16), (16, 4)))
-ADAGRAD = (Case("hogwild", 1, 2, optimiser="adagrad"), Case("downpour", 2, 1, 4, 4, "adagrad"))
-OURS = {slow: Case("downpour", 2, 1, 16, 16, slow=slow) for slow in (1.0, SLOW)}
-DDP = {slow: Case("ddp", 2, slow=slow) for slow in (1.0, SLOW)}
+ADAGRAD = (Case("hogwild", 1, 2, optimiser="adagrad"), Case("downpour", 2, 1, 4, 4, optimiser="adagrad"))
+EVERY = (1, 16)
+"""Steps from one exchange to the next, of ours and of DDP."""
+PAIRS = {(every, slow): (Case("downpour", 2, 1, every, every, slow=slow), Case("ddp", 2, every=every, slow=slow))
+         for every in EVERY for slow in (1.0, SLOW)}  # fmt: skip
+RATIO_GOALS = {(1, 1.0): 4.0, (16, 1.0): 3.0}
+"""Rates that we want, in rates of DDP."""
 Runs = dict[Case, list[Run]]
 
 
@@ -133,7 +140,7 @@ def measure(options: argparse.Namespace) -> harness.Report:
                         ("optimiser", "nodes", "replicas", "n_push", "n_fetch", "rate", "p10", "p90", "of_hogwild",
                          "staleness", reached, "accuracy"))  # fmt: skip
     slow = harness.Table(f"two nodes or processes, alike and with one {SLOW:g} times slower, medians",
-                         ("contender", "slow", "rate", "p10", "p90", "of_alike", "times_ddp", reached,
+                         ("contender", "every", "slow", "rate", "p10", "p90", "of_alike", "times_ddp", "goal", reached,
                           "accuracy"))  # fmt: skip
     tables = dict(zip(PARTS, ((one, _one_node), (two, _two_nodes), (slow, _slowed)), strict=True))
     for part in parts:
@@ -142,7 +149,10 @@ def measure(options: argparse.Namespace) -> harness.Report:
             table.add(**row)
     notes = [
         f"{options.epochs} epochs; seeds 0 to {rounds - 1}; learning rate {LR['sgd']} with SGD, "
-        f"{LR['adagrad']} with Adagrad, {2 * LR['sgd']} with DDP, which averages the gradients of two",
+        f"{LR['adagrad']} with Adagrad, {2 * LR['sgd']} with DDP, which averages the gradients of two, "
+        f"and {LR['sgd']} where it averages parameters",
+        "every: steps from one exchange to the next; of ours n_push = n_fetch, of PyTorch 1 is DDP's average of "
+        "gradients, more that of parameters",
         "s to an accuracy: of copies of the first node's live vector, evaluated when the clock has stopped; nothing "
         "where a run never reached it",
     ]
@@ -154,7 +164,7 @@ def _cases(part: str, torch: bool) -> list[Case]:
         return [case for replicas in (1, 2) for case in (HOGWILD[replicas], ALONE[replicas])]
     if part == "two nodes":
         return [HOGWILD[2], ALONE[2], *GRID, *ADAGRAD]
-    return [*OURS.values(), *(DDP.values() if torch else ())]
+    return [case for ours, peer in PAIRS.values() for case in (ours, *([peer] if torch else []))]
 
 
 # -- training ---------------------------------------------------------------------------------------------------------
@@ -208,8 +218,9 @@ def _peer(case: Case, data: Data, seed: int, epochs: int) -> Run:
     flat = [part.x.reshape(part.n, -1) for part in (data.train, data.test)]
     found = ddp.run(
         f"mlp:{_features(data)}-{HIDDEN}-{_labels(data)}", flat[0], data.train.y, flat[1], data.test.y,
-        processes=case.nodes, batch=BATCH, lr=case.nodes * LR["sgd"], momentum=0.0, epochs=epochs, seed=seed,
-        slow=case.slow, target=TARGET, looks=LOOKS,
+        processes=case.nodes, batch=BATCH, momentum=0.0, epochs=epochs, seed=seed,
+        lr=LR["sgd"] * (case.nodes if case.every == 1 else 1), every=case.every, slow=case.slow, target=TARGET,
+        looks=LOOKS,
     )  # fmt: skip
     return Run(found["rate"], found["accuracy"], found["to_target"])
 
@@ -249,15 +260,16 @@ def _two_nodes(runs: Runs) -> Iterator[dict[str, Any]]:
 
 
 def _slowed(runs: Runs) -> Iterator[dict[str, Any]]:
-    for name, cases in (("ours, n_push = n_fetch = 16", OURS), ("PyTorch DDP, gloo", DDP)):
-        for slow, case in cases.items():
+    for (every, slow), pair in PAIRS.items():
+        for name, case, alike in zip(("ours", "PyTorch DDP, gloo"), pair, PAIRS[every, 1.0]):
             if case not in runs:
                 continue
-            row = {"contender": name, "slow": slow, **_reached(runs[case])}
+            row = {"contender": name, "every": every, "slow": slow, **_reached(runs[case])}
             if slow > 1:
-                row["of_alike"] = row["rate"] / _median([run.rate for run in runs[cases[1.0]]])
-            if DDP[slow] in runs:
-                row["times_ddp"] = row["rate"] / _median([run.rate for run in runs[DDP[slow]]])
+                row["of_alike"] = row["rate"] / _median([run.rate for run in runs[alike]])
+            if case is pair[0] and pair[1] in runs:
+                row["times_ddp"] = row["rate"] / _median([run.rate for run in runs[pair[1]]])
+                row["goal"] = RATIO_GOALS.get((every, slow))
             yield row
 
 

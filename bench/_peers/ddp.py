@@ -1,8 +1,9 @@
-"""PyTorch's DistributedDataParallel over gloo: every step waits for the gradients of all processes.
+"""PyTorch over gloo: every step waits for the gradients of all processes, or every k-th for the parameters of all.
 
-What a user runs on CPU machines today. One model in each process, one kernel thread each, gradients averaged over TCP
-on loopback while the backward pass still runs. One process may be slowed down: after each step it sleeps a multiple of
-what its thread computed in that step; what it waited for others does not count.
+What a user runs on CPU machines today. One model in each process, one kernel thread each, over TCP on loopback. At
+every step gradients are averaged by DistributedDataParallel, while the backward pass still runs; every k steps
+parameters are, by PyTorch's PeriodicModelAverager ("local SGD"). One process may be slowed down: after each step it
+sleeps a multiple of what its thread computed in that step; what it waited for others does not count.
 
 Generous to PyTorch: batches are taken by ``index_select`` from tensors in shared memory, and start-up, the first calls
 and DDP's own preparation do not count. An epoch is one permutation of the data, shared out to the processes as its
@@ -23,6 +24,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
+from torch.distributed.algorithms.model_averaging.averagers import PeriodicModelAverager
 from torch.nn.parallel import DistributedDataParallel
 
 from bench._peers.hogwild import WARM_STEPS, _accuracy, _step, network
@@ -46,6 +48,7 @@ def run(
     momentum: float,
     epochs: int,
     seed: int,
+    every: int = 1,
     slow: float = 1.0,
     target: float = 0.96,
     looks: int = 20,
@@ -58,10 +61,12 @@ def run(
         y: (n,) labels.
         test_x, test_y: the same for the test.
         processes: number of processes, each with one kernel thread.
-        batch: examples in a batch of one process; a step uses ``processes`` times as many, and the mean gradient.
+        batch: examples in a batch of one process; a step with DDP uses ``processes`` times as many, and the mean
+            gradient.
         lr, momentum: of the SGD.
         epochs: passes over the data by all processes together.
         seed: of initial parameters and permutations.
+        every: steps from one average to the next; 1: of gradients, else of parameters.
         slow: how many times as long the last process takes for what it computes itself; 1: all are alike.
         target: test accuracy whose time is wanted.
         looks: parameters that are kept in each epoch, at equal distances; evaluated when the clock has stopped.
@@ -83,7 +88,7 @@ def run(
     moments = torch.zeros(epochs * len(kept), dtype=torch.float64).share_memory_()
     snapshots = torch.zeros(epochs * len(kept), sum(p.numel() for p in model.parameters())).share_memory_()
     plan = {"network": network_name, "processes": processes, "batch": batch, "lr": lr, "momentum": momentum,
-            "epochs": epochs, "seed": seed, "slow": slow, "kept": kept}  # fmt: skip
+            "epochs": epochs, "seed": seed, "every": every, "slow": slow, "kept": kept}  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         store = os.path.join(folder, "store")
         mp.spawn(_process, (store, data, labels, times, moments, snapshots, plan), nprocs=processes)
@@ -119,11 +124,15 @@ def _process(
     world, batch, kept = plan["processes"], plan["batch"], plan["kept"]
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world, timeout=TIMEOUT)
     torch.manual_seed(plan["seed"])
-    model = DistributedDataParallel(network(plan["network"]))
+    alone, every = network(plan["network"]), plan["every"]
+    model = DistributedDataParallel(alone) if every == 1 else alone
+    averager = PeriodicModelAverager(every, warmup_steps=0) if every > 1 else None
     still = torch.optim.SGD(model.parameters(), lr=0.0, momentum=plan["momentum"])
     warm = torch.Generator().manual_seed(plan["seed"])
     for _ in range(WARM_STEPS):  # DDP arranges its buckets after the first one
         _step(model, still, data, labels, torch.randint(len(data), (batch,), generator=warm))
+    if averager is not None:
+        averager.average_parameters(model.parameters())
     optimiser = torch.optim.SGD(model.parameters(), lr=plan["lr"], momentum=plan["momentum"])
     slow = plan["slow"] if rank == world - 1 else 1.0
     order, length, look = torch.Generator(), len(data) // world * world, 0
@@ -139,6 +148,8 @@ def _process(
                 rest = (slow - 1) * (time.thread_time() - begin)
                 time.sleep(rest)
                 times[rank, 2] += rest
+            if averager is not None:
+                averager.average_parameters(model.parameters())
             if rank == 0 and step == kept[look % len(kept)]:
                 snapshots[look] = nn.utils.parameters_to_vector(model.parameters()).detach()
                 moments[look] = time.monotonic()

@@ -20,7 +20,7 @@ from bench._ours import braked, gate
 from bench._ours.braked import Braked
 from bench._ours.gate import Gate
 from bench._ours.node import Watch
-from bench.downpour import ADAGRAD, ALONE, DDP, GRID, HOGWILD, OURS, Run
+from bench.downpour import ADAGRAD, ALONE, GRID, HOGWILD, PAIRS, Run
 from hogpour.core import registry
 
 
@@ -155,23 +155,26 @@ def test_a_time_that_one_run_never_reached_has_no_median():
     assert downpour._reached(runs(1.0) + runs(1.0, reached=None))["s to 0.96"] is None
 
 
-def test_a_slow_one_is_compared_with_those_that_are_alike_and_with_ddp():
-    found = {OURS[1.0]: runs(100.0), OURS[5.0]: runs(60.0), DDP[1.0]: runs(40.0), DDP[5.0]: runs(10.0)}
+def test_a_slow_one_is_compared_with_those_that_are_alike_and_with_the_peer_that_exchanges_as_often():
+    rates = {(1, 1.0): (50.0, 10.0), (1, 5.0): (20.0, 5.0), (16, 1.0): (100.0, 40.0), (16, 5.0): (60.0, 10.0)}
+    found = {case: runs(rate) for pair, both in rates.items() for case, rate in zip(PAIRS[pair], both)}
     rows = list(downpour._slowed(found))
-    assert [(row["slow"], row.get("of_alike"), row["times_ddp"]) for row in rows] == [
-        (1.0, None, 2.5), (5.0, 0.6, 6.0), (1.0, None, 1.0), (5.0, 0.25, 1.0),
+    assert [(row["every"], row["slow"], row.get("of_alike"), row.get("times_ddp"), row.get("goal")) for row in rows] == [
+        (1, 1.0, None, 5.0, 4.0), (1, 1.0, None, None, None), (1, 5.0, 0.4, 4.0, None), (1, 5.0, 0.5, None, None),
+        (16, 1.0, None, 2.5, 3.0), (16, 1.0, None, None, None), (16, 5.0, 0.6, 6.0, None), (16, 5.0, 0.25, None, None),
     ]  # fmt: skip
-    alone = list(downpour._slowed({case: found[case] for case in OURS.values()}))
-    assert [row.get("times_ddp") for row in alone] == [None, None], "without PyTorch"
+    alone = list(downpour._slowed({ours: found[ours] for ours, _ in PAIRS.values()}))
+    assert [row.get("times_ddp") for row in alone] == [None] * 4, "without PyTorch"
 
 
 def test_every_replica_of_every_node_must_come_to_the_gate_and_only_the_joined_node_is_braked(tmp_path):
-    first = downpour._algorithm(OURS[5.0], "g")
-    joined = downpour._algorithm(OURS[5.0], "g", OURS[5.0].slow)
+    (slowed, _), (alike, _) = PAIRS[16, 5.0], PAIRS[16, 1.0]
+    first = downpour._algorithm(slowed, "g")
+    joined = downpour._algorithm(slowed, "g", slowed.slow)
     assert first["optimiser"] == {"name": "sgd", "lr": 0.1}
     assert joined["optimiser"] == {"name": "bench._ours.braked:Braked", "lr": 0.1, "times": 5.0}
     assert {key: first[key] for key in first if key != "optimiser"} == {key: joined[key] for key in joined if key != "optimiser"}
-    assert [downpour._algorithm(case, "g")["schedule"]["replicas"] for case in (HOGWILD[1], HOGWILD[2], OURS[1.0])] == [1, 2, 2]
+    assert [downpour._algorithm(case, "g")["schedule"]["replicas"] for case in (HOGWILD[1], HOGWILD[2], alike)] == [1, 2, 2]
     assert "n_push" not in downpour._algorithm(HOGWILD[1], "g")
 
 
@@ -208,7 +211,8 @@ def bench(capsys, *options):
 @pytest.mark.serial
 @pytest.mark.real
 def test_one_node_and_two_nodes_of_ours_are_measured_one_of_them_slowed(tiny, monkeypatch, capsys):
-    monkeypatch.setattr(downpour, "GRID", (OURS[1.0],))
+    monkeypatch.setattr(downpour, "GRID", (PAIRS[16, 1.0][0],))
+    monkeypatch.setattr(downpour, "PAIRS", {every: pair for every, pair in PAIRS.items() if every[0] == 16})
     monkeypatch.setattr(downpour, "TURNS", 1)
     one, two, slowed = bench(capsys, "--data", tiny, "--ours")
     assert [row["replicas"] for row in one] == [1, 2]
@@ -229,8 +233,8 @@ from bench import downpour
 from bench._ours.node import mnist
 from hogpour.data.load import load
 
-run = downpour._peer(downpour.DDP[5.0], load(*mnist(Path(sys.argv[1]))), 0, 4)
-print(json.dumps([run.rate, run.accuracy, run.reached]))
+runs = [downpour._peer(downpour.PAIRS[every, 5.0][1], load(*mnist(Path(sys.argv[1]))), 0, 4) for every in (1, 16)]
+print(json.dumps([[run.rate, run.accuracy, run.reached] for run in runs]))
 """
 
 
@@ -243,7 +247,7 @@ def test_ddp_trains_the_same_network_on_the_same_data(tiny):
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", PEER, tiny], cwd=root, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    rate, accuracy, reached = json.loads(done.stdout)
-    assert rate > 0
-    assert accuracy >= 0.97
-    assert reached > 0
+    for rate, accuracy, reached in json.loads(done.stdout):
+        assert rate > 0
+        assert accuracy >= 0.97
+        assert reached > 0

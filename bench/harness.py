@@ -24,7 +24,7 @@ from typing import Any
 __all__ = ["Report", "Spread", "Table", "alternate", "answer", "machine", "one_thread", "spread", "torch_or_none"]
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("hogpour", "numpy", "numba", "scipy", "torch")
+PACKAGES = ("hogpour", "numpy", "numba", "scipy", "torch", "jax", "scikit-learn")
 
 
 @dataclass(frozen=True, slots=True)

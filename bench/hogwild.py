@@ -1,9 +1,10 @@
-"""Is our Hogwild faster than PyTorch's on the same cores, as accurate, and how many updates does the race lose?
+"""Is our Hogwild faster than its peers on the same cores, as accurate, and how many updates does the race lose?
 
 MNIST, the same networks, batch, learning rate, momentum and epochs; ours as a user starts it (a node with replica
-processes), PyTorch's as its users write it (torch.multiprocessing, a model in shared memory, one thread a process, an
-optimiser each). Start-up, compilation and warm-up count for neither side. Every round trains each contender once with
-the round's number as seed, in turns. Both use every example once an epoch.
+processes), the peers as their users write them: PyTorch's Hogwild, PyTorch in one process with all threads and with
+``torch.compile``, JAX with an epoch or with a step in one jitted call, scikit-learn's MLPClassifier. Start-up,
+compilation and warm-up count for nobody. Every round trains each contender once with the round's number as seed, in
+turns. All use every example once an epoch.
 
 Updates are lost where two replicas write an element at the same time. They are counted in the real loop, with an
 optimiser that adds 1 to every parameter: what is missing at the end was lost.
@@ -13,7 +14,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from dataclasses import dataclass, replace
+import importlib
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +54,8 @@ class Case:
     epochs: int
     target: float
     """Test accuracy whose time is reported."""
-    goal: float
-    """Rate that we want, in rates of PyTorch's."""
+    goals: Mapping[str, float]
+    """Rates that we want, in rates of the contenders that are named."""
 
 
 def _mlp(hidden: int) -> Layers:
@@ -61,10 +68,51 @@ _EXAMPLE: Layers = (
     hp.Linear(50), hp.Relu(), hp.Dropout(0.5), hp.Linear(10),
 )  # fmt: skip
 
+OURS, ONE = "ours, 2 replicas", "ours, 1 replica"
+
 CASES = (
-    Case("MLP 784-128-10", "mlp:784-128-10", _mlp(128), (784,), 8, 0.05, 0.0, 6, 0.96, 4.0),
-    Case("MLP 784-256-10", "mlp:784-256-10", _mlp(256), (784,), 32, 0.1, 0.0, 6, 0.96, 1.5),
-    Case("PyTorch's example", "example", _EXAMPLE, (1, 28, 28), 64, 0.01, 0.5, 3, 0.94, 1.0),
+    Case("MLP 784-128-10", "mlp:784-128-10", _mlp(128), (784,), 8, 0.05, 0.0, 6, 0.96,
+         {"JAX, scan": 2.0, "PyTorch Hogwild": 5.0, ONE: 1.7}),
+    Case("MLP 784-256-10", "mlp:784-256-10", _mlp(256), (784,), 32, 0.1, 0.0, 6, 0.96,
+         {"JAX, scan": 2.0, "PyTorch Hogwild": 2.6, ONE: 1.7}),
+    Case("PyTorch's example", "example", _EXAMPLE, (1, 28, 28), 64, 0.01, 0.5, 3, 0.94,
+         {"PyTorch Hogwild": 4.0, ONE: 1.7}),
+)
+
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One that trains the same network: ``run`` of a module of ``_peers``, in a process of its own."""
+
+    name: str
+    module: str
+    package: str
+    """What it needs; it is left out where that is not installed."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    cases: str = ""
+    """Networks whose name contains this."""
+
+    def train(self, case: Case, data: Data, seed: int) -> Run:
+        assert data.test is not None
+        settings = {"batch": case.batch, "lr": case.lr, "momentum": case.momentum, "epochs": case.epochs, "seed": seed}
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+            arrays = (data.train.x, data.train.y, data.test.x, data.test.y)
+            return alone.submit(_run, self.module, case.peer, *arrays, **settings, **self.settings).result()
+
+
+def _run(module: str, *arguments: Any, **settings: Any) -> Run:
+    found: Run = importlib.import_module(f"bench._peers.{module}").run(*arguments, **settings)
+    return found
+
+
+PEERS = (
+    Peer("PyTorch Hogwild", "hogwild", "torch", {"processes": 2}),
+    Peer("PyTorch, 2 threads", "hogwild", "torch", {"processes": 1, "threads": 2}),
+    Peer("PyTorch, compiled", "hogwild", "torch", {"processes": 1, "threads": 2, "compiled": True}),
+    Peer("JAX, scan", "jax_loop", "jax", {"scan": True}, "MLP"),  # of the other network it takes minutes an epoch
+    Peer("JAX, steps", "jax_loop", "jax", {"scan": False}),
+    Peer("scikit-learn", "sklearn_mlp", "sklearn", {}, "MLP"),
 )
 
 
@@ -73,7 +121,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = Path(__file__).parents[2] / "shared" / "data" / "mnist"
     parser.add_argument("--data", type=Path, default=default, help="folder with MNIST's idx files")
     parser.add_argument("--only", default="", help="cases whose name contains this")
-    parser.add_argument("--ours", action="store_true", help="do not run PyTorch")
+    parser.add_argument("--ours", action="store_true", help="run no peers")
 
 
 def measure(options: argparse.Namespace) -> harness.Report:
@@ -82,63 +130,55 @@ def measure(options: argparse.Namespace) -> harness.Report:
     if not all(file.is_file() for file in files):
         raise SystemExit(f"bench hogwild: {files[0]} is missing; --data FOLDER names the folder of MNIST's files")
     data = load(*files)
-    assert data.test is not None
-    rounds = options.rounds or 3
-    torch = None if options.ours else harness.torch_or_none()
+    peers = [] if options.ours else [peer for peer in PEERS if find_spec(peer.package)]
     rates = harness.Table(
-        "training rate and accuracy, 2 processes each, medians",
-        ("network", "batch", "ours", "p10", "p90", "pytorch", "ratio", "goal", "one replica", "2 against 1",
-         "our accuracy", "its accuracy", "difference (points)", "epochs"),
+        "training on two cores, medians",
+        ("network", "batch", "contender", "images/s", "p10", "p90", "ours is times", "goal", "accuracy", "s to",
+         "accuracy of"),
     )  # fmt: skip
-    times = harness.Table("seconds to a test accuracy, medians", ("network", "accuracy", "ours", "pytorch"))
-    for case in (c for c in CASES if options.only in c.name):
-        ours, one, peer = _rounds(case, data, rounds, bool(torch))
-        rates.add(**_compare(case, ours, one, peer))
-        times.add(network=case.name, accuracy=case.target, pytorch=_when(peer, case.target),
-                  ours=_when([_train(case, data, 2, seed, True) for seed in range(rounds)], case.target))  # fmt: skip
     lost = harness.Table("updates lost to the race, 2 replicas", ("network", "batch", "lost (%)", "worst tensor (%)"))
     for case in (c for c in CASES if options.only in c.name):
+        for row in _rows(case, _rounds(case, data, options.rounds or 3, peers)):
+            rates.add(**row)
         lost.add(**_lost(case, data))
     notes = [
         "rates in images/s, from the moment when all processes compute to the end of the last",
         "accuracies are means over seeds, after the same number of epochs",
-        "our times to accuracy include evaluations on the same two cores while replicas train; PyTorch's do not",
+        "our times to accuracy include evaluations on the same two cores while replicas train; those of others do not",
+        *[f"{peer.name}: {peer.package} is not installed" for peer in PEERS if peer not in peers and not options.ours],
     ]
-    return harness.Report([rates, times, lost], notes if torch else [*notes, "PyTorch was not run"])
+    return harness.Report([rates, lost], notes)
 
 
-def _rounds(case: Case, data: Data, rounds: int, torch: bool) -> tuple[list[Run], list[Run], list[Run]]:
-    """Train with two replicas, with one, and with PyTorch, in turns; the seed is the round."""
-    ours: list[Run] = []
-    one: list[Run] = []
-    peer: list[Run] = []
+def _rounds(case: Case, data: Data, rounds: int, peers: list[Peer]) -> dict[str, list[Run]]:
+    """Train every contender once a round, in turns; the seed is the round."""
+    turns: dict[str, Callable[[int], Run]] = {
+        OURS: lambda seed: _train(case, data, 2, seed, False) | {"curve": _train(case, data, 2, seed, True)["curve"]},
+        ONE: lambda seed: _train(case, data, 1, seed, False),
+    }
+    turns |= {peer.name: partial(peer.train, case, data) for peer in peers if peer.cases in case.name}
+    runs: dict[str, list[Run]] = {name: [] for name in turns}
     for seed in range(rounds):
-        turns = [
-            lambda s=seed: ours.append(_train(case, data, 2, s, False)),
-            lambda s=seed: one.append(_train(case, data, 1, s, False)),
-        ]
-        if torch:
-            turns.append(lambda s=seed: peer.append(_peer(case, data, s)))
-        for turn in turns[:: 1 if seed % 2 == 0 else -1]:
-            turn()
-    return ours, one, peer
+        for name in list(turns)[:: 1 if seed % 2 == 0 else -1]:
+            runs[name].append(turns[name](seed))
+    return runs
 
 
-def _compare(case: Case, ours: list[Run], one: list[Run], peer: list[Run]) -> dict[str, Any]:
-    rate = harness.spread([r["rate"] for r in ours])
-    alone = harness.spread([r["rate"] for r in one]).median
-    accuracy = float(np.mean([r["accuracy"] for r in ours]))
-    row: dict[str, Any] = {
-        "network": case.name, "batch": case.batch, "ours": rate.median, "p10": rate.p10, "p90": rate.p90,
-        "one replica": alone, "2 against 1": rate.median / alone, "our accuracy": accuracy, "epochs": case.epochs,
-        "goal": case.goal,
-    }  # fmt: skip
-    if peer:
-        its = harness.spread([r["rate"] for r in peer]).median
-        its_accuracy = float(np.mean([r["accuracy"] for r in peer]))
-        row |= {"pytorch": its, "ratio": rate.median / its, "its accuracy": its_accuracy,
-                "difference (points)": 100 * (accuracy - its_accuracy)}  # fmt: skip
-    return row
+def _rows(case: Case, runs: dict[str, list[Run]]) -> Iterator[dict[str, Any]]:
+    """One for each contender: how often its rate is in ours, and when it came to the accuracy."""
+    spreads = {name: harness.spread([run["rate"] for run in found]) for name, found in runs.items()}
+    for name, found in runs.items():
+        rate = spreads[name]
+        row: dict[str, Any] = {
+            "network": case.name, "batch": case.batch, "contender": name, "images/s": rate.median, "p10": rate.p10,
+            "p90": rate.p90, "ours is times": spreads[OURS].median / rate.median,
+            "accuracy": float(np.mean([run["accuracy"] for run in found])), "accuracy of": case.target,
+        }  # fmt: skip
+        if (when := _when(found, case.target)) is not None:
+            row["s to"] = when
+        if name in case.goals:
+            row["goal"] = f"at least {case.goals[name]:g}"
+        yield row
 
 
 def _job(case: Case, data: Data, replicas: int, seed: int, optimiser: Optimiser) -> hp.Job:
@@ -177,21 +217,10 @@ def _train(case: Case, data: Data, replicas: int, seed: int, watch: bool) -> Run
     return asyncio.run(run())
 
 
-def _peer(case: Case, data: Data, seed: int) -> Run:
-    from bench._peers import hogwild
-
-    assert data.test is not None
-    shape = case.input
-    return hogwild.run(
-        case.peer, data.train.x.reshape(-1, *shape), data.train.y, data.test.x.reshape(-1, *shape), data.test.y,
-        processes=2, batch=case.batch, lr=case.lr, momentum=case.momentum, epochs=case.epochs, seed=seed,
-    )  # fmt: skip
-
-
 def _when(runs: list[Run], target: float) -> float | None:
     """Return the median time of the first evaluation that reached ``target``; None where a run never did."""
     times = [next((seconds for seconds, accuracy in run["curve"] if accuracy >= target), None) for run in runs]
-    return None if not times or None in times else harness.spread([t for t in times if t is not None]).median
+    return None if None in times else harness.spread([t for t in times if t is not None]).median
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,29 +20,23 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn import functional
 
+from bench._peers.networks import units_of
+
 __all__ = ["network", "run"]
 
 WARM_STEPS = 5
-"""Steps on a private copy before the clock starts: MKL and oneDNN choose their kernels in the first ones."""
+"""Steps before the clock starts, on a private copy or taken back: MKL and oneDNN choose their kernels in the first."""
 
 
 def network(name: str) -> nn.Sequential:
-    """Return a network that ends in log-probabilities.
-
-    Args:
-        name: ``mlp:784-128-10``, units of input, hidden and output layers; or ``example``, the network of PyTorch's
-            Hogwild example: two 5 x 5 convolutions of 10 and 20 channels with max pooling, linear 320-50-10, dropout.
-    """
+    """Return a network that ends in log-probabilities; for its name see ``networks.units_of``."""
     if name == "example":
         return nn.Sequential(
             nn.Conv2d(1, 10, kernel_size=5), nn.MaxPool2d(2), nn.ReLU(),
             nn.Conv2d(10, 20, kernel_size=5), nn.Dropout2d(), nn.MaxPool2d(2), nn.ReLU(),
             nn.Flatten(), nn.Linear(320, 50), nn.ReLU(), nn.Dropout(), nn.Linear(50, 10), nn.LogSoftmax(dim=1),
         )  # fmt: skip
-    kind, _, widths = name.partition(":")
-    units = [int(n) for n in widths.split("-")] if kind == "mlp" and widths else []
-    if len(units) < 2:
-        raise ValueError(f"network {name!r}, expected example or mlp:IN-...-OUT")
+    units = units_of(name)
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(units):
         layers += [nn.Linear(n_in, n_out), nn.ReLU()]
@@ -57,6 +51,8 @@ def run(
     test_y: npt.NDArray[Any],
     *,
     processes: int,
+    threads: int = 1,
+    compiled: bool = False,
     batch: int,
     lr: float,
     momentum: float,
@@ -70,7 +66,8 @@ def run(
         x: (n, ...) float32, examples first; reshaped to what the network wants.
         y: (n,) labels.
         test_x, test_y: the same for the test.
-        processes: number of processes, each with one kernel thread.
+        processes: number of processes. threads: of kernels, in each.
+        compiled: it compiles the network with ``torch.compile``, where it is one.
         batch: examples in a batch of one process.
         lr, momentum: of the SGD of each process.
         epochs: passes over the data by all processes together.
@@ -92,7 +89,8 @@ def run(
     times = torch.zeros(processes, epochs + 1, dtype=torch.float64).share_memory_()
     snapshots = torch.zeros(epochs, n_parameters).share_memory_()
     barrier = mp.get_context("spawn").Barrier(processes)
-    plan = {"processes": processes, "batch": batch, "lr": lr, "momentum": momentum, "epochs": epochs, "seed": seed}
+    plan = {"processes": processes, "threads": threads, "compiled": compiled, "batch": batch, "lr": lr,
+            "momentum": momentum, "epochs": epochs, "seed": seed}  # fmt: skip
     mp.spawn(_process, (network_name, model, data, labels, times, snapshots, barrier, plan), nprocs=processes)
     begin = times[:, 0].min()
     seconds = float(times[:, -1].max() - begin)
@@ -116,15 +114,22 @@ def _process(
     barrier: Any,
     plan: dict[str, Any],
 ) -> None:
-    torch.set_num_threads(1)
+    torch.set_num_threads(plan["threads"])
     torch.manual_seed(plan["seed"] * 1000 + rank)
     batch = plan["batch"]
-    private = network(network_name)
-    private_optimiser = torch.optim.SGD(private.parameters(), lr=plan["lr"], momentum=plan["momentum"])
-    for _ in range(WARM_STEPS):
-        _step(private, private_optimiser, data, labels, torch.randint(len(data), (batch,)))
+    alone = plan["processes"] == 1
+    trained = torch.compile(model) if plan["compiled"] else model
+    warmed, begin = trained if alone else network(network_name), [p.detach().clone() for p in model.parameters()]
+    optimiser = torch.optim.SGD(warmed.parameters(), lr=plan["lr"], momentum=plan["momentum"])
+    rest = len(range(rank, len(data), plan["processes"])) % batch
+    for size in [batch] * WARM_STEPS + [rest] * bool(rest):  # code is compiled for either size
+        _step(warmed, optimiser, data, labels, torch.randint(len(data), (size,)))
+    if alone:
+        with torch.no_grad():
+            for p, value in zip(model.parameters(), begin):
+                p.copy_(value)
     optimiser = torch.optim.SGD(model.parameters(), lr=plan["lr"], momentum=plan["momentum"])
-    model.train()
+    trained.train()
     order = torch.Generator()
     barrier.wait(timeout=300)
     times[rank, 0] = time.monotonic()
@@ -132,7 +137,7 @@ def _process(
         order.manual_seed(plan["seed"] * 1000 + epoch)
         mine = torch.randperm(len(data), generator=order)[rank :: plan["processes"]]
         for index in mine.split(batch):
-            _step(model, optimiser, data, labels, index)
+            _step(trained, optimiser, data, labels, index)
         times[rank, epoch + 1] = time.monotonic()
         if rank == 0:
             snapshots[epoch] = nn.utils.parameters_to_vector(model.parameters()).detach()

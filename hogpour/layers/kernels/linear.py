@@ -8,6 +8,7 @@ from hogpour.core.kernels.jit import njit, prange
 from hogpour.layers.kernels.threaded import Threaded, own_code
 from hogpour.layers.kernels.tile import (
     LANES,
+    WIDE,
     prefetch,
     tile_add,
     tile_outer,
@@ -19,7 +20,10 @@ from hogpour.layers.kernels.tile import (
 
 __all__ = ["add_bias", "linear_clear", "linear_d_weight", "linear_forward", "linear_pack", "product", "sum_over_batch"]
 
-_STRIP = 2 * LANES
+_DEEP, _COLS = (8, 2) if WIDE else (4, 1)
+"""Rows and vectors of a tile."""
+
+_STRIP = _COLS * LANES
 """Output units of a tile."""
 
 
@@ -111,17 +115,17 @@ def _forward_strip(w, y, rows, count, packed, turned, u):
             for line in range(0, units, 16):
                 prefetch(w_, rows_[r] * units + line)
     if u + _STRIP <= units:
-        while k + 8 <= batch:
-            _forward_tile(w_, x_, out, rows_, found, units, batch, u, k, 8, 2, 0)
-            k += 8
+        while k + _DEEP <= batch:
+            _forward_tile(w_, x_, out, rows_, found, units, batch, u, k, _DEEP, _COLS, 0)
+            k += _DEEP
         while k < batch:
-            _forward_tile(w_, x_, out, rows_, found, units, batch, u, k, 1, 2, 0)
+            _forward_tile(w_, x_, out, rows_, found, units, batch, u, k, 1, _COLS, 0)
             k += 1
     else:
         for at in range(u, units, LANES):
-            for k in range(0, batch - 7, 8):
-                _forward_tile(w_, x_, out, rows_, found, units, batch, at, k, 8, 1, 1)
-            for k in range(batch - batch % 8, batch):
+            for k in range(0, batch - _DEEP + 1, _DEEP):
+                _forward_tile(w_, x_, out, rows_, found, units, batch, at, k, _DEEP, 1, 1)
+            for k in range(batch - batch % _DEEP, batch):
                 _forward_tile(w_, x_, out, rows_, found, units, batch, at, k, 1, 1, 1)
     for unit in range(u, last):
         for k in range(batch):
@@ -152,12 +156,12 @@ def _d_weight_rows(d_w, rows, count, packed, turned, units, r, stop):
     x_, rows_, d_y = packed.reshape(packed.size), rows.reshape(rows.size), turned.reshape(turned.size)
     w_ = d_w.reshape(d_w.size)
     whole = units - units % _STRIP
-    while r + 8 <= stop:
+    while r + _DEEP <= stop:
         for u in range(0, whole, _STRIP):
-            _d_weight_tile(d_y, x_, w_, rows_, units, batch, u, r, 8, 2, 0)
+            _d_weight_tile(d_y, x_, w_, rows_, units, batch, u, r, _DEEP, _COLS, 0)
         for u in range(whole, units, LANES):
-            _d_weight_tile(d_y, x_, w_, rows_, units, batch, u, r, 8, 1, 1)
-        r += 8
+            _d_weight_tile(d_y, x_, w_, rows_, units, batch, u, r, _DEEP, 1, 1)
+        r += _DEEP
     while r < stop:
         for u in range(0, units, LANES):
             _d_weight_tile(d_y, x_, w_, rows_, units, batch, u, r, 1, 1, 1)

@@ -9,14 +9,19 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba.core import types
 from numba.core.datamodel.models import PrimitiveModel
 from numba.extending import register_model
 
-__all__ = ["INT32", "LANES", "Emit", "Tile"]
+__all__ = ["INT32", "LANES", "WIDE", "Emit", "Tile"]
 
 LANES = 16
 """Elements of a vector: one AVX-512 register of float32. Narrower processors use two or four registers for it."""
+
+WIDE = get_host_cpu_features().get("avx512f", False)
+"""Whether a vector is one register, of 32. Else it is two or more, and of a tile that was made for 32 most would lie in
+memory: half the speed. numba keeps what it compiles for each processor apart."""
 
 INT32 = ir.IntType(32)
 _FLOAT_NAMES = {"float": "f32", "double": "f64"}

@@ -11,7 +11,7 @@ registers across the reduction loop of a kernel:
 
 Why not plain loops: LLVM keeps an array of sums in memory, and the best plain loop reached 37 GF/s; a 5 x 4 tile
 reaches 108-115 GF/s forward (one thread of an AVX-512 EPYC with a measured BLAS peak of 110). Vector types and
-``llvm.fma`` are legalised by LLVM for any processor; only the speed depends on it.
+``llvm.fma`` are legalised by LLVM for any processor; only the speed depends on it (``WIDE``).
 
 Of a masked tile only the first ``live`` lanes of each vector exist: the remainder of a batch. Its loads and stores
 touch no memory beyond these lanes. In other tiles ``live`` is ignored.
@@ -29,10 +29,11 @@ from llvmlite import ir
 from numba.core import types
 
 from hogpour.core.kernels.jit import intrinsic
-from hogpour.layers.kernels.registers import INT32, LANES, Emit, Tile
+from hogpour.layers.kernels.registers import INT32, LANES, WIDE, Emit, Tile
 
-__all__ = ["LANES", "lanes_nonzero", "lanes_subtract", "prefetch", "tile_add", "tile_dots", "tile_load", "tile_outer",
-           "tile_rows", "tile_scatter", "tile_store", "tile_sum", "tile_transpose", "tile_zeros"]  # fmt: skip
+__all__ = ["LANES", "WIDE", "lanes_nonzero", "lanes_subtract", "prefetch", "tile_add", "tile_as", "tile_dots",
+           "tile_load", "tile_outer", "tile_rows", "tile_scatter", "tile_store", "tile_sum", "tile_transpose",
+           "tile_zeros"]  # fmt: skip
 
 def _literal(value: Any) -> int | None:
     return value.literal_value if isinstance(value, types.IntegerLiteral) else None
@@ -90,6 +91,16 @@ def tile_load(typing, x, i, x_step, live, rows, cols, masked):
 
     n = types.intp
     return tile(x, n, n, n, rows, cols, masked), generate
+
+
+@intrinsic(prefer_literal=True)
+def tile_as(typing, acc, masked):
+    """Return the same tile as one that is masked, or is not: for the rest of a run, and back."""
+
+    def generate(context, builder, signature, args):
+        return args[0]
+
+    return Tile(acc.dtype, acc.rows, acc.cols, bool(_literal(masked)))(acc, masked), generate
 
 
 @intrinsic

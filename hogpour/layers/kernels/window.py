@@ -19,6 +19,8 @@ from hogpour.core.kernels.jit import njit, prange
 from hogpour.layers.kernels.threaded import Threaded, own_code
 from hogpour.layers.kernels.tile import (
     LANES,
+    WIDE,
+    tile_as,
     tile_dots,
     tile_load,
     tile_outer,
@@ -31,12 +33,15 @@ from hogpour.layers.kernels.tile import (
 __all__ = ["conv2d_d_weight", "conv2d_d_x", "conv2d_forward", "copy_into_frame", "local_d_weight", "local_d_x",
            "local_forward"]  # fmt: skip
 
+_COLS_1, _COLS_2, _COLS = (4, 4, 4) if WIDE else (4, 2, 1)
+"""Vectors in a row of a tile of one row, of two, and of more."""
+
 
 @njit(inline="always")
 def block_width(n):
     """Return how many of n channels a tile of a convolution takes: 5 where that leaves none over, else 4.
 
-    Each vector of x that is loaded serves all channels of the tile, and 5 x 4 vectors still fit in the registers.
+    Each vector of x that is loaded serves all channels of the tile, and so many still fit in the registers.
     Channels that are left over go one by one.
     """
     return 5 if n % 5 == 0 else 4
@@ -75,12 +80,12 @@ def _forward_tile(x, w, bias, y, shapes, stride, place, start, live, rows, cols,
 
 
 @njit(inline="always")
-def _forward_run(x, w, bias, y, shapes, stride, o, r, c, start, run, rows):
+def _forward_run(x, w, bias, y, shapes, stride, o, r, c, start, run, rows, cols):
     """``rows`` output channels of ``run`` columns and examples from (r, c) on."""
     k = 0
-    while k + 4 * LANES <= run:
-        _forward_tile(x, w, bias, y, shapes, stride, (o, r, c, k), start, LANES, rows, 4, 0)
-        k += 4 * LANES
+    while k + cols * LANES <= run:
+        _forward_tile(x, w, bias, y, shapes, stride, (o, r, c, k), start, LANES, rows, cols, 0)
+        k += cols * LANES
     while k < run:
         _forward_tile(x, w, bias, y, shapes, stride, (o, r, c, k), start, min(LANES, run - k), rows, 1, 1)
         k += LANES
@@ -95,12 +100,16 @@ def _d_weight_tile(x, d_y, d_w, shapes, stride, places, at_x, at_y, at_w, rows, 
     """
     n_in, _, width, batch, kernel, out_r, out_c = shapes
     n_r, n_c, run = places
-    acc = tile_zeros(x, rows, cols, 1)
+    acc, whole = tile_zeros(x, rows, cols, 0), run - run % LANES
     for r in range(n_r):
         for c in range(n_c):
             x_, y_ = at_x + (r * width + c) * stride * batch, at_y + (r * out_c + c) * batch
-            for k in range(0, run, LANES):
-                acc = tile_dots(acc, d_y, y_ + k, out_r * out_c * batch, x, x_ + k, batch, run - k)
+            for k in range(0, whole, LANES):
+                acc = tile_dots(acc, d_y, y_ + k, out_r * out_c * batch, x, x_ + k, batch, LANES)
+            if whole < run:
+                rest = tile_as(acc, 1)
+                rest = tile_dots(rest, d_y, y_ + whole, out_r * out_c * batch, x, x_ + whole, batch, run - whole)
+                acc = tile_as(rest, 0)
     tile_sum(acc, d_w, at_w, n_in * kernel * kernel)
 
 
@@ -108,12 +117,13 @@ def _d_weight_tile(x, d_y, d_w, shapes, stride, places, at_x, at_y, at_w, rows, 
 def _d_weight_taps(x, d_y, d_w, shapes, stride, places, at_x, at_y, at_w, rows):
     """One row of taps of ``rows`` output channels."""
     batch, kernel, q = shapes[3], shapes[4], 0
-    while q + 5 <= kernel:
-        _d_weight_tile(x, d_y, d_w, shapes, stride, places, at_x + q * batch, at_y, at_w + q, rows, 5)
-        q += 5
-    while q + 3 <= kernel:
-        _d_weight_tile(x, d_y, d_w, shapes, stride, places, at_x + q * batch, at_y, at_w + q, rows, 3)
-        q += 3
+    if WIDE:
+        while q + 5 <= kernel:
+            _d_weight_tile(x, d_y, d_w, shapes, stride, places, at_x + q * batch, at_y, at_w + q, rows, 5)
+            q += 5
+        while q + 3 <= kernel:
+            _d_weight_tile(x, d_y, d_w, shapes, stride, places, at_x + q * batch, at_y, at_w + q, rows, 3)
+            q += 3
     while q < kernel:
         _d_weight_tile(x, d_y, d_w, shapes, stride, places, at_x + q * batch, at_y, at_w + q, rows, 1)
         q += 1
@@ -127,12 +137,12 @@ def conv2d_forward(x, w, bias, y, stride):
 
 
 @njit(inline="always")
-def _conv2d_forward_channels(x, w, bias, y, shapes, stride, o, r, rows):
+def _conv2d_forward_channels(x, w, bias, y, shapes, stride, o, r, rows, cols):
     """One row r of ``rows`` output channels, all columns and examples."""
     n_in, _, _, batch, kernel, _, out_c = shapes
     run = out_c * batch if stride == 1 else batch
     for c in range(out_c * batch // run):
-        _forward_run(x, w, bias, y, shapes, stride, o, r, c, (o, 1, o * n_in * kernel * kernel), run, rows)
+        _forward_run(x, w, bias, y, shapes, stride, o, r, c, (o, 1, o * n_in * kernel * kernel), run, rows, cols)
 
 
 @njit(cache=True, nogil=True)
@@ -144,12 +154,12 @@ def _conv2d_forward_row(x, w, bias, y, stride, r):
     block, o = block_width(n_out), 0
     while o + block <= n_out:
         if block == 5:
-            _conv2d_forward_channels(x_, w_, bias, y_, shapes, stride, o, r, 5)
+            _conv2d_forward_channels(x_, w_, bias, y_, shapes, stride, o, r, 5, _COLS)
         else:
-            _conv2d_forward_channels(x_, w_, bias, y_, shapes, stride, o, r, 4)
+            _conv2d_forward_channels(x_, w_, bias, y_, shapes, stride, o, r, 4, _COLS)
         o += block
     while o < n_out:
-        _conv2d_forward_channels(x_, w_, bias, y_, shapes, stride, o, r, 1)
+        _conv2d_forward_channels(x_, w_, bias, y_, shapes, stride, o, r, 1, _COLS_1)
         o += 1
 
 
@@ -217,7 +227,7 @@ def _conv2d_d_x_tile(w, d_y, d_x, shapes, stride, padding, place, live, rows, co
 
 
 @njit(inline="always")
-def _conv2d_d_x_channels(w, d_y, d_x, shapes, stride, padding, i, r, rows):
+def _conv2d_d_x_channels(w, d_y, d_x, shapes, stride, padding, i, r, rows, cols):
     """One row r of ``rows`` input channels, all columns and examples."""
     out_c, batch, kernel, width = shapes[2], shapes[3], shapes[4], shapes[7]
     c = 0
@@ -226,9 +236,9 @@ def _conv2d_d_x_channels(w, d_y, d_x, shapes, stride, padding, i, r, rows):
         inner = stride == 1 and kernel - 1 <= c + padding < out_c
         columns = out_c - (c + padding) if inner else 1
         run, k = columns * batch, 0
-        while k + 4 * LANES <= run:
-            _conv2d_d_x_tile(w, d_y, d_x, shapes, stride, padding, (i, r, c, k), LANES, rows, 4, 0)
-            k += 4 * LANES
+        while k + cols * LANES <= run:
+            _conv2d_d_x_tile(w, d_y, d_x, shapes, stride, padding, (i, r, c, k), LANES, rows, cols, 0)
+            k += cols * LANES
         while k < run:
             _conv2d_d_x_tile(w, d_y, d_x, shapes, stride, padding, (i, r, c, k), min(LANES, run - k), rows, 1, 1)
             k += LANES
@@ -245,12 +255,12 @@ def _conv2d_d_x_row(w, d_y, d_x, stride, padding, r):
     block, i = block_width(n_in), 0
     while i + block <= n_in:
         if block == 5:
-            _conv2d_d_x_channels(w_, y_, x_, shapes, stride, padding, i, r, 5)
+            _conv2d_d_x_channels(w_, y_, x_, shapes, stride, padding, i, r, 5, _COLS)
         else:
-            _conv2d_d_x_channels(w_, y_, x_, shapes, stride, padding, i, r, 4)
+            _conv2d_d_x_channels(w_, y_, x_, shapes, stride, padding, i, r, 4, _COLS)
         i += block
     while i < n_in:
-        _conv2d_d_x_channels(w_, y_, x_, shapes, stride, padding, i, r, 1)
+        _conv2d_d_x_channels(w_, y_, x_, shapes, stride, padding, i, r, 1, _COLS_1)
         i += 1
 
 
@@ -262,11 +272,11 @@ def local_forward(x, w, bias, y, stride):
 
 
 @njit(inline="always")
-def _local_forward_channels(x, w, bias, y, shapes, stride, o, r, c, n_out, rows):
+def _local_forward_channels(x, w, bias, y, shapes, stride, o, r, c, n_out, rows, cols):
     """``rows`` output channels of one place, all examples."""
     n_in, _, _, batch, kernel, out_r, out_c = shapes
     start = ((o * out_r + r) * out_c + c, out_r * out_c, ((r * out_c + c) * n_out + o) * n_in * kernel * kernel)
-    _forward_run(x, w, bias, y, shapes, stride, o, r, c, start, batch, rows)
+    _forward_run(x, w, bias, y, shapes, stride, o, r, c, start, batch, rows, cols)
 
 
 @njit(cache=True, nogil=True)
@@ -278,13 +288,13 @@ def _local_forward_row(x, w, bias, y, stride, r):
     for c in range(out_c):
         o = 0
         while o + 5 <= n_out:
-            _local_forward_channels(x_, w_, b_, y_, shapes, stride, o, r, c, n_out, 5)
+            _local_forward_channels(x_, w_, b_, y_, shapes, stride, o, r, c, n_out, 5, _COLS)
             o += 5
         while o + 2 <= n_out:
-            _local_forward_channels(x_, w_, b_, y_, shapes, stride, o, r, c, n_out, 2)
+            _local_forward_channels(x_, w_, b_, y_, shapes, stride, o, r, c, n_out, 2, _COLS_2)
             o += 2
         if o < n_out:
-            _local_forward_channels(x_, w_, b_, y_, shapes, stride, o, r, c, n_out, 1)
+            _local_forward_channels(x_, w_, b_, y_, shapes, stride, o, r, c, n_out, 1, _COLS_1)
 
 
 @Threaded
@@ -336,12 +346,12 @@ def _local_d_x_tile(w, d_y, d_x, shapes, at_x, at_y, at_w, live, rows, cols, mas
 
 
 @njit(inline="always")
-def _local_d_x_columns(w, d_y, d_x, shapes, at_x, at_y, at_w, rows):
+def _local_d_x_columns(w, d_y, d_x, shapes, at_x, at_y, at_w, rows, cols):
     """``rows`` neighbouring columns, all examples."""
     batch, k = shapes[3], 0
-    while k + 4 * LANES <= batch:
-        _local_d_x_tile(w, d_y, d_x, shapes, at_x + k, at_y + k, at_w, LANES, rows, 4, 0)
-        k += 4 * LANES
+    while k + cols * LANES <= batch:
+        _local_d_x_tile(w, d_y, d_x, shapes, at_x + k, at_y + k, at_w, LANES, rows, cols, 0)
+        k += cols * LANES
     while k < batch:
         _local_d_x_tile(w, d_y, d_x, shapes, at_x + k, at_y + k, at_w, min(LANES, batch - k), rows, 1, 1)
         k += LANES
@@ -365,11 +375,11 @@ def _local_d_x_channel(w, d_y, d_x, stride, padding, i):
                 at_x = ((i * height + top + p) * width + left) * batch
                 at_w = (((r * out_c + c) * n_out * n_in + i) * kernel + p) * kernel
                 while q + 5 <= q_to:
-                    _local_d_x_columns(w_, y_, x_, shapes, at_x + q * batch, at_y, at_w + q, 5)
+                    _local_d_x_columns(w_, y_, x_, shapes, at_x + q * batch, at_y, at_w + q, 5, _COLS)
                     q += 5
                 while q + 3 <= q_to:
-                    _local_d_x_columns(w_, y_, x_, shapes, at_x + q * batch, at_y, at_w + q, 3)
+                    _local_d_x_columns(w_, y_, x_, shapes, at_x + q * batch, at_y, at_w + q, 3, _COLS)
                     q += 3
                 while q < q_to:
-                    _local_d_x_columns(w_, y_, x_, shapes, at_x + q * batch, at_y, at_w + q, 1)
+                    _local_d_x_columns(w_, y_, x_, shapes, at_x + q * batch, at_y, at_w + q, 1, _COLS_1)
                     q += 1

@@ -14,7 +14,7 @@ def test_all_machines_stand_still_and_nothing_else_happens() -> None:
     for scenario, _ in found.values():
         (pause,) = scenario.pause
         assert pause.nodes == tuple(range(scenario.nodes))
-        assert not (scenario.death or scenario.partition or scenario.firewall or scenario.disk_fault or scenario.link.reset_every_s)
+        assert not any([scenario.death, scenario.partition, scenario.firewall, scenario.disk_fault, scenario.link.reset_every_s])
     assert 15 <= sum(scenario.stop_s > 0 for scenario, _ in found.values()) <= 37
     kinds = [job.algorithm.choices() for _, job in found.values()]
     assert any(kind.gate.closes for kind in kinds)

@@ -22,7 +22,8 @@ y = rng.integers(0, 3, 601)
 x = (rng.normal(size=(3, 8))[y] * 3 + rng.normal(size=(601, 8)) * 0.3).astype(np.float32)
 settings = {"processes": 2, "batch": 8, "lr": 0.05, "momentum": 0.5, "epochs": 4, "seed": 1, "looks": 5}
 data = x[:501], y[:501], x[501:], y[501:]
-print(json.dumps([ddp.run("mlp:8-16-3", *data, **settings, target=t, slow=s) for t, s in ((0.9, 1.0), (1.1, 5.0))]))
+runs = ((0.9, 1.0, 1), (1.1, 5.0, 1), (0.9, 1.0, 4))
+print(json.dumps([ddp.run("mlp:8-16-3", *data, **settings, target=t, slow=s, every=e) for t, s, e in runs]))
 """
 
 
@@ -33,7 +34,7 @@ def test_two_processes_learn_a_separable_problem_and_a_slow_one_takes_the_same_s
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", TRAIN], cwd=root, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    found, slowed = json.loads(done.stdout)
+    found, slowed, averaged = json.loads(done.stdout)
     assert found["accuracy"] >= 0.97
     assert found["rate"] == pytest.approx(4 * 500 / found["seconds"])
     moments = [moment for moment, _ in found["curve"]]
@@ -44,5 +45,7 @@ def test_two_processes_learn_a_separable_problem_and_a_slow_one_takes_the_same_s
     assert slowed["to_target"] is None, "no accuracy is above 1"
     accuracies = [[accuracy for _, accuracy in run["curve"]] for run in (found, slowed)]
     assert accuracies[0] == accuracies[1], "a slow process changes the time, not the steps"
+    assert averaged["accuracy"] >= 0.97
+    assert averaged["curve"] != found["curve"]
     assert found["slept"] == 0
     assert slowed["seconds"] > slowed["slept"] > 0

@@ -68,11 +68,19 @@ def _may_have_children() -> bool:
 
 
 def _is_of_others(path: str) -> bool:
-    """Whether a process that is neither this one nor a child of it has mapped the name: another worker, or another run."""
+    """Whether a process that is neither this one nor a child of it has mapped the file: another worker, or another run.
+
+    By its number: a semaphore is mapped under a name that it had before the one that is listed.
+    """
+    try:
+        file = os.stat(path)
+    except FileNotFoundError:
+        return False
+    mapped = f" {os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x} {file.st_ino} "
     ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if int(process.name) not in ours and f"{path}\n" in (process / "maps").read_text():
+            if int(process.name) not in ours and mapped in (process / "maps").read_text():
                 return True
         except OSError:
             continue  # it has ended, or is another user's

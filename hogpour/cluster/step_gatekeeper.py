@@ -103,8 +103,9 @@ class StepGatekeeper(Gatekeeper):
         most = Counter(node for node, *_ in self._pool).most_common(1)[0][0]
         last = self._pool.pop(next(key for key in reversed(self._pool) if key[0] == most))
         self.dropped += 1
-        late = Arrived(LATE, max(0, self.step - last.step))
-        last.decided.set_result(self._note((last.node, last.replica), last.sequence, late))
+        late = self._note((last.node, last.replica), last.sequence, Arrived(LATE, max(0, self.step - last.step)))
+        if not last.decided.done():  # nobody waits for it any more
+            last.decided.set_result(late)
 
     def _look(self) -> None:
         if self._committing is not None or self._failed or not (self._begun or self._complete(self.present)):

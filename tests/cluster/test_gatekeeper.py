@@ -22,7 +22,7 @@ from hogpour.core.errors import PeerLost, Refusal, RequestFailed
 from hogpour.core.shard_map import ShardMap
 from hogpour.net import frame
 from hogpour.net.wire.base import Message
-from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED, Arrive, Arrived, Commit, Committed
+from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED, Arrive, Arrived, Commit, Committed, Counted
 
 Origin = tuple[int, int]
 
@@ -420,24 +420,30 @@ async def test_no_member_has_more_gradients_wait_than_it_may_have_replicas(monke
         assert len(g.keeper._pool) == 4
 
 
-async def test_where_too_many_wait_the_node_with_most_loses_its_last_and_the_step_has_room() -> None:
-    """A dozen members with a thousand lies each made a step that no message holds: the first node ended with a bug."""
+async def test_where_too_many_wait_the_node_with_most_loses_its_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_gatekeeper, "MOST_WAITING", 5)
     async with gated(Barrier()) as g:
         g.attend((1, 0), (2, 0))
         g.shards.slow = {"a"}
         await g.round(1, 2)
         honest = g.arrive(1, sequence=2, step=1)
-        for node in range(3, 15):
-            for sequence in range(1, 1 + MOST_REPLICAS // 2):
-                g.arrive(node, sequence=sequence, step=1)
-        assert len(g.keeper._pool) == MOST_WAITING
+        lies = [g.arrive(3, sequence=sequence, step=1) for sequence in range(1, 5)]
+        lies[-1].cancel()  # its connection has gone
+        more = [g.arrive(node, step=1) for node in (4, 5)]
+        assert [known(lie) for lie in lies[:3]] == [None, None, (LATE, 0)]
+        assert g.keeper.dropped == 2
         g.shards.slow.clear()
         g.shards.waiting[0].set()
         await settle()
-        assert known(honest) == (COUNTED, 0)
-        assert [len(commit.counted) for _, commit in g.shards.asked] == [2, 2, MOST_WAITING, MOST_WAITING]
-        frame.encode(g.shards.asked[-1][1], 1)
-        assert g.keeper.dropped == 12 * MOST_REPLICAS // 2 + 1 - MOST_WAITING
+        assert [known(answer) for answer in (honest, *lies[:2], *more)] == [(COUNTED, 0)] * 5
+        assert {len(commit.counted) for _, commit in g.shards.asked} == {2, 5}
+
+
+def test_a_step_of_all_that_may_wait_fits_its_message() -> None:
+    """A dozen members with a thousand lies each made one that did not: the first node ended with a bug."""
+    largest = (1 << 63) - 1
+    counted = [Counted(largest, MOST_REPLICAS, largest, largest)] * MOST_WAITING
+    frame.encode(Commit(largest, list(range(4096)), counted, 1.0), 1)
 
 
 # -- deaths

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,7 +226,10 @@ def test_a_rehearsal_whose_numbers_overflow_is_told_of_by_no_warning_of_numpy() 
     ready = prepare(job, 1, False, fds)
     try:
         ready.live.arrays["params"][:] = 1e30
-        rehearse(job, ready, 1)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            rehearse(job, ready, 1)
+        assert told == []
     finally:
         ready.live.close()
         ready.examples.close()

@@ -25,6 +25,7 @@ from typing import Any
 from bench import harness
 from bench._ours.node import mnist
 from bench._peers.contender import Contender
+from bench._peers.task import Task
 from hogpour.data.blocks import Blocks
 from hogpour.data.load import Data, load
 
@@ -216,12 +217,11 @@ def _peer(case: Case, data: Data, seed: int, epochs: int) -> Run:
 
     assert data.test is not None
     flat = [part.x.reshape(part.n, -1) for part in (data.train, data.test)]
-    found = ddp.run(
-        f"mlp:{_features(data)}-{HIDDEN}-{_labels(data)}", flat[0], data.train.y, flat[1], data.test.y,
-        processes=case.nodes, batch=BATCH, momentum=0.0, epochs=epochs, seed=seed,
-        lr=LR["sgd"] * (case.nodes if case.every == 1 else 1), every=case.every, slow=case.slow, target=TARGET,
-        looks=LOOKS,
+    task = Task(
+        f"mlp:{_features(data)}-{HIDDEN}-{_labels(data)}", flat[0], data.train.y, flat[1], data.test.y, BATCH,
+        LR["sgd"] * (case.nodes if case.every == 1 else 1), 0.0, epochs, seed,
     )  # fmt: skip
+    found = ddp.run(task, processes=case.nodes, every=case.every, slow=case.slow, target=TARGET, looks=LOOKS)
     return Run(found["rate"], found["accuracy"], found["to_target"])
 
 

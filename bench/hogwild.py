@@ -29,6 +29,7 @@ from numba import njit
 
 import hogpour as hp
 from bench import harness
+from bench._peers.task import Task
 from hogpour.algos.optim.base import Optimiser
 from hogpour.data.load import Data, load
 from hogpour.layers.base import Layer
@@ -80,7 +81,6 @@ CASES = (
 )
 
 
-
 @dataclass(frozen=True, slots=True)
 class Peer:
     """One that trains the same network: ``run`` of a module of ``_peers``, in a process of its own."""
@@ -95,14 +95,14 @@ class Peer:
 
     def train(self, case: Case, data: Data, seed: int) -> Run:
         assert data.test is not None
-        settings = {"batch": case.batch, "lr": case.lr, "momentum": case.momentum, "epochs": case.epochs, "seed": seed}
+        task = Task(case.peer, data.train.x, data.train.y, data.test.x, data.test.y, case.batch, case.lr, case.momentum,
+                    case.epochs, seed)  # fmt: skip
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-            arrays = (data.train.x, data.train.y, data.test.x, data.test.y)
-            return alone.submit(_run, self.module, case.peer, *arrays, **settings, **self.settings).result()
+            return alone.submit(_run, self.module, task, **self.settings).result()
 
 
-def _run(module: str, *arguments: Any, **settings: Any) -> Run:
-    found: Run = importlib.import_module(f"bench._peers.{module}").run(*arguments, **settings)
+def _run(module: str, task: Task, **settings: Any) -> Run:
+    found: Run = importlib.import_module(f"bench._peers.{module}").run(task, **settings)
     return found
 
 

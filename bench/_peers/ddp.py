@@ -19,7 +19,6 @@ import time
 from datetime import timedelta
 from typing import Any
 
-import numpy.typing as npt
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -28,6 +27,7 @@ from torch.distributed.algorithms.model_averaging.averagers import PeriodicModel
 from torch.nn.parallel import DistributedDataParallel
 
 from bench._peers.hogwild import WARM_STEPS, _accuracy, _step, network
+from bench._peers.task import Task
 
 __all__ = ["run"]
 
@@ -36,36 +36,13 @@ TIMEOUT = timedelta(seconds=120)
 
 
 def run(
-    network_name: str,
-    x: npt.NDArray[Any],
-    y: npt.NDArray[Any],
-    test_x: npt.NDArray[Any],
-    test_y: npt.NDArray[Any],
-    *,
-    processes: int,
-    batch: int,
-    lr: float,
-    momentum: float,
-    epochs: int,
-    seed: int,
-    every: int = 1,
-    slow: float = 1.0,
-    target: float = 0.96,
-    looks: int = 20,
+    task: Task, *, processes: int, every: int = 1, slow: float = 1.0, target: float = 0.96, looks: int = 20
 ) -> dict[str, Any]:
     """Train with ``processes`` processes and return what was reached.
 
     Args:
-        network_name: ``mlp:784-256-10``; see ``hogwild.network``.
-        x: (n, ...) float32, examples first; reshaped to what the network wants.
-        y: (n,) labels.
-        test_x, test_y: the same for the test.
-        processes: number of processes, each with one kernel thread.
-        batch: examples in a batch of one process; a step with DDP uses ``processes`` times as many, and the mean
+        processes: number of processes, each with one kernel thread; a step of DDP uses a batch of each, and the mean
             gradient.
-        lr, momentum: of the SGD.
-        epochs: passes over the data by all processes together.
-        seed: of initial parameters and permutations.
         every: steps from one average to the next; 1: of gradients, else of parameters.
         slow: how many times as long the last process takes for what it computes itself; 1: all are alike.
         target: test accuracy whose time is wanted.
@@ -76,25 +53,26 @@ def run(
         ``to_target``: seconds to the first kept parameters that reach ``target``, None if none do; ``curve``:
         [seconds, accuracy] of all that were kept; ``slept``: seconds that the last process slept.
     """
-    model = network(network_name)
-    shape = (1, 28, 28) if network_name == "example" else (model[0].in_features,)
-    data = torch.from_numpy(x).float().reshape(-1, *shape).share_memory_()
-    labels = torch.from_numpy(y).long().share_memory_()
-    steps = -(-(len(data) // processes) // batch)
+    model, epochs = network(task.network), task.epochs
+    shape = (1, 28, 28) if task.network == "example" else (model[0].in_features,)
+    data = torch.from_numpy(task.x).float().reshape(-1, *shape).share_memory_()
+    labels = torch.from_numpy(task.y).long().share_memory_()
+    steps = -(-(len(data) // processes) // task.batch)
     kept = sorted({steps * k // looks for k in range(1, looks + 1)} - {0})
     # Times are of CLOCK_MONOTONIC, one for all processes: [process, 0] the start, [process, 1] the end, [process, 2]
     # the seconds slept.
     times = torch.zeros(processes, 3, dtype=torch.float64).share_memory_()
     moments = torch.zeros(epochs * len(kept), dtype=torch.float64).share_memory_()
     snapshots = torch.zeros(epochs * len(kept), sum(p.numel() for p in model.parameters())).share_memory_()
-    plan = {"network": network_name, "processes": processes, "batch": batch, "lr": lr, "momentum": momentum,
-            "epochs": epochs, "seed": seed, "every": every, "slow": slow, "kept": kept}  # fmt: skip
+    plan = {"network": task.network, "processes": processes, "batch": task.batch, "lr": task.lr,
+            "momentum": task.momentum, "epochs": epochs, "seed": task.seed, "every": every, "slow": slow,
+            "kept": kept}  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         store = os.path.join(folder, "store")
         mp.spawn(_process, (store, data, labels, times, moments, snapshots, plan), nprocs=processes)
     begin = float(times[:, 0].min())
     seconds = float(times[:, 1].max()) - begin
-    inputs, targets = torch.from_numpy(test_x).float().reshape(-1, *shape), torch.from_numpy(test_y).long()
+    inputs, targets = torch.from_numpy(task.test_x).float().reshape(-1, *shape), torch.from_numpy(task.test_y).long()
     curve = []
     for moment, snapshot in zip(moments.tolist(), snapshots):
         nn.utils.vector_to_parameters(snapshot, model.parameters())

@@ -14,13 +14,13 @@ import time
 from itertools import pairwise
 from typing import Any
 
-import numpy.typing as npt
 import torch
 import torch.multiprocessing as mp
 from torch import nn
 from torch.nn import functional
 
 from bench._peers.networks import units_of
+from bench._peers.task import Task
 
 __all__ = ["network", "run"]
 
@@ -43,64 +43,41 @@ def network(name: str) -> nn.Sequential:
     return nn.Sequential(*layers[:-1], nn.LogSoftmax(dim=1))
 
 
-def run(
-    network_name: str,
-    x: npt.NDArray[Any],
-    y: npt.NDArray[Any],
-    test_x: npt.NDArray[Any],
-    test_y: npt.NDArray[Any],
-    *,
-    processes: int,
-    threads: int = 1,
-    compiled: bool = False,
-    batch: int,
-    lr: float,
-    momentum: float,
-    epochs: int,
-    seed: int,
-) -> dict[str, Any]:
+def run(task: Task, *, processes: int, threads: int = 1, compiled: bool = False) -> dict[str, Any]:
     """Train with ``processes`` processes and return what was reached.
 
     Args:
-        network_name: see ``network``.
-        x: (n, ...) float32, examples first; reshaped to what the network wants.
-        y: (n,) labels.
-        test_x, test_y: the same for the test.
         processes: number of processes. threads: of kernels, in each.
         compiled: it compiles the network with ``torch.compile``, where it is one.
-        batch: examples in a batch of one process.
-        lr, momentum: of the SGD of each process.
-        epochs: passes over the data by all processes together.
-        seed: of initial parameters, permutations and dropout.
 
     Returns:
         ``rate``: images/s from the moment when all processes are warm to the end of the last one; ``seconds``: that
         time; ``accuracy``: of the test at the end; ``curve``: [seconds, accuracy] after each epoch of process 0.
     """
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = network(network_name)
+        torch.manual_seed(task.seed)
+        model = network(task.network)
     model.share_memory()
-    shape = (1, 28, 28) if network_name == "example" else (model[0].in_features,)
-    data = torch.from_numpy(x).float().reshape(-1, *shape).share_memory_()
-    labels = torch.from_numpy(y).long().share_memory_()
+    shape = (1, 28, 28) if task.network == "example" else (model[0].in_features,)
+    data = torch.from_numpy(task.x).float().reshape(-1, *shape).share_memory_()
+    labels = torch.from_numpy(task.y).long().share_memory_()
     n_parameters = sum(p.numel() for p in model.parameters())
     # Times are of CLOCK_MONOTONIC, one for all processes: [process, 0] the start, [process, e] the end of epoch e.
-    times = torch.zeros(processes, epochs + 1, dtype=torch.float64).share_memory_()
-    snapshots = torch.zeros(epochs, n_parameters).share_memory_()
+    times = torch.zeros(processes, task.epochs + 1, dtype=torch.float64).share_memory_()
+    snapshots = torch.zeros(task.epochs, n_parameters).share_memory_()
     barrier = mp.get_context("spawn").Barrier(processes)
-    plan = {"processes": processes, "threads": threads, "compiled": compiled, "batch": batch, "lr": lr,
-            "momentum": momentum, "epochs": epochs, "seed": seed}  # fmt: skip
-    mp.spawn(_process, (network_name, model, data, labels, times, snapshots, barrier, plan), nprocs=processes)
+    plan = {"processes": processes, "threads": threads, "compiled": compiled, "batch": task.batch,
+            "lr": task.lr, "momentum": task.momentum, "epochs": task.epochs, "seed": task.seed}  # fmt: skip
+    mp.spawn(_process, (task.network, model, data, labels, times, snapshots, barrier, plan), nprocs=processes)
     begin = times[:, 0].min()
     seconds = float(times[:, -1].max() - begin)
-    inputs, targets = torch.from_numpy(test_x).float().reshape(-1, *shape), torch.from_numpy(test_y).long()
+    inputs, targets = torch.from_numpy(task.test_x).float().reshape(-1, *shape), torch.from_numpy(task.test_y).long()
     accuracy = _accuracy(model, inputs, targets)
     curve = []
-    for epoch in range(epochs):
+    for epoch in range(task.epochs):
         nn.utils.vector_to_parameters(snapshots[epoch], model.parameters())
         curve.append([float(times[0, epoch + 1] - begin), _accuracy(model, inputs, targets)])
-    return {"rate": len(data) * epochs / seconds, "accuracy": accuracy, "seconds": seconds, "curve": curve}
+    return {"rate": len(data) * task.epochs / seconds, "accuracy": accuracy, "seconds": seconds, "curve": curve}
 
 
 def _process(

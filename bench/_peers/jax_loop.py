@@ -14,10 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 from jax import lax
 
 from bench._peers.networks import units_of
+from bench._peers.task import Task
 
 __all__ = ["run"]
 
@@ -66,34 +66,18 @@ def _example(key: Any) -> tuple[Params, Any]:
     return params, scores
 
 
-def run(
-    network_name: str,
-    x: npt.NDArray[Any],
-    y: npt.NDArray[Any],
-    test_x: npt.NDArray[Any],
-    test_y: npt.NDArray[Any],
-    *,
-    scan: bool,
-    batch: int,
-    lr: float,
-    momentum: float,
-    epochs: int,
-    seed: int,
-) -> dict[str, Any]:
+def run(task: Task, *, scan: bool) -> dict[str, Any]:
     """Train, and return what was reached.
 
     Args:
-        network_name: see ``networks.units_of``.
-        x: (n, ...) float32, examples first. y: (n,) labels. test_x, test_y: the same for the test.
         scan: a Python call an epoch, not one a step.
-        batch, lr, momentum, epochs, seed: as in ``hogwild.run``.
 
     Returns:
         As ``hogwild.run``; ``curve`` has every epoch.
     """
-    units = units_of(network_name)
-    params, scores = _mlp(units, jax.random.key(seed)) if units else _example(jax.random.key(seed))
-    data, labels = jnp.asarray(x.reshape(len(x), -1), jnp.float32), jnp.asarray(y, jnp.int32)
+    units, batch = units_of(task.network), task.batch
+    params, scores = _mlp(units, jax.random.key(task.seed)) if units else _example(jax.random.key(task.seed))
+    data, labels = jnp.asarray(task.x.reshape(len(task.x), -1), jnp.float32), jnp.asarray(task.y, jnp.int32)
 
     def loss(params: Params, index: Any, key: Any) -> Any:
         log_p = jax.nn.log_softmax(scores(params, data[index], key))
@@ -103,20 +87,20 @@ def run(
         params, velocity, key = state
         key, own = jax.random.split(key) if not units else (key, key)
         grads = jax.grad(loss)(params, index, own)
-        if momentum:
-            velocity = grads = jax.tree.map(lambda v, g: momentum * v + g, velocity, grads)
-        return (jax.tree.map(lambda w, g: w - lr * g, params, grads), velocity, key), None
+        if task.momentum:
+            velocity = grads = jax.tree.map(lambda v, g: task.momentum * v + g, velocity, grads)
+        return (jax.tree.map(lambda w, g: w - task.lr * g, params, grads), velocity, key), None
 
     step_once = jax.jit(lambda state, index: step(state, index)[0], donate_argnums=0)
     epoch_once = jax.jit(lambda state, indices: lax.scan(step, state, indices)[0])
 
     def begin() -> Any:
         copy, velocity = jax.tree.map(jnp.copy, params), jax.tree.map(jnp.zeros_like, params)
-        return copy, velocity if momentum else None, jax.random.key(seed)
+        return copy, velocity if task.momentum else None, jax.random.key(task.seed)
 
-    rng = np.random.default_rng(seed)
-    whole = len(x) // batch * batch
-    orders = [rng.permutation(len(x))[:whole].reshape(-1, batch).astype(np.int32) for _ in range(epochs)]
+    rng = np.random.default_rng(task.seed)
+    whole = len(data) // batch * batch
+    orders = [rng.permutation(len(data))[:whole].reshape(-1, batch).astype(np.int32) for _ in range(task.epochs)]
     on_device = [jnp.asarray(order) if scan else list(map(jnp.asarray, order)) for order in orders]
     jax.block_until_ready(epoch_once(begin(), on_device[0]) if scan else step_once(begin(), on_device[0][0]))
     state, ends, kept = jax.block_until_ready(begin()), [], []
@@ -131,11 +115,11 @@ def run(
         ends.append(time.perf_counter() - start)
         kept.append(jax.tree.map(jnp.copy, state[0]))
     score = jax.jit(partial(scores, key=None))
-    flat = test_x.reshape(len(test_x), -1).astype(np.float32)
+    flat = task.test_x.reshape(len(task.test_x), -1).astype(np.float32)
 
     def accuracy(params: Params) -> float:
         found = [np.asarray(score(params, part)).argmax(1) for part in np.split(flat, range(1000, len(flat), 1000))]
-        return float(np.mean(np.concatenate(found) == test_y))
+        return float(np.mean(np.concatenate(found) == task.test_y))
 
     curve = [[seconds, accuracy(params)] for seconds, params in zip(ends, kept)]
-    return {"rate": whole * epochs / ends[-1], "seconds": ends[-1], "accuracy": curve[-1][1], "curve": curve}
+    return {"rate": whole * task.epochs / ends[-1], "seconds": ends[-1], "accuracy": curve[-1][1], "curve": curve}

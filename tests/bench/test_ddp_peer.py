@@ -16,14 +16,14 @@ TRAIN = """
 import json
 import numpy as np
 from bench._peers import ddp
+from bench._peers.task import Task
 
 rng = np.random.default_rng(0)
 y = rng.integers(0, 3, 601)
 x = (rng.normal(size=(3, 8))[y] * 3 + rng.normal(size=(601, 8)) * 0.3).astype(np.float32)
-settings = {"processes": 2, "batch": 8, "lr": 0.05, "momentum": 0.5, "epochs": 4, "seed": 1, "looks": 5}
-data = x[:501], y[:501], x[501:], y[501:]
+task = Task("mlp:8-16-3", x[:501], y[:501], x[501:], y[501:], batch=8, lr=0.05, momentum=0.5, epochs=4, seed=1)
 runs = ((0.9, 1.0, 1), (1.1, 5.0, 1), (0.9, 1.0, 4))
-print(json.dumps([ddp.run("mlp:8-16-3", *data, **settings, target=t, slow=s, every=e) for t, s, e in runs]))
+print(json.dumps([ddp.run(task, processes=2, looks=5, target=t, slow=s, every=e) for t, s, e in runs]))
 """
 
 

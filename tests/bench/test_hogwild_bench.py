@@ -51,9 +51,10 @@ import numpy as np
 rng = np.random.default_rng(0)
 y = rng.integers(0, 3, 600)
 x = (rng.normal(size=(3, 8))[y] * 3 + rng.normal(size=(600, 8)) * 0.3).astype(np.float32)
-settings = {"batch": 8, "lr": 0.05, "momentum": 0.5, "epochs": 4, "seed": 1} | json.loads(sys.argv[2])
+from bench._peers.task import Task
+task = Task("mlp:8-16-3", x[:500], y[:500], x[500:], y[500:], batch=8, lr=0.05, momentum=0.5, epochs=4, seed=1)
 run = import_module("bench._peers." + sys.argv[1]).run
-print(json.dumps(run("mlp:8-16-3", x[:500], y[:500], x[500:], y[500:], **settings)))
+print(json.dumps(run(task, **json.loads(sys.argv[2]))))
 """
 
 

@@ -47,6 +47,7 @@ save_every_s = {save_every_s}
 lease_s = {lease_s}
 give_up_s = {give_up_s}
 shard_bytes = 4096
+stall_s = {stall_s}
 """
 
 FOR_EVER = 1_000_000
@@ -55,7 +56,8 @@ Start = Callable[..., Node]
 
 
 def job_file(folder: Path, **changes: float) -> str:
-    settings = {"epochs": FOR_EVER, "lease_s": 1.0, "give_up_s": 2.0, "save_every_s": 60.0, "warm_start_examples": 0}
+    settings = {"epochs": FOR_EVER, "lease_s": 1.0, "give_up_s": 2.0, "save_every_s": 60.0, "warm_start_examples": 0,
+                "stall_s": 10.0}  # fmt: skip
     (folder / "job.toml").write_text(JOB.format(**settings | changes))
     return "job.toml"
 
@@ -82,8 +84,9 @@ def cluster(start: Start, folder: Path, *others: tuple[str, ...], alone: bool = 
 
     Args:
         alone: the first node's replicas stand still as soon as they have begun, so that the others are there in time.
+            However long that takes on a busy machine, nobody else gets their blocks.
     """
-    one = start(job_file(folder, **settings), "--listen", "127.0.0.1:0")
+    one = start(job_file(folder, **({"stall_s": 600.0} if alone else {}) | settings), "--listen", "127.0.0.1:0")
     rest = [start("--join", one.address, *more) for more in others]
     one.until_training()
     if alone:

@@ -87,9 +87,10 @@ def _is_of_others(path: str) -> bool:
     return False
 
 
-def _leftovers(before: dict[int, str], names: set[str]) -> list[str]:
+def _leftovers(before: dict[int, str], names: set[str], known: list[psutil.Process]) -> list[str]:
     processes = psutil.Process().children(recursive=True) if _may_have_children() else []
-    children = [f"process {p.pid} ({p.name()})" for p in processes]
+    theirs = {one for node in known for one in (node, *node.children(recursive=True))}
+    children = [f"process {p.pid} ({p.name()})" for p in processes if p not in theirs]
     opened = {fd: what for fd, what in _descriptors().items() if before.get(fd) != what}
     # Libraries open files once and keep them (random numbers, clocks, the kernel's CPU description).
     opened = {fd: what for fd, what in opened.items() if not what.startswith(("/dev/urandom", "/proc", "/sys", "/dev/null"))}
@@ -104,11 +105,13 @@ def _leaves_nothing_behind() -> Iterator[None]:
     if not os.path.isdir("/proc/self/fd"):
         yield
         return
-    before, names = _descriptors(), set(os.listdir("/dev/shm"))
+    before, names, known = _descriptors(), set(os.listdir("/dev/shm")), list[psutil.Process]()
+    if _may_have_children():  # a node that tests share
+        known = psutil.Process().children()
     yield
-    if _leftovers(before, names):
+    if _leftovers(before, names, known):
         gc.collect()  # what only a cycle keeps alive is not leaked
-    left = _leftovers(before, names)
+    left = _leftovers(before, names, known)
     if left:
         pytest.fail(f"left behind: {', '.join(left)}")
 

@@ -7,6 +7,7 @@ processes inherit, so the kernel frees it with its last process: a ``kill -9`` o
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import tempfile
@@ -61,6 +62,8 @@ class Segment:
         except OSError as error:
             if given is None:
                 os.close(fd)
+            if error.errno == errno.EFBIG:
+                advice = "raise the limit of file sizes (ulimit -f), which shared memory has as well"
             raise ResourceError(f"{needs}, which this machine does not give ({error.strerror}); {advice}") from error
 
     @classmethod

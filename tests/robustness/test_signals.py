@@ -1,6 +1,6 @@
 """Signals at every phase of a run: it ends in order, or at once, and its model file is the old one or a whole new one.
 
-The process sends them to itself, when it comes to a named place for the first time: no test waits for a moment.
+The process sends them to itself, see ``support.sends``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.robustness import Case, hold_process
+from support.sends import SENDS
 from support.trained import DATA, MODEL, model
 
 pytestmark = [pytest.mark.robustness, pytest.mark.real]
@@ -27,24 +28,6 @@ batch = 4
 replicas = 1
 model = "{MODEL}"
 """
-
-SENDS = """
-import importlib, os, signal, sys
-module, name, numbers = sys.argv[1], sys.argv[2].split("."), [getattr(signal, one) for one in sys.argv[3].split(",")]
-owner = importlib.import_module(module)
-for part in name[:-1]:
-    owner = getattr(owner, part)
-there = getattr(owner, name[-1])
-def sends(*arguments, **more):
-    setattr(owner, name[-1], there)
-    for number in numbers:
-        os.kill(os.getpid(), number)
-    return there(*arguments, **more)
-setattr(owner, name[-1], sends)
-from hogpour.cli.main import main
-sys.exit(main(["node", "job.toml", *sys.argv[4:]]))
-"""
-"""Runs the command; the named function sends the signals first, when it is called for the first time."""
 
 PHASES = {
     "before anything": ("hogpour.cli.streams", "prepare_streams"),
@@ -88,7 +71,7 @@ def cases() -> list[Case]:
                 codes |= {75}  # where the run had not finished
             if phase in EARLY:
                 codes |= {-2, -15, 130, 143, *(-getattr(signal, number) for number in numbers.split(","))}
-            files = {"job.toml": JOB.encode(), "a.csv": DATA["a.csv"], "sends.py": SENDS.encode(), **({MODEL: model()} if k % 2 else {})}
+            files = {"job.toml": JOB.encode(), "a.csv": DATA["a.csv"], "sends.py": SENDS, **({MODEL: model()} if k % 2 else {})}
             made.append(
                 Case(name=f"{phase}-{numbers}", files=files, run=(*PHASES[phase], numbers), says=("",), codes=frozenset(codes), writes=frozenset({MODEL}))
             )
@@ -99,10 +82,10 @@ def cases() -> list[Case]:
 @pytest.mark.parametrize(("phase", "numbers"), list(zip(FIRST_NODE, ["SIGINT", "SIGTERM,SIGINT"] * len(FIRST_NODE))))
 def test_a_signal_ends_a_first_node_in_order_whenever_it_comes(phase: str, numbers: str, tmp_path: Path) -> None:
     job = JOB.replace("[algorithm]", '[algorithm]\nname = "downpour"')
-    files = {"job.toml": job.encode(), "a.csv": DATA["a.csv"], "sends.py": SENDS.encode()}
+    files = {"job.toml": job.encode(), "a.csv": DATA["a.csv"], "sends.py": SENDS}
     codes = frozenset({0, 130} if "," in numbers or phase == "listening" else {0})
     case = Case(name=phase, files=files, run=(), says=("",), codes=codes, writes=frozenset({MODEL}))
-    line = f"$PYTHON sends.py {' '.join(FIRST_NODE[phase])} {numbers} --listen=127.0.0.1:0"
+    line = f"$PYTHON sends.py '{' '.join(FIRST_NODE[phase])} {numbers}' node job.toml --listen=127.0.0.1:0"
     hold_process(case, tmp_path / "run", f"{line}; code=$?; rm -rf *.snapshot; exit $code")
 
 
@@ -111,4 +94,4 @@ def test_a_signal_ends_a_first_node_in_order_whenever_it_comes(phase: str, numbe
 )
 def test_a_signal_ends_a_run_in_order_whenever_it_comes(case: Case, tmp_path: Path) -> None:
     assert isinstance(case.run, tuple)
-    hold_process(case, tmp_path / "run", f"exec $PYTHON sends.py {' '.join(case.run)}")
+    hold_process(case, tmp_path / "run", f"exec $PYTHON sends.py '{' '.join(case.run)}' node job.toml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -71,12 +72,15 @@ def test_memory_that_the_machine_does_not_have_is_refused_at_once() -> None:
         Segment.create(layout, "the live vector")
 
 
-def test_memory_that_a_limit_withholds_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("error", "advice"), [(errno.ENOSPC, "use less data"), (errno.EFBIG, r"raise the limit of file sizes \(ulimit -f\)")])
+def test_memory_that_a_limit_withholds_is_refused_at_once(error: int, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a limit of file sizes it said to use less data."""
+
     def no_space(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr(os, "posix_fallocate", no_space)
-    with pytest.raises(ResourceError, match=r"^shared memory: the data needs 0\.000 GB, which this machine does not give"):
+    with pytest.raises(ResourceError, match=rf"^shared memory: the data needs 0\.000 GB, which this machine does not give \(.*\); {advice}"):
         Segment.create(Layout.pack([("a", (1,), "float32")]), "the data")
 
 

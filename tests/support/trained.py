@@ -91,12 +91,12 @@ def snapshots() -> Mapping[str, bytes]:
     with TemporaryDirectory() as folder:
         lay({"a.csv": DATA["a.csv"]}, Path(folder))
         description, params = _described(job(algorithm=hp.Downpour(optimiser=hp.Adagrad(0.05))), folder)
-        meta = Meta(description, cut(params.size, 64), ("sums",))
+        meta = Meta(description, cut(params.size, 64), ("history",))
         writer = Writer(Path(folder, "m.snapshot"))
         for steps in (1, 2):
             writer.begin(meta)
             for k, (low, high) in enumerate(zip(meta.bounds, meta.bounds[1:])):
-                writer.shard(k, params[low:high] + steps, [params[low:high]], clock=steps)
+                writer.shard(k, params[low:high] + steps, [np.ones(high - low, np.float32)], clock=steps)
             writer.commit(TrainingState(tickets=2, pending=((0, 0), (1, 4)), steps=steps, examples=8, n=12, block_replicas=1))
         return {name: content for name, content in files_of(Path(folder)).items() if name != "a.csv"}
 

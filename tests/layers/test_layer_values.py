@@ -125,6 +125,13 @@ def test_a_constant_image_has_no_contrast_even_at_its_border() -> None:
     np.testing.assert_allclose(run(LocalContrastNorm(5), np.full((2, 7, 6, 2), 3.0)).y, 0, atol=1e-13)
 
 
+def test_the_smallest_floor_divides_no_constant_image_by_zero() -> None:
+    """Its square is 0, in any precision."""
+    cell = run(LocalContrastNorm(5, floor=5e-324), np.zeros((2, 7, 6, 2)))
+    assert not cell.y.any()
+    assert np.isfinite(cell.d_x).all()
+
+
 @pytest.mark.long
 def test_untied_weights_with_equal_values_are_a_convolution() -> None:
     x = np.random.default_rng(0).standard_normal((3, 7, 6, 5))

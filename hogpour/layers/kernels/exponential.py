@@ -18,7 +18,7 @@ from numba.extending import overload
 
 from hogpour.core.kernels.jit import intrinsic
 
-__all__ = ["exp"]
+__all__ = ["exp", "fma"]
 
 F = np.float32
 LOG2_E, LN2_HIGH, LN2_LOW = F(1.44269504), F(0.693359375), F(-2.12194440e-4)
@@ -36,9 +36,9 @@ SINGLE, WORD = types.float32, types.int32
 
 
 @intrinsic
-def _fma(typing: Any, x: Any, y: Any, z: Any) -> Any:
-    """x y + z, rounded once."""
-    return SINGLE(SINGLE, SINGLE, SINGLE), lambda context, builder, signature, arguments: builder.fma(*arguments)
+def fma(typing: Any, x: Any, y: Any, z: Any) -> Any:
+    """x y + z, rounded once; all of one type."""
+    return x(x, x, x), lambda context, builder, signature, arguments: builder.fma(*arguments)
 
 
 @intrinsic
@@ -62,11 +62,11 @@ def _exp(x: Any) -> Any:
 
 
 def _exp_single(x: Any) -> Any:
-    shifted = _fma(x, LOG2_E, ROUND)
+    shifted = fma(x, LOG2_E, ROUND)
     n = shifted - ROUND
-    r = _fma(n, -LN2_LOW, _fma(n, -LN2_HIGH, x))
-    p = _fma(_fma(_fma(_fma(_fma(P5, r, P4), r, P3), r, P2), r, P1), r, P0)
-    near = _fma(p, r * r, r) + ONE
+    r = fma(n, -LN2_LOW, fma(n, -LN2_HIGH, x))
+    p = fma(fma(fma(fma(fma(P5, r, P4), r, P3), r, P2), r, P1), r, P0)
+    near = fma(p, r * r, r) + ONE
     whole = _bits_of(shifted) - ROUND_BITS
     half = whole >> HALF  # 2^128 is no float32, two factors of it are
     result = near * _of_bits((half + BIAS) << SHIFT) * _of_bits((whole - half + BIAS) << SHIFT)

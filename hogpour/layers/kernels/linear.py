@@ -11,6 +11,7 @@ from hogpour.layers.kernels.tile import (
     WIDE,
     prefetch,
     tile_add,
+    tile_load,
     tile_outer,
     tile_scatter,
     tile_store,
@@ -18,13 +19,15 @@ from hogpour.layers.kernels.tile import (
     tile_zeros,
 )
 
-__all__ = ["add_bias", "linear_clear", "linear_d_weight", "linear_forward", "linear_pack", "product", "sum_over_batch"]
+__all__ = ["add_bias", "linear_clear", "linear_d_weight", "linear_forward", "linear_forward_copied", "linear_pack",
+           "product", "sum_over_batch"]  # fmt: skip
 
 _DEEP, _COLS = (8, 2) if WIDE else (4, 1)
-"""Rows and vectors of a tile."""
-
+"""Examples, or inputs, and vectors of output units of a tile."""
 _STRIP = _COLS * LANES
 """Output units of a tile."""
+_CHUNK = 128
+"""Rows of a strip that are copied at a time: with their x they stay in the nearest cache."""
 
 
 def product(a, b, out):
@@ -101,19 +104,27 @@ def _forward_tile(w, x, out, rows, found, units, batch, u, k, n_k, cols, masked)
     tile_store(acc, out, k * units + u, units, units - u)
 
 
+@njit(inline="always")
+def _prefetch_rows(w, rows, found, units):
+    """Ask for all weights of a product.
+
+    Lines that another replica wrote come from its cache. Asked for all at once they come side by side; met one by one
+    in the product, whose rows lie far apart for a strip, each is waited for.
+    """
+    for r in range(found):
+        for line in range(0, units, 16):
+            prefetch(w, rows[r] * units + line)
+
+
 @njit(cache=True, nogil=True)
 def _forward_strip(w, y, rows, count, packed, turned, u):
-    """Output units u to u + _STRIP, for all examples."""
+    """Output units u to u + _STRIP, for all examples; weights are read where they are."""
     own_code()
     (units, batch), found, k = y.shape, count[0], 0
     w_, x_, rows_, out = w.reshape(w.size), packed.reshape(packed.size), rows.reshape(rows.size), turned.reshape(y.size)
     last = min(u + _STRIP, units)
     if u == 0:
-        # Lines that another replica wrote come from its cache. Asked for all at once they come side by side; met one by
-        # one in the product, whose rows lie far apart for a strip, each is waited for.
-        for r in range(found):
-            for line in range(0, units, 16):
-                prefetch(w_, rows_[r] * units + line)
+        _prefetch_rows(w_, rows_, found, units)
     if u + _STRIP <= units:
         while k + _DEEP <= batch:
             _forward_tile(w_, x_, out, rows_, found, units, batch, u, k, _DEEP, _COLS, 0)
@@ -132,11 +143,61 @@ def _forward_strip(w, y, rows, count, packed, turned, u):
             y[unit, k] = out[k * units + unit]
 
 
+@njit(inline="always")
+def _forward_copied_tile(strip, x, sums, first, last, batch, k, n_k):
+    """sums[k : k+n_k] += the terms of the packed rows from first to last."""
+    acc = tile_load(sums, k * LANES, LANES, 0, n_k, 1, 0)
+    for r in range(first, last):
+        acc = tile_outer(acc, strip, (r - first) * LANES, x, r * batch + k, 1, 0)
+    tile_store(acc, sums, k * LANES, LANES, 0)
+
+
+@njit(cache=True, nogil=True)
+def _forward_strip_copied(w, y, rows, count, packed, u):
+    """Output units u to u + LANES, for all examples; weights are first copied side by side. To the same bits.
+
+    Small tiles read a strip once for every few examples. Its rows lie a power of two apart, often, where the nearest
+    caches hold few of them.
+    """
+    own_code()
+    (units, batch), found = y.shape, count[0]
+    live = min(LANES, units - u)
+    w_, x_, rows_ = w.reshape(w.size), packed.reshape(packed.size), rows.reshape(rows.size)
+    strip, sums = np.zeros(_CHUNK * LANES, w.dtype), np.zeros(batch * LANES, w.dtype)
+    if u == 0:
+        _prefetch_rows(w_, rows_, found, units)
+    for first in range(0, found, _CHUNK):
+        last, k = min(found, first + _CHUNK), 0
+        for r in range(first, last):
+            at, to = rows_[r] * units + u, (r - first) * LANES
+            if live == LANES:
+                tile_store(tile_load(w_, at, 0, 0, 1, 1, 0), strip, to, 0, 0)
+            else:  # what lies behind the last unit stays 0
+                for lane in range(live):
+                    strip[to + lane] = w_[at + lane]
+        while k + _DEEP <= batch:
+            _forward_copied_tile(strip, x_, sums, first, last, batch, k, _DEEP)
+            k += _DEEP
+        while k < batch:
+            _forward_copied_tile(strip, x_, sums, first, last, batch, k, 1)
+            k += 1
+    for lane in range(live):
+        for k in range(batch):
+            y[u + lane, k] = sums[k * LANES + lane]
+
+
 @Threaded
 def linear_forward(w, y, rows, count, packed, turned):
     """An iteration of the prange owns one strip of output units."""
     for strip in prange((y.shape[0] + _STRIP - 1) // _STRIP):
         _forward_strip(w, y, rows, count, packed, turned, strip * _STRIP)
+
+
+@Threaded
+def linear_forward_copied(w, y, rows, count, packed, turned):
+    """``linear_forward``, to the same bits, from copies of strips of w; ``turned`` is left alone."""
+    for strip in prange((y.shape[0] + LANES - 1) // LANES):
+        _forward_strip_copied(w, y, rows, count, packed, strip * LANES)
 
 
 @njit(inline="always")

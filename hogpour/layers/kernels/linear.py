@@ -20,7 +20,7 @@ from hogpour.layers.kernels.tile import (
 )
 
 __all__ = ["add_bias", "linear_clear", "linear_d_weight", "linear_forward", "linear_forward_copied", "linear_pack",
-           "product", "sum_over_batch"]  # fmt: skip
+           "product", "put_batch_last", "sum_over_batch"]  # fmt: skip
 
 _DEEP, _COLS = (8, 2) if WIDE else (4, 1)
 """Examples, or inputs, and vectors of output units of a tile."""
@@ -36,6 +36,16 @@ def product(a, b, out):
     numpy's own, not a kernel's: numba takes scipy's, which is imported for it alone, 0.25 s in every process.
     """
     np.dot(a, b, out)
+
+
+@njit(cache=True, nogil=True)
+def put_batch_last(turned, y):
+    """y[u, k] = turned[k, u], for 16 u at a time, which are one line of ``turned``."""
+    units, batch = y.shape
+    for start in range(0, units, 16):
+        for k in range(batch):
+            for u in range(start, min(start + 16, units)):
+                y[u, k] = turned[k, u]
 
 
 @njit(cache=True, nogil=True)

@@ -21,7 +21,8 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-__all__ = ["Report", "Spread", "Table", "alternate", "answer", "machine", "one_thread", "spread", "torch_or_none"]
+__all__ = ["Report", "Spread", "Table", "alternate", "answer", "git", "machine", "one_thread", "spread",
+           "torch_or_none"]  # fmt: skip
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("hogpour", "numpy", "numba", "scipy", "torch", "jax", "scikit-learn")
@@ -116,7 +117,7 @@ def machine() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             versions[name] = None
     # The results themselves do not make the tree unclean, so that several benches can be saved one after the other.
-    changes = _git("status", "--porcelain", "--", ".", ":!bench/results")
+    changes = git("status", "--porcelain", "--", ".", ":!bench/results")
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -124,7 +125,7 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": versions,
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": git("rev-parse", "HEAD"),
         "clean": None if changes is None else changes == "",
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
@@ -139,7 +140,8 @@ def _cpu_model() -> str:
     return names[0] if names else platform.processor()
 
 
-def _git(*words: str) -> str | None:
+def git(*words: str) -> str | None:
+    """Return what git says of this repository; None where it says nothing."""
     try:
         done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):

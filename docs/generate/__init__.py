@@ -1,7 +1,7 @@
 """The generated parts of the documents: what stands between two marks of a page is made here, never typed.
 
     python -m docs.generate            write all parts into the pages
-    python -m docs.generate --check    say which pages are stale, exit code 1
+    python -m docs.generate --check    say which pages are stale, exit code 1, and where marks of age are missing
 
 A mark names a part and its arguments; what is between the marks is replaced:
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from docs.generate import benchmarks, commands, papers, reference, rooms
 
-__all__ = ["PARTS", "ROOT", "fill", "pages"]
+__all__ = ["PARTS", "ROOT", "fill", "fresh", "pages"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,3 +58,8 @@ def fill(text: str) -> str:
         return f"{found[1]}\n{PARTS[found[2]](*found[3].split())}\n{found[4]}"
 
     return _PART.sub(made, text)
+
+
+def fresh(text: str) -> bool:
+    """Say whether the generated parts of a page are as they are now, apart from marks of age."""
+    return fill(text).replace(benchmarks.MARK, "") == text.replace(benchmarks.MARK, "")

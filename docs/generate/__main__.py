@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from docs.generate import ROOT, fill, pages
+from docs.generate import ROOT, fill, fresh, pages
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -18,8 +18,9 @@ def main(argv: list[str] | None = None) -> int:
         text = page.read_text("utf-8")
         if (new := fill(text)) == text:
             continue
-        stale += 1
-        print(f"{page.relative_to(ROOT)}: {'stale' if options.check else 'written'}")
+        stale += not fresh(text)
+        found = "other marks of age" if fresh(text) else "stale"
+        print(f"{page.relative_to(ROOT)}: {found if options.check else 'written'}")
         if not options.check:
             page.write_text(new, "utf-8")
     return 1 if options.check and stale else 0

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["numbers", "page", "read", "where"]
+from bench import harness
+
+__all__ = ["MARK", "marked", "numbers", "page", "read", "where"]
 
 RESULTS = Path(__file__).parents[2] / "bench" / "results"
+OLD = 50
+MARK = f" (more than {OLD} commits ago)"
+"""Behind the commit of a result that is none of HEAD and the ``OLD`` before it. It says nothing of what a page was made
+from, and comes by itself as commits are made: a page is not stale for it."""
 
 _OPTIMISERS = {"sgd": "SGD", "adagrad": "Adagrad", "synchronous": "synchronous SGD"}
 
@@ -41,7 +48,7 @@ def numbers() -> str:
     ]
     for name, told in _ROWS.items():
         result = read(name)
-        commit = result["machine"]["commit"][:8]
+        commit = marked(result["machine"]["commit"], 8)
         lines += (f"| {what} | {ours} | {other} | `{name}`, {commit} |" for what, ours, other in told(result))
     return "\n".join(lines) + "\n"
 
@@ -57,7 +64,22 @@ def where(result: dict[str, Any]) -> str:
     machine = result["machine"]
     versions = machine["versions"]
     named = ", ".join(f"{package} {versions[package]}" for package in ("numba", "torch") if versions.get(package))
-    return f"{machine['cpu']} with {machine['cores']} cores, Python {machine['python']}, {named}, commit {machine['commit'][:12]}"
+    return f"{machine['cpu']} with {machine['cores']} cores, Python {machine['python']}, {named}, commit {marked(machine['commit'])}"
+
+
+def marked(commit: str, digits: int = 12) -> str:
+    """Return a commit as pages name it, with the mark of age where history tells it.
+
+    Where less history is there, as in a shallow clone, there are no marks.
+    """
+    last = _last()
+    return commit[:digits] + (MARK if len(last) > OLD and commit not in last else "")
+
+
+@cache
+def _last() -> list[str]:
+    """Return HEAD and the ``OLD`` commits before it, as far as they are there."""
+    return (harness.git("rev-list", f"--max-count={OLD + 1}", "HEAD") or "").split()
 
 
 # -- the page -----------------------------------------------------------------------------------------------------------

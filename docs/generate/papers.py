@@ -30,7 +30,7 @@ def page() -> str:
         summary.append(f"| {title.partition(':')[0]} | {held} | {len(judged) - held} |")
         seeds = max(_count(row)[1] for row in judged)
         commit = table.get("commit") or result["machine"]["commit"]
-        ran = f"`python -m bench papers --only {name} --seeds {seeds}`, commit {commit[:12]}."
+        ran = f"`python -m bench papers --only {name} --seeds {seeds}`, commit {benchmarks.marked(commit)}."
         lines = [f"## {title.partition(':')[0]}", "", f"Claim: {claim}", "", setting, "", ran, ""]
         lines += ["| run | criterion | measured | in the paper | seeds | holds |", "|---|---|---|---|--:|---|"]
         lines += (_line(row) for row in judged)

@@ -114,7 +114,7 @@ def test_a_part_that_is_saved_takes_the_place_of_its_own_tables_and_notes(tmp_pa
     def ask(names: str, text: str, commit: str, part: bool = True) -> dict[str, Any]:
         tables = [harness.Table(f"{name}: {text}", (), [{"claim": text}]) for name in names]
         notes = [f"{name}: {text}" for name in names] + ["of all"]
-        monkeypatch.setattr(harness, "_git", lambda *words: commit if "rev-parse" in words else "")
+        monkeypatch.setattr(harness, "git", lambda *words: commit if "rev-parse" in words else "")
         harness.answer("papers", "True?", lambda options: harness.Report(tables, notes, part=part), options)
         return json.loads((tmp_path / "bench" / "results" / "papers.json").read_text("utf-8"))
 

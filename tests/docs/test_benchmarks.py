@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from docs import generate
 from docs.generate import benchmarks, papers
 
 RESULTS = {
@@ -37,6 +40,33 @@ RESULTS = {
 
 
 MACHINE = {"cpu": "a processor", "cores": 2, "python": "3.11", "versions": {"numba": "1", "torch": "2"}, "commit": "0123456789abcdef"}
+
+
+@pytest.fixture(autouse=True)
+def history(monkeypatch):
+    """No history but what a test gives by this."""
+
+    def given(*commits):
+        monkeypatch.setattr(benchmarks, "_last", lambda: commits)
+
+    given()
+    return given
+
+
+@pytest.mark.parametrize(("commits", "old"), [(51, True), (50, False), (0, False)], ids=["deep", "shallow", "no history"])
+def test_a_result_of_more_than_50_commits_ago_is_marked_where_history_tells(commits, old, history):
+    last = [f"{k:040}" for k in range(commits)]
+    history(*last)
+    assert benchmarks.marked("f" * 40) == "f" * 12 + (" (more than 50 commits ago)" if old else "")
+    assert all(benchmarks.MARK not in benchmarks.marked(commit) for commit in last)
+
+
+def test_a_page_is_not_stale_because_commits_were_made(history):
+    page = (generate.ROOT / "README.md").read_text("utf-8")
+    history(*["0" * 40] * 51)
+    assert benchmarks.MARK in generate.fill(page)
+    assert generate.fresh(page)
+    assert not generate.fresh(page.replace("| `hogwild`, ", "| `hogwild`, 0"))
 
 
 def test_the_page_shows_a_bench_when_its_results_are_there(tmp_path, monkeypatch):

@@ -9,10 +9,12 @@ import sys
 from difflib import get_close_matches
 from pathlib import Path
 
+from bench import record
+
 __all__ = ["main"]
 
 FOLDER = Path(__file__).parent
-NO_BENCH = ("__init__", "__main__", "harness")
+NO_BENCH = ("__init__", "__main__", "harness", "record")
 
 
 def questions() -> dict[str, str]:
@@ -32,21 +34,26 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Ask one question; our code and its peers are measured in turns in one run.",
-        epilog="\n".join(["benches:", *[f"  {name:12} {text}" for name, text in known.items()], "",
+        epilog="\n".join(["benches:", *[f"  {name:12} {text}" for name, text in known.items()],
+                          "  list         their names and questions",
+                          "  all          what the record is made of, in at most an hour", "",
                           "example: python -m bench kernels --only linear --rounds 9"]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common],
         add_help=False,
         allow_abbrev=False,
     )  # fmt: skip
-    parser.add_argument("name", nargs="?", metavar="NAME", help='a bench, or "list" for their names and questions')
+    parser.add_argument("name", nargs="?", metavar="NAME", help='a bench, or "list" or "all"')
     parser.add_argument("-h", "--help", action="store_true", help="show this help, or that of the bench NAME")
     options, rest = parser.parse_known_args(argv)
     if options.name == "list":
         for name, text in known.items():
             print(f"{name:12} {text}")
         return 0
-    if options.name is None:
+    if options.name == "all" and not (rest or options.help):
+        given = ("--json", options.json), ("--save", options.save), (f"--rounds={options.rounds}", options.rounds)
+        return record.run_all([word for word, wanted in given if wanted])
+    if options.name in (None, "all"):
         parser.print_help()
         return 0 if options.help else 2
     if options.name not in known:

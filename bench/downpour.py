@@ -26,6 +26,7 @@ from bench import harness
 from bench._ours.node import mnist
 from bench._peers.contender import Contender
 from bench._peers.task import Task
+from bench.record import Figures
 from hogpour.data.blocks import Blocks
 from hogpour.data.load import Data, load
 
@@ -114,6 +115,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", default="", help=f"parts whose name contains this: {', '.join(PARTS)}")
     parser.add_argument("--epochs", type=int, default=4, help="of each training")
     parser.add_argument("--ours", action="store_true", help="do not run PyTorch")
+    parser.add_argument("--once", action="store_true", help="slow one of two in the first round only")
+    parser.add_argument("--within", type=float, metavar="SECONDS", help="begin no round that would end later")
 
 
 def measure(options: argparse.Namespace) -> harness.Report:
@@ -128,8 +131,8 @@ def measure(options: argparse.Namespace) -> harness.Report:
     with ExitStack() as stack:
         nodes = [stack.enter_context(closing(Node(options.data.absolute()))) for _ in range(2)]
         turns = [*runs, *((TURNS - 1) * _cases("one node", False) if "one node" in parts else ())]
-        for seed in range(rounds):
-            for case in turns[:: 1 if seed % 2 == 0 else -1]:
+        for seed in harness.rounds(rounds, options.within):
+            for case in _order(turns, seed, options.once):
                 if case.scheme == "ddp":
                     runs[case].append(_peer(case, data, seed, options.epochs))
                 else:
@@ -149,7 +152,7 @@ def measure(options: argparse.Namespace) -> harness.Report:
         for row in rows(runs):
             table.add(**row)
     notes = [
-        f"{options.epochs} epochs; seeds 0 to {rounds - 1}; learning rate {LR['sgd']} with SGD, "
+        f"{options.epochs} epochs; seeds 0 to {seed}; learning rate {LR['sgd']} with SGD, "
         f"{LR['adagrad']} with Adagrad, {2 * LR['sgd']} with DDP, which averages the gradients of two, "
         f"and {LR['sgd']} where it averages parameters",
         "every: steps from one exchange to the next; of ours n_push = n_fetch, of PyTorch 1 is DDP's average of "
@@ -157,7 +160,16 @@ def measure(options: argparse.Namespace) -> harness.Report:
         "s to an accuracy: of copies of the first node's live vector, evaluated when the clock has stopped; nothing "
         "where a run never reached it",
     ]
-    return harness.Report([tables[part][0] for part in parts], notes if torch else [*notes, "PyTorch was not run"])
+    if options.once:
+        notes.append("with a slow one: of the first round only")
+    if not torch:
+        notes.append("PyTorch was not run")
+    return harness.Report([tables[part][0] for part in parts], notes, _figures(runs))
+
+
+def _order(turns: Sequence[Case], seed: int, once: bool) -> list[Case]:
+    """Return a round's cases: the next round has them turned round, and where wanted none with a slow one."""
+    return [case for case in turns if not (once and seed and case.slow > 1)][:: 1 if seed % 2 == 0 else -1]
 
 
 def _cases(part: str, torch: bool) -> list[Case]:
@@ -241,10 +253,9 @@ def _labels(data: Data) -> int:
 def _one_node(runs: Runs) -> Iterator[dict[str, Any]]:
     for replicas in HOGWILD:
         hogwild, ours = ([run.rate for run in runs[cases[replicas]]] for cases in (HOGWILD, ALONE))
-        # Of runs that are neighbours in time: the machine is more alike in them than in all of one kind.
-        ratio = harness.spread([b / a for a, b in zip(hogwild, ours, strict=True)])
+        ratio, p10, p90 = harness.paired(ours, hogwild)
         yield {"replicas": replicas, "hogwild": harness.spread(hogwild).median,
-               "downpour": harness.spread(ours).median, "ratio": ratio.median, "p10": ratio.p10, "p90": ratio.p90,
+               "downpour": harness.spread(ours).median, "ratio": ratio, "p10": p10, "p90": p90,
                "goal": GOAL}  # fmt: skip
 
 
@@ -271,6 +282,15 @@ def _slowed(runs: Runs) -> Iterator[dict[str, Any]]:
                 row["times_ddp"] = row["rate"] / _median([run.rate for run in runs[pair[1]]])
                 row["goal"] = RATIO_GOALS.get((every, slow))
             yield row
+
+
+def _figures(runs: Runs) -> Figures:
+    """Return the ratios that have goals."""
+    pairs = {f"hogwild: one node of {replicas}": (ALONE[replicas], HOGWILD[replicas]) for replicas in HOGWILD}
+    pairs |= {f"DDP: an exchange every {every} steps": PAIRS[every, 1.0] for every in EVERY}
+    rates = {case: [run.rate for run in found] for case, found in runs.items()}
+    return {name: harness.paired(rates[ours], rates[other]) for name, (ours, other) in pairs.items()
+            if ours in rates and other in rates}  # fmt: skip
 
 
 def _reached(runs: Sequence[Run]) -> dict[str, Any]:

@@ -21,8 +21,10 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-__all__ = ["Report", "Spread", "Table", "alternate", "answer", "git", "machine", "one_thread", "spread",
-           "torch_or_none"]  # fmt: skip
+from bench import record
+
+__all__ = ["Report", "Spread", "Table", "alternate", "answer", "git", "machine", "one_thread", "paired", "rounds",
+           "spread", "times", "torch_or_none"]  # fmt: skip
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("hogpour", "numpy", "numba", "scipy", "torch", "jax", "scikit-learn")
@@ -44,6 +46,28 @@ def spread(samples: Sequence[float]) -> Spread:
         return Spread(samples[0], samples[0], samples[0], 1)
     tenths = quantiles(samples, n=10, method="inclusive")
     return Spread(median(samples), tenths[0], tenths[-1], len(samples))
+
+
+def paired(above: Sequence[float], below: Sequence[float]) -> tuple[float, float, float]:
+    """Return the ratio of rounds: the machine is more alike in neighbours in time than in all of one kind."""
+    found = spread([a / b for a, b in zip(above, below)])
+    return found.median, found.p10, found.p90
+
+
+def times(peer: float, ours: float, p10: float, p90: float) -> tuple[float, float, float]:
+    """Return how often our time is in a peer's, by our median, with the spread of ours."""
+    return peer / ours, peer / p90, peer / p10
+
+
+def rounds(most: int, within_s: float | None, clock: Callable[[], float] = time.perf_counter) -> Iterator[int]:
+    """Count rounds, and begin none that would end later than ``within_s`` if it took as long as the one before."""
+    begin = last = clock()
+    for turn in range(most):
+        now = clock()
+        if turn and within_s is not None and 2 * now - last - begin > within_s:
+            return
+        last = now
+        yield turn
 
 
 def alternate(
@@ -171,6 +195,7 @@ class Report:
     tables: list[Table]
     notes: list[str] = field(default_factory=list)
     """What a reader must know to judge the numbers."""
+    figures: record.Figures = field(default_factory=dict)
     part: bool = False
     """Whether this is a part of what the bench asks: saved, it takes the place of the tables and notes of its names
     only. The name of a table or note is what its text has before a colon."""
@@ -190,6 +215,7 @@ def answer(
         "seconds": round(time.perf_counter() - begin, 1),
         "tables": [{"title": t.title, "rows": [_rounded(row) for row in t.rows]} for t in report.tables],
         "notes": report.notes,
+        "figures": {name: [float(f"{value:.4g}") for value in one] for name, one in report.figures.items()},
     }
     if options.json:
         print(json.dumps(result, ensure_ascii=False))
@@ -198,6 +224,8 @@ def answer(
     if options.save:
         path = ROOT / "bench" / "results" / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
+        if where["clean"] and report.figures:
+            record.keep(result, path.with_name("record.jsonl"))
         if report.part and path.exists():
             result = merged(json.loads(path.read_text("utf-8")), result)
         path.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n", "utf-8")

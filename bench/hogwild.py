@@ -30,6 +30,7 @@ from numba import njit
 import hogpour as hp
 from bench import harness
 from bench._peers.task import Task
+from bench.record import Figures
 from hogpour.algos.optim.base import Optimiser
 from hogpour.data.load import Data, load
 from hogpour.layers.base import Layer
@@ -122,6 +123,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=default, help="folder with MNIST's idx files")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--ours", action="store_true", help="run no peers")
+    parser.add_argument("--once", action="store_true", help="after the first round, train only those that have a goal")
+    parser.add_argument("--within", type=float, metavar="SECONDS", help="begin no round that would end later")
 
 
 def measure(options: argparse.Namespace) -> harness.Report:
@@ -133,33 +136,44 @@ def measure(options: argparse.Namespace) -> harness.Report:
     peers = [] if options.ours else [peer for peer in PEERS if find_spec(peer.package)]
     rates = harness.Table(
         "training on two cores, medians",
-        ("network", "batch", "contender", "images/s", "p10", "p90", "ours is times", "goal", "accuracy", "s to",
-         "accuracy of"),
+        ("network", "batch", "contender", "rounds", "images/s", "p10", "p90", "ours is times", "goal", "accuracy",
+         "s to", "accuracy of"),
     )  # fmt: skip
     lost = harness.Table("updates lost to the race, 2 replicas", ("network", "batch", "lost (%)", "worst tensor (%)"))
-    for case in (c for c in CASES if options.only in c.name):
-        for row in _rows(case, _rounds(case, data, options.rounds or 3, peers)):
+    figures = {}
+    cases = [case for case in CASES if options.only in case.name]
+    for case in cases:
+        within_s = options.within and options.within / len(cases)
+        runs = _rounds(case, data, harness.rounds(options.rounds or 3, within_s), peers, options.once)
+        for row in _rows(case, runs):
             rates.add(**row)
+        figures |= _figures(case, runs)
         lost.add(**_lost(case, data))
     notes = [
         "rates in images/s, from the moment when all processes compute to the end of the last",
         "accuracies are means over seeds, after the same number of epochs",
         "our times to accuracy include evaluations on the same two cores while replicas train; those of others do not",
+        *(["contenders without a goal were trained in the first round only"] if options.once else []),
         *[f"{peer.name}: {peer.package} is not installed" for peer in PEERS if peer not in peers and not options.ours],
     ]
-    return harness.Report([rates, lost], notes)
+    return harness.Report([rates, lost], notes, figures)
 
 
-def _rounds(case: Case, data: Data, rounds: int, peers: list[Peer]) -> dict[str, list[Run]]:
-    """Train every contender once a round, in turns; the seed is the round."""
+def _rounds(case: Case, data: Data, rounds: Iterator[int], peers: list[Peer], once: bool) -> dict[str, list[Run]]:
+    """Train every contender once a round, in turns; the seed is the round.
+
+    Args:
+        once: those without a goal are trained in the first round only; they are the slow ones.
+    """
     turns: dict[str, Callable[[int], Run]] = {
         OURS: lambda seed: _train(case, data, 2, seed, False) | {"curve": _train(case, data, 2, seed, True)["curve"]},
         ONE: lambda seed: _train(case, data, 1, seed, False),
     }
     turns |= {peer.name: partial(peer.train, case, data) for peer in peers if peer.cases in case.name}
     runs: dict[str, list[Run]] = {name: [] for name in turns}
-    for seed in range(rounds):
-        for name in list(turns)[:: 1 if seed % 2 == 0 else -1]:
+    for seed in rounds:
+        names = [name for name in turns if not (once and seed) or name == OURS or name in case.goals]
+        for name in names[:: 1 if seed % 2 == 0 else -1]:
             runs[name].append(turns[name](seed))
     return runs
 
@@ -170,8 +184,9 @@ def _rows(case: Case, runs: dict[str, list[Run]]) -> Iterator[dict[str, Any]]:
     for name, found in runs.items():
         rate = spreads[name]
         row: dict[str, Any] = {
-            "network": case.name, "batch": case.batch, "contender": name, "images/s": rate.median, "p10": rate.p10,
-            "p90": rate.p90, "ours is times": spreads[OURS].median / rate.median,
+            "network": case.name, "batch": case.batch, "contender": name, "rounds": rate.samples,
+            "images/s": rate.median, "p10": rate.p10, "p90": rate.p90,
+            "ours is times": spreads[OURS].median / rate.median,
             "accuracy": float(np.mean([run["accuracy"] for run in found])), "accuracy of": case.target,
         }  # fmt: skip
         if (when := _when(found, case.target)) is not None:
@@ -179,6 +194,12 @@ def _rows(case: Case, runs: dict[str, list[Run]]) -> Iterator[dict[str, Any]]:
         if name in case.goals:
             row["goal"] = f"at least {case.goals[name]:g}"
         yield row
+
+
+def _figures(case: Case, runs: dict[str, list[Run]]) -> Figures:
+    """Return our rate in those that a goal is set in."""
+    rates = {name: [run["rate"] for run in found] for name, found in runs.items()}
+    return {f"{name}: {case.name}": harness.paired(rates[OURS], rates[name]) for name in case.goals if name in rates}
 
 
 def _job(case: Case, data: Data, replicas: int, seed: int, optimiser: Optimiser) -> hp.Job:

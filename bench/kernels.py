@@ -42,7 +42,7 @@ from bench._peers.kernels import (
     torch_optimisers,
     torch_unary,
 )
-from bench.harness import Report, Spread, Table, alternate, one_thread, torch_or_none
+from bench.harness import Report, Spread, Table, alternate, one_thread, times, torch_or_none
 from hogpour.algos.correction.base import Late
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.core import registry
@@ -131,7 +131,15 @@ def measure(options: argparse.Namespace) -> Report:
                 if options.only in name:
                     corrections.add(**_correction_row(name, n, rounds))
     notes = [] if torch else ["PyTorch is not installed: no peers"]
-    return Report([table for table in (layers, losses, optimisers, corrections) if table.rows], notes)
+    slowest = {"layer": layers, "loss": losses, "optimiser": optimisers} if torch and not options.only else {}
+    figures = {f"PyTorch: slowest {what}": _slowest(table.rows) for what, table in slowest.items()}
+    return Report([table for table in (layers, losses, optimisers, corrections) if table.rows], notes, figures)
+
+
+def _slowest(rows: list[dict[str, Any]]) -> tuple[float, float, float]:
+    """Return the rate of the row that loses most against PyTorch, in PyTorch's."""
+    row = min(rows, key=lambda row: row["times_torch"])
+    return times(*(row[key] for key in ("torch_us", "us", "p10_us", "p90_us")))
 
 
 # Layers.

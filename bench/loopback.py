@@ -20,12 +20,14 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
 from importlib.util import find_spec
+from statistics import median
 from typing import Any
 
 import numpy as np
 
 from bench import harness
 from bench._peers.contender import Contender, ContenderFailed, peak_bytes
+from bench.record import Figures
 
 __all__ = ["SIZES", "add_arguments", "measure"]
 
@@ -140,7 +142,20 @@ def measure(options: argparse.Namespace) -> harness.Report:
         "torch RPC and Ray move large arrays through shared memory on one machine; torch RPC, TCP is told not to",
         "in use: " + ", ".join(f"{name} {metadata.version(name)}" for name in ("uvloop", "ray") if find_spec(name)),
     ]
-    return harness.Report([calls, rates, memory], notes)
+    return harness.Report([calls, rates, memory], notes, _figures(found))
+
+
+def _figures(found: dict[int, dict[str, Measured]]) -> Figures:
+    """Return our rate in those of echo and sockets, a call of 1 KiB and a push of 64 MiB."""
+    beside = [("echo, uvloop", "fetch", "fetch", 1 << 10), ("echo, uvloop", "push", "push", 1 << 10),
+              ("sockets", "fetch", "fetch", 64 << 20), ("sockets", "push", "push_bare", 64 << 20)]  # fmt: skip
+    figures: Figures = {}
+    for name, what, its, n_bytes in beside:
+        there = found.get(n_bytes, {})
+        if name in there and "ours, uvloop" in there:
+            pair = (there[name].seconds[its], there["ours, uvloop"].seconds[what])
+            figures[f"{name}: {what} {_size(n_bytes)}"] = harness.paired(*([median(c) for c in one] for one in pair))
+    return figures
 
 
 def _measure(

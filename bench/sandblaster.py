@@ -22,7 +22,8 @@ import uvloop
 
 import hogpour as hp
 from bench._papers.runs import Size, prepare
-from bench.harness import ROOT, Report, Table, one_thread, spread
+from bench.harness import ROOT, Report, Table, one_thread, spread, times
+from bench.record import Figures
 from hogpour.algos.lbfgs.commands import Iteration
 from hogpour.algos.schemes.sandblaster import penalty
 from hogpour.cluster import every_shard
@@ -71,6 +72,8 @@ def measure(options: argparse.Namespace) -> Report:
     for name in (options.only,) if options.only else parts:
         table, notes = parts[name]()
         report.tables.append(table)
+        if name == "scipy":
+            report.figures = _figures(table)
         report.notes += notes
     return report
 
@@ -129,6 +132,12 @@ def against_scipy(examples: int, evaluations: int, converge: int, rounds: int) -
         f"scipy: above_optimum: relative, of the last iteration of at most {converge} evaluations against the best of "
         "all; SciPy's parameters are float64, rounded for each evaluation, ours float32",
     ]
+
+
+def _figures(table: Table) -> Figures:
+    scipy, *others = table.rows
+    ms = scipy["ms_an_iteration"]
+    return {f"SciPy: {row['contender']}": times(ms, row["ms_an_iteration"], row["p10"], row["p90"]) for row in others}
 
 
 def job_of(data: Any, evaluations: int, replicas: int) -> hp.Job:

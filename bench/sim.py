@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 
 import hogpour as hp
-from bench.harness import ROOT, Report, Table, alternate
+from bench.harness import ROOT, Report, Table, alternate, times
 from hogpour.sim.simulation import Simulation
 from hogpour.sim.world.host import Host
 from hogpour.sim.world.loop import BEGIN_S, Loop
@@ -82,7 +82,9 @@ def measure(options: argparse.Namespace) -> Report:
         f"have joined and beat, one computes, a warm start holds the others; kB a node are those of the {many - few:,} "
         "nodes more",
     ]
-    return Report(tables, notes)
+    us, *others = (tuple(row[key] for key in ("us", "p10_us", "p90_us")) for row in tables[0].rows)
+    figures = {f"asyncio: {row['event']}": times(us[0], *one) for row, one in zip(tables[0].rows[1:], others)}
+    return Report(tables, notes, figures)
 
 
 # -- events a second

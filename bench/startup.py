@@ -60,7 +60,9 @@ def measure(options: argparse.Namespace) -> harness.Report:
     warm_whole, cold_whole = harness.spread(whole["warm"]).median, harness.spread(whole["cold"]).median
     table.add(what="default job, warm", ours=warm_whole)
     table.add(what="default job, cold", ours=cold_whole, ratio=cold_whole / warm_whole, goal="at most 4 x warm")
-    return harness.Report([table], ["the cold ratio is against our own warm time"])
+    figures = {"PyTorch: first step": harness.paired(first["pytorch"], first["warm"])} if torch else {}
+    figures["warm: cold"] = harness.paired(whole["warm"], whole["cold"])
+    return harness.Report([table], ["the cold ratio is against our own warm time"], figures)
 
 
 def _node(more: dict[str, str]) -> tuple[float, float]:

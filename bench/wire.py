@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Callable
 from typing import Literal
 
-from bench.harness import Report, Table, alternate
+from bench.harness import Report, Table, alternate, times
 from hogpour.net.connection import Connection
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.fetch import Fetch, Fetched
@@ -40,7 +40,7 @@ CASES: list[tuple[str, Message, int, Message, int]] = [
 
 def measure(options: argparse.Namespace) -> Report:
     """Measure every case in turns with the copies of its bytes."""
-    table = Table("round trips", COLUMNS)
+    table, figures = Table("round trips", COLUMNS), {}
     for what, request, n_request, answer, n_answer in CASES:
         pair = Pair(max(n_request, n_answer))
         n_bytes = pair.round_trip(request, n_request, answer, n_answer)
@@ -57,7 +57,8 @@ def measure(options: argparse.Namespace) -> Report:
             frames_per_s=2 / ours.median, GB_per_s=n_bytes / ours.median / 1e9,
             copies_us=plain.median * 1e6, times_copies=ours.median / plain.median,
         )  # fmt: skip
-    return Report([table], ["one thread; no sockets, no event loop"])
+        figures[f"copies: {what}"] = times(plain.median, ours.median, ours.p10, ours.p90)
+    return Report([table], ["one thread; no sockets, no event loop"], figures)
 
 
 class Pair:

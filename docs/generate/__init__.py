@@ -9,7 +9,7 @@ A mark names a part and its arguments; what is between the marks is replaced:
     ...
     <!-- /generated -->
 
-``reference`` reads dataclasses and the registry, ``rooms`` the imports, ``benchmarks`` and ``papers`` the results that are
+``reference`` reads dataclasses and the registry, ``rooms`` the imports, ``benchmarks``, ``papers`` and ``record`` what is
 kept in ``bench/results``, ``commands`` the parser of the command line. ``site`` is for mkdocs.
 """
 
@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.generate import benchmarks, commands, papers, reference, rooms
+from docs.generate import benchmarks, commands, papers, record, reference, rooms
 
 __all__ = ["PARTS", "ROOT", "fill", "fresh", "pages"]
 
@@ -36,6 +36,8 @@ PARTS: dict[str, Callable[..., str]] = {
     "map": rooms.map_of_rooms,
     "numbers": benchmarks.numbers,
     "papers": papers.page,
+    "plan": record.plan,
+    "record": record.page,
     "scenario": reference.scenario,
     "scheme-settings": reference.scheme_settings,
     "schemes": reference.schemes,

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from docs import generate
-from docs.generate import benchmarks, papers
+from docs.generate import benchmarks, papers, record
 
 RESULTS = {
     "loopback": [
@@ -62,7 +62,7 @@ def test_a_result_of_more_than_50_commits_ago_is_marked_where_history_tells(comm
 
 
 def test_a_page_is_not_stale_because_commits_were_made(history):
-    page = (generate.ROOT / "README.md").read_text("utf-8")
+    page = generate.fill("<!-- generated: numbers -->\n<!-- /generated -->\n")
     history(*["0" * 40] * 51)
     assert benchmarks.MARK in generate.fill(page)
     assert generate.fresh(page)
@@ -96,6 +96,24 @@ def test_the_page_shows_a_bench_when_its_results_are_there(tmp_path, monkeypatch
     assert "runs 0.77 (callbacks) and 0.29 (timers) times" in page
     assert "70,266 events a second" in page
     assert "at 0.98 and 0.96 of Hogwild's rate" in page
+
+
+def test_the_record_is_a_table_for_each_bench_its_machines_apart_the_newest_first(tmp_path, monkeypatch):
+    lines = [("wire", "x", "2026-01-01", {"copies: push": [0.5, 0.25, 1.0]}), ("wire", "y", "2026-01-02", {"copies: push": [2.0]}),
+             ("wire", "x", "2026-01-03", {"copies: fetch": [3.0]}), ("sim", "x", "2026-01-01", {"asyncio: timers": [0.3]})]  # fmt: skip
+    kept = [{"bench": bench, "commit": "0123456789", "cpu": cpu, "cores": 2, "time": day, "seconds": 9.6, "figures": figures}
+            for bench, cpu, day, figures in lines]  # fmt: skip
+    (tmp_path / "record.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+    monkeypatch.setattr(benchmarks, "RESULTS", tmp_path)
+    wire, sim = record.page().split("\n\n### ")
+    assert wire.splitlines()[2:] == [
+        "| day | commit | machine | s | copies: fetch | copies: push |",
+        "| --- | --- | --- | --: | --: | --: |",
+        "| 2026-01-03 | 01234567 | x, 2 cores | 10 | 3.00 | – |",
+        "| 2026-01-01 | 01234567 | x, 2 cores | 10 | – | 0.50 (0.25–1.00) |",
+        "| 2026-01-02 | 01234567 | y, 2 cores | 10 | – | 2.00 |",
+    ]
+    assert sim.endswith("| 0.30 |\n")
 
 
 def test_a_criterion_that_does_not_hold_is_counted_and_shown(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ ROOT = generate.ROOT
 PAGES = generate.pages()
 TEXT = {page: page.read_text("utf-8") for page in PAGES}
 
-BENCHES = {*bench.questions(), "list", "NAME"}
+BENCHES = {*bench.questions(), "all", "list", "NAME"}
 SOURCES = sorted((ROOT / "hogpour").rglob("*.py"))
 
 KNOWN = {"python3", "pip", ".venv/bin/pip", ".venv/bin/ruff", ".ci/run", "mkdocs"}

@@ -36,7 +36,7 @@ PLAN = {
 }
 """Bench → the seconds after which it is ended, an hour in all, and what it is told so that it needs fewer."""
 
-LEFT_OUT = {"papers": "takes hours, and its seconds are virtual"}
+LEFT_OUT = {"change": "is for `.ci/run`", "papers": "takes hours, of seconds that are virtual"}
 
 
 def run_all(more: Sequence[str], run: Callable[[list[str], float], int | None] | None = None) -> int:

@@ -49,16 +49,20 @@ class Contender:
     Args:
         module: run as ``python -m MODULE ARGUMENTS``.
         start_s: seconds until it must be ready.
+        folder: whose ``hogpour`` and ``bench`` it runs; another than this one keeps its kernels in it.
 
     Attributes:
         ready: what it said when it was: ``server``, the process id of its server, and ``before``, the resident bytes
             of that process before it made its parameters.
     """
 
-    def __init__(self, module: str, *arguments: str, start_s: float = START_S) -> None:
+    def __init__(self, module: str, *arguments: str, start_s: float = START_S, folder: Path = ROOT) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed by close()
+        environment = {"PYTHONPATH": str(folder)}
+        if folder != ROOT:
+            environment["NUMBA_CACHE_DIR"] = str(folder / ".kernels")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            [sys.executable, "-m", module, *arguments], cwd=folder, env={**os.environ, **environment},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, start_new_session=True,
         )  # fmt: skip
         self.ready: dict[str, Any] = self._hear(start_s)

@@ -16,8 +16,8 @@ def plan() -> str:
     lines = ["| bench | runs as | ended after |", "|---|---|--:|"]
     for name, (seconds, words) in PLAN.items():
         lines.append(f"| {name} | `python -m bench {name}{' ' * bool(words)}{words}` | {seconds:,} s |")
-    left_out = " ".join(f"`{name}` {why}." for name, why in LEFT_OUT.items())
-    return "\n".join([*lines, "", f"Together {sum(s for s, _ in PLAN.values()) / 60:.0f} minutes. Not in it: {left_out}"]) + "\n"
+    left_out = "; ".join(f"`{name}` {why}" for name, why in LEFT_OUT.items())
+    return "\n".join([*lines, "", f"Together {sum(s for s, _ in PLAN.values()) / 60:.0f} minutes. Not in it: {left_out}."]) + "\n"
 
 
 def page() -> str:

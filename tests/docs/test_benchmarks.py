@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from bench import harness
 from docs import generate
 from docs.generate import benchmarks, papers, record
 
@@ -47,10 +48,12 @@ def history(monkeypatch):
     """No history but what a test gives by this."""
 
     def given(*commits):
-        monkeypatch.setattr(benchmarks, "_last", lambda: commits)
+        benchmarks._last.cache_clear()
+        monkeypatch.setattr(harness, "git", lambda *words: "\n".join(commits) or None)
 
     given()
-    return given
+    yield given
+    benchmarks._last.cache_clear()
 
 
 @pytest.mark.parametrize(("commits", "old"), [(51, True), (50, False), (0, False)], ids=["deep", "shallow", "no history"])

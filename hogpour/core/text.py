@@ -5,7 +5,10 @@ from __future__ import annotations
 import unicodedata
 from typing import Any
 
-__all__ = ["all_printable", "encodable", "printable"]
+__all__ = ["all_printable", "encodable", "excerpt", "printable"]
+
+_EXCERPT = 200
+"""Characters of an error about what another wrote."""
 
 
 def printable(text: str) -> str:
@@ -13,6 +16,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else "�" for c in text)
+
+
+def excerpt(error: Exception) -> str:
+    """Return the beginning of what an error says of what another wrote, which it may quote as it is and whole."""
+    return printable(str(error)[:_EXCERPT])
 
 
 def all_printable(value: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import get_type_hints
 import msgspec
 
 from hogpour.core.errors import LocalProtocolError, RemoteProtocolError
-from hogpour.core.text import all_printable
+from hogpour.core.text import all_printable, excerpt
 from hogpour.net.wire import kinds
 from hogpour.net.wire.base import Message
 
@@ -125,4 +125,4 @@ def decode(kind: type[Message], body: bytes | bytearray | memoryview) -> Message
     try:
         return _DECODERS[kind](body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RemoteProtocolError(f"sent a {kind.__name__} that is none: {error}") from error
+        raise RemoteProtocolError(f"sent a {kind.__name__} that is none: {excerpt(error)}") from error

@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from hogpour.core.errors import RemoteProtocolError
-from hogpour.core.text import all_printable, printable
+from hogpour.core.text import all_printable, excerpt
 
 __all__ = ["read_json"]
 
@@ -26,4 +26,4 @@ def read_json(text: bytes, kind: type[_T], what: str) -> _T:
     try:
         return msgspec.convert(all_printable(msgspec.json.decode(text)), kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RemoteProtocolError(f"{what} cannot be read: {printable(str(error))}") from error
+        raise RemoteProtocolError(f"{what} cannot be read: {excerpt(error)}") from error

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
+import msgspec
 import pytest
 from support.linked import TOKEN, End
 
@@ -15,6 +16,7 @@ from hogpour.net.wire import kinds
 from hogpour.net.wire.base import Failed, Message
 from hogpour.net.wire.heartbeat import HeartbeatReply
 from hogpour.net.wire.join import Join, Leave
+from hogpour.net.wire.operate import Operate
 
 EVIL = "\x1b]0;PWNED\x07\x1b[2J\n\x9b1A"
 SHOWN = "�]0;PWNED��[2J��1A"
@@ -34,6 +36,15 @@ SHOWN = "�]0;PWNED��[2J��1A"
 def test_a_text_is_printable_once_it_is_here(message: Message, field: str) -> None:
     body = frame.encode(message, 1)[frame.HEADER_BYTES :]
     assert getattr(frame.decode(type(message), body), field) == SHOWN
+
+
+def test_a_message_that_is_none_is_told_in_a_line() -> None:
+    """The decoder names the value that it does not know, which the other end wrote, as it is and as long as it is."""
+    fields = [3, 1, [0], [[EVIL + 100_000 * "x"]]]
+    with pytest.raises(RemoteProtocolError) as caught:
+        frame.decode(Operate, msgspec.msgpack.encode(fields))
+    assert str(caught.value).startswith(f"sent a Operate that is none: Invalid value '{SHOWN}")
+    assert len(str(caught.value)) < 400
 
 
 def sample(hint: Any) -> Any:
@@ -58,6 +69,12 @@ def test_a_stranger_s_refusal_moves_no_cursor_before_any_proof() -> None:
 
 def test_a_job_from_elsewhere_is_printable_throughout() -> None:
     assert read_json(b'{"a\\u001b": ["\\n"]}', dict[str, Any], "the job of a:1") == {"a�": ["�"]}
+
+
+def test_a_job_that_is_none_is_told_in_a_line() -> None:
+    with pytest.raises(RemoteProtocolError) as caught:
+        read_json(b'{"' + 10_000 * b"x" + b'": 1}', dict[Literal["a"], int], "the job of a:1")
+    assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ class Coordinator:
             self.log("warm start is over: all replicas compute")
         self.look_for_end()
         self.stats.measure(now)
-        self.overdue.take_back()
+        self.overdue.take_back(self.gatekeeper.held_up())
         self.placement.tick()
         self.gatekeeper.tick()
 

@@ -154,6 +154,11 @@ class Gatekeeper:
         (waiting, beside), now = self._waits(), self._clock()
         return waiting, [(one, now - self._moved[one]) for one in self._present if waiting and one not in beside]
 
+    def held_up(self) -> set[int]:
+        """Return the nodes that wait for others, and that nobody waits for."""
+        waiting, origins = self.waits()
+        return waiting - {node for (node, _), _ in origins}
+
     def _waits(self) -> tuple[set[int], Collection[Origin]]:
         return set(), ()  # the nodes that wait, and the origins that are not waited for
 

@@ -87,6 +87,7 @@ class OverdueBlocks:
     ) -> None:
         self._desk, self._ledger, self._patience = desk, desk.ledger, StallLimit(stall_s, _TIMES_A_BLOCK)
         self._clock, self._log = clock, log
+        self._looked = clock()
         self._since: dict[int, dict[int, float]] = {}  # member → ticket → when
 
     def lease(self, node: int, tickets: Iterable[int]) -> None:
@@ -111,9 +112,17 @@ class OverdueBlocks:
             return []
         return [(node, max(ages.values())) for node in list(self._since) if (ages := self._ages(node))]
 
-    def take_back(self) -> None:
-        """Give the blocks to others that are overdue. To be called several times in a second."""
-        limit_s = self._patience.limit_s
+    def take_back(self, excused: Iterable[int]) -> None:
+        """Give the blocks to others that are overdue. To be called several times in a second.
+
+        Args:
+            excused: members that wait for others: the time since the last call is not held against their blocks.
+        """
+        limit_s, now = self._patience.limit_s, self._clock()
+        for node in excused:
+            for ticket, at in self._since.get(node, {}).items():
+                self._since[node][ticket] = min(now, at + now - self._looked)
+        self._looked = now
         for node, seconds in self.waited_for():
             if seconds > limit_s:
                 late = [ticket for ticket, age in self._ages(node).items() if age > limit_s]

@@ -122,6 +122,28 @@ async def test_the_last_blocks_of_whoever_does_nothing_are_given_to_others_and_c
     await cluster.coordinator.close()
 
 
+async def test_whoever_waits_at_the_gate_is_not_late_with_its_blocks() -> None:
+    """Its last blocks were taken from it, and a line named it, where another stood still."""
+    cluster, other = await pair(Slack(s=0))
+    await cluster.lease(1, want=1)
+    for node in (1, other):
+        await cluster.ask(Arrive(node, 0, 1, 0))
+    await cluster.lease(1, want=7, done=[0])
+    await cluster.lease(other, want=2)
+    assert (await cluster.ask(Arrive(1, 0, 2, 0))).outcome == UNDECIDED
+    await cluster.live(STALL_S + 0.5)
+    assert cluster.lines[-2:] == [
+        "2 blocks of node 2 are not done after 4.1 s: others are given them too",
+        "replica 0 of node 2 has done nothing for 4.1 s: others wait for it no longer",
+    ]
+    assert cluster.ledger.held(1) == set(range(1, 8))
+    await cluster.lease(1, want=2, done=list(range(1, 8)))
+    assert cluster.ledger.held(1) == {8, 9}
+    await cluster.live(STALL_S + 0.5)  # nobody is waited for at the gate now
+    assert cluster.lines[-1] == "2 blocks of node 1 are not done after 4.1 s: others are given them too"
+    await cluster.coordinator.close()
+
+
 async def test_blocks_are_not_overdue_while_others_are_free() -> None:
     cluster, other = await pair()
     await cluster.lease(other, want=2)

@@ -118,7 +118,9 @@ class MemberRequests:
                     f"{terms.spec}): install the version of hogpour, and of layers of your own, that the "
                     "first node has")  # fmt: skip
         if text:
-            self._log(text)
+            if not member.unfit:
+                self._log(text)
+            member.unfit = True
             raise RequestFailed(Refusal.WRONG, text)
         member.ready = True
         self._coordinator.choose_first()

@@ -35,6 +35,8 @@ class MemberRecord:
     """It has the data and the model of the cluster."""
     leaving: bool = False
     """It has asked to go."""
+    unfit: bool = False
+    """It has other data or another model, which was logged."""
     version: str = ""
     """Of hogpour, as it says; for people."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
+from operator import add, attrgetter, sub
 from typing import Literal
 
 __all__ = ["STALENESS_COUNTS", "ClusterProgress", "ClusterState", "MemberState", "ShardState", "Totals", "WaitedFor"]
@@ -103,10 +104,10 @@ class Totals:
     """Parameters and gradients that went over the network, there and back; what a node serves itself does not."""
 
     def __add__(self, other: Totals) -> Totals:
-        return Totals(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Totals(*map(add, _numbers(self), _numbers(other)))
 
     def __sub__(self, other: Totals) -> Totals:
-        return Totals(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Totals(*map(sub, _numbers(self), _numbers(other)))
 
     @property
     def mean_staleness(self) -> float | None:
@@ -123,6 +124,9 @@ class Totals:
     def bytes_per_example(self) -> float | None:
         """What an example cost the network; None before the first one."""
         return self.bytes / self.examples if self.examples else None
+
+
+_numbers = attrgetter(*(field.name for field in fields(Totals)))  # astuple copies deeply: 24 us, for 3
 
 
 @dataclass(frozen=True, slots=True)

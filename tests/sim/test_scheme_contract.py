@@ -267,7 +267,7 @@ def test_a_node_a_quarter_as_fast_takes_a_quarter_of_the_steps_in_a_round(
         return push
 
     monkeypatch.setattr(AccruedPushes, "_push", send)
-    job = hp.Job(data=hp.load("digits"), model=[hp.Linear(10)], epochs=10, batch=32,
+    job = hp.Job(data=hp.load("digits"), model=[hp.Linear(10)], epochs=5, batch=32,
                  algorithm=hp.AsyncDiLoCo(steps=8, inner=hp.Sgd(0.05)),
                  cluster=hp.ClusterConfig(stall_s=3600.0))  # fmt: skip  # or the last blocks are done by both
     compute = hp.Compute(distribution="constant", mean_s=gradient_s, speeds=(1.0, 0.25))

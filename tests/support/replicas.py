@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 import hogpour as hp
 from hogpour.core.job import Job
@@ -23,8 +22,8 @@ OPTIMISERS = [
 
 
 def digits(n: int) -> tuple[np.ndarray, np.ndarray]:
-    data = load_digits()
-    return (data.images[:n] / 16).astype(np.float32), data.target[:n].astype(np.int64)
+    data = hp.load("digits").train
+    return data.x[:n], data.y[:n]
 
 
 def job_of(**changes: Any) -> Job:

@@ -73,11 +73,10 @@ class GateInvariants:
     def on_stepped(self, shard: Shard, step: GatedStep) -> Look:
         """A shard has applied a step."""
         yield
-        counted: Counter[int] = Counter()
-        for grad in step.arrays:
-            for element in np.flatnonzero(grad):
-                counted[shard.start + int(element)] += round(-float(grad[element]))
-        self._history.setdefault(shard.number, []).append((shard.clock, dict(counted)))
+        counted = np.rint([-grad for grad in step.arrays]).astype(np.int64).sum(axis=0)
+        elements = np.flatnonzero(counted)
+        taken = dict(zip((shard.start + elements).tolist(), counted[elements].tolist()))
+        self._history.setdefault(shard.number, []).append((shard.clock, taken))
 
     def on_made(self, _: ParameterServer, shard: Shard, step: GatedStep, lied: tuple[int, ...]) -> None:
         """A server is about to answer for a step; ``lied``: nodes of which it had no gradient."""

@@ -16,6 +16,7 @@ import numpy as np  # noqa: E402
 import hogpour as hp  # noqa: E402
 from bench import hogwild, kernels  # noqa: E402
 from bench._peers.contender import Sample, answer, timed  # noqa: E402
+from bench.harness import one_thread  # noqa: E402
 from hogpour.core import registry  # noqa: E402
 
 __all__: list[str] = []
@@ -48,4 +49,5 @@ def training() -> Sample:
 
 if __name__ == "__main__":
     operations = {**layers(), "training of 784-128-10, batch 8, 2 replicas": training()}
-    answer(operations, can=list(operations))
+    with one_thread():
+        answer(operations, can=list(operations))

@@ -156,5 +156,5 @@ def test_figures_of_loopback_are_ratios_of_medians_of_calls():
 
 def test_the_figure_of_kernels_is_the_row_that_loses_most():
     rows = [{"times_torch": 2.0, "torch_us": 8.0, "us": 4.0, "p10_us": 3.0, "p90_us": 5.0},
-            {"times_torch": 0.5, "torch_us": 2.0, "us": 4.0, "p10_us": 2.0, "p90_us": 8.0}]  # fmt: skip
+            {"times_torch": 0.5, "torch_us": 2.0, "us": 4.0, "p10_us": 2.0, "p90_us": 8.0}, {"us": 9.0}]  # fmt: skip
     assert kernels._slowest(rows) == (0.5, 0.25, 1.0)

@@ -60,11 +60,14 @@ def _descriptors() -> dict[int, str]:
 
 def _may_have_children() -> bool:
     """Asked of the threads of this process: psutil reads through all processes of the machine, 3 ms for each test."""
+    children = []
     try:
-        children = [path.read_bytes() for path in Path("/proc/self/task").glob("*/children")]
+        for task in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{task}/children", "rb") as file:
+                children.append(file.read())
     except OSError:
-        return True  # a thread that has just ended
-    return not children or any(children)  # no such files: a kernel that does not tell
+        return True  # a thread that has just ended, or a kernel that does not tell
+    return any(children)
 
 
 def _is_of_others(path: str) -> bool:
@@ -109,9 +112,10 @@ def _leaves_nothing_behind() -> Iterator[None]:
     if _may_have_children():  # a node that tests share
         known = psutil.Process().children()
     yield
-    if _leftovers(before, names, known):
-        gc.collect()  # what only a cycle keeps alive is not leaked
     left = _leftovers(before, names, known)
+    if left:
+        gc.collect()  # what only a cycle keeps alive is not leaked
+        left = _leftovers(before, names, known)
     if left:
         pytest.fail(f"left behind: {', '.join(left)}")
 

@@ -57,9 +57,9 @@ def test_flatten_is_put_where_a_layer_wants_one_axis() -> None:
 
 
 def test_an_image_of_two_axes_is_taken_as_one_channel() -> None:
-    plain = Sequential(Conv2D(2, 3), Linear(3)).network((5, 6))
-    with_channel = Sequential(Conv2D(2, 3), Linear(3)).network((1, 5, 6))
+    plain, with_channel = (Sequential(Conv2D(2, 3), Linear(3)).network(shape) for shape in ((5, 6), (1, 5, 6)))
     assert plain.spec == with_channel.spec
+    plain, with_channel = (Sequential(MaxPool2D(2), Linear(3)).network(shape) for shape in ((5, 6), (1, 5, 6)))
     workspace, flat = begin(plain, 2)
     assert workspace.x.shape == (5, 6, 2)
     other = with_channel.workspace(2, flat)

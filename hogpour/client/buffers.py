@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hogpour.net.wire.gate import Arrived
 from hogpour.net.wire.push import Pushed
-from hogpour.shm.accrual import Sealed, last_sealed, list_sealed, release
+from hogpour.shm.accrual import Sealed, list_sealed, release
 from hogpour.shm.mailbox import BUFFER, Mailbox
 
 __all__ = ["SealedBuffers"]
@@ -51,10 +51,7 @@ class SealedBuffers:
 
     def take_up(self, replica: int) -> list[Sealed]:
         """Return the buffers that a replica sealed since the last look."""
-        before = self._taken.get(replica, 0)
-        if last_sealed(self._words, replica) <= before:
-            return []
-        new = [push for push in list_sealed(self._words, self._tickets, replica) if push.sequence > before]
+        new = list_sealed(self._words, self._tickets, replica, self._taken.get(replica, 0))
         if new:
             self._taken[replica] = new[-1].sequence
         for push in new:

@@ -241,16 +241,20 @@ class AccruedLink(ReplicaLink):
 
     def _missing(self) -> int:
         """Return what the next step must wait for."""
-        missing = 0 if self._accrual.free else BUFFER
+        # A buffer that holds a gradient was free before, and its replica alone ends that.
+        missing = 0 if self._view.n_accrued or self._accrual.free else BUFFER
         if self._lands_late():
             missing |= LANDING
         return missing | (BLOCKS if self._mailbox.held(self._number) else 0)
 
     def _lands_late(self) -> bool:
         """Whether parameters must land before the next step is computed."""
+        behind = self._tick - self._mailbox.landed(self._number)
+        if behind <= 0:
+            return False
         # Tick k was asked for after step k·n_fetch; it must have landed before step (k+1)·n_fetch is computed.
         overdue = self._rounds or self._steps + 1 - self._tick_step >= self._exchange.n_fetch
-        return self._mailbox.landed(self._number) < self._tick - (not overdue)
+        return overdue or behind > 1
 
     def _no_blocks(self) -> int:
         # Closed is looked at before the queue: what was put before the closing is still to be had.

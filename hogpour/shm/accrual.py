@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from hogpour.core.kernels.jit import Array, njit
 from hogpour.shm.atomics import atomic_load, atomic_store
-from hogpour.shm.layout import LINE_BYTES
+from hogpour.shm.layout import LINE_BYTES, flat_words
 
-__all__ = ["BUFFERS", "TICKETS", "WORDS", "Accrual", "Sealed", "last_sealed", "list_sealed", "release"]
+__all__ = ["BUFFERS", "TICKETS", "WORDS", "Accrual", "Sealed", "list_sealed", "release"]
 
 BUFFERS = 2
 TICKETS = 64
@@ -67,41 +67,41 @@ class Accrual:
 
     def __init__(self, words: npt.NDArray[np.int64], tickets: npt.NDArray[np.int64], buffers: npt.NDArray[Any]) -> None:
         assert words.shape == WORDS, f"accrual words: got {words.shape}, expected {WORDS}"
-        self._flat, self._own, self._tickets, self._buffers = words.reshape(-1), words[0], tickets, buffers
-        self._lines = words[1:]
-        if not self._own[_SEQUENCE]:
-            self._own[_SEQUENCE] = 1
+        self._flat, self._tickets, self._buffers = words.reshape(-1), tickets, list(buffers)
+        self._plain = flat_words(words)  # begins with the replica's own line
+        self._reals = self._plain.cast("B").cast("d")
+        if not self._plain[_SEQUENCE]:
+            self._plain[_SEQUENCE] = 1
         self._switch()  # the predecessor may have been killed between sealing and switching
 
     @property
     def buffer(self) -> npt.NDArray[Any]:
         """The active buffer, (n,)."""
-        active: npt.NDArray[Any] = self._buffers[self._own[_ACTIVE]]
-        return active
+        return self._buffers[self._plain[_ACTIVE]]
 
     @property
     def count(self) -> int:
         """Gradients in the active buffer."""
-        return int(self._own[_COUNT])
+        return self._plain[_COUNT]
 
     @property
     def free(self) -> bool:
         """Whether the active buffer may be written: what it held before is answered."""
-        return self._state(int(self._own[_ACTIVE])) <= 0
+        return self._state(self._plain[_ACTIVE]) <= 0
 
     @property
     def waiting(self) -> bool:
         """Whether there is anything to seal. What lies in a buffer that is not ``free`` is another push's."""
-        return self.free and bool(self._own[_COUNT] or self._lines[self._own[_ACTIVE], _N_TICKETS])
+        return self.free and bool(self._plain[_COUNT] or self._plain[self._line + _N_TICKETS])
 
     @property
     def full(self) -> bool:
         """Whether the window can take no further ticket, and must be sealed."""
-        return self.free and self._lines[self._own[_ACTIVE], _N_TICKETS] == TICKETS
+        return self.free and self._plain[self._line + _N_TICKETS] == TICKETS
 
     def begin(self, landing: int) -> None:
         """Say on which landing the first gradient of the window is computed; before that gradient."""
-        self._own[_LANDING] = landing
+        self._plain[_LANDING] = landing
 
     def added(self, scale: float) -> int:
         """Count one gradient that was added to ``buffer``; return how many it holds.
@@ -109,86 +109,85 @@ class Accrual:
         Args:
             scale: factor of the learning-rate schedule; that of the newest gradient is the push's.
         """
-        self._own[_NEWEST_SCALE] = np.float64(scale).view(np.int64)
-        self._own[_COUNT] += 1
-        return int(self._own[_COUNT])
+        self._reals[_NEWEST_SCALE] = scale
+        self._plain[_COUNT] = count = self._plain[_COUNT] + 1
+        return count
 
     def add_loss(self, loss: float) -> None:
         """Add the losses of the examples of a gradient; before ``added``, whose count says which ones are in."""
-        before = self._own[_LOSS].view(np.float64) if self._own[_COUNT] else 0.0
-        self._own[_LOSS] = np.float64(before + loss).view(np.int64)
+        before = self._reals[_LOSS] if self._plain[_COUNT] else 0.0
+        self._reals[_LOSS] = before + loss
 
     def drop(self) -> None:
         """Forget what was accrued and not sealed."""
-        self._own[_COUNT] = 0
-        self._own[_LOSS] = np.float64(np.nan).view(np.int64)
+        self._plain[_COUNT] = 0
+        self._reals[_LOSS] = np.nan
 
     def finish(self, ticket: int) -> None:
         """Note a finished block. Not where the window is ``full``."""
-        line = self._lines[self._own[_ACTIVE]]
-        count = int(line[_N_TICKETS])
-        self._tickets[self._own[_ACTIVE], count] = ticket
-        line[_N_TICKETS] = count + 1
+        count = self._plain[self._line + _N_TICKETS]
+        self._tickets[self._plain[_ACTIVE], count] = ticket
+        self._plain[self._line + _N_TICKETS] = count + 1
 
     def seal(self) -> None:
         """Give the active buffer to the client and go on with the other one, once that is ``free``."""
         assert self.free, "a buffer was sealed that the client still sends"
-        line = self._lines[self._own[_ACTIVE]]
-        line[_SEALED_COUNT], line[_SEALED_LANDING] = self._own[_COUNT], self._own[_LANDING]
-        line[_SCALE], line[_SEALED_LOSS] = self._own[_NEWEST_SCALE], self._own[_LOSS]
-        word = (1 + int(self._own[_ACTIVE])) * WORDS[1] + _STATE
-        accrual_store(self._flat, word, self._own[_SEQUENCE])  # the last store: whoever sees it sees all of the above
+        line, plain = self._line, self._plain
+        plain[line + _SEALED_COUNT], plain[line + _SEALED_LANDING] = plain[_COUNT], plain[_LANDING]
+        plain[line + _SCALE], plain[line + _SEALED_LOSS] = plain[_NEWEST_SCALE], plain[_LOSS]
+        accrual_store(self._flat, line + _STATE, plain[_SEQUENCE])  # the last: whoever sees it sees all of the above
         self._switch()
 
     def _switch(self) -> None:
         """Leave the buffer that holds push ``sequence``, if one does: a successor may do this again from any point."""
         for buffer in range(BUFFERS):
-            if abs(self._state(buffer)) == self._own[_SEQUENCE]:
-                self._own[_COUNT] = 0
-                self._own[_ACTIVE] = 1 - buffer
-                self._own[_SEQUENCE] += 1  # the last store: until then, the line above says what is to be done
+            if abs(self._state(buffer)) == self._plain[_SEQUENCE]:
+                self._plain[_COUNT] = 0
+                self._plain[_ACTIVE] = 1 - buffer
+                self._plain[_SEQUENCE] += 1  # the last store: until then, the line above says what is to be done
                 return
+
+    @property
+    def _line(self) -> int:
+        """Return where the active buffer's line begins."""
+        return (1 + self._plain[_ACTIVE]) * WORDS[1]
 
     def _state(self, buffer: int) -> int:
         return int(accrual_load(self._flat, (1 + buffer) * WORDS[1] + _STATE))
 
 
-def last_sealed(words: npt.NDArray[np.int64], replica: int) -> int:
-    """Return the highest sequence that a replica has sealed and not got back; 0 or less: none. Cheaper than
-    ``list_sealed``.
-
-    Args:
-        words: (replicas, *WORDS) int64, live shared memory.
-    """
-    return max(int(accrual_load(words[replica, 1 + buffer], _STATE)) for buffer in range(BUFFERS))
-
-
-def list_sealed(words: npt.NDArray[np.int64], tickets: npt.NDArray[np.int64], replica: int) -> list[Sealed]:
+def list_sealed(
+    words: npt.NDArray[np.int64], tickets: npt.NDArray[np.int64], replica: int, above: int = 0
+) -> list[Sealed]:
     """Return the sealed buffers of a replica, in the order of their sealing; the client's side.
 
     Args:
         words: (replicas, *WORDS) int64, live shared memory.
         tickets: (replicas, BUFFERS, TICKETS) int64, live shared memory.
+        above: sequence of the last push that is not of interest.
     """
     lines = [words[replica, 1 + buffer] for buffer in range(BUFFERS)]
     # Looked at twice: between two loads a replica may seal one buffer and then the other, and whoever saw the second
     # alone would take the first, when it sees it, for one that it has sent. What is sealed by now is seen below.
-    last = last_sealed(words, replica)
-    found = []
+    last = max(accrual_load(line, _STATE) for line in lines)
+    found: list[Sealed] = []
+    if last <= above:
+        return found
     for buffer, line in enumerate(lines):
-        sequence = int(accrual_load(line, _STATE))
-        if 0 < sequence <= last:
-            n_tickets = int(line[_N_TICKETS])
+        if above < (sequence := int(accrual_load(line, _STATE))) <= last:
+            plain = flat_words(line)
+            reals, n_tickets = plain.cast("B").cast("d"), plain[_N_TICKETS]
+            named = tuple(tickets[replica, buffer, :n_tickets].tolist()) if n_tickets else ()
             found.append(
                 Sealed(
                     replica,
                     buffer,
                     sequence,
-                    int(line[_SEALED_COUNT]),
-                    int(line[_SEALED_LANDING]),
-                    float(line[_SCALE].view(np.float64)),
-                    tuple(tickets[replica, buffer, :n_tickets].tolist()),
-                    float(line[_SEALED_LOSS].view(np.float64)),
+                    plain[_SEALED_COUNT],
+                    plain[_SEALED_LANDING],
+                    reals[_SCALE],
+                    named,
+                    reals[_SEALED_LOSS],
                 )
             )
     found.sort(key=lambda s: s.sequence)

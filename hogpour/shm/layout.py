@@ -1,4 +1,4 @@
-"""What lies where in a segment: named arrays at cache-line boundaries. Pure arithmetic, no memory.
+"""What lies where in a segment: named arrays at cache-line boundaries. Reserves no memory.
 
 The parent computes a layout and sends it, as plain numbers, to the replicas that map the same bytes.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LINE_BYTES", "Field", "Layout"]
+__all__ = ["LINE_BYTES", "Field", "Layout", "flat_words"]
 
 LINE_BYTES = 64
 """A cache line; every array begins at one, so that no two arrays share a line and vector loads are aligned."""
@@ -55,3 +55,9 @@ class Layout:
         return {
             f.name: np.frombuffer(buffer, f.dtype, prod(f.shape), f.offset).reshape(f.shape) for f in self.fields
         }
+
+
+def flat_words(words: npt.NDArray[np.int64]) -> memoryview[int]:
+    """Return C-contiguous words as Python reads and writes them at every step: flat, plain ints. One costs 86 ns to
+    read and 94 to write, where an element of an array costs 491 (with its ``int``) and 261."""
+    return words.reshape(-1).data

@@ -11,18 +11,21 @@ import numpy.typing as npt
 
 from hogpour.core.kernels.jit import Array, njit
 from hogpour.shm.atomics import atomic_store, fetch_add
-from hogpour.shm.layout import LINE_BYTES
+from hogpour.shm.layout import LINE_BYTES, flat_words
 
 __all__ = ["BLOCKS", "BUFFER", "LANDING", "WORDS", "Mailbox"]
 
 BUFFER, LANDING, BLOCKS = 1, 2, 4
 """What a replica may wait for: its accrual buffer back, a landing, blocks to do or leave to compute."""
 
-WORDS = (2, LINE_BYTES // 8)
+_LINE = LINE_BYTES // 8
+
+WORDS = (2, _LINE)
 """Shape of the words of one replica, int64: a line written by the replica, one written by the client."""
 
+_STRIDE = 2 * _LINE  # from a replica's words to the next one's
 _WANTED, _REASON, _ATTENDS = range(3)  # of the replica's line
-_LANDED, _NUMBER, _HELD, _PACE, _EVALUATION = range(5)  # of the client's line
+_LANDED, _NUMBER, _HELD, _PACE, _EVALUATION = range(_LINE, _LINE + 5)  # of the client's line
 
 
 class Mailbox:
@@ -33,7 +36,8 @@ class Mailbox:
     """
 
     def __init__(self, words: npt.NDArray[np.int64]) -> None:
-        self._words = words
+        self._words, self._plain = words, flat_words(words)
+        self._reals = self._plain.cast("B").cast("d")
 
     def __len__(self) -> int:
         """Return the number of replicas."""
@@ -43,7 +47,7 @@ class Mailbox:
 
     def want(self, replica: int) -> None:
         """Ask for fresh parameters."""
-        self._words[replica, 0, _WANTED] += 1
+        self._plain[_STRIDE * replica + _WANTED] += 1
 
     def wait_for(self, replica: int, reasons: int) -> None:
         """Say what the replica is about to wait for; 0: nothing any more.
@@ -63,26 +67,25 @@ class Mailbox:
 
     def number(self, replica: int) -> int:
         """Return how many landings there were; what a replica computes next is computed on that one or a later one."""
-        return int(self._words[replica, 1, _NUMBER])
+        return self._plain[_STRIDE * replica + _NUMBER]
 
     def held(self, replica: int) -> bool:
         """Whether this replica is to compute nothing yet (warm start)."""
-        return bool(self._words[replica, 1, _HELD])
+        return bool(self._plain[_STRIDE * replica + _HELD])
 
     def pace(self, replica: int) -> float:
         """Return how fast this node is, as a fraction of the fastest one of its cluster; 1 while that is not known."""
-        return float(self._words[replica, 1, _PACE].view(np.float64)) or 1.0
+        return self._reals[_STRIDE * replica + _PACE] or 1.0
 
     def evaluation(self, replica: int) -> int:
         """Return the evaluation of a batch method that the live vector is of."""
-        return int(self._words[replica, 1, _EVALUATION])
+        return self._plain[_STRIDE * replica + _EVALUATION]
 
     # -- the client's side
 
     def wanted(self) -> list[int]:
         """Return how many ticks each replica has asked for."""
-        ticks: list[int] = self._words[:, 0, _WANTED].tolist()
-        return ticks
+        return self._plain[_WANTED::_STRIDE].tolist()
 
     def waits_for(self, replica: int) -> int:
         """Return what a replica waits for, ``BUFFER``, ``LANDING`` or ``BLOCKS``, added up; asked after a change."""
@@ -90,24 +93,27 @@ class Mailbox:
 
     def landed(self, replica: int) -> int:
         """Return how many ticks of a replica have been served."""
-        return int(self._words[replica, 1, _LANDED])
+        return self._plain[_STRIDE * replica + _LANDED]
 
     def land(self, ticks: list[int], number: int) -> None:
         """Say that landing ``number`` is complete, and which ticks it serves."""
-        self._words[:, 1, _NUMBER] = number
-        self._words[:, 1, _LANDED] = ticks
+        for replica, tick in enumerate(ticks):
+            self._plain[_STRIDE * replica + _NUMBER] = number
+            self._plain[_STRIDE * replica + _LANDED] = tick
 
     def set_pace(self, pace: float) -> None:
         """Say to all replicas how fast this node is; above 0."""
-        self._words[:, 1, _PACE] = np.float64(pace).view(np.int64)
+        for replica in range(len(self)):
+            self._reals[_STRIDE * replica + _PACE] = pace
 
     def set_evaluation(self, evaluation: int) -> None:
         """Say to all replicas which evaluation the live vector is of, before any of its blocks is in the queue."""
-        self._words[:, 1, _EVALUATION] = evaluation
+        for replica in range(len(self)):
+            self._plain[_STRIDE * replica + _EVALUATION] = evaluation
 
     def hold(self, replica: int, held: bool) -> None:
         """Let a replica compute, or not yet."""
-        self._words[replica, 1, _HELD] = held
+        self._plain[_STRIDE * replica + _HELD] = held
 
 
 @njit(cache=True, nogil=True)

@@ -9,6 +9,7 @@ import pytest
 
 from hogpour.shm import accrual, mailbox, queue
 from hogpour.shm.accrual import Accrual, list_sealed, release
+from hogpour.shm.layout import flat_words
 from hogpour.shm.mailbox import Mailbox
 from hogpour.shm.queue import TicketQueue
 
@@ -32,14 +33,23 @@ class Memory:
         return list_sealed(self.words, self.tickets, 0)
 
 
-class Mortal(np.ndarray):
-    """An array whose owner is killed before one of its stores."""
+class Mortal:
+    """Words whose owner is killed before one of its stores."""
 
     left = 10**9
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __init__(self, words: memoryview[Any]) -> None:
+        self._words = words
+
+    def cast(self, kind: Any) -> Mortal:
+        return Mortal(self._words.cast(kind))
+
+    def __getitem__(self, word: int) -> Any:
+        return self._words[word]
+
+    def __setitem__(self, word: int, value: Any) -> None:
         mortal_store()
-        super().__setitem__(key, value)
+        self._words[word] = value
 
 
 def mortal_store() -> None:
@@ -129,14 +139,14 @@ def test_a_kill_at_any_store_of_sealing_neither_loses_nor_doubles_a_push(
 ) -> None:
     """The successor seals what was not sealed, and does not seal again what was, even when it is answered already."""
     memory = Memory()
-    memory.words = memory.words.view(Mortal)
     store = accrual.accrual_store
 
     def accrual_store(words: Any, word: int, value: int) -> None:
         mortal_store()
-        store(np.asarray(words), word, value)
+        store(words, word, value)
 
     monkeypatch.setattr(accrual, "accrual_store", accrual_store)
+    monkeypatch.setattr(accrual, "flat_words", lambda words: Mortal(flat_words(words)))
     monkeypatch.setattr(Mortal, "left", 10**9)
     replica = memory.replica()
     add(replica, 1)

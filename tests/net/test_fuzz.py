@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.linked import End, linked
+from support.mutated_frames import FRAMES, frames_of
 
 from hogpour.core.errors import Refusal, RemoteProtocolError, RequestFailed
 from hogpour.net import frame
@@ -16,6 +17,7 @@ from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.handshake import Challenge, Hello, Proof
 from hogpour.net.wire.lease import Lease
 from hogpour.net.wire.push import Push
+from hogpour.sim.checks.ablations import SPEAKER
 
 LIMIT = 1 << 20
 
@@ -109,6 +111,26 @@ def test_nobody_gets_past_the_handshake_without_the_token(role, changes, pieces,
     assert not end.connection.ready
     assert end.arrived == []
     assert offence is None or len(offence) < 400
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_frames_a_member_sends_handlers_are_asked_what_it_may_ask(seed: int) -> None:
+    target, frames = frames_of(seed)
+    assert target.found == []
+    assert frames.changes.total() == FRAMES
+    assert target.asked > FRAMES / 20
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("first", range(100, 200, 20))
+def test_a_hundred_thousand_frames(first: int) -> None:
+    assert {seed: found for seed in range(first, first + 20) if (found := frames_of(seed)[0].found)} == {}
+
+
+def test_without_who_may_say_what_a_handler_is_asked_what_it_should_not_be() -> None:
+    with SPEAKER.off():
+        assert any("came to its handler" in text for text in frames_of(0, 200)[0].found)
 
 
 @pytest.mark.parametrize("message", [message for message, _, _ in PLAIN], ids=lambda message: type(message).__name__)

@@ -33,10 +33,10 @@ from hogpour.sim.world.host import Host
 from hogpour.sim.world.network import Conditions
 from hogpour.sim.world.node_life import _TOKEN, PORT
 
-__all__ = ["Hostile", "invade"]
+__all__ = ["Hostile", "invade", "made"]
 
 _NUMBERS = (0, 1, 2, 3, 5, 31, 1000, (1 << 31) - 1, 1 << 31, (1 << 53) - 1)
-_PAUSE_S = 0.02
+_PAUSE_S = 0.01
 _OURS = {Identify, Join, Where, Status, Ready}
 """What it says by itself, in its place."""
 
@@ -50,12 +50,14 @@ class Hostile:
         spec: fingerprint of the cluster's model.
 
     Attributes:
+        addresses: of those that it speaks to, the first node's first.
         said, refused: messages by kind; of those, the refused ones by kind and code.
         others: numbers of other members.
     """
 
     def __init__(self, addresses: list[str], rng: np.random.Generator, spec: str) -> None:
         self._rng, self._spec = rng, spec
+        self.addresses = addresses
         self._peers = [Peer(address, _TOKEN, nonce=rng.bytes) for address in addresses]
         self._places = ["", *addresses[1:]]
         self.joined: Joined | None = None
@@ -85,6 +87,10 @@ class Hostile:
             if place in told.servers:
                 peer.identity = Identify(self.joined.node, told.credentials[told.servers.index(place)])
 
+    def identity(self, port: int) -> Identify | None:
+        """Return what it shows at one of those; None where nothing is served."""
+        return self._peers[port].identity
+
     async def say(self, port: int, message: Any, payload: bytes = b"") -> Message | str:
         """Say something to one of those; return the answer, or why there is none."""
         views = [memoryview(payload)] if payload else []
@@ -99,12 +105,12 @@ class Hostile:
         except HogpourError as error:
             return str(error)
 
-    async def rage(self, until: Callable[[], bool]) -> None:
+    async def rage(self, until: Callable[[], bool], pause_s: float = 2 * _PAUSE_S) -> None:
         """Say one thing after the other until it is enough."""
         kinds = [kind for kind in answers() if kind not in _OURS]
         waiting: set[asyncio.Task[Any]] = set()
         while not until():
-            await asyncio.sleep(_PAUSE_S * float(self._rng.random()))
+            await asyncio.sleep(pause_s * float(self._rng.random()))
             if self._rng.random() < 0.02:
                 with suppress(HogpourError):
                     await (self.join() if self._rng.random() < 0.5 else self.look())
@@ -120,44 +126,9 @@ class Hostile:
 
     def message(self, kind: type[Message]) -> Message:
         """Return a message of a kind, in good form; half of them in its own name."""
-        while True:
-            fields = {name: self._value(hint) for name, hint in _fields(kind)}
-            assert self.joined is not None
-            if "node" in fields and self._rng.random() < 0.5:
-                fields["node"] = self.joined.node
-            if kind is Leave:
-                fields["reason"] = ""
-            with suppress(msgspec.ValidationError):
-                return msgspec.convert(msgspec.to_builtins(kind(**fields)), kind)
-
-    def _value(self, hint: Any) -> Any:
-        """Return a value of a type; whether it is in its range is found out later."""
-        rng, origin, of = self._rng, get_origin(hint), get_args(hint)
-        if hasattr(hint, "__metadata__"):
-            return self._value(of[0])
-        if origin is list or origin is tuple:
-            return [self._value(of[0]) for _ in range(int(rng.integers(4)))] if Ellipsis in of or origin is list else [
-                self._value(one) for one in of]  # fmt: skip
-        if origin in (Literal, Union, UnionType):
-            one = of[int(rng.integers(len(of)))]
-            return one if origin is Literal else self._value(one)
-        if hint is int:
-            assert self.joined is not None
-            pool = [*_NUMBERS, self.joined.node, *self.others]
-            return pool[int(rng.integers(len(pool)))]
-        if hint is float:
-            return [0.0, 0.5, 1.0, 1e6, 1e30, float("inf"), float("nan")][int(rng.integers(7))]
-        if hint is bool:
-            return bool(rng.integers(2))
-        if hint is str:
-            return ["", "x", "10.0.0.0:7000", "10.0.0.1:7000", "10.9.9.9:1"][int(rng.integers(5))]
-        if hint is bytes:
-            return rng.bytes(int(rng.choice([0, 32])))
-        if isinstance(hint, type) and issubclass(hint, Enum):
-            return list(hint)[int(rng.integers(len(hint)))]
-        if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-            return hint(**{name: self._value(of) for name, of in _fields(hint)})
-        return None
+        assert self.joined is not None
+        own = self.joined.node if self._rng.random() < 0.5 else None
+        return made(kind, self._rng, [self.joined.node, *self.others], own)
 
     async def beat(self) -> None:
         """Stay a member."""
@@ -165,6 +136,52 @@ class Hostile:
             assert self.joined is not None
             await self.say(0, Heartbeat(self.joined.node, 1, 0, 0, 0.0, 0, 0.0))
             await asyncio.sleep(self.joined.lease_s / 6)
+
+
+def made(kind: type[Message], rng: np.random.Generator, nodes: list[int], own: int | None = None) -> Message:
+    """Return a message of a kind, in good form, with numbers that might matter.
+
+    Args:
+        nodes: numbers of members.
+        own: of whom the message is; None: of anybody.
+    """
+    while True:
+        fields = {name: _value(hint, rng, nodes) for name, hint in _fields(kind)}
+        if "node" in fields and own is not None:
+            fields["node"] = own
+        if kind is Leave:
+            fields["reason"] = ""
+        with suppress(msgspec.ValidationError):
+            return msgspec.convert(msgspec.to_builtins(kind(**fields)), kind)
+
+
+def _value(hint: Any, rng: np.random.Generator, nodes: list[int]) -> Any:
+    """Return a value of a type; whether it is in its range is found out later."""
+    origin, of = get_origin(hint), get_args(hint)
+    if hasattr(hint, "__metadata__"):
+        return _value(of[0], rng, nodes)
+    if origin is list or origin is tuple:
+        return [_value(of[0], rng, nodes) for _ in range(int(rng.integers(4)))] if Ellipsis in of or origin is list else [
+            _value(one, rng, nodes) for one in of]  # fmt: skip
+    if origin in (Literal, Union, UnionType):
+        one = of[int(rng.integers(len(of)))]
+        return one if origin is Literal else _value(one, rng, nodes)
+    if hint is int:
+        pool = [*_NUMBERS, *nodes]
+        return pool[int(rng.integers(len(pool)))]
+    if hint is float:
+        return [0.0, 0.5, 1.0, 1e6, 1e30, float("inf"), float("nan")][int(rng.integers(7))]
+    if hint is bool:
+        return bool(rng.integers(2))
+    if hint is str:
+        return ["", "x", "10.0.0.0:7000", "10.0.0.1:7000", "10.9.9.9:1"][int(rng.integers(5))]
+    if hint is bytes:
+        return rng.bytes(int(rng.choice([0, 32])))
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return list(hint)[int(rng.integers(len(hint)))]
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return hint(**{name: _value(of, rng, nodes) for name, of in _fields(hint)})
+    return None
 
 
 @cache

@@ -23,12 +23,16 @@ class Stranger:
         return cls(*await asyncio.open_connection(*split(address), **more))
 
     @classmethod
-    async def prove(cls, address: str, **more: Any) -> Stranger:
+    async def prove(cls, address: str, token: bytes = TOKEN, **more: Any) -> Stranger:
         """Open a connection and prove the token."""
         stranger = await cls.open(address, **more)
+        stranger.end = End("connector", token, limit=1 << 30)
         while not stranger.end.connection.ready:
             stranger.writer.write(stranger.end.sends())
-            stranger.end.receive(await stranger.reader.read(4096))
+            data = await stranger.reader.read(4096)
+            if not data:
+                raise ConnectionResetError("closed before the end of the proof")
+            stranger.end.receive(data)
         return stranger
 
     async def ended(self) -> bytes:

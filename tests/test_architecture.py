@@ -54,6 +54,11 @@ def tree_of(module: str) -> ast.Module:
     return ast.parse(ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8"))
 
 
+@cache
+def nodes_of(module: str) -> list[ast.AST]:
+    return list(ast.walk(tree_of(module)))
+
+
 def package_of(module: str) -> str:
     return module.partition(".")[0]
 
@@ -75,15 +80,14 @@ def is_pure(module: str) -> bool:
 @cache
 def imports(module: str) -> list[tuple[str, int]]:
     """Absolute names that a module imports, anywhere in it, with the line. Type-checking imports do not count."""
-    tree = tree_of(module)
     skipped = {
         id(inner)
-        for node in ast.walk(tree)
+        for node in nodes_of(module)
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
         for inner in ast.walk(node)
     }
     found: list[tuple[str, int]] = []
-    for node in ast.walk(tree):
+    for node in nodes_of(module):
         if id(node) in skipped:
             continue
         if isinstance(node, ast.Import):
@@ -100,7 +104,7 @@ def imports(module: str) -> list[tuple[str, int]]:
 
 def attributes(module: str) -> set[str]:
     """Every name after a dot, or imported from somewhere."""
-    nodes = list(ast.walk(tree_of(module)))
+    nodes = nodes_of(module)
     imported = {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
     return imported | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
 
@@ -160,7 +164,7 @@ def test_files_are_short() -> None:
 
 def test_classes_are_small() -> None:
     for module in modules():
-        for node in ast.walk(tree_of(module)):
+        for node in nodes_of(module):
             if isinstance(node, ast.ClassDef) and node.name not in MORE_METHODS:
                 methods = [one for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
                 assert len(methods) <= MOST_METHODS, f"{module}: {node.name} has {len(methods)} methods, at most {MOST_METHODS}"
@@ -172,7 +176,7 @@ def test_pure_files_do_no_io_and_know_no_time() -> None:
             for name, line in imports(module):
                 top = name.partition(".")[0]
                 assert top not in IMPURE or (module, top) in EXCEPT, f"{module}:{line} imports {name}"
-            for node in ast.walk(tree_of(module)):
+            for node in nodes_of(module):
                 assert not (isinstance(node, ast.Name) and node.id == "open"), f"{module}:{node.lineno} opens a file"
 
 

@@ -24,6 +24,7 @@ from hogpour.core.kernels.jit import Array
 from hogpour.core.limits import Count
 from hogpour.layers.base import Cell, Layer, Reads, Scratch, Shape, uniform_fan_in
 from hogpour.layers.kernels.linear import (
+    TILED_BATCH,
     add_bias,
     linear_clear,
     linear_d_weight,
@@ -37,9 +38,6 @@ from hogpour.layers.kernels.linear import (
 from hogpour.layers.kernels.tile import WIDE
 
 __all__ = ["Linear"]
-
-_TILED_BATCH = 64
-"""Largest batch on tiles: beyond it the rows of W no longer come from the cache and BLAS is faster."""
 
 _IN_PLACE_BATCH = 8
 """Largest batch that reads W where it is, where tiles are small: two of them take it in."""
@@ -77,7 +75,7 @@ class Linear(Layer):
 
     def forward(self, cell: Cell) -> None:
         weight, batch = cell.params[0], cell.x.shape[1]
-        if batch > _TILED_BATCH:
+        if batch > TILED_BATCH:
             turned = cell.scratch[3].reshape(batch, self.units)
             product(cell.x.T, weight, turned)  # a fifth faster than weight.T by x, of which it turns the larger one
             put_batch_last(turned, cell.y)
@@ -89,7 +87,7 @@ class Linear(Layer):
             add_bias(cell.y, cell.params[1])
 
     def backward(self, cell: Cell) -> None:
-        if cell.x.shape[1] > _TILED_BATCH:
+        if cell.x.shape[1] > TILED_BATCH:
             product(cell.x, cell.d_y.T, cell.d_params[0])
         else:
             rows, count, packed, turned = cell.scratch

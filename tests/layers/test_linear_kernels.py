@@ -9,7 +9,7 @@ from hogpour.core.kernels.jit import Array, njit
 from hogpour.layers.base import Cell
 from hogpour.layers.kernels.exponential import fma
 from hogpour.layers.kernels.linear import _CHUNK, _DEEP, _STRIP, linear_forward, linear_forward_copied
-from hogpour.layers.linear import _TILED_BATCH, Linear
+from hogpour.layers.linear import TILED_BATCH, Linear
 
 BATCH = _DEEP + 2
 
@@ -38,7 +38,7 @@ def test_an_output_is_the_sum_of_its_terms_in_their_order(found: int, rng: np.ra
 
 @pytest.mark.parametrize("units", [1, 37])
 def test_a_product_by_blas_has_the_batch_last_too(units: int, rng: np.random.Generator) -> None:
-    batch, w, bias, y = _TILED_BATCH + 1, rng.normal(size=(9, units)), rng.normal(size=units), np.zeros((units, _TILED_BATCH + 1))
+    batch, w, bias, y = TILED_BATCH + 1, rng.normal(size=(9, units)), rng.normal(size=units), np.zeros((units, TILED_BATCH + 1))
     x, layer = rng.normal(size=(9, batch)), Linear(units)
     scratch = tuple(np.zeros((*shape, batch), kind or x.dtype) for shape, kind in layer.scratch((9,)).values())
     layer.forward(Cell(x, y, np.zeros_like(y), None, (w, bias), (np.zeros_like(w), np.zeros_like(bias)), scratch, rng))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import carray
 
 from hogpour.core.kernels.jit import njit, prange
 from hogpour.layers.kernels.threaded import Threaded, own_code
@@ -10,6 +11,7 @@ from hogpour.layers.kernels.tile import (
     LANES,
     WIDE,
     prefetch,
+    stack_memory,
     tile_add,
     tile_load,
     tile_outer,
@@ -19,8 +21,8 @@ from hogpour.layers.kernels.tile import (
     tile_zeros,
 )
 
-__all__ = ["add_bias", "linear_clear", "linear_d_weight", "linear_forward", "linear_forward_copied", "linear_pack",
-           "product", "put_batch_last", "sum_over_batch"]  # fmt: skip
+__all__ = ["TILED_BATCH", "add_bias", "linear_clear", "linear_d_weight", "linear_forward", "linear_forward_copied",
+           "linear_pack", "product", "put_batch_last", "sum_over_batch"]  # fmt: skip
 
 _DEEP, _COLS = (8, 2) if WIDE else (4, 1)
 """Examples, or inputs, and vectors of output units of a tile."""
@@ -28,6 +30,9 @@ _STRIP = _COLS * LANES
 """Output units of a tile."""
 _CHUNK = 128
 """Rows of a strip that are copied at a time: with their x they stay in the nearest cache."""
+TILED_BATCH = 64
+"""Largest batch on tiles: beyond it the rows of W no longer come from the cache and BLAS is faster."""
+_STRIP_ELEMENTS, _SUMS_ELEMENTS = _CHUNK * LANES, TILED_BATCH * LANES
 
 
 def product(a, b, out):
@@ -173,7 +178,9 @@ def _forward_strip_copied(w, y, rows, count, packed, u):
     (units, batch), found = y.shape, count[0]
     live = min(LANES, units - u)
     w_, x_, rows_ = w.reshape(w.size), packed.reshape(packed.size), rows.reshape(rows.size)
-    strip, sums = np.zeros(_CHUNK * LANES, w.dtype), np.zeros(batch * LANES, w.dtype)
+    strip = carray(stack_memory(w_, _STRIP_ELEMENTS), (_STRIP_ELEMENTS,))
+    sums = carray(stack_memory(w_, _SUMS_ELEMENTS), (_SUMS_ELEMENTS,))
+    strip[:], sums[:] = 0, 0
     if u == 0:
         _prefetch_rows(w_, rows_, found, units)
     for first in range(0, found, _CHUNK):

@@ -26,14 +26,14 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 
 from hogpour.core.kernels.jit import intrinsic
 from hogpour.layers.kernels.registers import INT32, LANES, WIDE, Emit, Tile
 
-__all__ = ["LANES", "WIDE", "lanes_nonzero", "lanes_subtract", "prefetch", "tile_add", "tile_as", "tile_dots",
-           "tile_load", "tile_outer", "tile_rows", "tile_scatter", "tile_store", "tile_sum", "tile_transpose",
-           "tile_zeros"]  # fmt: skip
+__all__ = ["LANES", "WIDE", "lanes_nonzero", "lanes_subtract", "prefetch", "stack_memory", "tile_add", "tile_as",
+           "tile_dots", "tile_load", "tile_outer", "tile_rows", "tile_scatter", "tile_store", "tile_sum",
+           "tile_transpose", "tile_zeros"]  # fmt: skip
 
 def _literal(value: Any) -> int | None:
     return value.literal_value if isinstance(value, types.IntegerLiteral) else None
@@ -261,6 +261,23 @@ def prefetch(typing, x, i):
         return context.get_dummy_value()
 
     return types.void(x, types.intp), generate
+
+
+@intrinsic(prefer_literal=True)
+def stack_memory(typing, like, elements):
+    """Pointer to ``elements``, an integer literal, of the type of those of array ``like``; whatever lay there before.
+
+    Valid until the function that asked returns. What numba allocates is the heap's, and a step allocates nothing.
+    """
+    if (count := _literal(elements)) is None:
+        return None
+
+    def generate(context, builder, signature, args):
+        pointer = cgutils.alloca_once(builder, context.get_value_type(like.dtype), count)
+        pointer.align = 64
+        return pointer
+
+    return types.CPointer(like.dtype)(like, elements), generate
 
 
 @intrinsic

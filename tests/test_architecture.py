@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
 
 PURE = {
     "core", "layers", "algos", "testing", "data.blocks", "shm.layout", "net.address", "net.connection", "net.door", "net.frame",
-    "net.requests", "net.wire", "server.dedup", "server.fetch_history", "server.gated_step", "cluster.leases",
+    "net.handshake", "net.requests", "net.wire", "server.dedup", "server.fetch_history", "server.gated_step", "cluster.leases",
     "cluster.evaluation_ledger", "cluster.member_stats", "cluster.membership", "cluster.warm_start",
 }  # fmt: skip
 """These do no I/O and know no time; it is an argument."""
@@ -152,8 +152,8 @@ def test_no_test_imports_a_test() -> None:
 
 LONGEST_FILE, MOST_METHODS = 400, 20
 
-MORE_METHODS = {"Node", "Loop", "UnsupportedLoop", "Stream", "ParameterServer", "Peer", "Connection", "Simulation"}
-"""The API of users; what asyncio demands; and four that want another cut. No other class may join them."""
+MORE_METHODS = {"node.node.Node", "sim.simulation.Simulation", "sim.world.loop.Loop", "sim.world.stream.Stream"}
+"""The API of users, and what implements an interface of asyncio."""
 
 
 def test_files_are_short() -> None:
@@ -163,11 +163,14 @@ def test_files_are_short() -> None:
 
 
 def test_classes_are_small() -> None:
-    for module in modules():
-        for node in nodes_of(module):
-            if isinstance(node, ast.ClassDef) and node.name not in MORE_METHODS:
-                methods = [one for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
-                assert len(methods) <= MOST_METHODS, f"{module}: {node.name} has {len(methods)} methods, at most {MOST_METHODS}"
+    large = {
+        f"{module}.{node.name}"
+        for module in modules()
+        for node in nodes_of(module)
+        if isinstance(node, ast.ClassDef)
+        and sum(isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) for one in node.body) > MOST_METHODS
+    }
+    assert large == MORE_METHODS
 
 
 def test_pure_files_do_no_io_and_know_no_time() -> None:

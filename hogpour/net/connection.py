@@ -7,26 +7,23 @@ memory, so that a gradient lands where it is needed without a copy; everything e
     acceptor    Hello → Challenge, Proof → Welcome, then any requests, answered in any order
     connector   Hello, Challenge → Proof, Welcome, then requests; an answer has the number of its request
 
-The handshake is that of ``wire.handshake``; before its end nothing else is legal. Bytes that break a rule raise
-RemoteProtocolError; the shell then hands on what ``events()`` still holds, writes what ``data_to_send()`` still
+The handshake is a machine of its own, ``handshake``; before its end nothing else is legal. Bytes that break a rule
+raise RemoteProtocolError; the shell then hands on what ``events()`` still holds, writes what ``data_to_send()`` still
 holds, and closes.
 """
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable
 from typing import Literal, NoReturn
 
-from hogpour.core.errors import LocalProtocolError, Refusal, RemoteProtocolError, RequestFailed
-from hogpour.net.frame import HEADER_BYTES, VERSION, check_beginning, decode, encode, read_header
+from hogpour.core.errors import LocalProtocolError, RemoteProtocolError
+from hogpour.net.frame import HEADER_BYTES, check_beginning, decode, encode, read_header
+from hogpour.net.handshake import Handshake
 from hogpour.net.wire import answers
 from hogpour.net.wire.base import Failed, Message
-from hogpour.net.wire.handshake import Challenge, Hello, Proof, Welcome
 
 __all__ = ["SKIP", "Arrived", "Connection", "Ended", "Place"]
-
-NONCE_BYTES = 32
 
 SKIP = memoryview(bytearray())
 """What a ``Place`` returns when nobody wants the payload any more: it is read and dropped."""
@@ -40,7 +37,6 @@ SCRATCH_BYTES = 16 * 1024
 header and is copied out of it stays below half a percent of 4 MB."""
 
 _ANSWERS = answers()
-
 
 Arrived = tuple[int, Message, memoryview | None]
 """A whole frame: id, message and payload; a request at the acceptor, an answer at the connector. The payload is what
@@ -68,19 +64,16 @@ class Connection:
     """
 
     __slots__ = (
-        "_body", "_connects", "_end", "_events", "_expects", "_id", "_kind", "_limit", "_message", "_n_body",
-        "_n_payload", "_nonce", "_outgoing", "_outstanding", "_payload", "_place", "_rest", "_skip", "_start",
-        "_theirs", "_token", "_view", "blocked", "ready",
+        "_body", "_connects", "_end", "_events", "_handshake", "_id", "_kind", "_limit", "_message", "_n_body",
+        "_n_payload", "_outstanding", "_payload", "_place", "_rest", "_skip", "_start", "_view", "blocked", "ready",
     )  # fmt: skip
 
     def __init__(
         self, role: Literal["connector", "acceptor"], token: bytes, *, nonce: bytes, payload_limit: int, place: Place
     ) -> None:
-        assert len(nonce) == NONCE_BYTES
         self.ready = self.blocked = False
-        self._connects = role == "connector"
-        self._token, self._nonce, self._limit, self._place = token, nonce, payload_limit, place
-        self._theirs = b""  # the other end's nonce
+        self._connects, self._limit, self._place = role == "connector", payload_limit, place
+        self._handshake = Handshake(self._connects, token, nonce)
         self._view = memoryview(bytearray(SCRATCH_BYTES))
         self._start = self._end = 0  # what is in the scratch and not understood yet
         self._kind: type[Message] | None = None  # of the frame under way, once its header is known; then also:
@@ -93,11 +86,6 @@ class Connection:
         self._events: list[Arrived] = []
         # Connector: the answer that each unanswered request must get. Acceptor: that each must be given.
         self._outstanding: dict[int, type[Message]] = {}
-        self._outgoing: list[bytes] = []
-        self._expects: type[Message] = Hello
-        if self._connects:
-            self._expects = Challenge
-            self._outgoing.append(encode(Hello(VERSION, nonce), 0))
 
     @property
     def inside(self) -> bool:
@@ -133,11 +121,11 @@ class Connection:
                 body, self._body = self._body, None
                 self._end_body(body)
             else:
-                self._end_payload()
+                self._end_frame()
         elif self._skip:
             self._skip -= n
             if not self._skip:
-                self._end_payload()
+                self._end_frame()
         else:
             self._end += n
             if not self.blocked:
@@ -169,7 +157,7 @@ class Connection:
 
     def data_to_send(self) -> list[bytes]:
         """Return frames that the connection itself has to send."""
-        outgoing, self._outgoing = self._outgoing, []
+        outgoing, self._handshake.outgoing = self._handshake.outgoing, []
         return outgoing
 
     def send(self, message: Message, id: int, n_payload: int = 0) -> bytes:
@@ -209,7 +197,7 @@ class Connection:
             name = "a header" if self._kind is None else self._kind.__name__
             raise Ended(f"ended inside {name}")
         if not self.ready:
-            raise Ended(f"ended before {self._expects.__name__}")
+            raise Ended(f"ended before {self._handshake.expects.__name__}")
 
     # What is in the scratch.
 
@@ -227,7 +215,7 @@ class Connection:
                     break
                 kind, id, n_body, n_payload = read_header(view, start, self._limit)
                 if not self.ready:
-                    self._check_handshake(kind, id)
+                    self._handshake.check(kind, id)
                 elif self._connects:
                     if self._outstanding.get(id) is not kind:
                         self._check_answer(kind, id)
@@ -260,7 +248,7 @@ class Connection:
             elif self.ready:
                 self._complete(kind, id, message, None)
             else:
-                self._shake(message)
+                self.ready = self._handshake.take(message)
             kind = None
         if self._message is None:
             self._kind = kind
@@ -271,29 +259,24 @@ class Connection:
 
     def _begin_payload(self, place: memoryview | None) -> None:
         """Put into its place what has come of the payload whose message is there."""
-        kind, id, n, message = self._kind, self._id, self._n_payload, self._message
-        assert kind is not None
-        assert message is not None
         if place is None:
             self.blocked = True
             return
+        n = self._n_payload
         here = min(self._end - self._start, n)
         if place is SKIP:
             self._skip = n - here
         else:
             if len(place) != n:
                 raise LocalProtocolError(f"a place of {len(place)} bytes for a payload of {n}")
-            if here:
-                place[:here] = self._view[self._start : self._start + here]
-            if here < n:
-                self._payload, self._rest = place, place[here:]
+            place[:here] = self._view[self._start : self._start + here]
+            self._payload, self._rest = place, place[here:] or None
         self._start += here
         if here == n:
-            self._kind = self._message = None
-            self._complete(kind, id, message, None if place is SKIP else place)
+            self._end_frame()
 
-    def _end_payload(self) -> None:
-        """A payload that did not fit into the scratch is whole."""
+    def _end_frame(self) -> None:
+        """The frame under way is whole."""
         kind, message, payload = self._kind, self._message, self._payload
         assert kind is not None
         assert message is not None
@@ -302,15 +285,12 @@ class Connection:
 
     def _end_body(self, body: bytearray) -> None:
         """A body that did not fit into the scratch is whole. There are none in the handshake."""
-        kind = self._kind
-        assert kind is not None
-        message = decode(kind, body)
+        assert self._kind is not None
+        self._message = decode(self._kind, body)
         if self._n_payload:
-            self._message = message
-            self._begin_payload(self._place(self._id, message, self._n_payload))
+            self._begin_payload(self._place(self._id, self._message, self._n_payload))
         else:
-            self._kind = None
-            self._complete(kind, self._id, message, None)
+            self._end_frame()
 
     def _complete(self, kind: type[Message], id: int, message: Message, payload: memoryview | None) -> None:
         if self._connects:
@@ -320,12 +300,6 @@ class Connection:
         self._events.append((id, message, payload))
 
     # What may come, and when.
-
-    def _check_handshake(self, kind: type[Message], id: int) -> None:
-        if kind is not self._expects and not (kind is Failed and self._connects):
-            raise RemoteProtocolError(f"sent {kind.__name__} where {self._expects.__name__} was expected")
-        if id:
-            raise RemoteProtocolError(f"sent {kind.__name__} with id {id}; expected 0")
 
     def _check_answer(self, kind: type[Message], id: int) -> None:
         answer = self._outstanding.get(id)
@@ -338,52 +312,3 @@ class Connection:
         if kind not in _ANSWERS:
             raise RemoteProtocolError(f"sent {kind.__name__}, which is no request")
         raise RemoteProtocolError(f"sent {kind.__name__} with id {id}, which is not free")
-
-    def _shake(self, message: Message) -> None:
-        """Do the next step of the handshake."""
-        if isinstance(message, Failed):
-            raise RequestFailed(message.code, message.text)
-        if isinstance(message, Hello):
-            if message.version != VERSION:
-                older = "listens" if message.version > VERSION else "connects"
-                self._refuse(f"the node that connects speaks version {message.version} of hogpour's protocol, the one "
-                             f"that listens version {VERSION}: update hogpour on the one that {older}")  # fmt: skip
-            self._theirs = self._checked_nonce(message.nonce)
-            self._outgoing.append(encode(Challenge(self._nonce), 0))
-            self._expects = Proof
-        elif isinstance(message, Challenge):
-            self._theirs = self._checked_nonce(message.nonce)
-            self._outgoing.append(encode(Proof(self._mac("connector")), 0))
-            self._expects = Welcome
-        elif isinstance(message, Proof):
-            if not hmac.compare_digest(message.mac, self._mac("connector")):
-                self._refuse(f"wrong token{self._why_wrong(message.mac)}")
-            self._outgoing.append(encode(Welcome(self._mac("acceptor")), 0))
-            self.ready = True
-        else:
-            assert isinstance(message, Welcome)
-            if not hmac.compare_digest(message.mac, self._mac("acceptor")):
-                raise RemoteProtocolError("does not know the token that it asks for")
-            self.ready = True
-
-    def _refuse(self, text: str) -> NoReturn:
-        self._outgoing.append(encode(Failed(Refusal.REFUSED, text), 0))
-        raise RemoteProtocolError(text)
-
-    def _checked_nonce(self, nonce: bytes) -> bytes:
-        if len(nonce) != NONCE_BYTES:
-            raise RemoteProtocolError(f"sent a nonce of {len(nonce)} bytes; expected {NONCE_BYTES}")
-        return nonce
-
-    def _why_wrong(self, mac: bytes) -> str:
-        """Return what is wrong with the proof of a connector, where one end has no token at all."""
-        if not self._token:
-            return ": the node that listens has none (--insecure), the one that connects has one"
-        if hmac.compare_digest(mac, self._mac("connector", b"")):
-            return ": the node that connects has none (--insecure), the one that listens has one"
-        return ""
-
-    def _mac(self, role: str, token: bytes | None = None) -> bytes:
-        ours, theirs = self._nonce, self._theirs
-        both = ours + theirs if self._connects else theirs + ours
-        return hmac.digest(self._token if token is None else token, role.encode() + both, "sha256")

@@ -19,8 +19,9 @@ from hogpour.core.errors import (
     RequestFailed,
 )
 from hogpour.net.authority import Authority, Caller
-from hogpour.net.connection import NONCE_BYTES, Connection
+from hogpour.net.connection import Connection
 from hogpour.net.door import Door, source_of
+from hogpour.net.handshake import NONCE_BYTES
 from hogpour.net.log_lines import LogLines
 from hogpour.net.port import open_port
 from hogpour.net.requests import Handler, Reply

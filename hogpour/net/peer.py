@@ -13,20 +13,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from hogpour.core.errors import (
-    HogpourError,
-    LocalProtocolError,
-    PeerLost,
-    ProtocolError,
-    RemoteProtocolError,
-    RequestFailed,
-)  # fmt: skip
+from hogpour.core.errors import LocalProtocolError, PeerLost, ProtocolError, RemoteProtocolError, RequestFailed
 from hogpour.net.address import split
-from hogpour.net.asked import Asked
-from hogpour.net.connection import NONCE_BYTES, SKIP, Connection, Ended
+from hogpour.net.asked import Asked, Unanswered
+from hogpour.net.connection import Connection, Ended
+from hogpour.net.handshake import NONCE_BYTES
 from hogpour.net.transport import Transport, look_up, moved, reason_of
 from hogpour.net.watch import Watch
-from hogpour.net.wire.base import Answer, Failed, Message, Request
+from hogpour.net.wire.base import Answer, Message, Request
 from hogpour.net.wire.identify import Identify
 
 __all__ = ["Peer"]
@@ -44,18 +38,19 @@ NO_LIMIT = 1 << 63
 TURNS = 2
 """A deadline is counted from the last byte that moved, until this many times the payloads moved that were under way
 when the request was sent: a server answers in an order of its own."""
-LAST_ID = (1 << 32) - 1
 
 
 class _Link:
     """One connection of a peer, from the try to make it to its end."""
 
-    def __init__(self, peer: Peer, connection: Connection, write_s: float, arrive_s: float) -> None:
+    def __init__(self, peer: Peer) -> None:
         loop = asyncio.get_running_loop()
         self.proven: asyncio.Future[Exception | None] = loop.create_future()
         self.gone: asyncio.Future[None] = loop.create_future()
-        self.connection = connection
-        self.transport = Transport(connection, self, write_s=write_s, arrive_s=arrive_s)
+        self.connection = Connection(
+            "connector", peer._token, nonce=peer._nonce(NONCE_BYTES), payload_limit=NO_LIMIT, place=peer._asked.place
+        )
+        self.transport = Transport(self.connection, self, write_s=peer._write_s, arrive_s=peer._arrive_s)
         self.arrived = peer._arrived
         self.said: Identify | None = None  # who this node is, as the other end knows it
         self._peer = peer
@@ -104,32 +99,15 @@ class Peer:
         self._token, self._connect_s, self._write_s, self._arrive_s = token, connect_s, write_s, arrive_s
         self._nonce, self._sweep_s = nonce, min(SWEEP_S, write_s, arrive_s)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._asked: dict[int, Asked[Any]] = {}
+        self._asked = Unanswered(address)
         self._moved = 0  # on this connection, when it was looked at last
-        self._last_id = 0
         self._link: _Link | None = None  # proven and not broken
-        self._ending: dict[asyncio.Future[None], None] = {}
+        self._ending: set[asyncio.Future[None]] = set()
         self._task: asyncio.Task[None] | None = None
         self._pause_s, self._tries = 0.0, 0
         self._cause = ""  # why there is no connection
         self._watch = Watch(self._sweep)
-        self._bytes_in = self._bytes_out = 0
         self._closed = False
-
-    @property
-    def connected(self) -> bool:
-        """Whether a proven connection is there."""
-        return self._link is not None
-
-    @property
-    def bytes_in(self) -> int:
-        """Bytes received over all connections."""
-        return self._bytes_in + (self._link.transport.bytes_in if self._link is not None else 0)
-
-    @property
-    def bytes_out(self) -> int:
-        """Bytes sent over all connections."""
-        return self._bytes_out + (self._link.transport.bytes_out if self._link is not None else 0)
 
     async def request(
         self,
@@ -152,7 +130,7 @@ class Peer:
         """
         if self._closed:
             raise PeerLost(self.address, "closed by this node")
-        id = self._new_id()
+        id = self._asked.new_id()
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()  # once: it asks the kernel for the process id every time
@@ -180,10 +158,9 @@ class Peer:
             with suppress(asyncio.CancelledError):
                 await self._task  # no deadline: it ends where it is cancelled
         self._break(ConnectionAbortedError("closed by this node"))
-        self._fail_all(partial(PeerLost, self.address), "closed by this node")
+        self._asked.fail_all(partial(PeerLost, self.address), "closed by this node")
         if self._ending:
-            # No deadline: what is aborted is gone in the next turn of the event loop.
-            await asyncio.wait(list(self._ending))
+            await asyncio.wait(self._ending)  # no deadline: what is aborted is gone in the next turn of the event loop
 
     # What a link tells.
 
@@ -195,34 +172,20 @@ class Peer:
 
     def _arrived(self, id: int, message: Message, payload: memoryview | None) -> None:
         """Hand an answer to who asked."""
-        asked = self._asked.get(id)
-        if asked is None:
-            return  # nobody waits any more
-        if asked.unsent:
+        asked = self._asked.get(id)  # None: nobody waits any more
+        if asked is not None and asked.unsent:
             self._break(RemoteProtocolError(f"answered {type(asked.message).__name__} before it was sent"))
-            return
-        del self._asked[id]
-        self._pause_s = 0.0
-        if asked.future.done():
-            return  # cancelled in this turn of the event loop
-        if type(message) is Failed:
-            asked.future.set_exception(RequestFailed(message.code, message.text))
-        elif payload is None and asked.into is not None and asked.into.nbytes:
-            asked.future.set_exception(self._misfit(asked, message, 0))
-        else:
-            asked.future.set_result(message)
+        elif asked is not None:
+            self._pause_s = 0.0
+            self._asked.answer(id, message, payload)
 
     def _lost(self, link: _Link, error: Exception) -> None:
         """Connect again if somebody waits for an answer."""
         if link is not self._link:
             return
         self._link = None
-        self._bytes_in += link.transport.bytes_in
-        self._bytes_out += link.transport.bytes_out
         self._cause = reason_of(error)
-        for asked in self._asked.values():
-            asked.unsent = False
-        self._fail_unrepeated()
+        self._asked.disconnected(self._cause)
         self._connect()
 
     def _break(self, error: Exception) -> None:
@@ -234,42 +197,15 @@ class Peer:
 
     def _end(self, link: _Link, error: Exception) -> None:
         if link.transport.abort(error):
-            self._ending[link.gone] = None
-            link.gone.add_done_callback(self._forget)
-
-    def _forget(self, gone: asyncio.Future[None]) -> None:
-        self._ending.pop(gone, None)
+            self._ending.add(link.gone)
+            link.gone.add_done_callback(self._ending.discard)
 
     # Sending.
-
-    def _place(self, id: int, message: Message, n_bytes: int) -> memoryview:
-        """Say where the payload of an answer goes. One that does not fit fails its request, and no other."""
-        asked = self._asked.get(id)
-        if asked is None:
-            return SKIP
-        if asked.into is None or asked.into.nbytes != n_bytes:
-            del self._asked[id]
-            if not asked.future.done():
-                asked.future.set_exception(self._misfit(asked, message, n_bytes))
-            return SKIP
-        return asked.into
-
-    def _misfit(self, asked: Asked[Any], message: Message, n_bytes: int) -> RemoteProtocolError:
-        n_wanted = asked.into.nbytes if asked.into is not None else 0
-        name = type(message).__name__
-        return RemoteProtocolError(f"{self.address}: {n_bytes} bytes with {name}; {n_wanted} are wanted")
-
-    def _new_id(self) -> int:
-        id = self._last_id + 1 if self._last_id < LAST_ID else 1
-        while id in self._asked:
-            id = id + 1 if id < LAST_ID else 1
-        self._last_id = id
-        return id
 
     def _send(self, link: _Link, id: int, asked: Asked[Any]) -> None:
         if link.said is not self.identity is not None:
             link.said = self.identity
-            link.transport.write(link.connection.send(self.identity, self._new_id()))  # its answer says nothing
+            link.transport.write(link.connection.send(self.identity, self._asked.new_id()))  # its answer says nothing
         asked.moves_to = 0
         if asked.n_bytes:
             # Of what was written before some may not have moved yet: to know how much asks the kernel, at each request.
@@ -278,8 +214,7 @@ class Peer:
         try:
             frame = link.connection.send(asked.message, id, asked.n_payload)
         except LocalProtocolError as error:  # a bug of whoever asks this, and no matter of the others
-            del self._asked[id]
-            asked.future.set_exception(error)
+            self._asked.pop(id).fail(error)
             return
         if not link.transport.write(frame, asked.payload, asked.n_payload) and asked.n_payload:
             asked.unsent = True
@@ -313,10 +248,7 @@ class Peer:
             if self._pause_s:
                 await asyncio.sleep(self._pause_s)
             self._pause_s = min(max(FIRST_PAUSE_S, 2 * self._pause_s), LONGEST_PAUSE_S)
-            connection = Connection(
-                "connector", self._token, nonce=self._nonce(NONCE_BYTES), payload_limit=NO_LIMIT, place=self._place
-            )
-            link = _Link(self, connection, self._write_s, self._arrive_s)
+            link = _Link(self)
             error: Exception | None
             slow = f"no connection within {self._connect_s:g} s"
             try:
@@ -338,27 +270,12 @@ class Peer:
                 return
             self._cause = reason_of(error)
             if isinstance(error, RequestFailed):
-                self._fail_all(partial(RequestFailed, error.code), f"{self.address}: {error}")
+                self._asked.fail_all(partial(RequestFailed, error.code), f"{self.address}: {error}")
             elif isinstance(error, ProtocolError) and not isinstance(error, Ended):
-                self._fail_all(RemoteProtocolError, f"{self.address}: {error}")
-            self._fail_unrepeated()
+                self._asked.fail_all(RemoteProtocolError, f"{self.address}: {error}")
+            self._asked.disconnected(self._cause)
 
-    # Failing, and what is overdue.
-
-    def _fail_all(self, kind: Callable[[str], HogpourError], text: str) -> None:
-        asked = list(self._asked.values())
-        self._asked.clear()
-        for one in asked:
-            if not one.future.done():
-                one.future.set_exception(kind(text))
-
-    def _fail_unrepeated(self) -> None:
-        for id, asked in list(self._asked.items()):
-            if not asked.retry:
-                del self._asked[id]
-                if not asked.future.done():
-                    text = f"no answer to {asked}: {self._cause}"
-                    asked.future.set_exception(PeerLost(self.address, text, unheard=asked.moves_to < 0))
+    # What is overdue.
 
     def _sweep(self, now: float, slept: float) -> None:
         """Find what is overdue, and a connection that does not move."""
@@ -375,9 +292,8 @@ class Peer:
             if asked.deadline <= now and id in self._asked:
                 del self._asked[id]
                 self._withdraw(id, asked)
-                if not asked.future.done():
-                    text = f"no answer to {asked} within {asked.deadline_s:g} s"
-                    why = f": {self._cause}" if self._link is None and self._cause else ""
-                    asked.future.set_exception(PeerLost(self.address, text + why, unheard=asked.moves_to < 0))
+                why = f": {self._cause}" if self._link is None and self._cause else ""
+                text = f"no answer to {asked} within {asked.deadline_s:g} s{why}"
+                asked.fail(PeerLost(self.address, text, unheard=asked.moves_to < 0))
         if self._asked and not self._closed:
             self._watch.by(min(now + self._sweep_s, min([asked.deadline for asked in self._asked.values()])))

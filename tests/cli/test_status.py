@@ -214,9 +214,9 @@ def test_the_connection_to_a_server_that_has_left_is_closed(run: Run) -> None:
                 client = status_client.StatusClient(first.address, TOKEN)
                 await client.look()
                 (peer,) = client._others.values()
-                assert peer.connected
+                assert peer._link is not None
                 await client.look()
-                assert not peer.connected
+                assert peer._link is None
                 await client.close()
 
     run(main())
@@ -237,7 +237,7 @@ def test_nothing_stays_open(run: Run, capsys: pytest.CaptureFixture[str], monkey
         ):
             assert await shown(first) == 0
             assert [peer.address for peer in peers] == [first.address, second.address]
-            assert not any(peer.connected for peer in peers)
+            assert [peer._link for peer in peers] == [None, None]
 
     monkeypatch.setattr(status_client, "Peer", Kept)
     run(main())

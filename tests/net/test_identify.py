@@ -74,15 +74,15 @@ def test_each_connection_is_told_ahead_of_what_is_asked_and_once(run: Run) -> No
             for peer in peers:
                 assert isinstance(peer, Peer)
                 assert await peer.request(Leave(MEMBER), deadline_s=5) == Ok()
-                before = peer.bytes_out
+                before = peer._link.transport.bytes_out
                 await peer.request(Leave(MEMBER), deadline_s=5)
-                once = peer.bytes_out - before
+                once = peer._link.transport.bytes_out - before
                 for session in list(listener._sessions):
                     session.transport.abort(None)
                 assert await peer.request(Leave(MEMBER), deadline_s=5) == Ok()  # on a new connection
-                before = peer.bytes_out
+                before = peer._link.transport.bytes_out
                 await peer.request(Leave(MEMBER), deadline_s=5)
-                assert peer.bytes_out - before == once
+                assert peer._link.transport.bytes_out - before == once
             assert heard == [Leave(MEMBER)] * 8
         assert lines == []
 

@@ -247,7 +247,7 @@ def test_a_request_with_a_payload_is_answered_in_virtual_time(settings: dict[str
     pair = Pair(wired)
     np.testing.assert_array_equal(wired.run("a", pair.ask()), pair.kept)
     assert 0.0008 < wired.now < 5.0
-    assert pair.peer.bytes_in > 200_000
+    assert wired.machines["a"].bytes_in > 200_000
     pair.end()
     assert pair.lines == []
 

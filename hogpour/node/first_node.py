@@ -87,7 +87,7 @@ class FirstNode(Role):
             desk = LeaseDesk(EpochLedger(blocks, job.seed, start.ledger(blocks)))
         self.before, self._over = desk.ledger.examples_done, desk.ledger.finished
         for shard, (params, rows, _) in enumerate(start.shards):
-            server.open(shard, params, rows, start=start.bounds[shard], clock=clocks[shard])
+            server.table.open(shard, params, rows, start=start.bounds[shard], clock=clocks[shard])
         warm = job.algorithm if isinstance(job.algorithm, Downpour) else Downpour()
         terms = Terms(
             job=msgspec.json.encode(job_to_dict(job)), base=encodable(os.path.abspath(job.base)),

@@ -105,12 +105,12 @@ class RunStats:
     @property
     def shards(self) -> tuple[ShardState, ...]:
         """How the shards are that this node serves."""
-        return self.server.states() if self.server is not None else ()
+        return self.server.table.states() if self.server is not None else ()
 
     @property
     def past_shards(self) -> tuple[ShardState, ...]:
         """How the shards were that this node has served and others have now."""
-        return self.server.past_states() if self.server is not None else ()
+        return self.server.table.past_states() if self.server is not None else ()
 
     @property
     def stepped(self) -> bool:

@@ -63,7 +63,7 @@ class ShardHost:
     @property
     def node(self) -> int:
         """Incarnation of this node."""
-        return self.server.node
+        return self.server.table.node
 
     def begin(self, node: int, key: bytes) -> None:
         """Say that this node has joined as an incarnation with a key; when it joins again, without any shard.
@@ -72,8 +72,8 @@ class ShardHost:
         that it was taking over went back to its source, and has been pushed to since.
         """
         if self.node:
-            self.server.abandon()
-        self.server.node, self._key = node, key
+            self.server.table.abandon()
+        self.server.table.node, self._key = node, key
 
     def handlers(self) -> dict[type[Message], Handler]:
         """Return what answers requests for shards."""
@@ -89,18 +89,18 @@ class ShardHost:
             return
         self.map = shard_map
         for shard, owner in enumerate(shard_map.owners):
-            if owner != self.node and not self.server.serves(shard):
-                self.server.drop(shard)
+            if owner != self.node and not self.server.table.serves(shard):
+                self.server.table.drop(shard)
 
     async def _adopt(self, adopt: Adopt) -> Reply[Ok]:
         """Take a shard over from another server, or go on serving it."""
         # One at a time: the request comes again when its connection breaks, and finds the work of the first one done.
         async with self._adopting.setdefault(adopt.shard, asyncio.Lock()):
             self._since[adopt.shard] = max(self._since.get(adopt.shard, 0), adopt.epoch + 1)
-            if self.server.serves(adopt.shard):
+            if self.server.table.serves(adopt.shard):
                 return Reply(Ok())
             if adopt.source == self.address:  # nobody has taken what this node gave up
-                self.server.reopen(adopt.shard)
+                self.server.table.reopen(adopt.shard)
             else:
                 await self._bring(adopt)
         return Reply(Ok())
@@ -121,7 +121,7 @@ class ShardHost:
         if self.map is None or not 0 <= shard < self.map.n_shards:
             raise RequestFailed(Refusal.BUSY, f"shard {shard}: this node does not know the shard map yet")
         part = self.map.range(shard)
-        memory = memoryview(bytearray(self.server.dump_bytes(part.stop - part.start)))
+        memory = memoryview(bytearray(self.server.table.dump_bytes(part.stop - part.start)))
         node = self.node
         dump = Dump(shard, True, node, adopt.epoch, adopt.warrant)
         try:
@@ -132,7 +132,7 @@ class ShardHost:
         if node != self.node:
             raise RequestFailed(Refusal.FENCED, f"shard {shard}: it came for node {display_id(node)}, which was "
                                                 "declared dead")  # fmt: skip
-        self.server.install(answer, memory, part.start, held)
+        self.server.table.install(answer, memory, part.start, held)
 
     async def _dump(self, dump: Dump, memory: memoryview, source: str) -> Dumped:
         """Have a shard given up; raises PeerLost at once where no connection can be made: another taker may be able."""

@@ -13,9 +13,7 @@ is cut, as long as every shard gets the same gradients in the same order.
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable
 from functools import partial
 from itertools import islice
 
@@ -28,9 +26,7 @@ from hogpour.algos.correction.plain import Plain
 from hogpour.algos.gate.base import Gate
 from hogpour.algos.gate.open import Open
 from hogpour.algos.optim.base import Optimiser
-from hogpour.core.cluster_state import ShardState
 from hogpour.core.errors import Refusal, RequestFailed
-from hogpour.core.node_id import display_id, same_run
 from hogpour.net.requests import Handler, Reply
 from hogpour.net.wire.base import Answer, Message, Ok
 from hogpour.net.wire.dump import Dump, Dumped
@@ -39,11 +35,11 @@ from hogpour.net.wire.gate import Commit, Committed
 from hogpour.net.wire.held import Held, HeldPush
 from hogpour.net.wire.push import Outcome, Push, Pushed
 from hogpour.net.wire.status import Fence, Report, Reported
-from hogpour.net.wire.window import PushWindow
-from hogpour.server.copies import Copies, Vector, owned
+from hogpour.server.copies import Copies, Vector
 from hogpour.server.gated_step import GatedStep, step_nothing
 from hogpour.server.shard import Shard, Update, apply_nothing, moved
-from hogpour.server.turns import Running, TurnQueue
+from hogpour.server.shard_table import ShardTable
+from hogpour.server.turns import Running
 
 __all__ = ["INLINE_ELEMENTS", "ParameterServer"]
 
@@ -52,15 +48,9 @@ Floats = npt.NDArray[np.float32]
 INLINE_ELEMENTS = 1 << 18
 """1 MiB of float32: the slowest kernel (Adam) stays below 1 ms, and a thread would cost more than it saves."""
 
-_MAX_PAST = 4096
-"""Shards that were dropped and whose counts are kept."""
-
-_MAX_REFUSED = 1 << 16
-"""Incarnations that are remembered as gone. The connections of older ones were closed long ago."""
-
 
 class ParameterServer:
-    """The shards that a node serves.
+    """What answers those who push to the shards that a node serves, or read them.
 
     Its first push must not compile: the constructor applies the optimiser to nothing, through the correction.
 
@@ -72,8 +62,7 @@ class ParameterServer:
         inline_elements: a shard of more than this has its kernels run in the event loop's executor.
 
     Attributes:
-        node: incarnation of this node; 0: not known. What nodes of another run push is refused: a first node that was
-            started anew is called by those that have not heard of it.
+        table: the shards, and for whom they are.
     """
 
     def __init__(
@@ -85,117 +74,13 @@ class ParameterServer:
         copies_bytes: int = 32 << 20,
         inline_elements: int = INLINE_ELEMENTS,
     ) -> None:
-        self.node = 0
-        self._past: deque[ShardState] = deque(maxlen=_MAX_PAST)  # of shards that were dropped
-        self._optimiser, self._inline_elements = optimiser, inline_elements
+        self._optimiser = optimiser
         self._correction = correction if correction is not None else Plain()
         self._gate = gate if gate is not None else Open()
-        self._shards: dict[int, Shard] = {}
         self._copies = Copies(copies_bytes)
-        self._refused: dict[int, None] = {}  # incarnations, the oldest entry first
+        self.table = ShardTable(len(optimiser.state), self._correction, self._copies, inline_elements)
         self._take, rehearse = self._gate.place((self._apply, apply_nothing), (self._hold, step_nothing))
         rehearse(optimiser, self._correction)
-
-    # -- what the node says ---------------------------------------------------------------------------------------
-
-    def open(
-        self,
-        shard: int,
-        params: npt.NDArray[np.float32],
-        rows: Sequence[npt.NDArray[np.float32]] | None = None,
-        *,
-        start: int = 0,
-        clock: int = 0,
-        windows: Iterable[PushWindow] = (),
-    ) -> None:
-        """Serve a shard from now on.
-
-        Args:
-            shard: its number; not served yet, or given up before.
-            params: (size,) float32. An array that owns its memory belongs to the server from now on; a view of
-                something larger is copied, because its memory could not be freed apart.
-            rows: like params, one for each row of the optimiser, in its order; None: zeros, as at the beginning.
-            start: element of the model's vector that the shard begins with.
-            clock: updates that are in it.
-            windows: of the server that had it before.
-        """
-        wanted = len(self._optimiser.state)
-        if rows is None:
-            rows = [np.zeros(params.size, np.float32) for _ in range(wanted)]
-        assert len(rows) == wanted, f"shard {shard}: got {len(rows)} optimiser rows, expected {wanted}"
-        assert not self.serves(shard), f"shard {shard}: is served already"
-        self.drop(shard)  # it may have been here before, and come back before the map said that it went
-        arrays = [owned(array, params.size) for array in (params, *rows)]
-        windows = [window for window in windows if window.node not in self._refused]
-        turns = TurnQueue(shard, params.size, self._copies, self._inline_elements)
-        self._shards[shard] = Shard(shard, arrays, start, clock, windows, self._correction, turns)
-
-    def install(
-        self, dumped: Dumped, memory: memoryview, start: int, held: Iterable[tuple[Push, memoryview]] = ()
-    ) -> None:
-        """Serve a shard that another server gave up.
-
-        Args:
-            dumped: its answer.
-            memory: the payload of that answer, of ``dump_bytes``; copied.
-            start: element of the model's vector that the shard begins with.
-            held: gradients that wait there for their step; copied.
-        """
-        arrays = np.frombuffer(memory, np.float32).reshape(1 + len(self._optimiser.state), -1)
-        self.open(dumped.shard, arrays[0], list(arrays[1:]), start=start, clock=dumped.clock, windows=dumped.windows)
-        for push, grad in held:
-            self._shards[dumped.shard].pending.hold(push, np.frombuffer(grad, np.float32))
-
-    def dump_bytes(self, size: int) -> int:
-        """Return how long the payload of ``Dumped`` is for a shard of ``size`` elements."""
-        return 4 * size * (1 + len(self._optimiser.state))
-
-    def serves(self, shard: int) -> bool:
-        """Whether pushes to this shard are accepted here."""
-        return shard in self._shards and not self._shards[shard].given_up
-
-    def reopen(self, shard: int) -> None:
-        """Serve a shard again that was given up, because nobody took it: nothing was pushed to it elsewhere.
-
-        Raises:
-            RequestFailed: it is not here any more.
-        """
-        self.find(shard).given_up = False
-
-    def drop(self, shard: int) -> None:
-        """Free a shard that was given up, because somebody has it. Until then it can be dumped again."""
-        assert not self.serves(shard), f"shard {shard}: is dropped while it is served"
-        dropped = self._shards.pop(shard, None)
-        if dropped is not None and dropped.pushes:
-            self._past.append(dropped.state())
-
-    def abandon(self) -> None:
-        """Serve nothing any more: this node was declared dead, and what it holds others have in a newer state."""
-        shards = list(self._shards)
-        for number in shards:
-            self._shards[number].given_up = True  # for those who wait for their turn
-            shard = self._shards[number]
-            self.drop(number)
-            shard.turns.advance()  # they wait for memory, perhaps
-
-    def forget(self, node: int) -> None:
-        """Refuse what this incarnation still pushes, now that it is dead or has left, and free its windows."""
-        self._refused[node] = None
-        if len(self._refused) > _MAX_REFUSED:
-            del self._refused[next(iter(self._refused))]
-        for shard in self._shards.values():
-            shard.dedup.forget(node)
-            shard.history.forget(node)
-
-    def states(self) -> tuple[ShardState, ...]:
-        """Return how the shards are that are served here, by number."""
-        return tuple(shard.state() for number, shard in sorted(self._shards.items()) if not shard.given_up)
-
-    def past_states(self) -> tuple[ShardState, ...]:
-        """Return how the shards were that others have now: what was counted of them here."""
-        return (*self._past, *(shard.state() for shard in self._shards.values() if shard.given_up))
-
-    # -- what peers ask -------------------------------------------------------------------------------------------
 
     def handlers(self) -> dict[type[Message], Handler]:
         """Return what answers each request. A reply that is not there at once is a future; see ``turns``."""
@@ -210,21 +95,21 @@ class ParameterServer:
         }
 
     def _push(self, push: Push, payload: memoryview) -> Reply[Pushed] | Awaitable[Reply[Pushed]]:
-        shard = self.find(push.shard)
+        shard = self.table.find(push.shard)
         return shard.turns.at_once(partial(self._begin_push, shard, push, shard.check_push(push, payload)))
 
     def _fetch(self, fetch: Fetch) -> Reply[Fetched] | Awaitable[Reply[Fetched]]:
-        shard = self.find(fetch.shard)
+        shard = self.table.find(fetch.shard)
         return shard.turns.read(partial(self._begin_fetch, shard, fetch.node))
 
     def _dump(self, dump: Dump) -> Reply[Dumped] | Awaitable[Reply[Dumped]]:
-        shard = self.find(dump.shard)
+        shard = self.table.find(dump.shard)
         return shard.turns.read(partial(self._begin_dump, shard, dump))
 
     def _held(self, held: Held) -> Reply[HeldPush]:
         """Answer whoever takes a shard over. Nothing comes to it or goes from it any more."""
-        shard = self.find(held.shard)
-        self.check_member(held.node)
+        shard = self.table.find(held.shard)
+        self.table.check_member(held.node)
         if not shard.given_up or not 0 <= held.number < len(shard.pending):
             raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: asked for gradient {held.number} of those that "
                                 f"wait here, and there are {len(shard.pending) if shard.given_up else 0}")  # fmt: skip
@@ -237,67 +122,28 @@ class ParameterServer:
             raise RequestFailed(Refusal.WRONG, f"step {commit.step}: the scheme has no gate, no push waits for a step")
         if not commit.counted:
             raise RequestFailed(Refusal.WRONG, f"step {commit.step}: has no gradients")
-        answers = await self.on_each(commit.shards, partial(self._begin_step, commit=commit))
+        answers = await self.table.on_each(commit.shards, partial(self._begin_step, commit=commit))
         lied = {node for answer in answers for node in answer.lied}
         return Reply(Committed([shard for answer in answers for shard in answer.shards], tuple(sorted(lied))))
 
-    async def on_each(
-        self, shards: Iterable[int], begin: Callable[[Shard], Reply[Answer] | Running[Answer] | None]
-    ) -> list[Answer]:
-        """Serve a request on each of these shards, and return the answers of those that are here.
-
-        Args:
-            begin: as ``turns.Begin``, for a shard.
-
-        Raises:
-            RequestFailed: a shard refuses, when all have been served; too many requests wait, before any is.
-        """
-        here = [shard for shard in map(self._shards.get, dict.fromkeys(shards)) if shard and not shard.given_up]
-        for shard in here:
-            shard.turns.check_room()  # all of them first, or turns of the others would be left that nobody waits for
-        turns = [shard.turns.put(partial(begin, shard)) for shard in here]
-        answers = []
-        # No deadline: this process works on it. All are waited for, or nobody would look at the error of a second one.
-        for outcome in await asyncio.gather(*turns, return_exceptions=True):
-            if isinstance(outcome, RequestFailed) and outcome.code == Refusal.MOVED:
-                continue
-            if isinstance(outcome, BaseException):
-                raise outcome
-            answers.append(outcome.message)
-        return answers
-
     def _fence(self, fence: Fence) -> Reply[Ok]:
-        self.forget(fence.node)
+        self.table.forget(fence.node)
         return Reply(Ok())
 
     def _report(self, report: Report) -> Reply[Reported]:
-        text = msgspec.json.encode(self.states())
+        states = self.table.states()
+        text = msgspec.json.encode(states)
         if len(text) > Reported.BODY_LIMIT - 16:
-            raise RequestFailed(Refusal.BUSY, f"{len(self._shards)} shards take {len(text)} bytes to describe, at most "
+            raise RequestFailed(Refusal.BUSY, f"{len(states)} shards take {len(text)} bytes to describe, at most "
                                         f"{Reported.BODY_LIMIT} can be sent")  # fmt: skip
         return Reply(Reported(text))
-
-    def _is_member(self, node: int) -> bool:
-        return node not in self._refused and (not self.node or same_run(node, self.node))
-
-    def check_member(self, node: int) -> None:
-        """Raise RequestFailed for what a node asks that is no member of this run, or not any more."""
-        if not self._is_member(node):
-            raise RequestFailed(Refusal.FENCED, f"node {display_id(node)} is no member any more: it must join again")
-
-    def find(self, number: int) -> Shard:
-        """Return a shard that is here, perhaps given up; else raise RequestFailed."""
-        shard = self._shards.get(number)
-        if shard is None:
-            raise moved(number)
-        return shard
 
     # -- what happens when it is a request's turn -----------------------------------------------------------------
 
     def _begin_push(self, shard: Shard, push: Push, grad: Floats) -> Reply[Pushed] | Running[Pushed] | None:
         """Apply a push, or prepare what a thread is to apply; None where memory for that must be waited for."""
         shard.check_here()
-        self.check_member(push.node)
+        self.table.check_member(push.node)
         if shard.dedup.repeats(push.node, push.replica, push.sequence):
             shard.count_repeated()
             return Reply(Pushed(shard.number, shard.clock, outcome=Outcome.REPEATED))
@@ -349,7 +195,7 @@ class ParameterServer:
         shard.pending.feign(lacking, shard.number, shard.clock, shard.size)
         held = shard.pending.take(keys)
         for one in counted:
-            if one.node not in self._refused:  # its windows are freed, and would be by nobody once more
+            if one.node not in self.table.refused:  # its windows are freed, and would be by nobody once more
                 shard.dedup.add(one.node, one.replica, one.sequence)
         staleness = [one.staleness for one in counted]
         step = GatedStep(held, staleness, self._correction.scale, self._optimiser, shard.params, shard.rows, replaced,
@@ -359,18 +205,19 @@ class ParameterServer:
     def _stepped(self, shard: Shard, step: GatedStep, lied: tuple[int, ...]) -> Reply[Committed]:
         shard.count_step(step)
         shard.pending.give_back(step.arrays)
-        shard.count_dropped(shard.pending.free(self._refused, lambda clock: self._gate.is_late(clock, shard.clock)))
+        late = shard.pending.free(self.table.refused, lambda clock: self._gate.is_late(clock, shard.clock))
+        shard.count_dropped(late)
         return Reply(Committed([shard.number], lied))
 
     def _begin_fetch(self, shard: Shard, node: int) -> Reply[Fetched]:
         shard.check_here()
-        if node and self._is_member(node):  # the memory of others would be freed by nobody
+        if node and self.table.is_member(node):  # the memory of others would be freed by nobody
             shard.history.fetched(node, shard.clock, shard.params)
         return self._frozen(Fetched(shard.number, shard.clock), shard.vectors[:1])
 
     def _begin_dump(self, shard: Shard, dump: Dump) -> Reply[Dumped]:
         if dump.node:  # else it would take a shard that others are to go on serving
-            self.check_member(dump.node)
+            self.table.check_member(dump.node)
         if shard.given_up and not dump.give_up:  # but the taker may ask again: the first answer may be lost
             raise moved(shard.number)
         shard.given_up = dump.give_up

@@ -65,11 +65,11 @@ class VectorOps:
 
     async def _operate(self, operate: Operate) -> Reply[Operated]:
         """Carry out a program on the shards that are here; answers when all of them have."""
-        self._server.check_member(operate.node)
+        self._server.table.check_member(operate.node)
         for operation in operate.program:
             if not all(0 <= vector < self._count for vector in operation.vectors):
                 raise RequestFailed(Refusal.WRONG, f"{operation}: this shard has vectors 0 to {self._count - 1}")
-        return Reply(together(await self._server.on_each(operate.shards, partial(self._begin, operate=operate))))
+        return Reply(together(await self._server.table.on_each(operate.shards, partial(self._begin, operate=operate))))
 
     def _begin(self, shard: Shard, operate: Operate) -> Reply[Operated] | Running[Operated] | None:
         """Carry out a program on a shard, or prepare it for a thread; None where memory must be waited for."""
@@ -87,7 +87,7 @@ class VectorOps:
     # -- gradients
 
     def _sum(self, message: Sum, payload: memoryview) -> Reply[Pushed] | Awaitable[Reply[Pushed]]:
-        shard = self._server.find(message.shard)
+        shard = self._server.table.find(message.shard)
         if payload.nbytes != 4 * shard.size or message.block < 0:
             raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: got {payload.nbytes} bytes of block "
                                 f"{message.block}, expected {4 * shard.size} of block 0 or a later one")  # fmt: skip
@@ -95,7 +95,7 @@ class VectorOps:
 
     def _begin_sum(self, shard: Shard, message: Sum, payload: memoryview) -> Reply[Pushed] | Running[Pushed]:
         shard.check_here()
-        self._server.check_member(message.node)
+        self._server.table.check_member(message.node)
         if message.evaluation > shard.clock:
             raise RequestFailed(Refusal.WRONG, f"shard {shard.number}: at evaluation {shard.clock}, got a block of "
                                 f"{message.evaluation}")  # fmt: skip

@@ -51,8 +51,8 @@ class Observer:
         for site in self._sites:
             life = site.lives[-1] if site.lives else None
             server = life.endpoint.stats.server if life is not None and life.endpoint is not None else None
-            if server is not None and server.serves(number):
-                found = server._shards[number]
+            if server is not None and server.table.serves(number):
+                found = server.table._shards[number]
         return found
 
     def look(self, seconds: float) -> Point:

@@ -74,7 +74,7 @@ class First:
 
     def push(self, value: float = 1.0) -> None:
         self.pushed += 1
-        for state in self.server.states():
+        for state in self.server.table.states():
             grad = np.full(state.stop - state.start, value, np.float32)
             self.server.handlers()[Push](Push(state.shard, 1, 0, self.pushed, 0, 1, 1.0), memoryview(grad).cast("B"))
 
@@ -134,9 +134,9 @@ async def test_a_run_goes_on_from_the_shards_of_its_snapshot_and_says_so(job: hp
     assert run == run_name(one.node.coordinator.home) != run_name(again.node.coordinator.home)
     text = f"going on from snapshot {one.folder / '1'} of run {run}: epoch 0.00, 0 examples"
     assert again.told == [Notice("snapshot", text)]
-    assert [state.clock for state in again.server.states()] == [1, 1, 1]
+    assert [state.clock for state in again.server.table.states()] == [1, 1, 1]
     for shard in range(3):
-        vectors = [server._shards[shard].vectors for server in (one.server, again.server)]
+        vectors = [server.table._shards[shard].vectors for server in (one.server, again.server)]
         assert [bytes(v.payload) for v in vectors[0]] == [bytes(v.payload) for v in vectors[1]]
 
 
@@ -159,7 +159,7 @@ async def test_numbers_that_are_not_finite_are_no_snapshot_and_spoken_of_once(jo
     one = First(job, ready)
     one.push()
     assert await one.snapshot() == [1]
-    one.server._shards[0].params[0] = np.nan  # of a step that overflowed, say
+    one.server.table._shards[0].params[0] = np.nan  # of a step that overflowed, say
     one.push()
     for _ in range(3):
         assert await one.snapshot() == [1]
@@ -187,7 +187,7 @@ async def test_of_a_batch_that_failed_in_the_midst_of_an_iteration_there_is_no_s
 async def test_a_row_of_the_optimiser_must_be_finite_too(job: hp.Job, ready: Prepared) -> None:
     one = First(job, ready)
     one.push()
-    one.server._shards[1].rows[0][-1] = np.inf
+    one.server.table._shards[1].rows[0][-1] = np.inf
     assert await one.snapshot() == []
     assert one.texts[0].startswith("shard 1 holds numbers")
 
@@ -257,7 +257,7 @@ async def test_a_shard_that_is_nowhere_fails_the_run(
     monkeypatch.setattr(snapshots_file, "_AGAIN_S", 0.0)
     monkeypatch.setattr(snapshots_file, "_MOVE_S", 0.01)
     one = First(job, ready)
-    one.server._shards.clear()
+    one.server.table._shards.clear()
     with pytest.raises(ClusterFailed, match=r"^shard 0 was not to be found for a snapshot within 0\.01 s$"):
         await one.snapshot()
     assert list(one.folder.iterdir()) == []

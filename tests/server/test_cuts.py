@@ -156,7 +156,7 @@ class Cluster:
 
     async def run(self) -> None:
         for shard, size in enumerate(SIZES):
-            self.server.open(shard, np.zeros(size, np.float32))
+            self.server.table.open(shard, np.zeros(size, np.float32))
             self.optimiser.states[size, 0] = digest(np.zeros(size, np.float32))
         lines: list[str] = []
         handlers = self.server.handlers()
@@ -230,7 +230,7 @@ def run(
 
 def differences(cluster: Cluster) -> int:
     """Elements of all shards that are not the sum of what was acknowledged."""
-    shards = cluster.server._shards
+    shards = cluster.server.table._shards
     return sum(int(np.sum(shards[k].params != expected)) for k, expected in enumerate(cluster.acknowledged))
 
 
@@ -241,12 +241,12 @@ def test_a_thousand_cuts_lose_no_acknowledged_push_and_apply_none_twice(run: Any
     run(cluster.run())
     assert cluster.cuts >= CUTS
     assert differences(cluster) == 0
-    states = cluster.server.states()
+    states = cluster.server.table.states()
     assert sum(state.repeated for state in states) > 20, "no push was ever repeated: what is tested here?"
     assert cluster.fetched > 100
     assert all(state.origins == 3 for state in states)
     assert cluster.server._copies.used_bytes == 0
-    assert not any(vector.readers for shard in cluster.server._shards.values() for vector in shard.vectors)
+    assert not any(vector.readers for shard in cluster.server.table._shards.values() for vector in shard.vectors)
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ def source() -> ShardHost:
     serving = ShardHost(hp.Downpour(optimiser=Sum()), nobody)
     serving.begin(THERE, b"theirs")
     serving.address, serving.map = "there:1", MAP
-    serving.server.open(0, np.zeros(SIZE, np.float32))
+    serving.server.table.open(0, np.zeros(SIZE, np.float32))
     return serving
 
 
@@ -48,7 +48,7 @@ async def test_a_shard_is_taken_over_and_freed_where_it_was_when_the_map_says_so
     now(there.server, push(1), ones())
     await adopt(here)
     await adopt(here)  # the answer was lost
-    assert (here.server.serves(0), there.server.serves(0)) == (True, False)
+    assert (here.server.table.serves(0), there.server.table.serves(0)) == (True, False)
     there.follow(MAP.moved(0, HERE, "here:1"))
     assert refused(there.server, Dump(0, True)) == ("moved", "shard 0 is not served here")
     assert now(here.server, push(2), ones()).message.clock == 2
@@ -61,7 +61,7 @@ async def test_a_map_that_is_not_newer_frees_nothing() -> None:
     now(there.server, Dump(0, True))
     there.follow(ShardMap(1, (0, SIZE), (HERE,), ("here:1",)))
     await adopt(there)  # nobody took it
-    assert there.server.serves(0)
+    assert there.server.table.serves(0)
 
 
 @pytest.mark.parametrize("unheard", [True, False])
@@ -98,7 +98,7 @@ async def test_a_node_that_joins_again_serves_nothing_of_before() -> None:
     await adopt(there)  # nobody took it, as it seems
     now(there.server, push(1), ones())
     here.begin(3, b"newer")
-    assert not here.server.serves(0)
+    assert not here.server.table.serves(0)
     await adopt(here, epoch=2)
     assert now(here.server, push(2), ones()).message.clock == 2
 
@@ -118,7 +118,7 @@ async def test_a_shard_that_comes_for_an_incarnation_that_is_dead_is_not_taken()
     with pytest.raises(RequestFailed, match=r"^shard 0: it came for node 1, which was declared dead$") as caught:
         await adopt(here)
     assert caught.value.code == Refusal.FENCED
-    assert not here.server.serves(0)
+    assert not here.server.table.serves(0)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_shard_is_given_up_to_nobody_without_a_warrant(node: int, epoch: int, 
     if shown:
         with pytest.raises(RequestFailed):
             give(Dump(0, False, node, epoch, shown))
-    assert there.server.serves(0)
+    assert there.server.table.serves(0)
 
 
 async def test_a_warrant_is_good_for_one_move() -> None:
@@ -160,7 +160,7 @@ async def test_a_warrant_is_good_for_one_move() -> None:
     with pytest.raises(RequestFailed, match=r"^shard 0: is not to be given to node 1 by the map of epoch 1$"):
         there.handlers()[Dump](again)
     await adopt(here, epoch=3)
-    assert here.server.serves(0)
+    assert here.server.table.serves(0)
 
 
 async def test_a_shard_that_stays_is_not_given_to_whoever_was_to_have_it() -> None:
@@ -168,4 +168,4 @@ async def test_a_shard_that_stays_is_not_given_to_whoever_was_to_have_it() -> No
     await adopt(there)  # its taker has refused it, says the coordinator
     with pytest.raises(RequestFailed, match=r"by the map of epoch 1$"):
         there.handlers()[Dump](Dump(0, True, HERE, 1, warrant(b"theirs", 0, HERE, 1)))
-    assert there.server.serves(0)
+    assert there.server.table.serves(0)

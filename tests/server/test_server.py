@@ -38,7 +38,7 @@ from hogpour.net.wire.fetch import Fetch, Fetched
 from hogpour.net.wire.push import Outcome, Push, Pushed
 from hogpour.net.wire.status import Fence, Report, Reported
 from hogpour.net.wire.window import PushWindow
-from hogpour.server import server as server_file
+from hogpour.server import shard_table
 from hogpour.server.server import ParameterServer
 from hogpour.server.shard import MOST_OF_A_NODE, MOST_ORIGINS
 from hogpour.server.turns import MAX_TURNS
@@ -60,7 +60,7 @@ def test_a_repeated_push_is_answered_and_not_applied() -> None:
     assert now(server, push(1), ones()).message == Pushed(0, 1, 0)
     assert now(server, push(1), ones()).message == Pushed(0, 1, outcome=Outcome.REPEATED)
     assert fetched(server) == (1, [1.0])
-    assert server.states()[0].repeated == 1
+    assert server.table.states()[0].repeated == 1
 
 
 def test_pushes_that_overtake_each_other_are_applied_once_each() -> None:
@@ -83,11 +83,11 @@ async def test_a_shard_goes_to_another_server_with_all_that_it_remembers() -> No
     here, there = served(), ParameterServer(Sum())
     for sequence in (1, 3):
         now(here, push(sequence), ones(2.0))
-    into = bytearray(here.dump_bytes(SIZE))
+    into = bytearray(here.table.dump_bytes(SIZE))
     dumped = await Loopback(here.handlers()).request(Dump(0, True), into=memoryview(into), deadline_s=1.0)
     assert dumped == Dumped(0, 2, [PushWindow(1, 0, 3, 0b101)])
     assert isinstance(dumped, Dumped)
-    there.install(dumped, memoryview(into), start=7)
+    there.table.install(dumped, memoryview(into), start=7)
     into[:] = bytes(len(into))  # the memory is the caller's again
     applied, repeated = Outcome.APPLIED, Outcome.REPEATED
     for sequence, *expected in ((1, 0, repeated), (2, 2, applied), (3, 0, repeated), (4, 3, applied)):
@@ -96,7 +96,7 @@ async def test_a_shard_goes_to_another_server_with_all_that_it_remembers() -> No
         assert [reply.message.staleness, reply.message.outcome] == expected
     assert fetched(there) == (4, [8.0])
     assert values(sent(now(there, Dump(0, False))), 1) == [16.0]
-    assert (there.states()[0].start, there.states()[0].stop) == (7, 7 + SIZE)
+    assert (there.table.states()[0].start, there.table.states()[0].stop) == (7, 7 + SIZE)
 
 
 async def test_what_was_queued_is_applied_before_a_shard_is_given_up_and_what_comes_later_is_refused(kernels: Kernels) -> None:
@@ -127,23 +127,23 @@ def test_a_shard_that_was_given_up_is_dumped_again_for_its_taker_and_served_for_
     for request, payload in ((push(2), ones()), (Fetch(0, 1), None), (Dump(0, False), None)):
         assert refused(server, request, payload) == moved
     assert now(server, Dump(0, True)).message == first.message
-    assert (server.serves(0), server.states()) == (False, ())
+    assert (server.table.serves(0), server.table.states()) == (False, ())
 
 
 def test_a_shard_that_nobody_took_is_served_again() -> None:
     server = served()
     now(server, Dump(0, True))
-    server.reopen(0)
+    server.table.reopen(0)
     assert now(server, push(1), ones()).message == Pushed(0, 1, 0)
 
 
 def test_a_shard_that_somebody_took_is_dropped_and_may_come_back() -> None:
     server = served()
     sent(now(server, Dump(0, True)))
-    server.drop(0)
-    server.drop(0)
+    server.table.drop(0)
+    server.table.drop(0)
     assert refused(server, Dump(0, True)) == ("moved", "shard 0 is not served here")
-    server.open(0, ones(9.0), clock=3)
+    server.table.open(0, ones(9.0), clock=3)
     assert fetched(server) == (3, [9.0])
 
 
@@ -182,8 +182,8 @@ async def test_requests_for_a_shard_take_turns_while_other_shards_go_on(kernels:
 
 async def test_a_small_shard_is_served_before_the_handler_returns_and_a_large_one_in_a_thread(kernels: Kernels) -> None:
     server = ParameterServer(Sum(), inline_elements=SIZE)
-    server.open(0, np.zeros(SIZE, np.float32))
-    server.open(1, np.zeros(SIZE + 16, np.float32))
+    server.table.open(0, np.zeros(SIZE, np.float32))
+    server.table.open(1, np.zeros(SIZE + 16, np.float32))
     assert isinstance(call(server, push(1), ones()), Reply)
     large = call(server, push(1, 1), np.ones(SIZE + 16, np.float32))
     assert not isinstance(large, Reply)
@@ -280,7 +280,7 @@ async def test_a_shard_is_not_frozen_by_a_reply_that_nobody_takes(kernels: Kerne
     fetch.cancel()
     await cancelled(fetch)
     assert (await update).message == Pushed(0, 1, 0)
-    assert server._shards[0].vectors[0].readers == 0
+    assert server.table._shards[0].vectors[0].readers == 0
 
 
 @pytest.mark.parametrize("inline", [True, False])
@@ -318,7 +318,7 @@ async def test_without_an_executor_a_push_fails_and_holds_nothing(kernels: Kerne
         await soon(server, push(1), ones())
     sent(slow)
     assert server._copies.used_bytes == 0
-    assert not server._shards[0].turns
+    assert not server.table._shards[0].turns
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ def test_a_fenced_node_is_refused_and_its_windows_are_freed() -> None:
         now(server, push(1, shard, node=1), ones())
         now(server, push(1, shard, node=2), ones())
     assert now(server, Fence(2)).message == Ok()
-    assert [state.origins for state in server.states()] == [1, 1]
+    assert [state.origins for state in server.table.states()] == [1, 1]
     code, text = refused(server, push(2, node=2), ones())
     assert (code, text) == ("fenced", "node 2 is no member any more: it must join again")
     assert now(server, push(2, node=1), ones()).message == Pushed(0, 3, 2)
@@ -365,27 +365,27 @@ async def test_a_push_is_refused_whose_node_was_fenced_while_it_waited(kernels: 
     server = served(inline=False)
     requests = [asyncio.ensure_future(soon(server, push(s, node=2), ones())) for s in (1, 2)]
     await settle()
-    server.forget(2)
+    server.table.forget(2)
     await kernels.finish()
     assert requests[0].result().message == Pushed(0, 1, 0)  # its kernel ran
     with pytest.raises(RequestFailed, match="node 2 is no member"):
         await requests[1]
-    assert server.states()[0].origins == 0
+    assert server.table.states()[0].origins == 0
 
 
 def test_the_windows_of_a_node_that_is_gone_do_not_come_back_with_a_shard() -> None:
     server = served()
-    server.forget(2)
-    server.open(1, ones(), windows=[PushWindow(1, 0, 5, 1), PushWindow(2, 0, 5, 1)])
-    assert server.states()[1].origins == 1
+    server.table.forget(2)
+    server.table.open(1, ones(), windows=[PushWindow(1, 0, 5, 1), PushWindow(2, 0, 5, 1)])
+    assert server.table.states()[1].origins == 1
 
 
 def test_no_more_than_so_many_nodes_are_remembered_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_file, "_MAX_REFUSED", 3)
+    monkeypatch.setattr(shard_table, "_MAX_REFUSED", 3)
     server = served()
     for node in (1, 2, 3, 2, 4):
-        server.forget(node)
-    assert list(server._refused) == [2, 3, 4]
+        server.table.forget(node)
+    assert list(server.table.refused) == [2, 3, 4]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -411,7 +411,7 @@ def test_no_more_than_so_many_replicas_are_remembered_of_a_node_and_of_all() -> 
     text = "shard 0: keeps 4096 windows of replicas, no room for another"
     assert refused(server, push(1, node=9), ones()) == ("busy", text)
     assert now(server, push(2, node=1, replica=7), ones()).message == Pushed(0, MOST_ORIGINS + 1, MOST_ORIGINS)
-    server.forget(1)
+    server.table.forget(1)
     assert now(server, push(1, node=9), ones()).message == Pushed(0, MOST_ORIGINS + 2, MOST_ORIGINS + 1)
 
 
@@ -419,7 +419,7 @@ def test_all_that_a_shard_remembers_fits_into_the_answer() -> None:
     server = served()
     largest = (1 << 64) - 1
     windows = [PushWindow(largest - k, largest, largest, largest) for k in range(MOST_ORIGINS)]
-    server.open(1, ones(), windows=windows)
+    server.table.open(1, ones(), windows=windows)
     assert len(msgspec.msgpack.encode(now(server, Dump(1, False)).message)) < Dumped.BODY_LIMIT
 
 
@@ -437,16 +437,16 @@ async def test_no_more_than_so_many_requests_wait_for_a_shard(kernels: Kernels) 
 def test_a_shard_is_served_once_and_with_all_of_its_rows() -> None:
     server = served()
     with pytest.raises(AssertionError, match="shard 0: is served already"):
-        server.open(0, ones())
+        server.table.open(0, ones())
     with pytest.raises(AssertionError, match="shard 0: is dropped while it is served"):
-        server.drop(0)
+        server.table.drop(0)
     with pytest.raises(AssertionError, match="shard 1: got 2 optimiser rows, expected 1"):
-        server.open(1, ones(), [ones(), ones()])
+        server.table.open(1, ones(), [ones(), ones()])
     with pytest.raises(AssertionError, match="got float64"):
-        server.open(1, np.ones(SIZE))  # type: ignore[arg-type]
+        server.table.open(1, np.ones(SIZE))  # type: ignore[arg-type]
     with pytest.raises(AssertionError, match=r"expected \(32,\)"):
-        server.open(1, ones(), [np.zeros(SIZE + 1, np.float32)])
-    assert not server.serves(1)
+        server.table.open(1, ones(), [np.zeros(SIZE + 1, np.float32)])
+    assert not server.table.serves(1)
 
 
 # -- what it tells ----------------------------------------------------------------------------------------------------
@@ -454,14 +454,14 @@ def test_a_shard_is_served_once_and_with_all_of_its_rows() -> None:
 
 def test_staleness_is_counted_by_how_late_a_push_is() -> None:
     server = served()
-    server.open(1, ones(), clock=100)
+    server.table.open(1, ones(), clock=100)
     for sequence, clock in enumerate((100, 101, 50, 105, 0), 1):
         now(server, push(sequence, 1, clock=clock, steps=sequence), ones())
-    assert server.states()[1] == ShardState(
+    assert server.table.states()[1] == ShardState(
         shard=1, start=0, stop=SIZE, clock=105, pushes=5, repeated=0, dropped=0, amended=0, steps=15, origins=1,
         staleness=(3, *[0] * 51, 1, *[0] * 10, 1), mean_staleness=(52 + 104) / 5,
     )  # fmt: skip
-    assert server.states()[0].mean_staleness == 0.0
+    assert server.table.states()[0].mean_staleness == 0.0
 
 
 def test_a_report_is_the_states_as_json() -> None:
@@ -469,7 +469,7 @@ def test_a_report_is_the_states_as_json() -> None:
     now(server, push(1, 1), ones())
     reply = now(server, Report())
     assert isinstance(reply.message, Reported)
-    assert msgspec.json.decode(reply.message.shards, type=tuple[ShardState, ...]) == server.states()
+    assert msgspec.json.decode(reply.message.shards, type=tuple[ShardState, ...]) == server.table.states()
 
 
 def test_a_report_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -486,18 +486,18 @@ async def test_a_node_asks_itself_without_a_socket() -> None:
     assert await local.request(push(1), [memoryview(grad)], deadline_s=1.0) == Pushed(0, 1, 0)
     assert await local.request(Fetch(0, 1), into=memoryview(params), deadline_s=1.0) == Fetched(0, 1)
     assert params.tolist() == [-0.5] * SIZE
-    assert server._shards[0].vectors[0].readers == 0
+    assert server.table._shards[0].vectors[0].readers == 0
 
 
 def test_a_fenced_node_cannot_take_a_shard_over() -> None:
     """A taker that was declared dead and still reaches the source took a shard that the source was to go on serving."""
     server = ParameterServer(Sgd(1.0))
-    server.open(0, np.zeros(16, np.float32))
+    server.table.open(0, np.zeros(16, np.float32))
     now(server, Fence(7))
     assert refused(server, Dump(0, True, 7)) == ("fenced", "node 7 is no member any more: it must join again")
-    assert server.serves(0)
+    assert server.table.serves(0)
     with pytest.raises(RequestFailed, match="shard 5 is not served here"):
-        server.reopen(5)
+        server.table.reopen(5)
 
 
 async def test_a_taker_that_is_fenced_while_it_waits_its_turn_does_not_get_the_shard(kernels: Kernels) -> None:
@@ -506,20 +506,20 @@ async def test_a_taker_that_is_fenced_while_it_waits_its_turn_does_not_get_the_s
     first = asyncio.ensure_future(soon(server, push(1), ones()))
     dump = asyncio.ensure_future(soon(server, Dump(0, True, 7)))
     await settle()
-    server.forget(7)
+    server.table.forget(7)
     await kernels.finish()
     assert first.result().message == Pushed(0, 1, 0)
     with pytest.raises(RequestFailed, match="node 7 is no member"):
         await dump
-    assert server.serves(0)
+    assert server.table.serves(0)
 
 
 def test_nothing_of_another_run_is_applied_or_given_away() -> None:
     """A first node that was started anew is called by members of its former life: seeds 430 and 1528 of the sweep."""
     run = 1 << 20
     server = ParameterServer(Sum())
-    server.open(0, np.zeros(SIZE, np.float32))
-    server.node = run + 1
+    server.table.open(0, np.zeros(SIZE, np.float32))
+    server.table.node = run + 1
     text = "node 7 is no member any more: it must join again"
     assert refused(server, push(node=7), ones()) == ("fenced", text)
     assert refused(server, Dump(0, True, 7)) == ("fenced", text)

@@ -34,7 +34,7 @@ def test_a_late_gradient_is_amended_by_what_its_node_had_fetched() -> None:
     assert fetched(server)[1] == [-1.0]
     now(server, push(1, node=2), ones(2))  # g + λ g² (w - w_bak) = 2 + 0.25·4·(-1) = 1
     assert fetched(server)[1] == [-1.5]
-    assert (server.states()[0].amended, server.states()[0].staleness) == (1, (1, 1))
+    assert (server.table.states()[0].amended, server.table.states()[0].staleness) == (1, (1, 1))
 
 
 def test_the_fetch_that_a_push_names_counts_and_not_the_newest_one() -> None:
@@ -51,13 +51,13 @@ def test_a_push_whose_fetch_nobody_knows_is_applied_as_it_is() -> None:
     now(server, push(1, node=1), ones(2))
     now(server, push(1, node=2, clock=0), ones(2))  # its shard came from another server, say
     assert fetched(server)[1] == [-2.0]
-    assert server.states()[0].amended == 0
+    assert server.table.states()[0].amended == 0
 
 
 def test_a_node_that_is_fenced_leaves_nothing_and_can_bring_nothing_back() -> None:
     server = compensated()
     fetch(server, 2)
-    origins = server._shards[0].history
+    origins = server.table._shards[0].history
     assert origins is not None
     assert origins.params_of(2, 0) is not None
     now(server, Fence(2))
@@ -68,13 +68,13 @@ def test_a_node_that_is_fenced_leaves_nothing_and_can_bring_nothing_back() -> No
 
 def test_of_a_node_of_another_run_nothing_is_kept() -> None:
     server = compensated()
-    server.node = first_node(b"\0\0\0\7")
+    server.table.node = first_node(b"\0\0\0\7")
     fetch(server, 1)  # a member of the run before, which has not heard that it is over
-    origins = server._shards[0].history
+    origins = server.table._shards[0].history
     assert origins is not None
     assert origins.nodes == set()
-    fetch(server, server.node)
-    assert origins.nodes == {server.node}
+    fetch(server, server.table.node)
+    assert origins.nodes == {server.table.node}
 
 
 def test_beyond_the_limit_a_push_is_applied_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_beyond_the_limit_a_push_is_applied_as_it_is(monkeypatch: pytest.MonkeyP
         fetch(server, node)
         now(server, push(1, node=node), ones(2))
     assert fetched(server)[1] == [-2.0]
-    origins = server._shards[0].history
+    origins = server.table._shards[0].history
     assert origins is not None
     assert origins.nodes == {1}
 
@@ -94,13 +94,13 @@ def test_the_rate_is_divided_by_the_staleness_before_the_optimiser_sees_it() -> 
     for sequence in range(1, 5):
         now(server, push(sequence, clock=0), ones(2))  # staleness 0, 1, 2, 3
     assert fetched(server)[1] == [np.float32(-(1 + 1 + 1 / 2 + np.float32(1) / 3))]
-    assert server.states()[0].amended == 2
+    assert server.table.states()[0].amended == 2
 
 
 def test_with_plain_nothing_is_remembered() -> None:
     server = served(RATE)
     fetch(server, 1)
-    assert server._shards[0].history.limit == 0
+    assert server.table._shards[0].history.limit == 0
 
 
 async def test_a_kernel_on_a_thread_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_a_vector_is_trained_to_the_same_bits_however_it_is_cut(shards: int, rng
     bounds = [n // shards * k for k in range(shards + 1)]
     server = ParameterServer(RATE, hp.AdaptiveCompensation())
     for shard in range(shards):
-        server.open(shard, start[bounds[shard] : bounds[shard + 1]].copy(), start=bounds[shard])
+        server.table.open(shard, start[bounds[shard] : bounds[shard + 1]].copy(), start=bounds[shard])
         for node in range(1, 5):
             fetch(server, node, shard)
     for k, grad in enumerate(grads):
@@ -132,7 +132,7 @@ def test_a_vector_is_trained_to_the_same_bits_however_it_is_cut(shards: int, rng
             part = grad[bounds[shard] : bounds[shard + 1]]
             now(server, push(1 + k // 4, shard, node=1 + k % 4, clock=0 if k < 4 else k - 3), part)
             fetch(server, 1 + k % 4, shard)
-    got = np.concatenate([server._shards[shard].params for shard in range(shards)])
+    got = np.concatenate([server.table._shards[shard].params for shard in range(shards)])
     whole = start.copy()
     _serial(whole, grads)
     assert got.tobytes() == whole.tobytes()

@@ -76,11 +76,11 @@ async def test_a_push_waits_and_a_step_is_the_mean_of_what_it_counts() -> None:
 async def test_a_push_that_comes_again_waits_once() -> None:
     server = gated()
     assert [outcome(server, push(node=1), 2) for _ in range(3)] == [Outcome.HELD] * 3
-    assert server.states()[0].repeated == 0
+    assert server.table.states()[0].repeated == 0
     await committed(server, commit(0, 1))
     assert outcome(server, push(node=1), 2) == Outcome.REPEATED
     assert fetched(server) == (1, [2.0])
-    assert (server.states()[0].repeated, server.states()[0].dropped) == (1, 0)
+    assert (server.table.states()[0].repeated, server.table.states()[0].dropped) == (1, 0)
 
 
 async def test_what_its_origin_does_with_its_memory_is_nothing_to_what_waits() -> None:
@@ -97,7 +97,7 @@ async def test_what_is_computed_on_parameters_of_an_earlier_step_is_dropped() ->
     await committed(server, commit(0, 1))
     assert outcome(server, push(node=2, clock=0)) == Outcome.DROPPED
     assert outcome(server, push(node=2, clock=1)) == Outcome.HELD
-    assert (fetched(server), server.states()[0].dropped) == ((1, [2.0]), 1)
+    assert (fetched(server), server.table.states()[0].dropped) == ((1, [2.0]), 1)
 
 
 async def test_where_late_ones_count_they_wait_like_others() -> None:
@@ -106,7 +106,7 @@ async def test_where_late_ones_count_they_wait_like_others() -> None:
     await committed(server, commit(0, 1))
     assert outcome(server, push(node=2, clock=0), 5) == Outcome.HELD
     await committed(server, commit(1, 2, staleness=1))
-    state = server.states()[0]
+    state = server.table.states()[0]
     assert fetched(server) == (2, [7.0])
     assert (state.dropped, state.pushes, state.staleness, state.mean_staleness) == (0, 2, (1, 1), 0.5)
 
@@ -117,7 +117,7 @@ async def test_what_came_too_late_for_its_step_is_freed_with_it() -> None:
         outcome(server, push(node=node), node)
     await committed(server, commit(0, 1, 3))
     assert fetched(server) == (1, [2.0])
-    assert (len(server._shards[0].pending), server.states()[0].dropped) == (0, 1)
+    assert (len(server.table._shards[0].pending), server.table.states()[0].dropped) == (0, 1)
 
 
 async def test_a_quorum_frees_nothing_that_is_late() -> None:
@@ -126,7 +126,7 @@ async def test_a_quorum_frees_nothing_that_is_late() -> None:
         outcome(server, push(node=node), node)
     await committed(server, commit(0, 3))
     assert fetched(server) == (1, [3.0])
-    assert len(server._shards[0].pending) == 2
+    assert len(server.table._shards[0].pending) == 2
     await committed(server, commit(1, 2, 1, staleness=1))
     assert fetched(server) == (2, [4.5])
 
@@ -154,7 +154,7 @@ def test_what_makes_no_sense_is_refused_before_it_waits() -> None:
     server = gated()
     assert refused(server, push(sequence=0), ones())[0] == "wrong"
     assert refused(server, push(), np.zeros(3, np.float32)) == ("wrong", f"shard 0: got 12 bytes, expected {4 * SIZE}")
-    assert len(server._shards[0].pending) == 0
+    assert len(server.table._shards[0].pending) == 0
 
 
 # -- steps
@@ -179,7 +179,7 @@ async def test_a_step_that_is_told_again_is_not_applied_again() -> None:
     assert await committed(server, commit(1, 1, sequence=2)) == [0]
     assert await committed(server, commit(0, 1)) == [0]  # of long ago
     assert fetched(server) == (2, [5.0])
-    assert server.states()[0].pushes == 2
+    assert server.table.states()[0].pushes == 2
 
 
 async def test_of_the_shards_that_are_asked_for_those_that_are_here_have_it() -> None:
@@ -188,7 +188,7 @@ async def test_of_the_shards_that_are_asked_for_those_that_are_here_have_it() ->
         outcome(server, push(node=1, shard=shard), 2)
     sent(now(server, Dump(1, True)))  # it is given up
     assert await committed(server, commit(0, 1, shards=(0, 1, 2, 7))) == [0, 2]
-    assert [state.clock for state in server.states()] == [1, 1]
+    assert [state.clock for state in server.table.states()] == [1, 1]
 
 
 async def test_a_step_that_was_left_out_is_refused() -> None:
@@ -205,7 +205,7 @@ async def test_a_gradient_that_a_step_lacks_counts_as_zeros_of_its_origin(read: 
     liar, honest = gated(2), gated(2)
     for server in (liar, honest):
         for shard in (0, 1):
-            server._shards[shard].params[:] = 5
+            server.table._shards[shard].params[:] = 5
             outcome(server, push(node=1, shard=shard, scale=0.5), 2)
     for shard in (0, 1):
         outcome(honest, push(node=2, shard=shard), 0)
@@ -214,7 +214,7 @@ async def test_a_gradient_that_a_step_lacks_counts_as_zeros_of_its_origin(read: 
     answers = [(await soon(server, commit(0, 1, 2, shards=(0, 1)))).message for server in (liar, honest)]
     assert answers == [Committed([0, 1], (2,)), Committed([0, 1])]
     assert fetched_all(liar) == fetched_all(honest)
-    assert [list(shard.dedup) for shard in liar._shards.values()] == [list(shard.dedup) for shard in honest._shards.values()]
+    assert [list(shard.dedup) for shard in liar.table._shards.values()] == [list(shard.dedup) for shard in honest.table._shards.values()]
     if reading is not None:
         sent(reading)
     assert liar._copies.used_bytes == 0
@@ -224,7 +224,7 @@ async def test_lies_take_no_memory() -> None:
     server = gated()
     for step in range(8):
         await soon(server, commit(step, 2, sequence=step + 1))
-    assert len(server._shards[0].pending._free) == 1
+    assert len(server.table._shards[0].pending._free) == 1
 
 
 @pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
@@ -253,7 +253,7 @@ async def test_where_two_shards_cannot_apply_a_step_both_errors_are_looked_at() 
     assert await refused_commit(server, commit(1, 1, shards=(0, 1, 2))) == ("wrong", text)
     gc.collect()
     assert said == []
-    assert [state.clock for state in server.states()] == [0, 2, 0]
+    assert [state.clock for state in server.table.states()] == [0, 2, 0]
 
 
 async def test_a_step_that_is_cancelled_before_its_turn_is_applied_to_nothing(kernels: Kernels) -> None:
@@ -280,7 +280,7 @@ async def test_every_gradient_of_a_step_is_counted() -> None:
         outcome(server, push(node=node, steps=node))
     counted = [Counted(1, 0, 1, 0), Counted(2, 0, 1, 1), Counted(3, 0, 1, 2)]
     await committed(server, Commit(0, [0], counted, 1.0))
-    state = server.states()[0]
+    state = server.table.states()[0]
     assert (state.clock, state.pushes, state.steps, state.origins, state.amended) == (1, 3, 6, 3, 1)
     assert (state.staleness, state.mean_staleness) == ((1, 1, 1), 1.0)
 
@@ -312,7 +312,7 @@ async def test_a_large_step_is_applied_on_a_thread_and_what_comes_meanwhile_take
 
 
 def fetched_all(server: ParameterServer) -> list[tuple[int, float]]:
-    return [(shard.clock, float(shard.params[0])) for shard in server._shards.values()]
+    return [(shard.clock, float(shard.params[0])) for shard in server.table._shards.values()]
 
 
 @pytest.mark.parametrize("inline", [True, False])
@@ -370,7 +370,7 @@ def hand_over(source: ParameterServer, taker: ParameterServer, shard: int = 0, *
         assert isinstance(answer.message, HeldPush)
         held.append((answer.message.push, answer.payload[0]))
     memory = memoryview(b"".join(reply.payload))
-    taker.install(dumped, memory, source._shards[shard].start, held)
+    taker.table.install(dumped, memory, source.table._shards[shard].start, held)
 
 
 @pytest.mark.parametrize("optimiser", [hp.Sgd(0.1), hp.Adam(0.01), hp.Adagrad(0.1)], ids=lambda o: type(o).__name__)
@@ -389,7 +389,7 @@ async def test_a_shard_takes_along_what_waits_and_goes_on_to_the_same_bits(
                     hand_over(server, taker)
                     server = taker
             assert await committed(server, commit(step, 1, 2, 3, sequence=step + 1)) == [0]
-        return tuple(vector.array.tobytes() for vector in server._shards[0].vectors)
+        return tuple(vector.array.tobytes() for vector in server.table._shards[0].vectors)
 
     assert await train({2, 13, 21}) == await train(set())
 
@@ -401,9 +401,9 @@ async def test_what_moves_with_a_shard_is_told_with_it() -> None:
     hand_over(source, taker)
     assert refused(source, push(node=3), ones())[0] == "moved"
     assert await committed(source, commit(0, 1, 2)) == []
-    assert [(one.node, one.steps, one.scale) for one, _ in taker._shards[0].pending] == [(1, 1, 1.0), (2, 3, 0.5)]
+    assert [(one.node, one.steps, one.scale) for one, _ in taker.table._shards[0].pending] == [(1, 1, 1.0), (2, 3, 0.5)]
     assert outcome(taker, push(node=2)) == Outcome.HELD
-    assert len(taker._shards[0].pending) == 2
+    assert len(taker.table._shards[0].pending) == 2
     assert await committed(taker, commit(0, 1, 2)) == [0]
 
 
@@ -428,7 +428,7 @@ async def test_a_step_is_applied_before_a_shard_is_given_up_that_it_was_told_fir
     await kernels.finish()
     assert await step == [0]
     reply = sent(await dump)
-    assert reply.message == Dumped(0, 1, list(server._shards[0].dedup), 0)
+    assert reply.message == Dumped(0, 1, list(server.table._shards[0].dedup), 0)
     assert values(reply, 0) == [2.0]
 
 
@@ -457,7 +457,7 @@ def test_what_waits_is_handed_to_nobody_before_the_shard_is_given_up() -> None:
         text = f"shard 0: asked for gradient {number} of those that wait here, and there are 1"
         assert refused(server, Held(0, 7, number)) == ("wrong", text)
     assert refused(server, Held(3, 7, 0))[0] == "moved"
-    server.forget(7)
+    server.table.forget(7)
     assert refused(server, Held(0, 7, 0))[0] == "fenced"
 
 
@@ -477,9 +477,9 @@ async def test_what_waits_of_a_node_that_is_fenced_is_freed_with_the_next_step()
     for node in (1, 2):
         outcome(server, push(node=node), 2 * node)
     now(server, Fence(2))
-    assert len(server._shards[0].pending) == 2
+    assert len(server.table._shards[0].pending) == 2
     await committed(server, commit(0, 1))
-    assert (len(server._shards[0].pending), server.states()[0].dropped) == (0, 0)  # nobody will ask for it
+    assert (len(server.table._shards[0].pending), server.table.states()[0].dropped) == (0, 0)  # nobody will ask for it
     assert fetched(server) == (1, [2.0])
 
 
@@ -499,7 +499,7 @@ async def test_of_the_dead_no_window_comes_back_with_such_a_step() -> None:
         outcome(server, push(node=node))
     now(server, Fence(2))
     await committed(server, commit(0, 1, 2))
-    assert [window.node for window in server._shards[0].dedup] == [1]
+    assert [window.node for window in server.table._shards[0].dedup] == [1]
     assert refused(server, push(node=2), ones())[0] == "fenced"
 
 
@@ -509,7 +509,7 @@ async def test_a_quorum_too_frees_what_the_dead_left() -> None:
         outcome(server, push(node=node))
     now(server, Fence(2))
     await committed(server, commit(0, 1))
-    assert [one.node for one, _ in server._shards[0].pending] == [3]
+    assert [one.node for one, _ in server.table._shards[0].pending] == [3]
 
 
 async def test_what_waits_takes_the_same_memory_again() -> None:
@@ -518,7 +518,7 @@ async def test_what_waits_takes_the_same_memory_again() -> None:
         for node in (1, 2):
             outcome(server, push(step + 1, node=node, clock=step))
         await committed(server, commit(step, 1, 2, sequence=step + 1))
-    assert len(server._shards[0].pending._free) == 2
+    assert len(server.table._shards[0].pending._free) == 2
 
 
 async def test_a_step_that_one_shard_has_no_room_for_leaves_no_turn_on_the_others(kernels: Kernels) -> None:
@@ -531,7 +531,7 @@ async def test_a_step_that_one_shard_has_no_room_for_leaves_no_turn_on_the_other
     waiting += [asyncio.ensure_future(soon(server, Fetch(1, 1))) for _ in range(MAX_TURNS - 1)]
     await settle()
     assert await refused_commit(server, commit(0, 1, shards=(0, 1))) == ("busy", "shard 1: 1024 requests wait for it")
-    left = len(server._shards[0].turns), len(server._shards[0].pending)
+    left = len(server.table._shards[0].turns), len(server.table._shards[0].pending)
     while kernels.waiting:  # before anything is found wrong: a task that is cancelled waits for its kernel
         await kernels.finish()
     await asyncio.gather(*waiting)

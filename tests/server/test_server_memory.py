@@ -46,7 +46,7 @@ async def main(token, elements, shard_bytes, rule):
     before = most = resident()
     bounds = cut(elements, shard_bytes)
     for shard, (a, b) in enumerate(zip(bounds, bounds[1:])):
-        server.open(shard, np.zeros(b - a, np.float32), start=a)
+        server.table.open(shard, np.zeros(b - a, np.float32), start=a)
     print(listener.address, flush=True)
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(0, ended.set)
@@ -58,7 +58,7 @@ async def main(token, elements, shard_bytes, rule):
             pass
     loop.remove_reader(0)
     await listener.close()
-    print(most - before, sum(state.pushes for state in server.states()), flush=True)
+    print(most - before, sum(state.pushes for state in server.table.states()), flush=True)
 
 def run():
     token, elements, shard_bytes, rule, loop = sys.argv[1:]

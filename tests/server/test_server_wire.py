@@ -42,7 +42,7 @@ async def over_the_wire(inline: bool) -> None:
     size, pushes = 1 << 16, 20
     server = ParameterServer(Sum(), inline_elements=size if inline else 0)
     for shard in (0, 1):
-        server.open(shard, np.zeros(size, np.float32), start=size * shard)
+        server.table.open(shard, np.zeros(size, np.float32), start=size * shard)
     lines: list[str] = []
     listener = Listener(server.handlers(), TOKEN, staging=Staging(8 << 20), payload_limit=1 << 20, log=lines.append)
     await listener.start("127.0.0.1", 0)
@@ -69,14 +69,14 @@ async def over_the_wire(inline: bool) -> None:
             for node in (1, 2):
                 for shard in (0, 1):
                     group.create_task(pushing(node, shard))
-        assert [state.clock for state in server.states()] == [2 * pushes] * 2
+        assert [state.clock for state in server.table.states()] == [2 * pushes] * 2
         with pytest.raises(RequestFailed, match="got 4 bytes, expected 262144"):
             await peers[0].request(push(99), [memoryview(bytes(4))], deadline_s=10.0)
-        memory = memoryview(bytearray(server.dump_bytes(size)))
+        memory = memoryview(bytearray(server.table.dump_bytes(size)))
         dumped = await peers[1].request(Dump(0, True), into=memory, deadline_s=10.0)
         assert isinstance(dumped, Dumped)
         taker = ParameterServer(Sum())
-        taker.install(dumped, memory, 0)
+        taker.table.install(dumped, memory, 0)
         assert fetched(taker) == (2 * pushes, [3.0 * pushes])
         assert now(taker, push(pushes, node=2), np.ones(size, np.float32)).message == Pushed(0, 2 * pushes, outcome=Outcome.REPEATED)
         with pytest.raises(RequestFailed, match="shard 0 is not served here"):
@@ -90,7 +90,7 @@ async def over_the_wire(inline: bool) -> None:
         await listener.close()
     assert lines == []
     assert server._copies.used_bytes == 0
-    assert not any(vector.readers for shard in server._shards.values() for vector in shard.vectors)
+    assert not any(vector.readers for shard in server.table._shards.values() for vector in shard.vectors)
 
 
 @pytest.mark.real
@@ -104,7 +104,7 @@ def test_a_peer_that_does_not_read_freezes_what_it_fetched_and_delays_nobody(loo
 async def not_read() -> None:
     size = 4 << 20  # more than the kernel takes for one that does not read
     server = ParameterServer(Sum(), inline_elements=0)
-    server.open(0, np.zeros(size, np.float32))
+    server.table.open(0, np.zeros(size, np.float32))
     listener = Listener(server.handlers(), TOKEN, staging=Staging(64 << 20), payload_limit=1 << 30, log=lambda line: None)
     await listener.start("127.0.0.1", 0)
     slow, quick = Peer(listener.address, TOKEN), Peer(listener.address, TOKEN)
@@ -117,7 +117,7 @@ async def not_read() -> None:
         stream.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)  # does not grow with what comes
         slow._link.transport.hold(True)
         late = asyncio.ensure_future(slow.request(Fetch(0, 1), into=memoryview(params), deadline_s=10.0))
-        while not server._shards[0].vectors[0].readers:  # noqa: ASYNC110  what is waited for has no event
+        while not server.table._shards[0].vectors[0].readers:  # noqa: ASYNC110  what is waited for has no event
             await asyncio.sleep(0)
         for sequence in (1, 2, 3):
             await quick.request(push(sequence), [memoryview(grad)], deadline_s=10.0)

@@ -71,7 +71,7 @@ async def test_a_vector_is_trained_to_the_same_bits_however_it_is_cut(name: str,
     bounds = cut(n, largest_of(n, shards))
     server = ParameterServer(optimiser, inline_elements=n if inline else 0)
     for k in range(shards):
-        server.open(k, start[bounds[k] : bounds[k + 1]], start=bounds[k])
+        server.table.open(k, start[bounds[k] : bounds[k + 1]], start=bounds[k])
     for t, (grad, scale) in enumerate(zip(grads, scales), 1):
         order = rng.permutation(shards)  # the shards know nothing of each other
         await asyncio.gather(*(
@@ -80,13 +80,13 @@ async def test_a_vector_is_trained_to_the_same_bits_however_it_is_cut(name: str,
     dumps = [sent(now(server, Dump(k, False))).payload for k in range(shards)]
     for part, row in enumerate((expected, *rows)):
         assert b"".join(bytes(dump[part]) for dump in dumps) == row.tobytes()
-    assert server.states()[0].clock == 12
+    assert server.table.states()[0].clock == 12
 
 
 def test_a_push_is_scaled_by_its_schedule_and_counted_by_the_clock() -> None:
     optimiser = Sum()
     server = served(optimiser)
-    server.open(5, ones(), [ones(2.0)], clock=41)
+    server.table.open(5, ones(), [ones(2.0)], clock=41)
     assert now(server, push(1, 5, clock=40, scale=0.5), ones(4.0)).message == Pushed(5, 42, 1)
     assert optimiser.calls[-1] == 42
     reply = sent(now(server, Dump(5, False)))
@@ -112,7 +112,7 @@ def test_the_optimiser_is_compiled_before_the_first_push() -> None:
 def test_a_fetch_is_answered_with_the_live_memory_itself() -> None:
     params = ones(3.0)
     server = ParameterServer(Sum())
-    server.open(0, params)
+    server.table.open(0, params)
     reply = now(server, Fetch(0, 1))
     assert reply.payload[0].readonly
     assert np.shares_memory(np.frombuffer(reply.payload[0], np.float32), params)
@@ -159,7 +159,7 @@ def test_two_readers_of_one_clock_cost_one_copy_which_is_freed_with_the_last() -
 def test_an_array_that_nobody_reads_is_updated_where_it_is() -> None:
     params = ones()
     server = ParameterServer(Sum())
-    server.open(0, params)
+    server.table.open(0, params)
     sent(now(server, Fetch(0, 1)))
     now(server, push(1), ones())
     assert params[0] == 2.0
@@ -249,8 +249,8 @@ async def test_memory_that_a_copy_frees_when_it_is_done_is_there_for_another_sha
 def test_a_view_of_something_larger_is_copied_and_an_array_is_taken_over() -> None:
     whole, alone = np.zeros(2 * SIZE, np.float32), ones()
     server = ParameterServer(Sum())
-    server.open(0, whole[:SIZE])
-    server.open(1, alone)
+    server.table.open(0, whole[:SIZE])
+    server.table.open(1, alone)
     for shard in (0, 1):
         now(server, push(1, shard), ones())
     assert (whole[0], alone[0]) == (0.0, 2.0)
@@ -262,7 +262,7 @@ async def test_kernels_in_threads_and_slow_readers_never_mix_two_clocks(optimise
     """Every element of a payload belongs to the same number of updates, while threads update what was fetched."""
     size, rng = 1 << 16, np.random.default_rng(3)
     server = ParameterServer(optimiser, inline_elements=0, copies_bytes=32 * size)
-    server.open(0, np.zeros(size, np.float32))
+    server.table.open(0, np.zeros(size, np.float32))
     held: list[tuple[bytes, Reply]] = []
 
     async def reader() -> None:
@@ -284,7 +284,7 @@ async def test_kernels_in_threads_and_slow_readers_never_mix_two_clocks(optimise
         for node in (1, 2):
             group.create_task(writer(node))
         group.create_task(drain(reader(), held))
-    assert server.states()[0].clock == 80
+    assert server.table.states()[0].clock == 80
     assert server._copies.used_bytes == 0
 
 

@@ -51,14 +51,14 @@ class Served:
         values = np.random.default_rng(0).standard_normal((1 + ROWS, N)).astype(np.float32)
         for shard, (start, stop) in enumerate(zip(self.bounds, self.bounds[1:])):
             arrays = [row[start:stop].copy() for row in values]
-            self.server.open(shard, arrays[0], arrays[1:], start=start)
+            self.server.table.open(shard, arrays[0], arrays[1:], start=start)
         self.sequence = 0
 
     async def operate(self, *program: Operation, sequence: int = 0, shards: Any = None) -> list[float]:
         self.sequence += 1
         shards = list(range(len(self.bounds) - 1)) if shards is None else shards
         answer = (await self.vectors._operate(Operate(0, sequence or self.sequence, shards, list(program)))).message
-        assert answer.shards == [shard for shard in shards if self.server.serves(shard)]
+        assert answer.shards == [shard for shard in shards if self.server.table.serves(shard)]
         return [value_of(one) if isinstance(one, list) else one for one in answer.results]
 
     async def open(self, number: int = 1, limit: float = 1e6) -> None:
@@ -74,7 +74,7 @@ class Served:
         return outcomes
 
     def vector(self, number: int) -> np.ndarray:
-        parts = [self.server._shards[k].vectors[number].array for k in range(len(self.bounds) - 1)]
+        parts = [self.server.table._shards[k].vectors[number].array for k in range(len(self.bounds) - 1)]
         return np.concatenate(parts)
 
 
@@ -241,7 +241,7 @@ def test_a_combination_of_nothing_does_not_arrive() -> None:
 async def test_a_long_program_on_a_small_shard_is_left_to_a_thread(dots: int, expected: list[str]) -> None:
     """Six hundred inner products of a shard of 2^17 stopped the event loop for 125 ms."""
     served, threads = Served(), []
-    served.server._shards[0].turns._inline_elements = 4 * N
+    served.server.table._shards[0].turns._inline_elements = 4 * N
     loop = asyncio.get_running_loop()
     loop.set_default_executor(Named(threads))
     await served.operate(*[Dot(4, 5)] * dots)
@@ -262,7 +262,7 @@ class Named(ThreadPoolExecutor):
 
 async def test_a_large_shard_is_worked_on_in_a_thread_and_comes_to_the_same() -> None:
     served, threaded = Served(), Served()
-    threaded.server._shards[0].turns._inline_elements = 0
+    threaded.server.table._shards[0].turns._inline_elements = 0
     gradient = np.random.default_rng(1).standard_normal(N).astype(np.float32)
     for one in (served, threaded):
         await one.open()

@@ -230,7 +230,7 @@ def run_together(nodes: int, runs: int, rng: np.random.Generator) -> npt.NDArray
     def computed(run: int, replica: int, sequence: int, clock: int, params: memoryview) -> None:
         """A replica has the gradient of the parameters that it fetched, which is these parameters."""
         nonlocal left
-        if not server.serves(run):
+        if not server.table.serves(run):
             return
         push(Push(run, 1, replica, sequence, clock, 1, 1.0), params)
         reply: Any = fetch(Fetch(run, 1))
@@ -239,13 +239,13 @@ def run_together(nodes: int, runs: int, rng: np.random.Generator) -> npt.NDArray
         (seen[run, clock],) = struct.unpack("<f", params)
         if clock == LAST + 1:
             left -= 1
-            server._shards[run].given_up = True
+            server.table._shards[run].given_up = True
         else:
             loop.call_later(draw(), computed, run, replica, sequence + 1, clock, params)
 
     begin = memoryview(bytearray(struct.pack("<f", 1.0)))
     for run in range(runs):
-        server.open(run, np.ones(1, np.float32))
+        server.table.open(run, np.ones(1, np.float32))
         for replica in range(nodes):
             loop.call_later(draw(), computed, run, replica, 1, 0, begin)
     try:

@@ -76,7 +76,7 @@ def served(optimiser: Optimiser | None = None, shards: int = 1, *, inline: bool 
     """A server of shards of zeros, 0 up to ``shards``."""
     server = ParameterServer(optimiser or Sum(), inline_elements=SIZE if inline else 0, **options)
     for shard in range(shards):
-        server.open(shard, np.zeros(SIZE, np.float32), start=SIZE * shard)
+        server.table.open(shard, np.zeros(SIZE, np.float32), start=SIZE * shard)
     return server
 
 

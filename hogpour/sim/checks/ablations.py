@@ -38,8 +38,8 @@ from hogpour.server.copies import Replaced
 from hogpour.server.dedup import PushDedup
 from hogpour.server.fetch_history import FetchHistory
 from hogpour.server.handover import ShardHost
-from hogpour.server.server import ParameterServer
 from hogpour.server.shard import Shard
+from hogpour.server.shard_table import ShardTable
 from hogpour.server.vector_ops import VectorOps
 from hogpour.shm.accrual import Accrual, Sealed
 from hogpour.sim.checks.ablation import Ablation
@@ -103,7 +103,7 @@ def _newest_fetch(params_of: Any) -> Any:
 def _held_by_nobody(bring: Any) -> Any:
     async def bring_nothing(self: ShardHost, adopt: Adopt) -> None:
         await bring(self, adopt)
-        pending = self.server._shards[adopt.shard].pending
+        pending = self.server.table._shards[adopt.shard].pending
         pending.free({push.node for push, _ in pending}, lambda _: False)
 
     return bring_nothing
@@ -239,12 +239,12 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "fence": Ablation(
         "nothing of a member that was declared dead is applied any more",
-        ParameterServer, "forget", lambda _: lambda *_: None,
+        ShardTable, "forget", lambda _: lambda *_: None,
         14, "fenced: ",
     ),
     "run": Ablation(
         "nothing of a run before this one is applied",
-        ParameterServer, "check_member", lambda _: lambda *_: None, 54, "kept: ", (SPEAKER,),
+        ShardTable, "check_member", lambda _: lambda *_: None, 54, "kept: ", (SPEAKER,),
     ),
     "attempt": Ablation(
         "a block is done when it was done under the lease that holds it", coordinator_client, "leased_ticket",
@@ -280,7 +280,7 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "stale": Ablation(
         "a node that was declared dead serves none of what it had before",
-        ParameterServer, "abandon", lambda _: lambda *_: None,
+        ShardTable, "abandon", lambda _: lambda *_: None,
         13710, "once: ",
     ),
     "before": Ablation(

@@ -23,6 +23,7 @@ from hogpour.core.node_id import display_id
 from hogpour.server.gated_step import GatedStep
 from hogpour.server.server import ParameterServer
 from hogpour.server.shard import Shard, Update
+from hogpour.server.shard_table import ShardTable
 from hogpour.shm.accrual import Sealed
 from hogpour.sim.checks.probes import Look
 from hogpour.sim.checks.pull_invariants import Key
@@ -53,7 +54,7 @@ class PushInvariants:
         self._sealed: dict[Key, int] = {}  # → checksum
         self._sent: dict[tuple[SealedBuffers, int, int], set[Key]] = {}  # replica, sequence → not acknowledged
         self._pushed_back: dict[Pulls, set[Key]] = {}  # of the pull that is under way
-        self._fenced: dict[ParameterServer, set[int]] = {}
+        self._fenced: dict[ShardTable, set[int]] = {}
         self._fetched: dict[tuple[Shard, int], int] = {}  # shard, clock → checksum of its parameters, where remembered
 
     def begin(self, shards: dict[int, Shard]) -> None:
@@ -162,7 +163,7 @@ class PushInvariants:
     def on_begin_push(self, server: ParameterServer, shard: Shard, push: Any, grad: Any) -> Look:
         """A server is sent a push."""
         del grad
-        fenced = push.node in self._fenced.get(server, ()) and _key(push) not in self._pushes
+        fenced = push.node in self._fenced.get(server.table, ()) and _key(push) not in self._pushes
         known = shard.history.params_of(push.node, push.clock)
         if known is not None and zlib.crc32(known.data) != self._fetched[shard, push.clock]:
             self._say(f"origins: push {_named(_key(push))} is amended by what was not fetched at clock {push.clock}")
@@ -176,17 +177,17 @@ class PushInvariants:
         if shard.history.limit:
             self._fetched[shard, shard.clock] = zlib.crc32(shard.params.data)
         yield
-        self._look_at_origins(server)
+        self._look_at_origins(server.table)
 
-    def on_forget(self, server: ParameterServer, node: int) -> Look:
+    def on_forget(self, table: ShardTable, node: int) -> Look:
         """A server is told that an incarnation is dead."""
-        self._fenced.setdefault(server, set()).add(node)
+        self._fenced.setdefault(table, set()).add(node)
         yield
-        self._look_at_origins(server)
+        self._look_at_origins(table)
 
-    def _look_at_origins(self, server: ParameterServer) -> None:
-        for shard in server._shards.values():
-            if (gone := shard.history.nodes & self._fenced.get(server, set())):
+    def _look_at_origins(self, table: ShardTable) -> None:
+        for shard in table._shards.values():
+            if (gone := shard.history.nodes & self._fenced.get(table, set())):
                 self._say(f"origins: shard {shard.number} remembers nodes that were fenced: {sorted(gone)}")
 
 

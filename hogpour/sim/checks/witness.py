@@ -46,6 +46,7 @@ from hogpour.server.gated_step import GatedStep
 from hogpour.server.handover import ShardHost
 from hogpour.server.server import ParameterServer
 from hogpour.server.shard import Shard, Update
+from hogpour.server.shard_table import ShardTable
 from hogpour.server.vector_ops import Program, VectorOps
 from hogpour.sim.checks.evaluation_invariants import EvaluationInvariants
 from hogpour.sim.checks.gate_invariants import GateInvariants
@@ -87,7 +88,7 @@ class Witness:
     ) -> None:
         self.violations: list[str] = []
         self._loop, self._batches, self._calm = loop, batches, calm
-        self._held: dict[tuple[int, ParameterServer], Shard] = {}  # by number and server, since it was opened there
+        self._held: dict[tuple[int, ShardTable], Shard] = {}  # by number and table, since it was opened there
         self._handed: dict[Any, int] = {}  # vector → checksum when its first reader came
         self._maps: dict[int, Any] = {}  # epoch → map, of the newest run
         self._placement: Placement | None = None  # of the newest run
@@ -104,8 +105,8 @@ class Witness:
         pushes, leases, gates, pulls, batch = self.pushes, self._leases, self._gates, self._pulls, self._batch
         for cls, name, look in (
             # What becomes true on a server.
-            (ParameterServer, "open", self._on_open),
-            (ParameterServer, "forget", pushes.on_forget),
+            (ShardTable, "open", self._on_open),
+            (ShardTable, "forget", pushes.on_forget),
             (ParameterServer, "_begin_fetch", pushes.on_begin_fetch),
             (ParameterServer, "_begin_push", pushes.on_begin_push),
             (ParameterServer, "_frozen", self._on_frozen),
@@ -194,7 +195,7 @@ class Witness:
     def shards(self) -> dict[int, Shard]:
         """Return the shards where the newest map says that they are, by number; without those that are nowhere."""
         owners = self._placement.map.owners if self._placement is not None else ()
-        return {k: shard for (k, server), shard in self._held.items() if k < len(owners) and server.node == owners[k]}
+        return {k: shard for (k, table), shard in self._held.items() if k < len(owners) and table.node == owners[k]}
 
     def _say(self, text: str) -> None:
         if len(self.violations) < _MOST:
@@ -228,11 +229,11 @@ class Witness:
         self._pulls.begin(newest)
         self._leases.begin(fresh=not any(shard.clock for shard in newest.values()))
 
-    def _on_open(self, server: ParameterServer, shard: int, *_: Any, clock: int = 0, **__: Any) -> Look:
+    def _on_open(self, table: ShardTable, shard: int, *_: Any, clock: int = 0, **__: Any) -> Look:
         yield
-        self._held[shard, server] = server._shards[shard]
+        self._held[shard, table] = table._shards[shard]
         self.pushes.opened(shard, clock)
-        self._pulls.opened(server._shards[shard])
+        self._pulls.opened(table._shards[shard])
 
     def _on_frozen(self, server: ParameterServer, message: Any, vectors: list[Any]) -> None:
         """Vectors are handed out."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import carray
+from numba.np.numpy_support import carray
 
 from hogpour.core.kernels.jit import njit, prange
 from hogpour.layers.kernels.threaded import Threaded, own_code

@@ -24,15 +24,15 @@ Figures = dict[str, tuple[float, float, float]]
 """Who is beside us, a colon, and at what → our rate in theirs: median, 10th and 90th percentile."""
 
 PLAN = {
-    "startup": (110, ""),
-    "wire": (20, ""),
-    "kernels": (250, ""),
-    "loopback": (290, ""),
-    "sim": (180, ""),
-    "hogwild": (1120, "--rounds 3 --once --within 950"),
-    "downpour": (830, "--rounds 2 --once --within 750"),
+    "startup": (150, "--rounds 4"),
+    "wire": (10, ""),
+    "kernels": (230, ""),
+    "loopback": (390, "--rounds 3"),
+    "sim": (250, "--rounds 4"),
+    "hogwild": (1020, "--rounds 2 --once --within 850"),
+    "downpour": (800, "--rounds 2 --once --within 700"),
     "sandblaster": (350, "--only scipy --evaluations 60 --converge 800"),
-    "deaths": (450, ""),
+    "deaths": (400, ""),
 }
 """Bench → the seconds after which it is ended, an hour in all, and what it is told so that it needs fewer."""
 

@@ -449,3 +449,45 @@ def test_a_resolver_may_take_its_time_and_give_addresses_where_nobody_is() -> No
 
     with asyncio.Runner(loop_factory=SlowNames) as runner:
         runner.run(main())
+
+
+class Stalls(asyncio.SelectorEventLoop):
+    """A loop whose process may stand still, for as long as is said."""
+
+    stood_s = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.stood_s
+
+
+def test_a_proof_that_came_while_this_process_stood_still_counts() -> None:
+    """The deadline for it passed in the same turn of the loop, and the request failed on a connection that was good."""
+
+    async def main() -> None:
+        connections = 0
+
+        async def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal connections
+            connections += 1
+            end = End("acceptor")
+            while not end.connection.ready:
+                end.receive(await reader.read(4096))
+                writer.write(end.sends())
+            loop.stood_s = 5.0
+            while not end.arrived:
+                end.receive(await reader.read(4096))
+            writer.write(end.connection.send(Fetched(0, 1), end.arrived[0][0]))
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(welcome, "127.0.0.1", 0)
+        peer = Peer("{}:{}".format(*server.sockets[0].getsockname()), TOKEN)
+        assert await peer.request(Fetch(0, 1), deadline_s=9, retry=False) == Fetched(0, 1)
+        assert connections == 1
+        await peer.close()
+        server.close()
+        await server.wait_closed()
+
+    loop = Stalls()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(main())

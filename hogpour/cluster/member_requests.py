@@ -237,7 +237,7 @@ class MemberRequests:
 
     def _unreachable(self, message: Unreachable) -> Reply[Ok]:
         member = self._known(message.node)
-        if not self._placement.shun(message.server, f"cannot be reached by {member}"):
+        if not self._placement.shun(message.server, message.node, f"cannot be reached by {member}"):
             raise RequestFailed(Refusal.WRONG, "the first node serves shards that nobody else has")
         return _OK
 

@@ -62,8 +62,8 @@ class _Server:
     """It has answered a fence with an error, which was logged."""
     reached: bool = True
     """False: no connection to it could be made, and none has been since."""
-    shunned: bool = False
-    """Some member cannot reach it: it is to serve nothing."""
+    shunned_by: set[int] = field(default_factory=set)
+    """Members that cannot reach it: while one of them is here it is to serve nothing."""
 
     def __str__(self) -> str:
         return f"node {display_id(self.node)}" + (f" ({self.address})" if self.address else "")
@@ -71,7 +71,7 @@ class _Server:
     @property
     def going(self) -> bool:
         """Whether its shards are to be with others."""
-        return self.leaving or self.shunned
+        return self.leaving or bool(self.shunned_by)
 
 
 @dataclass(slots=True)
@@ -145,13 +145,14 @@ class Placement:
         if node in self._servers:
             self._servers[node].leaving = True
 
-    def shun(self, node: int, why: str) -> bool:
-        """Say that somebody cannot reach a member that serves shards; return whether others are to have them: not those
-        of the home."""
+    def shun(self, node: int, by: int, why: str) -> bool:
+        """Say that a member cannot reach one that serves shards; return whether others are to have them until the first
+        one is gone: not those of the home."""
         server = self._servers.get(node)
-        if server is not None and node != self._home and not server.shunned:
-            server.shunned = True
-            self._log(f"{server} {why}: firewall? its shards go to others, it computes only")
+        if server is not None and node != self._home:
+            if not server.shunned_by:
+                self._log(f"{server} {why}: firewall? its shards go to others, it computes only")
+            server.shunned_by.add(by)
         return node != self._home
 
     def gone(self, node: int) -> list[int]:
@@ -161,6 +162,9 @@ class Placement:
         self._went.append(node)
         for server in self._servers.values():
             server.owed.add(node)
+            if server.shunned_by == {node}:
+                self._log(f"{server} may serve again: who could not reach it is gone")
+            server.shunned_by.discard(node)
         if self._move is not None and node in (self._move.source, self._move.taker):
             if None in self._tasks:
                 self._tasks[None].cancel()  # nobody will answer it

@@ -166,7 +166,9 @@ class Snapshots:
             await asyncio.sleep(_AGAIN_S)
 
         async def complain(server: int) -> bool:
-            return self._coordinator.placement.shun(server, "cannot be reached by the first node")
+            return self._coordinator.placement.shun(
+                server, self._coordinator.home, "cannot be reached by the first node"
+            )
 
         return (await ask_shard(shard, lambda: self._coordinator.map, ask, wait, complain, give_up_s)).clock
 

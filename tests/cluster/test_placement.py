@@ -446,14 +446,32 @@ async def test_shards_of_a_server_that_some_member_cannot_reach_go_to_others() -
     cluster.serve(2)
     cluster.serve(3)
     await cluster.tick()
-    assert cluster.placement.shun(2, "cannot be reached by node 5 (five)")
-    assert cluster.placement.shun(2, "cannot be reached by node 5 (five)")
+    assert cluster.placement.shun(2, 5, "cannot be reached by node 5 (five)")
+    assert cluster.placement.shun(2, 5, "cannot be reached by node 5 (five)")
     await cluster.tick()
     assert sorted(cluster.owners) == [1, 1, 1, 3, 3, 3]
     assert cluster.lines == ["node 2 (n2:1) cannot be reached by node 5 (five): firewall? its shards go to others, it computes only"]
     await cluster.tick(3)
     assert 2 not in cluster.owners
-    assert cluster.placement.shun(99, "is gone already")
+    assert cluster.placement.shun(99, 5, "is gone already")
+    cluster.agrees()
+
+
+async def test_a_server_that_some_could_not_reach_serves_again_when_they_are_gone() -> None:
+    cluster = Cluster(6)
+    cluster.serve(2)
+    cluster.serve(3)
+    for who in (5, 6):
+        cluster.placement.shun(2, who, f"cannot be reached by node {who}")
+    await cluster.tick(2)
+    assert sorted(cluster.owners) == [1, 1, 1, 3, 3, 3]
+    cluster.placement.gone(5)
+    await cluster.tick(2)
+    assert 2 not in cluster.owners, "node 6 cannot reach it, and is there"
+    cluster.placement.gone(6)
+    await cluster.tick(2)
+    assert sorted(cluster.owners) == [1, 1, 2, 2, 3, 3]
+    assert cluster.lines[1:] == ["node 2 (n2:1) may serve again: who could not reach it is gone"]
     cluster.agrees()
 
 
@@ -462,7 +480,7 @@ async def test_who_leaves_is_served_before_who_cannot_be_reached() -> None:
     cluster.serve(2)
     cluster.serve(3)
     await cluster.tick()
-    cluster.placement.shun(2, "cannot be reached")
+    cluster.placement.shun(2, 5, "cannot be reached")
     cluster.placement.leave(3)
     await cluster.tick()
     assert cluster.owners == (1,) * 6
@@ -471,7 +489,7 @@ async def test_who_leaves_is_served_before_who_cannot_be_reached() -> None:
 
 async def test_there_is_nobody_else_for_shards_of_the_home() -> None:
     cluster = Cluster(2)
-    assert not cluster.placement.shun(HOME, "cannot be reached")
+    assert not cluster.placement.shun(HOME, 5, "cannot be reached")
     assert cluster.lines == []
 
 

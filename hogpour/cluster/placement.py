@@ -162,8 +162,6 @@ class Placement:
         self._went.append(node)
         for server in self._servers.values():
             server.owed.add(node)
-            if server.shunned_by == {node}:
-                self._log(f"{server} may serve again: who could not reach it is gone")
             server.shunned_by.discard(node)
         if self._move is not None and node in (self._move.source, self._move.taker):
             if None in self._tasks:

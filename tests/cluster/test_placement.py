@@ -471,7 +471,7 @@ async def test_a_server_that_some_could_not_reach_serves_again_when_they_are_gon
     cluster.placement.gone(6)
     await cluster.tick(2)
     assert sorted(cluster.owners) == [1, 1, 2, 2, 3, 3]
-    assert cluster.lines[1:] == ["node 2 (n2:1) may serve again: who could not reach it is gone"]
+    assert len(cluster.lines) == 1, "a member that comes and goes makes no line of it each time"
     cluster.agrees()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.robustness import Case, End, faults, files_of, hold
+from support.robustness import Case, End, as_process, faults, files_of, hold
 
 from hogpour.core.errors import ConfigError, DataWarning
 
@@ -113,3 +113,9 @@ def test_a_command_that_ends_in_a_line_passes_its_case(tmp_path: Path) -> None:
     case = replace(CASE, run=raising(ConfigError("job.toml: no")), files={"a/job.toml": b"x"})
     assert hold(case, tmp_path).err == "hogpour: job.toml: no\n"
     assert files_of(tmp_path) == {"a/job.toml": b"x"}
+
+
+@pytest.mark.real
+def test_a_temporary_file_is_left_behind_unless_it_is_said_where_it_is(tmp_path: Path) -> None:
+    line = "echo m > $TMPDIR/kept; echo m > $TMPDIR/forgotten; echo m.safetensors: cannot be written, it is in $TMPDIR/kept"
+    assert as_process(Case(name="two files", files={"a": b""}, run=(), says=("",)), tmp_path / "run", line).left == ("forgotten among the temporary files",)

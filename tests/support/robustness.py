@@ -217,7 +217,8 @@ def as_process(case: Case, folder: Path, shell: str) -> End:
             one.kill()
         process.communicate()
         psutil.wait_procs(_marked(mark), timeout=20)
-    rest = tuple(f"{name} among the temporary files" for name in files_of(temporary))
+    # A model for which its folder had no room stays, and it is said where.
+    rest = tuple(f"{name} among the temporary files" for name in files_of(temporary) if f"{temporary / name}" not in out)
     return End(
         code=process.returncode, out=out, err=err, before=before, after=files_of(folder),
         left=(*(f"process {one.pid}" for one in left), *rest),

@@ -51,7 +51,7 @@ def serve(loop_name: str, optimiser: str, shard_bytes: int, n_bytes: int) -> Non
         bounds = cut(n_bytes // 4, shard_bytes)
         sizes = np.diff(bounds)
         for shard, size in enumerate(sizes):
-            there.open(shard, written(4 * int(size), 0), start=bounds[shard])
+            there.table.open(shard, written(4 * int(size), 0), start=bounds[shard])
         token = os.urandom(32)
         listener = Listener(there.handlers(), token, staging=Staging(STAGING_BYTES), payload_limit=4 * int(sizes.max()),
                             log=lambda line: print(line, file=sys.stderr))  # fmt: skip

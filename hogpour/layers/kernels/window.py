@@ -203,7 +203,7 @@ def _conv2d_d_weight_block(x, d_y, d_w, stride, i, n):
     if n == n_out // block:
         for o in range(n * block, n_out):
             _conv2d_d_weight_channels(x_, y_, w_, shapes, stride, o, i, 1)
-    elif block == 2:
+    elif not WIDE:  # a constant: what is not reached is not compiled
         _conv2d_d_weight_channels(x_, y_, w_, shapes, stride, n * 2, i, 2)
     elif block == 5:
         _conv2d_d_weight_channels(x_, y_, w_, shapes, stride, n * 5, i, 5)

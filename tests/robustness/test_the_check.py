@@ -116,6 +116,11 @@ def test_a_command_that_ends_in_a_line_passes_its_case(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_a_temporary_file_is_left_behind_unless_it_is_said_where_it_is(tmp_path: Path) -> None:
-    line = "echo m > $TMPDIR/kept; echo m > $TMPDIR/forgotten; echo m.safetensors: cannot be written, it is in $TMPDIR/kept"
-    assert as_process(Case(name="two files", files={"a": b""}, run=(), says=("",)), tmp_path / "run", line).left == ("forgotten among the temporary files",)
+def test_a_model_that_is_said_to_be_elsewhere_is_looked_at_and_what_else_is_there_was_forgotten(tmp_path: Path) -> None:
+    line = "echo whole > $TMPDIR/m; echo it > $TMPDIR/m2; echo 'm: cannot be written; it is in '$TMPDIR/m"
+    case = Case(name="two files", files={"a": b""}, run=(), says=("",), codes=frozenset({0}), writes=frozenset({"m"}))
+    end = as_process(case, tmp_path / "run", line)
+    assert end.left == ("m2 among the temporary files",)
+    assert faults(replace(end, left=()), case, lambda content: content == b"whole\n") == []
+    assert faults(end, case, lambda content: False) == ["left behind: m2 among the temporary files", "m is not whole"]
+    assert "m was written" in faults(end, replace(case, writes=frozenset()))

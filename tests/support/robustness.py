@@ -217,11 +217,14 @@ def as_process(case: Case, folder: Path, shell: str) -> End:
             one.kill()
         process.communicate()
         psutil.wait_procs(_marked(mark), timeout=20)
-    # A model for which its folder had no room stays, and it is said where.
-    rest = tuple(f"{name} among the temporary files" for name in files_of(temporary) if f"{temporary / name}" not in out)
+    # A model that its folder did not take is said to be elsewhere, and is held to what holds of those that it takes.
+    others, said = files_of(temporary), f"{out}\n{err}\n"
+    rescued = [name for name in others if f"; it is in {temporary / name}\n" in said]
     return End(
-        code=process.returncode, out=out, err=err, before=before, after=files_of(folder),
-        left=(*(f"process {one.pid}" for one in left), *rest),
+        code=process.returncode, out=out, err=err, before=before,
+        after=files_of(folder) | {Path(name).name: others[name] for name in rescued},
+        left=(*(f"process {one.pid}" for one in left),
+              *(f"{name} among the temporary files" for name in others if name not in rescued)),
     )  # fmt: skip
 
 

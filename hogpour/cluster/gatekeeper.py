@@ -37,6 +37,7 @@ from typing import Any, ClassVar
 
 from hogpour.algos.gate.base import Gate
 from hogpour.cluster.overdue import StallLimit
+from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.core.node_id import display_id
 from hogpour.core.shard_map import ShardMap
 from hogpour.net.requests import Requests
@@ -124,7 +125,7 @@ class Gatekeeper:
 
     def arrive(self, arrive: Arrive) -> Arrived | asyncio.Future[Arrived]:
         """Take in that a gradient has arrived; return what becomes of it, or a future that will tell."""
-        raise NotImplementedError("nothing arrives at an open gate")
+        raise RequestFailed(Refusal.WRONG, "the scheme has no gate, nothing arrives at one")
 
     def forget(self, node: int) -> None:
         """Count every origin of a node out, because it is dead or has left; nobody waits for it any more."""

@@ -11,10 +11,12 @@ from support.gates import Gated, gated, known
 
 from hogpour.algos.gate.barrier import Barrier
 from hogpour.algos.gate.base import Gate
+from hogpour.algos.gate.open import Open
 from hogpour.algos.gate.quorum import Quorum
 from hogpour.algos.gate.slack import Slack
 from hogpour.cluster.step_gatekeeper import _REMEMBERED
-from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED
+from hogpour.core.errors import Refusal, RequestFailed
+from hogpour.net.wire.gate import COUNTED, LATE, UNDECIDED, Arrive
 
 # -- who waits for whom, and what a step is made of
 
@@ -252,3 +254,10 @@ async def test_an_error_that_nobody_expects_is_told_by_tick() -> None:
     with pytest.raises(AssertionError, match="a step was left out"):
         g.keeper.tick()
     await g.keeper.close()
+
+
+async def test_nothing_arrives_where_there_is_no_gate() -> None:
+    async with gated(Open()) as one:
+        with pytest.raises(RequestFailed, match="the scheme has no gate, nothing arrives at one") as raised:
+            one.keeper.arrive(Arrive(1, 0, 1, 0))
+        assert raised.value.code == Refusal.WRONG

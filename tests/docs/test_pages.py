@@ -18,8 +18,8 @@ from bench import __main__ as bench
 from docs import generate
 from docs.generate import commands, rooms
 from hogpour.core import registry
-from hogpour.core.job import job_from
-from hogpour.sim.scenario import scenario_from
+from hogpour.core.job import Job, job_from
+from hogpour.sim.scenario import Scenario, scenario_from
 
 ROOT = generate.ROOT
 PAGES = generate.pages()
@@ -175,10 +175,9 @@ def test_the_parser_check_notices_an_option_that_is_gone(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(("page", "block"), blocks("toml"))
 def test_a_job_file_of_a_page_is_one(page: str, block: str) -> None:
     tables = tomllib.loads(block)
-    if "model" in tables:
-        job_from(tables, page)
-    else:
-        scenario_from(tables, page)
+    of_job = "model" in tables
+    made = job_from(tables, page) if of_job else scenario_from(tables, page)
+    assert isinstance(made, Job if of_job else Scenario)
 
 
 @pytest.mark.long

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 from hypothesis import settings
+from support.ends import Run
 from support.real_data import SHARED
 
 from hogpour.core import host
@@ -124,3 +126,24 @@ def _leaves_nothing_behind() -> Iterator[None]:
 def rng() -> np.random.Generator:
     """A generator of its own for each test."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Run a coroutine to its end, on a loop of its own; nothing may be said to the loop's exception handler."""
+    factory = pytest.importorskip("uvloop").new_event_loop if request.param == "uvloop" else None
+
+    def runs(main: Coroutine[Any, Any, Any]) -> Any:
+        complaints: list[dict[str, Any]] = []
+
+        async def limited() -> Any:
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+            async with asyncio.timeout(20):
+                return await main
+
+        with asyncio.Runner(loop_factory=factory) as runner:
+            result = runner.run(limited())
+        assert complaints == []
+        return result
+
+    return runs

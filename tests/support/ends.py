@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,8 +11,10 @@ import numpy as np
 
 from hogpour.net.listener import Handler, Listener
 from hogpour.net.peer import Peer
+from hogpour.net.requests import Reply
 from hogpour.net.staging import Staging
 from hogpour.net.wire.base import Message
+from hogpour.net.wire.fetch import Fetch, Fetched
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 """What the fixture ``run`` is."""
@@ -57,3 +59,23 @@ async def talking(
             yield peer, listener, lines
         finally:
             await peer.close()
+
+
+def fetched(request: Fetch) -> Reply:
+    """A handler of fetches that sends nothing along."""
+    return Reply(Fetched(request.shard, 1))
+
+
+@asynccontextmanager
+async def facing(
+    stranger: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], **more: Any
+) -> AsyncIterator[Peer]:
+    """A peer whose connections come to somebody that is no listener of ours."""
+    server = await asyncio.start_server(stranger, "127.0.0.1", 0)
+    peer = Peer("{}:{}".format(*server.sockets[0].getsockname()), TOKEN, **more)
+    try:
+        yield peer
+    finally:
+        await peer.close()
+        server.close()
+        await server.wait_closed()

@@ -7,7 +7,7 @@ elements. A ``Spec`` says which range of it belongs to which tensor. Knows no la
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,8 @@ class Tensor:
     """Shape of the view; C order."""
     offset: int
     """First element in the flat vector."""
+    by_row: bool = False
+    """Whether a gradient of it names the rows that it touches; such tensors lie behind all others."""
 
     @property
     def size(self) -> int:
@@ -52,12 +54,13 @@ class Spec:
     """Length of the flat vector, alignment included."""
 
     @classmethod
-    def pack(cls, shapes: Iterable[tuple[str, tuple[int, ...]]]) -> Spec:
-        """Lay the tensors one behind the other, in the given order, each at a multiple of ``ALIGNMENT``."""
+    def pack(cls, shapes: Iterable[tuple[str, tuple[int, ...]]], by_row: Container[str] = ()) -> Spec:
+        """Lay the tensors one behind the other, in the given order but for those named in ``by_row``, which come last,
+        each at a multiple of ``ALIGNMENT``."""
         tensors: list[Tensor] = []
         offset = 0
-        for name, shape in shapes:
-            tensors.append(Tensor(name, tuple(int(d) for d in shape), offset))
+        for name, shape in sorted(shapes, key=lambda one: one[0] in by_row):
+            tensors.append(Tensor(name, tuple(int(d) for d in shape), offset, name in by_row))
             offset += -(-prod(shape) // ALIGNMENT) * ALIGNMENT
         assert len({t.name for t in tensors}) == len(tensors), "tensor names must be unique"
         return cls(tuple(tensors), offset)
@@ -66,6 +69,16 @@ class Spec:
     def n_parameters(self) -> int:
         """Number of trained elements, alignment not counted."""
         return sum(t.size for t in self.tensors)
+
+    @property
+    def n_dense(self) -> int:
+        """Length of the beginning of the flat vector in which the tensors lie that are not by row."""
+        return next((t.offset for t in self.tensors if t.by_row), self.n)
+
+    @property
+    def by_row(self) -> tuple[Tensor, ...]:
+        """The tensors by row, of two axes each: rows and their elements."""
+        return tuple(t for t in self.tensors if t.by_row)
 
     @property
     def fingerprint(self) -> str:

@@ -51,8 +51,8 @@ class Cell:
     two reads agree. Everything else belongs to this replica alone.
     """
 
-    x: npt.NDArray[Any]
-    """(shape_in..., batch): the input; read only."""
+    x: Any
+    """(shape_in..., batch): the input; read only. Where the layer has ``sparse_input``, a ``SparseBatch``."""
     y: npt.NDArray[Any]
     """(shape_out..., batch): ``forward`` writes all of it; still there in ``backward``."""
     d_y: npt.NDArray[Any]
@@ -61,8 +61,9 @@ class Cell:
     """(shape_in..., batch): ``backward`` writes all of it; None in the first layer, where nobody needs it."""
     params: tuple[npt.NDArray[Any], ...]
     """One array for each of ``Layer.tensors``, in that order; read only."""
-    d_params: tuple[npt.NDArray[Any], ...]
-    """As params: ``backward`` writes all of them (it never adds to what was there)."""
+    d_params: tuple[Any, ...]
+    """As params: ``backward`` writes all of them (it never adds to what was there). A ``SparseGrad`` for each tensor
+    that ``Layer.by_row`` names."""
     scratch: tuple[npt.NDArray[Any], ...] = ()
     """One array for each of ``Layer.scratch``, kept from forward to backward."""
     rng: np.random.Generator | None = None
@@ -79,6 +80,11 @@ class Layer(Checked, ABC):
     """True: the layer wants one axis of features; a ``Flatten`` is put before it where needed."""
     image_input: ClassVar[bool] = False
     """True: the layer wants (channels, rows, columns); two axes are taken as one channel."""
+    sparse_input: ClassVar[bool] = False
+    """True: the layer is the first one and takes sparse examples, whose non-zeros alone it reads; it has no d_x."""
+    by_row: ClassVar[frozenset[str]] = frozenset()
+    """Names of tensors with a row for each feature, of which a step reads and changes a few: a gradient of such a one
+    is a ``SparseGrad``."""
     free: ClassVar[bool] = False
     """True: y is x's memory under another shape; forward and backward have nothing to do."""
 

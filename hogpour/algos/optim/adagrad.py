@@ -39,6 +39,15 @@ class Adagrad(Optimiser):
         real = params.dtype.type
         adagrad_apply(params, grad, state[0], real(self.lr * lr_scale), real(self.weight_decay))
 
+    @property
+    def by_rows(self) -> bool:
+        return not self.weight_decay
+
+    def apply_rows(
+        self, params: Array, rows: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float
+    ) -> None:
+        adagrad_apply_rows(params, rows, grad, state[0], params.dtype.type(self.lr * lr_scale))
+
 
 @njit(cache=True, nogil=True, error_model="numpy")  # x / 0 is a number, no exception
 def adagrad_apply(params: Array, grad: Array, history: Array, lr: float, weight_decay: float) -> None:
@@ -54,3 +63,15 @@ def adagrad_apply(params: Array, grad: Array, history: Array, lr: float, weight_
         history[k] = h
         stepped = w - lr * (g / np.sqrt(h))
         params[k] = stepped if h != 0 else w
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def adagrad_apply_rows(params: Array, rows: Array, grad: Array, history: Array, lr: float) -> None:
+    """As ``adagrad_apply`` for (n_rows, width) params and history, of which the gradient of rows[s] is grad[s]."""
+    for s in range(rows.size):
+        for u in range(params.shape[1]):
+            w, g = params[rows[s], u], grad[s, u]
+            h = history[rows[s], u] + g * g
+            history[rows[s], u] = h
+            stepped = w - lr * (g / np.sqrt(h))
+            params[rows[s], u] = stepped if h != 0 else w

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import numpy.typing as npt
 
 from hogpour.core.limits import Checked, Nonnegative, Positive
@@ -64,6 +65,33 @@ class Optimiser(Checked, ABC):
             lr_scale: factor of the schedule; the step uses ``self.lr * lr_scale``.
             t: count of gradients applied to ``params`` including this one, at least 1; by all replicas together.
         """
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether a gradient of 0 changes nothing, so that ``apply_rows`` does all that ``apply`` would."""
+        return False
+
+    def apply_rows(
+        self,
+        params: npt.NDArray[Any],
+        rows: npt.NDArray[np.uint32],
+        grad: npt.NDArray[Any],
+        state: tuple[npt.NDArray[Any], ...],
+        *,
+        lr_scale: float,
+    ) -> None:
+        """Change the rows that a gradient touches, to the bits that ``apply`` gives with 0 in all others.
+
+        Only where ``by_rows``. Errors and races as there.
+
+        Args:
+            params: (n_rows, width), C-contiguous; may be live.
+            rows: (m,) uint32, each once, read only.
+            grad: (m, width), read only.
+            state: one (n_rows, width) for each of ``self.state``.
+            lr_scale: factor of the schedule.
+        """
+        raise NotImplementedError(f"{type(self).__name__} changes every element at each step")
 
     def of_sum(self, gradients: float) -> Optimiser:
         """Return the rule that applies a sum of so many gradients: L2 is a part of each of them, so the sum has it as

@@ -28,6 +28,15 @@ class Sgd(Optimiser):
         else:
             sgd_apply(params, grad, real(self.lr * lr_scale))
 
+    @property
+    def by_rows(self) -> bool:
+        return not self.weight_decay
+
+    def apply_rows(
+        self, params: Array, rows: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float
+    ) -> None:
+        sgd_apply_rows(params, rows, grad, params.dtype.type(self.lr * lr_scale))
+
 
 @njit(cache=True, nogil=True)
 def sgd_apply(params: Array, grad: Array, lr: float) -> None:
@@ -50,3 +59,11 @@ def sgd_decay_apply(params: Array, grad: Array, lr: float, weight_decay: float) 
     for k in range(params.size):
         w = params[k]
         params[k] = w - lr * (grad[k] + weight_decay * w)
+
+
+@njit(cache=True, nogil=True)
+def sgd_apply_rows(params: Array, rows: Array, grad: Array, lr: float) -> None:
+    """As ``sgd_apply`` for (n_rows, width) params, of which the gradient of rows[s] is grad[s]."""
+    for s in range(rows.size):
+        for u in range(params.shape[1]):
+            params[rows[s], u] -= lr * grad[s, u]

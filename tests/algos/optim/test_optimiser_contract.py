@@ -190,3 +190,49 @@ def test_a_misspelt_optimiser_is_answered_with_the_nearest_one():
     with pytest.raises(ConfigError) as raised:
         registry.build("optimiser", {"name": "adagrat", "lr": 0.1}, "algorithm.optimiser")
     assert str(raised.value) == "algorithm.optimiser: optimiser \"adagrat\" is not known; did you mean 'adagrad'?"
+
+
+BY_ROWS = {name: cls for name, cls in OPTIMISERS.items() if cls(lr=0.1).by_rows}
+
+
+def test_rules_that_leave_alone_what_has_no_gradient_take_gradients_by_row():
+    assert {"sgd", "adagrad", "ftrl"} == set(BY_ROWS)
+    assert not any(cls(lr=0.1, weight_decay=0.1).by_rows for cls in BY_ROWS.values())
+    with pytest.raises(NotImplementedError, match="Adam changes every element at each step"):
+        OPTIMISERS["adam"](lr=0.1).apply_rows(*[np.zeros((1, 1))] * 3, (), lr_scale=1.0)
+
+
+@pytest.mark.parametrize("cls", BY_ROWS.values(), ids=BY_ROWS.keys())
+@pytest.mark.parametrize("width", [1, 3])
+@both_dtypes
+def test_a_gradient_by_row_gives_the_bits_of_a_dense_one(cls, width, dtype):
+    rng = np.random.default_rng(5)
+    optimiser = cls(lr=0.1)
+    params = rng.normal(size=(9, width)).astype(dtype)
+    dense, by_row = params.copy(), params.copy()
+    states = [tuple(np.zeros_like(params) for _ in cls.state) for _ in range(2)]
+    for t in range(1, 5):
+        rows = rng.permutation(9)[: 2 * t].astype(np.uint32)
+        grad = rng.normal(size=(len(rows), width)).astype(dtype) * (rng.random((len(rows), width)) < 0.7)
+        whole = np.zeros_like(params)
+        whole[rows] = grad
+        flat = tuple(row.reshape(-1) for row in states[0])
+        optimiser.apply(dense.reshape(-1), whole.reshape(-1), flat, lr_scale=0.5, t=t)
+        optimiser.apply_rows(by_row, rows, grad.astype(dtype), states[1], lr_scale=0.5)
+    assert same_bits([dense, *states[0]], [by_row, *states[1]])
+
+
+def test_ftrl_is_the_papers_rule_and_its_weights_are_0_within_l1():
+    rng = np.random.default_rng(0)
+    w, z, n = np.zeros(50), np.zeros(50), np.zeros(50)
+    rule = OPTIMISERS["ftrl"](lr=0.3, beta=0.5, l1=0.8, l2=0.1)
+    expected, z_, n_ = w.copy(), z.copy(), n.copy()
+    for t in range(1, 6):
+        g = rng.normal(size=50)
+        rule.apply(w, g, (z, n), lr_scale=1.0, t=t)
+        sigma = (np.sqrt(n_ + g**2) - np.sqrt(n_)) / 0.3
+        z_ += g - sigma * expected
+        n_ += g**2
+        expected = np.where(np.abs(z_) <= 0.8, 0, -(z_ - np.sign(z_) * 0.8) / ((0.5 + np.sqrt(n_)) / 0.3 + 0.1))
+    np.testing.assert_allclose(w, expected, rtol=1e-12)
+    assert 5 < (w == 0).sum() < 45

@@ -36,7 +36,7 @@ EXCEPT = {("core.job", "pathlib"), ("core.host", "os"), ("core.host", "pathlib")
 
 DOORS = {
     "uvloop": {"cli.options"},
-    "mmap": {"shm.segment"},
+    "mmap": {"shm.segment", "shm.head"},
     "random": set(),
     "pickle": set(),
     "socket": {"net.port", "net.transport"},

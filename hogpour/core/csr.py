@@ -61,6 +61,11 @@ class Csr:
         """Number of entries."""
         return len(self.indices)
 
+    def longest(self, n: int) -> int:
+        """Return how many entries n rows have together, at most."""
+        lengths = np.diff(self.indptr)
+        return int(np.partition(lengths, -n)[-n:].sum()) if n < len(lengths) else self.nnz
+
     def take(self, order: npt.NDArray[np.int64]) -> Csr:
         """Return the rows ``order``, (m,) int64 of 0..n-1, in that order; new arrays."""
         begins = self.indptr[order]

@@ -22,7 +22,7 @@ __all__ = ["available_memory", "check_descriptors", "connections", "container_li
            "set_kernel_cache", "set_one_thread", "state_folder", "state_places", "threads_in_force"]  # fmt: skip
 
 KERNEL_FOLDERS = (
-    "core/kernels", "layers", "layers/kernels", "layers/losses", "shm",
+    "algos/sweeps", "core/kernels", "data/kernels", "layers", "layers/kernels", "layers/losses", "shm",
     "algos/lbfgs", "algos/optim", "algos/exchange", "algos/gate", "algos/correction",
 )  # fmt: skip
 """Where kernels, and what they inline, are written."""

@@ -12,11 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Blocks", "example_order", "generator"]
+from hogpour.core.csr import Csr
+
+__all__ = ["Blocks", "example_order", "generator", "piece"]
 
 _EXAMPLES_A_BLOCK = 1024
 """A ticket costs one atomic add on a line that all replicas share, and two short permutations. At this many examples
 that is less than a thousandth of the work, even for logistic regression."""
+
+_NONZEROS_A_PIECE, _PIECES_A_BLOCK = 20_000, 50
+"""Of sparse examples: 160 kB of indices and values, and some milliseconds of work."""
 
 _BLOCKS_A_REPLICA = 8
 """At least so many blocks for each replica in an epoch, so that at the end of the run the others wait for the last one
@@ -41,6 +46,8 @@ class Blocks:
     count: int = 0
     """Blocks in an epoch, at most, used in their order, as the examples in them are: whatever the number of replicas,
     sums over them come out the same. 0: as many as suit the replicas, shuffled."""
+    piece: int = 0
+    """Sparse examples: so many neighbours are used one after the other, in an order of their own; see ``piece``."""
 
     def __post_init__(self) -> None:
         assert self.n > 0, f"blocks: got n = {self.n}, expected at least 1"
@@ -53,8 +60,12 @@ class Blocks:
         """Examples in a block: a multiple of ``batch``, so that only the last block has a short batch."""
         if self.count:
             return self.batch * -(-self.n // (self.batch * self.count))
-        batches = min(_EXAMPLES_A_BLOCK // self.batch, self.n // (self.batch * self.replicas * _BLOCKS_A_REPLICA))
-        return self.batch * max(1, batches)
+        most, least = _EXAMPLES_A_BLOCK, self.replicas * _BLOCKS_A_REPLICA
+        if self.piece:
+            # An example may take 50 ns, a ticket 50 µs. Nobody waits at the end of an epoch: there must be enough
+            # blocks for all in the whole run.
+            most, least = max(most, _PIECES_A_BLOCK * self.piece), max(1, least // max(1, self.epochs))
+        return self.batch * max(1, min(most // self.batch, self.n // (self.batch * least)))
 
     @property
     def n_blocks(self) -> int:
@@ -94,15 +105,27 @@ class Blocks:
         self, seed: int, epoch: int, start: int, stop: int, out: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int64]:
         """Write the order in which a replica uses the examples of one block; see ``example_order``."""
-        if not self.count:
+        if not (self.count or self.piece):
             return example_order(seed, epoch, start, stop, out)
-        out[: stop - start] = np.arange(start, stop)
-        return out[: stop - start]
+        order = out[: stop - start]
+        if self.count:
+            order[:] = np.arange(start, stop)
+        else:
+            from hogpour.data.kernels.order import order_by_pieces  # numba, which --help does without
+
+            order_by_pieces(seed, epoch, start, stop, self.piece, order)
+        return order
 
     def stream(self, ticket: int) -> int:
         """Return whose random numbers a ticket's steps draw: its own; with ``count`` its block's, whatever the epoch,
         since the objective of a batch method is the same function in every evaluation."""
         return ticket % self.n_blocks if self.count else ticket
+
+
+def piece(x: npt.NDArray[np.float32] | Csr) -> int:
+    """Return how many training examples are a piece, whose data stay in a near cache while they are used; 0: they are
+    dense, and one after the other in an order of the whole block."""
+    return max(1, _NONZEROS_A_PIECE * len(x) // max(1, x.nnz)) if isinstance(x, Csr) else 0
 
 
 def example_order(

@@ -6,13 +6,14 @@ Plain frozen records of arrays; ``load.py`` makes them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from math import prod
 from typing import Any, ClassVar, Self, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.core.csr import Csr
 from hogpour.core.errors import DataError, LayoutError
 from hogpour.core.registry import typed
 from hogpour.data.formats.base import Separator, Targets
@@ -30,8 +31,8 @@ class Dataset:
         DataError: the arrays are not as described here; kernels would read past their ends.
     """
 
-    x: npt.NDArray[np.float32]
-    """(n, *shape) float32, C-contiguous, finite, n > 0."""
+    x: npt.NDArray[np.float32] | Csr
+    """(n, *shape) float32, C-contiguous, finite, n > 0; or sparse, with values of the same kind."""
     y: npt.NDArray[np.int64] | npt.NDArray[np.float32]
     """(n,) int64 labels 0..n_labels-1, or (n, n_values) float32 values, C-contiguous, finite."""
     n_labels: int
@@ -42,7 +43,10 @@ class Dataset:
     """The file, for messages."""
 
     def __post_init__(self) -> None:
-        self._check("x", np.float32, 0, "float32 (n, ...) in C order")
+        if isinstance(self.x, Csr):
+            self._check_rows(self.x)
+        else:
+            self._check("x", np.float32, 0, "float32 (n, ...) in C order")
         if self.n_labels:
             self._check("y", np.int64, 1, f"int64 (n,) in C order, as there are {self.n_labels} labels")
         else:
@@ -50,7 +54,9 @@ class Dataset:
         if len(self.x) != len(self.y):
             raise DataError(f"{self.source}: x has {len(self.x)} examples, y has {len(self.y)}")
         for name in ("x",) if self.n_labels else ("x", "y"):
-            if not is_finite(getattr(self, name)):
+            array = getattr(self, name)
+            values = array.values if isinstance(array, Csr) else array
+            if values.size and not is_finite(values):
                 raise DataError(f"{self.source}: {name}: holds values that are not finite")
         if self.n_labels == 1:
             name = f" {self.label_names[0]!r}" if self.label_names else ""
@@ -72,6 +78,14 @@ class Dataset:
         raise DataError(f"{self.source}: {name}: got {got}, expected {expected}; "
                         "hogpour.arrays makes such arrays of others")  # fmt: skip
 
+    def _check_rows(self, x: Csr) -> None:
+        if not len(x) or x.values.dtype != np.float32:
+            raise DataError(f"{self.source}: x: got {len(x)} sparse rows of {x.values.dtype}, expected one or more of "
+                            "float32; hogpour.arrays makes such of others")  # fmt: skip
+        highest = int(x.indices.max(initial=0))
+        if highest >= x.n_features:
+            raise DataError(f"{self.source}: x: has a feature {highest}, expected 0 to {x.n_features - 1}")
+
     @property
     def n(self) -> int:
         """Number of examples."""
@@ -87,8 +101,8 @@ class Dataset:
 class Features:
     """Examples of which the answers may be unknown."""
 
-    x: npt.NDArray[np.float32]
-    """(n, *shape) float32, C-contiguous, finite, n > 0; new, owned by the caller."""
+    x: npt.NDArray[np.float32] | Csr
+    """(n, *shape) float32, C-contiguous, finite, n > 0, or sparse; new, owned by the caller."""
     y: npt.NDArray[np.int64] | npt.NDArray[np.float32] | None
     """As in ``Dataset``; None if the file has none that can be used."""
     source: str
@@ -128,6 +142,14 @@ class Encoding:
     """csv without header: number of columns of the training file, which are found by their place; 0: with header."""
     separator: Separator = ","
     """csv: what stands between two cells."""
+    by_frequency: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
+    """Sparse examples: feature of the model → feature of the file, the most frequent first, (n_features,). (0,): they
+    are dense."""
+
+    @property
+    def sparse(self) -> bool:
+        """Whether examples become sparse rows."""
+        return self.by_frequency.size > 0
 
     @property
     def labels(self) -> npt.NDArray[Any]:
@@ -138,12 +160,16 @@ class Encoding:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold of it: everything but the arrays of the scaling."""
-        words = {field.name: getattr(self, field.name) for field in fields(self)}
+        words = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "by_frequency"}
         return words | {"scaling": self.scaling.kind}
+
+    def to_tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays of it that are not in ``to_dict``, by names for ``from_dict``."""
+        return self.scaling.to_tensors() | ({"by_frequency": self.by_frequency} if self.sparse else {})
 
     @classmethod
     def from_dict(cls, words: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
-        """Return the encoding of which ``to_dict`` and ``scaling.to_tensors`` were kept in a file.
+        """Return the encoding of which ``to_dict`` and ``to_tensors`` were kept in a file.
 
         Raises:
             LayoutError, ConfigError: they are not those of an encoding.
@@ -155,9 +181,17 @@ class Encoding:
             if kind != "str" and not (kind.isalnum() and np.dtype(kind).kind in "buif"):
                 raise TypeError(f"labels of type {kind!r:.40}")
             rest.setdefault("numeric_labels", are_numbers(rest["label_names"]))  # an older file does not say
+            if "by_frequency" in tensors:
+                rest["by_frequency"] = _permutation(tensors["by_frequency"], prod(rest["shape"]))
             return cls(**rest, scaling=Scaling.from_tensors(words["scaling"], tensors))
         except (KeyError, TypeError) as exc:
             raise LayoutError(f"encoding: does not say how the data were encoded ({exc!r:.120})") from exc
+
+
+def _permutation(order: npt.NDArray[Any], n: int) -> npt.NDArray[np.uint32]:
+    if order.dtype != np.uint32 or not np.array_equal(np.sort(order), np.arange(n)):
+        raise LayoutError(f"by_frequency: {order.dtype} {order.shape}, expected uint32 ({n},), each feature once")
+    return order
 
 
 @dataclass(frozen=True, slots=True, eq=False)

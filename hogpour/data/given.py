@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.core.csr import Csr
 from hogpour.core.errors import DataError, ResourceError
 
 __all__ = ["answers", "column_names", "features"]
@@ -16,8 +17,8 @@ __all__ = ["answers", "column_names", "features"]
 _SHOWN = 40
 
 
-def features(x: Any, name: str, columns: tuple[str, ...] = ()) -> npt.NDArray[Any]:
-    """Return x as an array of numbers: bool, integers or floats.
+def features(x: Any, name: str, columns: tuple[str, ...] = ()) -> npt.NDArray[Any] | Csr:
+    """Return x as an array of numbers: bool, integers or floats; a sparse matrix as sparse rows.
 
     Args:
         x: an array, or what numpy makes one of: lists, tensors, a DataFrame.
@@ -27,6 +28,8 @@ def features(x: Any, name: str, columns: tuple[str, ...] = ()) -> npt.NDArray[An
     Raises:
         DataError: it holds something else.
     """
+    if hasattr(x, "toarray"):
+        return _sparse(x, name)
     names, array = column_names(x, name), _array(x, name)
     if names and columns:
         for column in columns:
@@ -96,6 +99,16 @@ def _array(given: Any, name: str) -> npt.NDArray[Any]:
     if array.ndim == 0:
         raise DataError(f"{name} is one value ({type(given).__name__}), expected an array")
     return array
+
+
+def _sparse(x: Any, name: str) -> Csr:
+    if isinstance(x, Csr):
+        return x
+    kind = getattr(getattr(x, "dtype", None), "kind", "O")
+    if kind not in "buif" or len(getattr(x, "shape", ())) != 2:
+        raise DataError(f"{name} is a sparse {type(x).__name__} of {getattr(x, 'dtype', 'objects')}, expected one of "
+                        "numbers with two axes")  # fmt: skip
+    return Csr.from_scipy(x)
 
 
 def _as_numbers(array: npt.NDArray[Any], name: str, names: tuple[str, ...]) -> npt.NDArray[np.float64]:

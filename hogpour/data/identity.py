@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Self
 
+from hogpour.core.csr import Csr
 from hogpour.core.text import encodable
 from hogpour.data.dataset import Dataset
 
@@ -30,7 +31,8 @@ class DataIdentity:
     def of(cls, train: Dataset) -> Self:
         """Return that of a training set. Reads every byte of it."""
         digest = hashlib.blake2b(digest_size=8)
-        for array in (train.x, train.y):
+        parts = train.x.arrays().values() if isinstance(train.x, Csr) else (train.x,)
+        for array in (*parts, train.y):
             digest.update(f"{array.dtype.name} {array.shape} ".encode())
             digest.update(array.data)
         features = " × ".join(f"{size:,}" for size in train.shape)

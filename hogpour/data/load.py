@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hogpour.core import registry
+from hogpour.core.csr import Csr
 from hogpour.core.errors import ConfigError, DataError
 from hogpour.core.job import DataConfig, RunConfig, section
 from hogpour.data import formats, given, labels
@@ -27,6 +28,7 @@ from hogpour.data.dataset import Data, Dataset, Encoding, Features
 from hogpour.data.features import Rows, are_bytes, check_finite, warn_of_rounding
 from hogpour.data.formats.base import Separator, Table, Targets, Wanted
 from hogpour.data.scaling import Kind, Scaling
+from hogpour.data.sparse import by_frequency, encoded_rows, fit_scaling, rows_of
 
 __all__ = ["Data", "Dataset", "Encoding", "Features", "Scaling", "arrays", "encoded", "load", "load_features",
            "shuffled"]  # fmt: skip
@@ -50,6 +52,7 @@ def load(
     n_features: int = 0,
     first_index: int | None = None,
     seed: int = 0,
+    sparse: bool = False,
     base: str | Path = "",
 ) -> Data:
     """Read the data of a job.
@@ -70,6 +73,7 @@ def load(
         n_features: svmlight: number of features; 0 means the highest index of the training file.
         first_index: svmlight: index of the first feature, 0 or 1; None: 0 where the training file has an index 0.
         seed: of the split and of the order of the training examples, 0 or more.
+        sparse: whether examples become rows of a ``Csr``, for a first layer that takes such.
         base: folder in which relative paths begin: that of the job file.
 
     Raises:
@@ -96,7 +100,7 @@ def load(
             header=options.header, separator=options.separator, n_columns=table.n_columns, columns=table.columns,
         )  # fmt: skip
         other = _read(options.test or options.train, base, format, like)
-    return _assemble((table, source), other, options, targets, seed)
+    return _assemble((table, source), other, options, targets, seed, sparse)
 
 
 def arrays(
@@ -117,7 +121,7 @@ def arrays(
 
     Args:
         x, test_x: (n, *shape) numbers; uint8 becomes 0..1. The columns of a DataFrame are found by their names, in
-            ``test_x`` and in what is predicted.
+            ``test_x`` and in what is predicted. A sparse matrix of SciPy stays sparse, for a first layer that takes it.
         y, test_y: (n,) labels, or (n,) or (n, n_values) numbers.
     """
     options = _checked_options(targets, seed, scale=scale, validation=validation)
@@ -129,7 +133,7 @@ def arrays(
     if test_x is not None:
         tests = given.features(test_x, "test arrays: x", columns), given.answers(test_y, "test arrays: y")
         other = _checked("test arrays", Table(*tests, columns=columns))
-    return _assemble(_checked("arrays", table), other, options, targets, seed)
+    return _assemble(_checked("arrays", table), other, options, targets, seed, isinstance(table.x, Csr))
 
 
 def _checked_options(targets: str, seed: int, **options: Any) -> DataConfig:
@@ -140,7 +144,12 @@ def _checked_options(targets: str, seed: int, **options: Any) -> DataConfig:
 
 
 def _assemble(
-    train: tuple[Table, str], test: tuple[Table, str] | None, options: DataConfig, targets: Targets, seed: int
+    train: tuple[Table, str],
+    test: tuple[Table, str] | None,
+    options: DataConfig,
+    targets: Targets,
+    seed: int,
+    sparse: bool,
 ) -> Data:
     """Learn labels and scaling from the training table, split or take the test table, and encode both."""
     table, source = train
@@ -165,18 +174,33 @@ def _assemble(
     else:
         test_rows, train_rows = _split(source, y, options.validation, seed)
         other, other_source, test_y = table, source, y
-    exact = options.scale != "none"
-    training = Rows(source, table, train_rows, bool(encoding.bytes), exact)
-    if not exact:
-        todo = 'data.scale = "standard" keeps its values apart'
-        warn_of_rounding(source, table.x, training, table.columns, "column", todo)
-    encoding = replace(encoding, scaling=Scaling.fit(options.scale, training))
-    trained = Dataset(training.scaled(encoding.scaling), y[train_rows], len(names), names, source)
+    x: npt.NDArray[np.float32] | Csr
+    if sparse:
+        rows = rows_of(table.x, train_rows, bool(encoding.bytes))
+        scaling, order = fit_scaling(source, options.scale, rows), by_frequency(rows)
+        encoding = replace(encoding, scaling=scaling, by_frequency=order)
+        x = encoded_rows(source, rows, scaling, order)
+    else:
+        encoding, x = _scaled(source, table, train_rows, encoding, options.scale)
+    trained = Dataset(x, y[train_rows], len(names), names, source)
     tested = None
     if len(test_rows):
         x = _encode_x(other_source, other, test_rows, encoding)
         tested = Dataset(x, test_y[test_rows], len(names), names, other_source)
     return Data(trained, tested, encoding)
+
+
+def _scaled(
+    source: str, table: Table, which: npt.NDArray[np.int64], encoding: Encoding, scale: Kind
+) -> tuple[Encoding, npt.NDArray[np.float32]]:
+    """Learn the scaling of dense training examples, and apply it to them."""
+    exact = scale != "none"
+    training = Rows(source, table, which, bool(encoding.bytes), exact)
+    if not exact:
+        todo = 'data.scale = "standard" keeps its values apart'
+        warn_of_rounding(source, table.x, training, table.columns, "column", todo)
+    encoding = replace(encoding, scaling=Scaling.fit(scale, training))
+    return encoding, training.scaled(encoding.scaling)
 
 
 def _split(
@@ -245,7 +269,7 @@ def load_features(
     return Features(x, y, source, no_y)
 
 
-def encoded(x: npt.NDArray[Any], encoding: Encoding, name: str) -> npt.NDArray[np.float32]:
+def encoded(x: npt.NDArray[Any] | Csr, encoding: Encoding, name: str) -> npt.NDArray[np.float32] | Csr:
     """Return examples that are in memory as the model takes them.
 
     Args:
@@ -253,7 +277,7 @@ def encoded(x: npt.NDArray[Any], encoding: Encoding, name: str) -> npt.NDArray[n
         name: what to call them in messages.
 
     Returns:
-        float32 of the same shape, new: bytes as 0..1, scaled, finite.
+        float32 of the same shape, or sparse rows, new: bytes as 0..1, scaled, finite.
 
     Raises:
         DataError: they are not finite, or on another scale than the training set.
@@ -270,7 +294,8 @@ def shuffled(dataset: Dataset, seed: int) -> Dataset:
     replica takes should look like the whole. For sets that were made otherwise.
     """
     order = generator(seed, _SHUFFLE).permutation(dataset.n)
-    return replace(dataset, x=dataset.x[order], y=dataset.y[order])
+    x = dataset.x.take(order) if isinstance(dataset.x, Csr) else dataset.x[order]
+    return replace(dataset, x=x, y=dataset.y[order])
 
 
 def _is_embedded(name: str, base: Path, format: str) -> bool:
@@ -313,6 +338,10 @@ def _encode_y(source: str, table: Table, encoding: Encoding, known_by: str) -> n
     return labels.codes_of(source, table, encoding.label_names, encoding.numeric_labels, known_by)
 
 
-def _encode_x(source: str, table: Table, rows: npt.NDArray[np.int64], encoding: Encoding) -> npt.NDArray[np.float32]:
+def _encode_x(
+    source: str, table: Table, rows: npt.NDArray[np.int64], encoding: Encoding
+) -> npt.NDArray[np.float32] | Csr:
     divide = are_bytes(source, table.x, encoding.bytes)
+    if encoding.sparse:
+        return encoded_rows(source, rows_of(table.x, rows, divide), encoding.scaling, encoding.by_frequency)
     return Rows(source, table, rows, divide, encoding.scaling.kind != "none").scaled(encoding.scaling)

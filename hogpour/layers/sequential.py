@@ -122,7 +122,7 @@ class Network:
         """Write the initial parameters into ``flat``: (n,) private memory; what lies between tensors becomes 0."""
         flat[...] = 0
         for stage in self.stages:
-            stage.layer.init([tensor.view(flat) for tensor in self._own(stage)], stage.shape_in, rng)
+            stage.layer.init(tuple(tensor.view(flat) for tensor in self._own(stage)), stage.shape_in, rng)
 
     def workspace(
         self,

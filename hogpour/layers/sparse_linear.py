@@ -60,7 +60,7 @@ class SparseLinear(Layer):
 
     def forward(self, cell: Cell) -> None:
         turned = cell.scratch[0].reshape(-1, self.units)
-        sparse_product(cell.params[0], *cell.x.arrays, turned)
+        sparse_product(turned, cell.params[0], *cell.x.arrays)
         put_batch_last(turned, cell.y)
         if self.bias:
             add_bias(cell.y, cell.params[1])

@@ -21,14 +21,15 @@ import numpy.typing as npt
 
 from hogpour.algos.exchange.base import ReplicaView, Traffic
 from hogpour.core import host
+from hogpour.core.csr import Csr
 from hogpour.core.errors import ConfigError, HogpourError, LayoutError, ResourceError
 from hogpour.core.job import DataConfig, Job
 from hogpour.core.kernels.vector import vector_copy
-from hogpour.data.blocks import Blocks, generator
+from hogpour.data.blocks import Blocks, generator, piece
 from hogpour.data.identity import DataIdentity
 from hogpour.data.load import Data, Dataset, Encoding, load
 from hogpour.layers.sequential import Network, network_of
-from hogpour.machine.replica import Replica, live_layout, optimiser_rows
+from hogpour.machine.replica import Replica, examples_of, live_layout, optimiser_rows
 from hogpour.model import model_file
 from hogpour.model.description import Description
 from hogpour.model.model import Model
@@ -70,11 +71,12 @@ class Prepared:
     @property
     def n(self) -> int:
         """Training examples."""
-        return len(self.examples.arrays["x"])
+        return len(self.examples.arrays["y"])
 
     def blocks(self, job: Job) -> Blocks:
         """Return how the examples are cut into blocks."""
-        return Blocks(self.n, job.batch, self.block_replicas, job.epochs, job.algorithm.batch_blocks)
+        x, _ = examples_of(self.network, self.examples.arrays)
+        return Blocks(self.n, job.batch, self.block_replicas, job.epochs, job.algorithm.batch_blocks, piece(x))
 
 
 def count_replicas(job: Job) -> int:
@@ -149,6 +151,7 @@ def examine(job: Job) -> tuple[Data, Network]:
     _check_input(job, data)
     with _blaming(job):
         network = network_of(job, data.train.shape)
+    _check_kind(network, data.train)
     _check_outputs(job, network, data)
     return data, network
 
@@ -171,10 +174,11 @@ def rehearse(job: Job, ready: Prepared, threads: int) -> None:
         layout = live_layout(ready.network, job.algorithm.replica_rule, 1, 0, job.algorithm.federated)
         live = layout.views(bytearray(layout.size))
         vector_copy(live["params"], ready.live.arrays["params"])
-        x, y = ready.examples.arrays["x"], ready.examples.arrays["y"]
+        x, y = examples_of(ready.network, ready.examples.arrays)
         # The last batch of an epoch is smaller, and layers have other kernels for few examples than for many.
         for few in {len(x) % job.batch, min(len(x), job.batch)} - {0}:
-            replica = Replica(job, ready.network, live, x[:few], y[:few], 0, block_replicas=1, threads=threads)
+            some = x.rows(0, few) if isinstance(x, Csr) else x[:few]
+            replica = Replica(job, ready.network, live, some, y[:few], 0, block_replicas=1, threads=threads)
             if replica.compute(np.arange(few), 0, few, 0) and few == min(len(x), job.batch):
                 replica.use(few)
         if job.algorithm.federated:
@@ -266,7 +270,8 @@ def _load(job: Job) -> Data:
         raise ConfigError("data: got none, expected examples to train on")
     if not isinstance(c, DataConfig):
         return c
-    return load(**asdict(c), targets=job.loss.targets, seed=job.seed, base=job.base)
+    sparse = bool(job.model) and job.model[0].sparse_input
+    return load(**asdict(c), targets=job.loss.targets, seed=job.seed, base=job.base, sparse=sparse)
 
 
 def _check_input(job: Job, data: Data) -> None:
@@ -277,6 +282,16 @@ def _check_input(job: Job, data: Data) -> None:
     if job.input and prod(job.input) != prod(train.shape):
         raise ConfigError(f"model.input: {job.input} holds {prod(job.input)} numbers, "
                           f"an example of {train.source} has {prod(train.shape)}")  # fmt: skip
+
+
+def _check_kind(network: Network, train: Dataset) -> None:
+    sparse, first = isinstance(train.x, Csr), network.stages[0].name
+    if sparse and not network.sparse_input:
+        raise ConfigError(f"model: layer {first}: takes dense examples, got the sparse rows of {train.source}; begin "
+                          'with a layer that takes those ("sparse_linear"), or hand over x.toarray()')  # fmt: skip
+    if network.sparse_input and not sparse:
+        raise ConfigError(f"model: layer {first}: takes sparse examples, got dense ones of {train.source}; hand over "
+                          "scipy.sparse.csr_matrix(x)")  # fmt: skip
 
 
 def _check_outputs(job: Job, network: Network, data: Data) -> None:
@@ -293,8 +308,9 @@ def _check_outputs(job: Job, network: Network, data: Data) -> None:
 
 
 def _fill(train: Dataset, fd: int) -> Segment:
-    layout = Layout.pack([("x", train.x.shape, train.x.dtype), ("y", train.y.shape, train.y.dtype)])
+    arrays = (train.x.arrays() if isinstance(train.x, Csr) else {"x": train.x}) | {"y": train.y}
+    layout = Layout.pack([(name, array.shape, array.dtype) for name, array in arrays.items()])
     segment = Segment.create(layout, f"the {train.n} examples of {train.source}", fd)
-    segment.arrays["x"][...] = train.x
-    segment.arrays["y"][...] = train.y
+    for name, array in arrays.items():
+        segment.arrays[name][...] = array
     return segment

@@ -8,7 +8,7 @@ link, which knows where blocks come from and what is sent.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,17 +17,23 @@ import numpy.typing as npt
 
 from hogpour.algos.exchange.base import ReplicaView
 from hogpour.algos.optim.base import Optimiser
+from hogpour.algos.sweeps.base import Sweep, no_heads
+from hogpour.core.csr import Csr
 from hogpour.core.job import Job
-from hogpour.data.blocks import Blocks
+from hogpour.core.sparse_grad import SparseGrad
+from hogpour.core.spec import Tensor
+from hogpour.data.blocks import Blocks, piece
 from hogpour.layers.kernels.gather import gather_labels, gather_rows
 from hogpour.layers.sequential import Network, Workspace
 from hogpour.machine.replica_link import LINKS, Moment, link_arrays
+from hogpour.machine.sweeping import MERGE_EVERY, sweep_of
 from hogpour.shm.clocks import COUNTERS, SUMS, Clocks
 from hogpour.shm.control import RUN, WORDS, Control
+from hogpour.shm.head import Head
 from hogpour.shm.layout import Layout
 from hogpour.shm.queue import ticket_of
 
-__all__ = ["Replica", "live_layout", "optimiser_rows"]
+__all__ = ["Replica", "examples_of", "live_layout", "optimiser_rows"]
 
 
 def live_layout(network: Network, optimiser: Optimiser, replicas: int, pending: int, federated: bool = False) -> Layout:
@@ -43,6 +49,7 @@ def live_layout(network: Network, optimiser: Optimiser, replicas: int, pending: 
         for row in optimiser.state
         for replica in (range(replicas) if row.per == "replica" else ["node"])
     ]
+    own_pages = {"params", *(name for name, _, _ in rows)} if network.spec.by_row else ()  # as a ``shm.head`` asks for
     return Layout.pack(
         [
             ("control", WORDS, np.int64),
@@ -52,7 +59,8 @@ def live_layout(network: Network, optimiser: Optimiser, replicas: int, pending: 
             ("params", (n,), np.float32),
             *rows,
             *(link_arrays(n, replicas) if federated else ()),
-        ]
+        ],
+        own_pages,
     )
 
 
@@ -63,6 +71,14 @@ def optimiser_rows(
     return tuple(arrays[f"{row.name}.{replica if row.per == 'replica' else 'node'}"] for row in optimiser.state)
 
 
+def examples_of(
+    network: Network, arrays: Mapping[str, npt.NDArray[Any]]
+) -> tuple[npt.NDArray[np.float32] | Csr, npt.NDArray[Any]]:
+    """Return the training examples and their answers, of which a segment holds ``arrays``; no copies."""
+    x = Csr.of(arrays, network.input_shape[0]) if "indptr" in arrays else arrays["x"]
+    return x, arrays["y"]
+
+
 class Replica:
     """The training loop of one replica.
 
@@ -70,10 +86,11 @@ class Replica:
         job: what to train; its epochs and seed decide the order of examples.
         network: the layers bound to the examples' shape.
         live: arrays of ``live_layout``; shared with the other replicas.
-        x: (n, *input_shape) float32, read only.
+        x: (n, *input_shape) float32, or sparse rows; read only.
         y: (n,) int64 labels or (n, n_out) float32 values, read only.
         number: 0 .. replicas - 1.
         block_replicas: decides the cutting into blocks.
+        head: the replica's own mapping of live vectors, of ``sweeping.head_of``.
         threads: kernel threads.
         alive: called between steps; False ends the loop.
         on_block: called after every block; wakes the node.
@@ -86,26 +103,36 @@ class Replica:
         job: Job,
         network: Network,
         live: Mapping[str, npt.NDArray[Any]],
-        x: npt.NDArray[np.float32],
+        x: npt.NDArray[np.float32] | Csr,
         y: npt.NDArray[Any],
         number: int,
         *,
         block_replicas: int,
+        head: Head | None = None,
         threads: int = 1,
         alive: Callable[[], bool] = lambda: True,
         on_block: Callable[[], None] = lambda: None,
         wait: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        live = live if head is None else {**live, **head.arrays}
         self._job, self._network, self._number, self._threads = job, network, number, threads
         self._alive, self._on_block, self._wait, self._clock = alive, on_block, wait, clock
-        self._rows, self._targets = x.reshape(len(x), -1), y
+        self._examples, self._targets = x if isinstance(x, Csr) else x.reshape(len(x), -1), y
         self._control = Control(live["control"])
         self._clocks = Clocks(live["counters"], live["sums"])
-        self._blocks = Blocks(len(x), job.batch, block_replicas, job.epochs, job.algorithm.batch_blocks)
+        self._blocks = Blocks(len(x), job.batch, block_replicas, job.epochs, job.algorithm.batch_blocks, piece(x))
         self._exchange = job.algorithm.choices().exchange
         optimiser = job.algorithm.replica_rule
-        self._view = ReplicaView(live["params"], optimiser_rows(live, optimiser, number), optimiser)
+        params, state = live["params"], optimiser_rows(live, optimiser, number)
+        self._view = ReplicaView(params, state, optimiser)
+        self._row_views: list[ReplicaView] = []
+        if self._exchange.by_rows and optimiser.by_rows and network.spec.by_row:
+            dense, by_row = slice(network.spec.n_dense), network.spec.by_row
+            self._view = ReplicaView(params[dense], tuple(row[dense] for row in state), optimiser)
+            self._row_views = [
+                ReplicaView(tensor.view(params), tuple(map(tensor.view, state)), optimiser) for tensor in by_row
+            ]
         if self._exchange.scratch:
             self._view.scratch = np.empty((2, live["params"].size), np.float32)
         self._view.t = int(self._clocks.steps.sum()) + 1
@@ -113,6 +140,10 @@ class Replica:
             live, number, self._exchange, self._view, gated=job.algorithm.choices().gate.closes,
             steps=int(self._clocks.steps[number]), total=self._blocks.total, ring=on_block, go_on=self._go_on,
         )  # fmt: skip
+        self._params = params
+        self._sweep = sweep_of(job, network)
+        self._heads = head.parts if head is not None else no_heads(1 + len(state))
+        self._merge_every = 0 if head is None else MERGE_EVERY
         self._order = np.empty(min(self._blocks.block_size, len(x)), np.int64)
         self._epoch, self._epoch_order = -1, np.empty(0, np.int64)
         self._philox = np.random.Philox(0)
@@ -121,13 +152,15 @@ class Replica:
 
     def _allocate(self) -> None:
         """Take the memory that steps need, once."""
-        n, batch, rng = len(self._rows), self._job.batch, np.random.Generator(self._philox)
+        n, batch, rng = len(self._examples), self._job.batch, np.random.Generator(self._philox)
         self._random = any(stage.layer.random for stage in self._network.stages)
         self._grad, self._loss, self._right = self._network.spec.zeros(), 0.0, 0  # loss and hits are of the gradient
         self._workspaces: dict[int, tuple[Workspace, npt.NDArray[Any]]] = {}  # by the size of a batch; with targets
         for size in {min(batch, n), n % batch} - {0}:
+            x = self._examples
+            rows = min(x.longest(size), x.n_features) if isinstance(x, Csr) else 0
             workspace = self._network.workspace(
-                size, self._view.params, grad=self._grad, rng=rng, threads=self._threads
+                size, self._params, grad=self._grad, rng=rng, threads=self._threads, rows=rows
             )
             labels = self._job.loss.targets == "labels"
             targets = np.zeros(size, np.int64) if labels else np.zeros((self._targets.shape[1], size), np.float32)
@@ -163,13 +196,15 @@ class Replica:
             self._epoch, self._epoch_order = epoch, self._blocks.epoch_order(self._job.seed, epoch)
         start, stop = self._blocks.range(ticket, self._epoch_order)
         order = self._blocks.example_order(self._job.seed, epoch, start, stop, self._order)
-        self._view.lr_scale = self._job.algorithm.schedule.scale(epoch + rank / self._blocks.n_blocks, self._job.epochs)
+        scale = self._job.algorithm.schedule.scale(epoch + rank / self._blocks.n_blocks, self._job.epochs)
+        for view in (self._view, *self._row_views):
+            view.lr_scale = scale
         while position < stop - start:
             if not self._go_on():
                 return False
             if link.is_over(epoch):
                 break
-            batch = min(self._job.batch, stop - start - position)
+            batch = min(stop - start if self._sweep else self._job.batch, stop - start - position)
             if (waiting := link.before_step()) is not None and not (yield from waiting):
                 return False
             if not self.compute(order, position, batch, ticket):
@@ -196,8 +231,10 @@ class Replica:
         Returns:
             False where the loss is not finite; then the run has diverged.
         """
+        if self._sweep is not None:
+            return self._swept(self._sweep, order[position : position + batch])
         workspace, target = self._workspaces[batch]
-        gather_rows(self._rows, order, position, workspace.x.reshape(-1, batch))
+        workspace.gather(self._examples, order, position)
         if target.ndim == 1:
             gather_labels(self._targets, order, position, target)
         else:
@@ -206,19 +243,44 @@ class Replica:
             rewind(self._philox, self._job.seed, self._blocks.stream(ticket), position)
         workspace.forward()
         self._loss, self._right = self._job.loss.apply(workspace.scores, target, workspace.d_scores)
-        if not np.isfinite(self._loss) and self._link.diverges:
-            self._control.diverge()
+        if not self._is_finite():
             return False
         workspace.backward()
         return True
 
+    def _swept(self, sweep: Sweep, order: npt.NDArray[np.int64]) -> bool:
+        """Step once for each example, which is all that ``compute`` and ``use`` do for each."""
+        assert isinstance(self._examples, Csr)
+        self._loss, self._right = sweep.run(
+            self._examples, self._targets, order, self._view, self._row_views[0], self._heads, self._merge_every
+        )
+        return self._is_finite()
+
+    def _is_finite(self) -> bool:
+        if np.isfinite(self._loss) or not self._link.diverges:
+            return True
+        self._control.diverge()
+        return False
+
     def use(self, batch: int) -> None:
-        """Hand the gradient of ``batch`` examples to the exchange, and count the step."""
-        self._view.share = batch / len(self._rows)
-        self._exchange.on_gradient(self._view, self._grad)
+        """Hand the gradient of ``batch`` examples to the exchange, and count the step; or the steps that were swept."""
+        self._view.share = batch / len(self._examples)
+        if self._sweep is None:
+            self._exchange_gradient(self._workspaces[batch][0].by_row)
         self._link.accrued(self._loss)
-        self._view.t = self._clocks.record(self._number, batch, self._loss, self._right) + 1
+        steps = batch if self._sweep else 1
+        self._view.t = self._clocks.record(self._number, batch, self._loss, self._right, steps) + 1
         self._link.after_step()
+
+    def _exchange_gradient(self, by_row: Iterable[tuple[Tensor, SparseGrad]]) -> None:
+        if self._row_views:
+            self._exchange.on_gradient(self._view, self._grad[: self._view.params.size])
+            for view, (_, grad) in zip(self._row_views, by_row):
+                self._exchange.on_rows(view, *grad.touched)
+            return
+        for tensor, grad in by_row:
+            grad.write_to(tensor.view(self._grad))
+        self._exchange.on_gradient(self._view, self._grad)
 
 
 def rewind(philox: np.random.Philox, seed: int, stream: int, position: int) -> None:

@@ -18,7 +18,8 @@ import numpy as np
 
 from hogpour.core.job import job_from
 from hogpour.layers.sequential import network_of
-from hogpour.machine.replica import Replica
+from hogpour.machine.replica import Replica, examples_of
+from hogpour.machine.sweeping import head_of
 from hogpour.shm.doorbell import answer, ring
 from hogpour.shm.layout import Field, Layout
 from hogpour.shm.segment import Segment
@@ -68,10 +69,12 @@ def main() -> int:
     live = Segment.attach(orders.live_fd, Layout(orders.live, orders.live_size))
     data = Segment.attach(orders.data_fd, Layout(orders.data, orders.data_size))
     job = job_from(orders.job, "job")
+    network = network_of(job, orders.input_shape)
+    x, y = examples_of(network, data.arrays)
     replica = Replica(
-        job, network_of(job, orders.input_shape), live.arrays, data.arrays["x"], data.arrays["y"], orders.replica,
-        block_replicas=orders.block_replicas, threads=orders.threads, alive=lambda: os.getppid() == orders.parent,
-        on_block=lambda: ring(orders.bell_fd),
+        job, network, live.arrays, x, y, orders.replica, block_replicas=orders.block_replicas,
+        head=head_of(job, network, x, live, orders.replicas), threads=orders.threads,
+        alive=lambda: os.getppid() == orders.parent, on_block=lambda: ring(orders.bell_fd),
         wait=_bell_waiter(orders.wake_fd) if orders.wake_fd >= 0 else lambda: None,
     )  # fmt: skip
     replica.run()

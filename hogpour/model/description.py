@@ -32,7 +32,7 @@ class Description:
     encoding: Encoding
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``from_dict`` makes an equal one of, beside the tensors of the scaling."""
+        """Return what ``from_dict`` makes an equal one of, beside the tensors of the encoding."""
         return {
             "version": _VERSION,
             "job": job_to_dict(self.job),
@@ -46,7 +46,7 @@ class Description:
         """Check a description against itself and make it. Allocates no parameters.
 
         Args:
-            scaling: the tensors of ``Scaling.to_tensors``.
+            scaling: the tensors of ``Encoding.to_tensors``.
 
         Raises:
             InputError: of another version, of a job that cannot be, or of layers that are others today.
@@ -102,7 +102,7 @@ class Description:
         compared += [
             (field.name, getattr(was, field.name), getattr(encoding, field.name))
             for field in fields(Encoding)
-            if field.name not in ("scaling", "y_dtype", "y_flat")
+            if field.name not in ("scaling", "y_dtype", "y_flat", "by_frequency")
             and getattr(was, field.name) is not None  # as in a file older than the field
         ]
         compared.append(("scale", was.scaling.kind, encoding.scaling.kind))
@@ -112,6 +112,8 @@ class Description:
                 b = encoding.scaling.to_tensors()[name].ravel().astype(a.dtype)  # older files have float32
                 if a.size == b.size and (other := np.flatnonzero(a != b)).size:
                     compared.append((f"{name} of feature {other[0]}", float(a[other[0]]), float(b[other[0]])))
+        if not np.array_equal(was.by_frequency, encoding.by_frequency):
+            yield "features of other frequencies than the job's"
         for name, stored, said in compared:
             if stored != said:
                 yield f"{name} {stored!r:.200}, the job says {name} {said!r:.200}"

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.core.csr import Csr
 from hogpour.core.errors import ConfigError, DataError, LayoutError
 from hogpour.core.job import Job
 from hogpour.core.progress import Evaluation
 from hogpour.data import given
 from hogpour.data.load import Dataset, Encoding, encoded
-from hogpour.layers.kernels.gather import gather_rows
 from hogpour.layers.sequential import Network, Workspace
 from hogpour.model import model_file
 
@@ -88,11 +88,15 @@ class Model:
         rows = given.features(x, "model: x", self.encoding.columns)
         if prod(rows.shape[1:]) != prod(self.network.input_shape):
             raise LayoutError(f"model: got examples of shape {rows.shape[1:]}, expected {self.network.input_shape}")
-        return self.scores_of_scaled(encoded(rows.reshape(-1, *self.encoding.shape), self.encoding, "model"))
+        if isinstance(rows, Csr):
+            rows = rows if self.encoding.sparse else rows.toarray()
+        if not isinstance(rows, Csr):
+            rows = rows.reshape(-1, *self.encoding.shape)
+        return self.scores_of_scaled(encoded(rows, self.encoding, "model"))
 
-    def scores_of_scaled(self, x: npt.NDArray[np.float32], source: str = "model") -> npt.NDArray[np.float32]:
+    def scores_of_scaled(self, x: npt.NDArray[np.float32] | Csr, source: str = "model") -> npt.NDArray[np.float32]:
         """As ``scores``, for examples that are scaled already. ``source`` begins an error message."""
-        rows = _flat(np.ascontiguousarray(x, np.float32))
+        rows = _flat(x)
         out = np.empty((len(rows), *self.network.output_shape), np.float32)
         order = np.arange(len(rows))
         for start in range(0, len(rows), _BATCH):
@@ -155,10 +159,10 @@ class Model:
             total, right = total + float(loss), right + int(hits)
         return Evaluation(total / n, right / n if labels else None, n)
 
-    def _forward(self, rows: npt.NDArray[np.float32], order: npt.NDArray[np.int64], start: int) -> Workspace:
+    def _forward(self, rows: npt.NDArray[np.float32] | Csr, order: npt.NDArray[np.int64], start: int) -> Workspace:
         """Compute the scores of the batch at ``start``; the caller holds the lock and reads them."""
         workspace = self._workspace(min(_BATCH, len(rows) - start))
-        gather_rows(rows, order, start, workspace.x.reshape(-1, workspace.batch))
+        workspace.gather(rows, order, start)
         workspace.forward()
         return workspace
 
@@ -170,6 +174,6 @@ class Model:
         return self._workspaces[batch]
 
 
-def _flat(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """(n, *shape) as (n, features), also where n is 0."""
-    return x.reshape(len(x), prod(x.shape[1:]))
+def _flat(x: npt.NDArray[np.float32] | Csr) -> npt.NDArray[np.float32] | Csr:
+    """(n, *shape) as (n, features), also where n is 0; sparse rows as they are."""
+    return x if isinstance(x, Csr) else np.ascontiguousarray(x, np.float32).reshape(len(x), prod(x.shape[1:]))

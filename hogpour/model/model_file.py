@@ -107,7 +107,7 @@ def save(path: str, model: Model, state: TrainingState | None) -> None:
 
     meta = Description(model.job, model.network, model.encoding).to_dict()
     tensors = dict(model.network.spec.views(model.params))
-    tensors |= {f"scaling.{name}": array for name, array in model.encoding.scaling.to_tensors().items()}
+    tensors |= {f"scaling.{name}": array for name, array in model.encoding.to_tensors().items()}
     if state is not None:
         meta["training"] = state.to_dict()
         tensors |= {f"optimiser.{name}": row for name, row in state.rows.items()}
@@ -216,6 +216,9 @@ def _check_encoding(encoding: Encoding, job: Job, network: Network) -> None:
         raise LayoutError(f"{encoding.targets} in the files, its loss takes {job.loss.targets}")
     if prod(encoding.shape) != size:
         raise LayoutError(f"examples of shape {encoding.shape} in the files, {network.input_shape} in the network")
+    if encoding.sparse != network.sparse_input:
+        kinds = ["sparse" if one else "dense" for one in (encoding.sparse, network.sparse_input)]
+        raise LayoutError(f"{kinds[0]} examples in the files, {kinds[1]} ones in the network")
     if names and n_scores not in job.loss.n_outputs(names):
         raise LayoutError(f"{names} label names, but {n_scores} scores")
     if encoding.scaling.kind != "none" and encoding.scaling.offset.size != size:

@@ -154,8 +154,8 @@ class Writer:
             self._place = self._folder / str(max(complete + torn, default=0) + 1)
             self._disk.make_folder(self._place)
             self._meta, self._digests, self._clocks = meta, {}, {}
-            if scaling := meta.description.encoding.scaling.to_tensors():
-                self._save(_SCALING, scaling)
+            if tensors := meta.description.encoding.to_tensors():
+                self._save(_SCALING, tensors)
 
     def shard(self, number: int, params: Floats, rows: Sequence[Floats], clock: int) -> None:
         """Write a shard.

@@ -101,7 +101,7 @@ class LocalMachine:
 
         def order(replica: int) -> Orders:
             return Orders(
-                job=job_to_dict(job), input_shape=ready.examples.arrays["x"].shape[1:], replica=replica,
+                job=job_to_dict(job), input_shape=ready.network.input_shape, replica=replica,
                 replicas=self._replicas, block_replicas=ready.block_replicas, threads=self._threads, parent=os.getpid(),
                 bell_fd=self.bell.ring_fd, wake_fd=self._bells[1 + replica].listen_fd if len(self._bells) > 1 else -1,
                 live_fd=self._fds[0], live=live.fields, live_size=live.size, data_fd=self._fds[1], data=examples.fields,

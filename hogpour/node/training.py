@@ -359,9 +359,11 @@ class Training:
             file = f"no snapshot of this run was good, {self.job.save} was not written"
         else:
             file = "the last good model is kept"
-        hint, x = "a lower learning rate may help", self.ready.examples.arrays["x"]
-        if self.ready.encoding.scaling.kind == "none" and (most := max(x.max(), -x.min())) > _LARGE_FEATURE:
-            hint += f', or data.scale = "standard": features are as large as {most:.3g}'
+        hint, arrays = "a lower learning rate may help", self.ready.examples.arrays
+        x = arrays["x"] if "x" in arrays else arrays["values"]
+        if x.size and self.ready.encoding.scaling.kind == "none" and (most := max(x.max(), -x.min())) > _LARGE_FEATURE:
+            scale = "standard" if "x" in arrays else "unit"
+            hint += f', or data.scale = "{scale}": features are as large as {most:.3g}'
         return f"the loss is not finite any more at epoch {self.epoch:.2f}: {file}; {hint}"
 
     # -- small parts --------------------------------------------------------------------------------------------------

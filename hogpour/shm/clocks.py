@@ -54,9 +54,9 @@ class Clocks:
         """Let go of the memory, keeping the numbers as they are now."""
         self._counters, self._sums = self._counters.copy(), self._sums.copy()
 
-    def record(self, replica: int, examples: int, loss: float, right: int) -> int:
-        """Count one finished step and return the number of steps of all replicas together."""
-        return clocks_record(self._counters, self._sums, replica, examples, loss, right)
+    def record(self, replica: int, examples: int, loss: float, right: int, steps: int = 1) -> int:
+        """Count finished steps and return the number of steps of all replicas together."""
+        return clocks_record(self._counters, self._sums, replica, examples, loss, right, steps)
 
     def begin(self, replica: int, now: float) -> None:
         """Say that ``replica`` has done its first step at ``now``, on the clock that all processes share; once."""
@@ -100,13 +100,15 @@ class Clocks:
 
 
 @njit(cache=True, nogil=True)
-def clocks_record(counters: Array, sums: Array, replica: int, examples: int, loss: float, right: int) -> int:
+def clocks_record(
+    counters: Array, sums: Array, replica: int, examples: int, loss: float, right: int, steps: int
+) -> int:
     row = counters[replica]
     row[_EXAMPLES] += examples
     row[_RIGHT] += right
     sums[replica, _LOSS] += loss
     row[_POSITION] += examples
-    row[_STEPS] += 1
+    row[_STEPS] += steps
     total = 0
     for other in range(counters.shape[0]):
         total += counters[other, _STEPS]

@@ -5,7 +5,7 @@ The parent computes a layout and sends it, as plain numbers, to the replicas tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -17,6 +17,9 @@ __all__ = ["LINE_BYTES", "Field", "Layout", "flat_words"]
 
 LINE_BYTES = 64
 """A cache line; every array begins at one, so that no two arrays share a line and vector loads are aligned."""
+
+PAGES_BYTES = 1 << 16
+"""Whole pages, whatever their size on this system: what can be mapped apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +42,17 @@ class Layout:
     size: int
 
     @classmethod
-    def pack(cls, arrays: Iterable[tuple[str, tuple[int, ...], npt.DTypeLike]]) -> Layout:
-        """Lay the arrays one behind the other, each at a cache line."""
+    def pack(
+        cls, arrays: Iterable[tuple[str, tuple[int, ...], npt.DTypeLike]], paged: Container[str] = ()
+    ) -> Layout:
+        """Lay the arrays one behind the other, each at a cache line; those named in ``paged`` on pages of their own."""
         fields: list[Field] = []
         offset = 0
         for name, shape, dtype in arrays:
-            kind = np.dtype(dtype)
+            kind, unit = np.dtype(dtype), PAGES_BYTES if name in paged else LINE_BYTES
+            offset = -(-offset // unit) * unit
             fields.append(Field(name, tuple(int(d) for d in shape), kind.name, offset))
-            offset += -(-prod(shape) * kind.itemsize // LINE_BYTES) * LINE_BYTES
+            offset += -(-prod(shape) * kind.itemsize // unit) * unit
         assert len({f.name for f in fields}) == len(fields), "array names must be unique"
         return cls(tuple(fields), max(offset, LINE_BYTES))
 

@@ -22,8 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hogpour.core import registry
+from hogpour.core.csr import Csr
 from hogpour.core.errors import ConfigError
+from hogpour.core.sparse_grad import SparseGrad
 from hogpour.layers.base import Cell, Layer, Loss, Shape, Window
+from hogpour.layers.sparse_batch import SparseBatch
 from hogpour.testing.numeric import (
     check_slopes,
     distinct,
@@ -117,6 +120,8 @@ class _Trial:
             array += rng.uniform(-0.1, 0.1, array.shape)  # tensors that begin at 0 must not hide an error
         if x is None:
             x = distinct((*shape, batch), rng)
+            if layer.sparse_input:
+                x[rng.random(x.shape) < 0.5] = 0
         expect(x.shape == (*shape, batch) and x.dtype == np.float64, f"x: {x.shape} {x.dtype}, expected "
                                                                      f"{(*shape, batch)} float64")  # fmt: skip
         return cls(layer, shape, out, x, params, rng.standard_normal((*out, batch)), seed)
@@ -131,16 +136,19 @@ class _Trial:
     ) -> Cell:  # fmt: skip
         """Return fresh buffers; whatever the layer must write is filled with ``poison``."""
         x = np.array(self.x if x is None else x, dtype)
-        batch = x.shape[-1]
+        batch, sparse = x.shape[-1], self.layer.sparse_input
         d_y = np.array(self.d_y if d_y is None else d_y, dtype)
         if self.layer.free:
             y, d_x = x.reshape(*self.out, batch), d_y.reshape(x.shape)
         else:
             y, d_x = np.full((*self.out, batch), poison, dtype), np.full(x.shape, poison, dtype)
         return Cell(
-            x=x, y=y, d_y=d_y, d_x=None if first else d_x,
+            x=_sparse(x) if sparse else x, y=y, d_y=d_y, d_x=None if first or sparse else d_x,
             params=tuple(np.array(p, dtype) for p in self.params),
-            d_params=tuple(np.full(p.shape, poison, dtype) for p in self.params),
+            d_params=tuple(
+                SparseGrad(len(p), p.shape[1], dtype) if name in self.layer.by_row else np.full(p.shape, poison, dtype)
+                for name, p in zip(self.layer.tensors(self.shape), self.params)
+            ),
             scratch=tuple(np.zeros((*s, batch), kind or dtype) for s, kind in self.layer.scratch(self.shape).values()),
             rng=np.random.default_rng(self.seed) if training else None,
             threads=threads,
@@ -153,7 +161,12 @@ class _Trial:
         return {name: array.copy() for name, array in self.written(cell).items()}
 
     def written(self, cell: Cell) -> dict[str, Array]:
-        named = {f"d_params[{name!r}]": a for name, a in zip(self.layer.tensors(self.shape), cell.d_params)}
+        named = {}
+        for name, grad, param in zip(self.layer.tensors(self.shape), cell.d_params, cell.params):
+            if isinstance(grad, SparseGrad):
+                grad.write_to(dense := np.empty_like(param))
+                grad = dense
+            named[f"d_params[{name!r}]"] = grad
         return {"y": cell.y} | ({} if cell.d_x is None else {"d_x": cell.d_x}) | named
 
     def check_words(self) -> None:
@@ -164,7 +177,8 @@ class _Trial:
     def check_buffers(self) -> None:
         """All of y, d_x and d_params is written, and nothing that is only lent."""
         cell = self.cell()
-        lent = {"x": cell.x, "d_y": cell.d_y} | {f"params[{k}]": p for k, p in enumerate(cell.params)}
+        x = cell.x.examples.values if self.layer.sparse_input else cell.x
+        lent = {"x": x, "d_y": cell.d_y} | {f"params[{k}]": p for k, p in enumerate(cell.params)}
         before = {name: array.copy() for name, array in lent.items()}
         self.layer.forward(cell)
         expect_written(self.name, "forward", {"y": cell.y})
@@ -188,7 +202,7 @@ class _Trial:
         used = self.cell(x=-self.x[..., ::-1])
         self.step(used)
         if not self.layer.free:
-            used.x[...] = self.x
+            used.x = _sparse(self.x) if self.layer.sparse_input else self.x
             used.rng = np.random.default_rng(self.seed)
             expect_same(f"{self.name}: the step before shows in the result", expected, self.step(used))
         expect_same(f"{self.name}: {threads} threads give other bits than one", expected,
@@ -202,7 +216,8 @@ class _Trial:
         cell = self.cell()
         got = self.step(cell)
         rng = np.random.default_rng(self.seed)
-        sources = dict(zip([name for name in got if name != "y"], [cell.x, *cell.params]))
+        read = cell.params if cell.d_x is None else (cell.x, *cell.params)
+        sources = dict(zip([name for name in got if name != "y"], read))
 
         def forward() -> Array:
             cell.rng = np.random.default_rng(self.seed)
@@ -223,7 +238,7 @@ class _Trial:
         expect_same(f"{self.name}: an example sees another one", {"y": expected["y"][..., 1:]}, {"y": cell.y[..., 1:]})
         expect(bool(np.isnan(cell.y[..., 0]).any()), f"{self.name}: NaN in x does not show in y")
         got = self.step(self.cell(x=self.x[..., :1], d_y=self.d_y[..., :1], training=False))
-        for name in ("y", "d_x"):
+        for name in {"y", "d_x"} & expected.keys():
             expect_close(f"{self.name}: {name} of a batch of one", expected[name][..., :1], got[name], 1e-9)
 
     def check_reads(self) -> None:
@@ -283,6 +298,11 @@ class _Trial:
                 self.layer.backward(cell)
 
             expect_no_allocation(self.name, step)
+
+
+def _sparse(x: Array) -> SparseBatch:
+    """(features, batch) as a batch of sparse examples."""
+    return SparseBatch(Csr.from_dense(np.ascontiguousarray(x.T)), np.arange(x.shape[1]))
 
 
 def _check_loss_on(loss: Loss, n_targets: int, n_out: int, batch: int, rng: np.random.Generator) -> None:

@@ -48,6 +48,7 @@ EXAMPLES: dict[str, list[tuple[dict[str, Any], Shape]]] = {
         ({"channels": 2, "kernel": 3, "stride": 2, "padding": 1}, SHAPE),
         ({"channels": 1, "kernel": 1}, (1, 1, 1)),
     ],
+    "sparse_linear": [({"units": 4}, (5,)), ({"units": 1, "bias": False}, (7,)), ({"units": 17}, (3,))],
     "max_pool2d": [({"size": 2}, SHAPE), ({"size": 3, "stride": 2}, SHAPE), ({"size": 1, "stride": 3}, SHAPE)],
 }
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
 
 from hogpour.algos.correction.base import Correction
@@ -72,6 +73,9 @@ class Exchange(Checked, ABC):
     """Whether the rounds of a node are as many times shorter as it is slower than the fastest one."""
     scratch: ClassVar[bool] = False
     """Whether ``on_gradient`` needs ``ReplicaView.scratch``."""
+    by_rows: ClassVar[bool] = False
+    """Whether gradients of tensors by row come to ``on_rows``. Else they are made dense, and a step costs as much as
+    the model is long."""
 
     if TYPE_CHECKING:  # fields of some, constants of others
 
@@ -112,6 +116,16 @@ class Exchange(Checked, ABC):
         Args:
             grad: (n,) gradient of the mean loss of one minibatch; the replica writes it again in the next step.
         """
+
+    def on_rows(self, view: ReplicaView, rows: npt.NDArray[np.uint32], grad: npt.NDArray[Any]) -> None:
+        """Take in the gradient of a tensor by row. Called after each ``on_gradient``, where ``by_rows``.
+
+        Args:
+            view: of that tensor: its arrays are (n_rows, width).
+            rows: (m,) the rows touched, each once; and ``grad`` their gradients, (m, width). Written again in the next
+                step.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no gradients by row")
 
     def on_params(self, params: npt.NDArray[Any], fetched: npt.NDArray[Any]) -> None:
         """Take in the parameters of one shard. Called by the client when a fetch is complete in staging; where

@@ -7,8 +7,9 @@ The paper adds atomically per component; we store plainly (``shm/params.py`` say
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
 
 from hogpour.algos.exchange.base import Exchange, ReplicaView
@@ -20,5 +21,10 @@ __all__ = ["InPlace"]
 class InPlace(Exchange):
     """Nothing is sent: the live vector of this machine is the model."""
 
+    by_rows: ClassVar[bool] = True
+
     def on_gradient(self, view: ReplicaView, grad: npt.NDArray[Any]) -> None:
         view.optimiser.apply(view.params, grad, view.state, lr_scale=view.lr_scale, t=view.t)
+
+    def on_rows(self, view: ReplicaView, rows: npt.NDArray[np.uint32], grad: npt.NDArray[Any]) -> None:
+        view.optimiser.apply_rows(view.params, rows, grad, view.state, lr_scale=view.lr_scale)

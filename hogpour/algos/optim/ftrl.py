@@ -54,14 +54,18 @@ class Ftrl(Optimiser):
             return  # the rule divides by the rate; in its limit, at 0, nothing moves
         real = params.dtype.type
         settings = (self.lr * lr_scale, self.weight_decay, self.beta, self.l1, self.l2)
-        ftrl_apply_rows(params, rows, grad, *state, *map(real, settings))
+        z, n = state
+        lr, weight_decay, beta, l1, l2 = map(real, settings)
+        ftrl_apply_rows(params, rows, grad, z, n, lr, weight_decay, beta, l1, l2)
 
 
 @njit(inline="always")
-def ftrl_step(w, g, z, n, lr, beta, l1, l2):
+def ftrl_step(
+    w: float, g: float, z: float, n: float, lr: float, beta: float, l1: float, l2: float
+) -> tuple[float, float, float]:
     """Return w, z and n after a gradient that is not 0."""
     grown = n + g * g
-    root = np.sqrt(grown)
+    root: float = np.sqrt(grown)
     z = z + (g - (root - np.sqrt(n)) / lr * w)
     far = abs(z) - l1
     pulled = (-far if z > 0 else far) / ((beta + root) / lr + l2)
@@ -69,9 +73,12 @@ def ftrl_step(w, g, z, n, lr, beta, l1, l2):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def ftrl_apply_rows(params, rows, grad, z, n, lr, weight_decay, beta, l1, l2):
-    """All (n_rows, width) but rows, (m,), and grad, (m, width). params, z and n may be live: each element is loaded once
-    and stored once."""
+def ftrl_apply_rows(
+    params: Array, rows: Array, grad: Array, z: Array, n: Array,
+    lr: float, weight_decay: float, beta: float, l1: float, l2: float,
+) -> None:  # fmt: skip
+    """All (n_rows, width) but rows, (m,), and grad, (m, width). params, z and n may be live: each element is loaded
+    once and stored once."""
     for s in range(rows.size):
         row = rows[s]
         for u in range(params.shape[1]):

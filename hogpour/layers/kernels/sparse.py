@@ -42,7 +42,7 @@ def row_dot(weights, features, values):
 
 
 @njit(cache=True, nogil=True)
-def sparse_product(weight, indptr, indices, values, order, start, turned):
+def sparse_product(turned, weight, indptr, indices, values, order, start):
     """turned[k, u] = Σ over the non-zeros of example order[start + k] of value · weight[feature, u].
 
     Args:

@@ -36,6 +36,14 @@ class Hinge(Loss):
         return label_of_scores(scores)
 
 
+@njit(inline="always")
+def hinge_slope(score, own, one):
+    """Return the slope of a unit's loss, and the loss. ``one`` is 1 in the type of the score."""
+    short = one - (score if own else -score)
+    slope = one if short > 0 else one - one
+    return (-slope if own else slope), (short if short > 0 else short * 0)  # keeps NaN
+
+
 @njit(cache=True, nogil=True)
 def hinge(scores: Array, target: Array, d_scores: Array) -> tuple[float, int]:
     n_out, batch = scores.shape
@@ -44,8 +52,7 @@ def hinge(scores: Array, target: Array, d_scores: Array) -> tuple[float, int]:
     for k in range(batch):
         own = own_unit(target[k], n_out)
         for u in range(n_out):
-            short = one - (scores[u, k] if u == own else -scores[u, k])
-            slope = share if short > 0 else share * 0
-            d_scores[u, k] = -slope if u == own else slope
-            loss += short if short > 0 else short * 0  # keeps NaN
+            slope, short = hinge_slope(scores[u, k], u == own, one)
+            d_scores[u, k] = slope * share
+            loss += short
     return loss, count_right(scores, target)

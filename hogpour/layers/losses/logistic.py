@@ -37,18 +37,25 @@ class Logistic(Loss):
         return label_of_scores(scores)
 
 
+@njit(inline="always")
+def logistic_slope(score, own, one):
+    """Return the slope of a unit's loss, and the loss as (a, e): a + log(1 + e). exp is taken of -|score| only, so that
+    no finite score overflows. ``one`` is 1 in the type of the score."""
+    margin = score if own else -score
+    e = np.exp(-abs(margin))
+    slope = (e if margin >= 0 else one) / (one + e)
+    return (-slope if own else slope), max(-margin, one - one), e
+
+
 @njit(cache=True, nogil=True)
 def logistic(scores: Array, target: Array, d_scores: Array) -> tuple[float, int]:
-    """exp is taken of -|s| only, so that no finite score overflows."""
     n_out, batch = scores.shape
     one, share = scores.dtype.type(1), scores.dtype.type(1 / batch)
     loss = 0.0
     for k in range(batch):
         own = own_unit(target[k], n_out)
         for u in range(n_out):
-            margin = scores[u, k] if u == own else -scores[u, k]
-            e = np.exp(-abs(margin))
-            slope = (e if margin >= 0 else one) / (one + e)
-            d_scores[u, k] = (-slope if u == own else slope) * share
-            loss += max(-margin, 0.0) + np.log1p(e)
+            slope, least, e = logistic_slope(scores[u, k], u == own, one)
+            d_scores[u, k] = slope * share
+            loss += least + np.log1p(e)
     return loss, count_right(scores, target)

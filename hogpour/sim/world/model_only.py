@@ -37,7 +37,7 @@ class ModelOnlyNetwork:
     @property
     def spec(self) -> Any:
         """As much of a ``spec.Spec`` as a cluster asks for: a size and a name, and nothing in it."""
-        return SimpleNamespace(n=self.n, fingerprint=self.fingerprint, n_parameters=self.n, tensors=())
+        return SimpleNamespace(n=self.n, fingerprint=self.fingerprint, n_parameters=self.n, tensors=(), by_row=())
 
 
 class ModelOnlyReplica(Replica):

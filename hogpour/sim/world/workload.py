@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.core.csr import Csr
 from hogpour.core.errors import ConfigError
 from hogpour.core.job import Job
 from hogpour.core.shard_map import LARGEST_SHARD_BYTES
@@ -44,8 +45,8 @@ class Workload:
     job: Job
     network: Any
     """A ``layers.sequential.Network``, or a ``model_only.ModelOnlyNetwork``."""
-    x: npt.NDArray[np.float32]
-    """(n, *shape), read only, shared by all nodes."""
+    x: npt.NDArray[np.float32] | Csr
+    """(n, *shape), or sparse rows; read only, shared by all nodes."""
     y: npt.NDArray[Any]
     test: Dataset | None
     encoding: Encoding
@@ -59,7 +60,8 @@ class Workload:
         live = Memory(live_layout(self.network, job.algorithm.replica_rule, replicas, 0, True))
         live.arrays["params"][...] = self.params
         examples = Memory(Layout.pack([]))
-        examples.arrays = {"x": self.x, "y": self.y}
+        rows = self.x.arrays() if isinstance(self.x, Csr) else {"x": self.x}
+        examples.arrays = {**rows, "y": self.y}
         replicas = block_replicas or replicas
         identity = DataIdentity("simulated")
         return Prepared(self.network, live, examples, self.test, self.encoding, replicas, None, identity)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Loops over the numbers of a data set, compiled."""

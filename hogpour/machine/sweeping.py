@@ -1,0 +1,47 @@
+"""Where a replica's steps are done by one compiled loop, and what of the live vectors is its own meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hogpour.algos.exchange.base import Traffic
+from hogpour.algos.sweeps.base import Sweep, find
+from hogpour.core.csr import Csr
+from hogpour.core.job import Job
+from hogpour.layers.sequential import Network
+from hogpour.shm.head import MOST_BYTES, Head
+from hogpour.shm.segment import Segment
+
+__all__ = ["MERGE_EVERY", "head_of", "sweep_of"]
+
+MERGE_EVERY = 64
+"""Examples between two merges of a head. Steps that were summed meanwhile are a higher rate: after 128 to 256 the loss
+of SGD on IMDB was 0.41 where it is 0.24."""
+
+_HOT = 100
+"""A feature of one example in so many is worth a place in the head."""
+
+
+def sweep_of(job: Job, network: Network) -> Sweep | None:
+    """Return the loop that does a job's steps; None: they are done one by one."""
+    alone = job.algorithm.choices().exchange.traffic is Traffic.NONE
+    return find(network, job.loss, job.algorithm.replica_rule) if alone and job.batch == 1 else None
+
+
+def head_of(
+    job: Job, network: Network, x: npt.NDArray[Any] | Csr, live: Segment, replicas: int
+) -> Head | None:
+    """Map a replica's own beginning of the live vectors, where it sweeps and is not alone: as long as there are hot
+    features, which are numbered by their frequency."""
+    if replicas == 1 or not isinstance(x, Csr) or sweep_of(job, network) is None:
+        return None
+    counts = np.bincount(x.indices, minlength=x.n_features)
+    hot = int((counts * _HOT > len(x)).sum())
+    if not hot:
+        return None
+    (tensor,) = network.spec.by_row
+    names = ["params", *(f"{row.name}.node" for row in job.algorithm.replica_rule.state)]
+    return Head(live, names, min(4 * (tensor.offset + hot * tensor.shape[1]), MOST_BYTES))

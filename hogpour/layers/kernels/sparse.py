@@ -10,7 +10,7 @@ import numpy as np
 
 from hogpour.core.kernels.jit import njit
 
-__all__ = ["row_dot", "sparse_d_weight", "sparse_product"]
+__all__ = ["divide_by_weight", "forget", "place_of", "row_dot", "sparse_d_weight", "sparse_product"]
 
 _HASH = np.uint32(2654435769)
 """2³² divided by the golden ratio: neighbouring rows, which frequent features are, come far apart (Knuth, 6.4)."""
@@ -73,32 +73,59 @@ def sparse_product(turned, weight, indptr, indices, values, order, start):
 
 
 @njit(cache=True, nogil=True)
+def divide_by_weight(turned, indptr, indices, values, order, start):
+    """Divide turned[k], (batch, units), by Σ |value| of example order[start + k]; without one it is left alone."""
+    for k in range(turned.shape[0]):
+        row = order[start + k]
+        weight = turned.dtype.type(indptr[row + 1] - indptr[row])
+        if values.size:
+            weight = turned.dtype.type(0)
+            for j in range(indptr[row], indptr[row + 1]):
+                weight += abs(values[j])
+        if weight != 0:
+            for u in range(turned.shape[1]):
+                turned[k, u] /= weight
+
+
+@njit(inline="always")
+def forget(count, slots, places):
+    """Empty the table of a ``SparseGrad`` of what the last batch put there."""
+    for s in range(count[0]):
+        slots[places[s]] = -1
+
+
+@njit(inline="always")
+def place_of(feature, found, rows, grads, slots, places):
+    """Return the place of a feature among the rows of a ``SparseGrad``; ``found``: it is new, and its gradient 0."""
+    mask = np.uint32(slots.size - 1)
+    place = np.uint32(feature * _HASH) & mask
+    while slots[place] >= 0 and rows[slots[place]] != feature:
+        place = np.uint32(place + np.uint32(1)) & mask
+    s = np.intp(slots[place])
+    if s < 0:
+        s = found
+        slots[place], places[s], rows[s] = s, place, feature
+        for u in range(grads.shape[1]):
+            grads[s, u] = 0
+    return s
+
+
+@njit(cache=True, nogil=True)
 def sparse_d_weight(d_turned, indptr, indices, values, order, start, rows, grads, count, slots, places):
     """The gradient of ``sparse_product``: grads[s] of row rows[s] is the sum over the batch, in its order.
 
     Args:
         d_turned: (batch, units).
-        rows, grads, count, slots, places: of a ``SparseGrad``. Its table is emptied by what the last batch put there.
+        rows, grads, count, slots, places: of a ``SparseGrad``.
     """
     batch, units = d_turned.shape
-    for s in range(count[0]):
-        slots[places[s]] = -1
-    found, mask = 0, np.uint32(slots.size - 1)
+    forget(count, slots, places)
+    found = 0
     for k in range(batch):
         row = order[start + k]
-        begin = indptr[row]
-        for j in range(begin, indptr[row + 1]):
-            feature = indices[j]
-            place = np.uint32(feature * _HASH) & mask
-            while slots[place] >= 0 and rows[slots[place]] != feature:
-                place = np.uint32(place + np.uint32(1)) & mask
-            s = slots[place]
-            if s < 0:
-                s = found
-                slots[place], places[s], rows[s] = s, place, feature
-                for u in range(units):
-                    grads[s, u] = 0
-                found += 1
+        for j in range(indptr[row], indptr[row + 1]):
+            s = place_of(indices[j], found, rows, grads, slots, places)
+            found = max(found, s + 1)
             if values.size:
                 for u in range(units):
                     grads[s, u] += d_turned[k, u] * values[j]

@@ -41,6 +41,8 @@ DOORS = {
     "pickle": set(),
     "socket": {"net.port", "net.transport"},
     "multiprocessing": set(),
+    "scipy": set(),
+    "sklearn": {"data.formats.digits"},
 }
 
 

@@ -15,6 +15,7 @@ from warnings import warn
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.core.csr import Csr
 from hogpour.core.errors import DataError, DataWarning
 from hogpour.data.formats.base import Table, need_memory
 from hogpour.data.scaling import LARGEST, Scaling, extent, is_finite
@@ -45,9 +46,8 @@ class Rows:
         x = self.table.x
         step = max(1, _PIECE_ELEMENTS // prod(x.shape[1:]))
         for start in range(0, len(self.which), step):
-            piece = x[self.which[start : start + step]]
-            if not isinstance(piece, np.ndarray):
-                piece = piece.toarray()
+            which = self.which[start : start + step]
+            piece = x.take(which).toarray() if isinstance(x, Csr) else x[which]
             # Rounded once or twice, a quotient of such small integers is the same float32.
             yield np.divide(piece, 255, dtype=np.float64 if self.exact else np.float32) if self.divide else piece
 
@@ -70,44 +70,44 @@ def are_bytes(source: str, x: Any, trained_on_bytes: bool | None) -> bool:
     """Return whether examples for a training set's model are bytes, which become 0..1.
 
     Args:
-        x: an array, or CSR.
+        x: an array, or sparse rows.
         trained_on_bytes: None: not known, as the model file is an older one.
 
     Raises:
         DataError: they are on another scale than the training set.
     """
+    values = x.values if isinstance(x, Csr) else x
     if trained_on_bytes is None:
-        return bool(x.dtype == np.uint8)
+        return bool(values.dtype == np.uint8)
     if not trained_on_bytes:
-        if x.dtype == np.uint8:
+        if values.dtype == np.uint8:
             raise DataError(f"{source}: x holds bytes (uint8), which would become 0..1; the training set did not: "
                             "give numbers as they were there, such as x.astype(float) or x / 255")  # fmt: skip
         return False
-    if x.dtype == np.uint8 or not x.size:
+    if values.dtype == np.uint8 or not values.size:
         return True
-    values = x if isinstance(x, np.ndarray) else x.data
     low, high = values.min(initial=0), values.max(initial=0)
-    if x.dtype.kind in "iu" and low >= 0 and high <= 255:
-        warn(f"{source}: x holds {x.dtype.name}; the training set held bytes, so it is divided by 255 as those were",
-             DataWarning, stacklevel=2)  # fmt: skip
+    if values.dtype.kind in "iu" and low >= 0 and high <= 255:
+        warn(f"{source}: x holds {values.dtype.name}; the training set held bytes, so it is divided by 255 as those "
+             "were", DataWarning, stacklevel=2)  # fmt: skip
         return True
     if low < 0 or high > 1:
-        raise DataError(f"{source}: x holds {x.dtype.name} of {low:g} to {high:g}; the training set held bytes, which "
-                        "became 0..1: give bytes (uint8), or divide by 255")  # fmt: skip
+        raise DataError(f"{source}: x holds {values.dtype.name} of {low:g} to {high:g}; the training set held bytes, "
+                        "which became 0..1: give bytes (uint8), or divide by 255")  # fmt: skip
     return False
 
 
 def check_finite(source: str, table: Table) -> None:
     """Refuse NaN, infinity and what is infinite as float32."""
-    values = table.x if isinstance(table.x, np.ndarray) else table.x.data
+    values = table.x.values if isinstance(table.x, Csr) else table.x
     if values.dtype.kind != "f" or not values.size or is_finite(values):
         return
     bad = ~(np.abs(values) <= LARGEST)
     first = int(np.flatnonzero(bad)[0])
-    if isinstance(table.x, np.ndarray):
-        row, *place = (int(i) for i in np.unravel_index(first, values.shape))
-    else:
+    if isinstance(table.x, Csr):
         row, place = int(np.searchsorted(table.x.indptr, first, side="right")) - 1, [int(table.x.indices[first])]
+    else:
+        row, *place = (int(i) for i in np.unravel_index(first, values.shape))
     if table.columns:
         where = table.where(row, table.columns[place[0]])
     elif table.line is not None:

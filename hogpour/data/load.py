@@ -265,7 +265,7 @@ def load_features(
             y = _encode_y(source, table, encoding, "the model")
         except DataError as exc:
             no_y = str(exc)
-    x = _encode_x(source, table, np.arange(table.x.shape[0]), encoding)
+    x = _encode_x(source, table, np.arange(len(table.x)), encoding)
     return Features(x, y, source, no_y)
 
 
@@ -316,9 +316,9 @@ def _checked(source: str, table: Table) -> tuple[Table, str]:
     """Check all that can be checked without another table: lengths, shapes, finite numbers."""
     if table.y is not None and table.y.ndim == 0:
         raise DataError(f"{source}: y is one value, expected one for each example")
-    if table.x.ndim < 2 or 0 in table.x.shape[1:]:
+    if len(table.x.shape) < 2 or 0 in table.x.shape[1:]:
         raise DataError(f"{source}: x has shape {table.x.shape}, expected (examples, features ...)")
-    n = table.x.shape[0]
+    n = len(table.x)
     if table.y is not None and len(table.y) != n:
         raise DataError(f"{source}: x has {n} examples, y has {len(table.y)}")
     if n == 0:

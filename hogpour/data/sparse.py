@@ -26,7 +26,6 @@ def rows_of(x: npt.NDArray[Any] | Csr, which: npt.NDArray[np.int64], divide: boo
         x: sparse, or (n, ...) numbers, of which each example is made flat.
         divide: whether they are bytes, which become 0..1.
     """
-    x = Csr.from_scipy(x) if hasattr(x, "tocsr") else x  # TEMP
     rows = x.take(which) if isinstance(x, Csr) else Csr.from_dense(_floats(x[which].reshape(len(which), -1)))
     if divide:
         values = rows.values / 255 if rows.values.size else np.full(rows.nnz, 1 / 255)

@@ -16,9 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-# Imported here, once: it takes a second, which would be counted to the first test that reads svmlight.
-import sklearn.datasets  # noqa: F401
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -15,9 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-
-# Imported here, once: it takes a second, which would be counted to the first test that reads svmlight.
-import sklearn.datasets  # noqa: F401
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays

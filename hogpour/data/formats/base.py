@@ -19,16 +19,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import IO, Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from hogpour.core import host
+from hogpour.core.csr import Csr
 from hogpour.core.errors import DataError, ResourceError
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
 
 __all__ = ["COMPRESSIONS", "Separator", "Table", "Targets", "Wanted", "explain", "fill", "is_number", "need_memory",
            "opened", "shaped"]  # fmt: skip
@@ -90,8 +88,8 @@ class Wanted:
 class Table:
     """What a file says, before anything is scaled, shuffled or checked. Owned by the caller."""
 
-    x: npt.NDArray[Any] | csr_matrix
-    """(n, *shape) numbers of any type; bytes (uint8) stand for 0..1. Or CSR (n, n_features) float64."""
+    x: npt.NDArray[Any] | Csr
+    """(n, *shape) numbers of any type; bytes (uint8) stand for 0..1. Or sparse rows of float64 without zeros."""
     y: npt.NDArray[Any] | None
     """(n, ...) numbers, or text; None if the file has none and none is needed."""
     first_index: int | None = None

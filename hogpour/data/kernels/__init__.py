@@ -1,1 +1,1 @@
-"""Loops over the numbers of a data set, compiled."""
+"""Loops over the text and the numbers of data sets, compiled."""

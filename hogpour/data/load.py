@@ -91,7 +91,7 @@ def load(
     )  # fmt: skip
     asked = ("n_features", "first_index", "label", "ignore", "header", "separator")
     chosen = {key: getattr(options, key) for key in asked}
-    wanted, base = Wanted(**chosen), Path(registry.typed(base, str, "base"))
+    wanted, base = Wanted(sparse=sparse, **chosen), Path(registry.typed(base, str, "base"))
     table, source = _read(options.train, base, format, wanted)
     other = None
     if options.test or _is_embedded(options.train, base, format):

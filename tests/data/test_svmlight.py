@@ -19,6 +19,7 @@ from hogpour.core.csr import Csr
 from hogpour.core.errors import DataError, ResourceError
 from hogpour.data.formats import svmlight
 from hogpour.data.formats.base import Table, Wanted
+from hogpour.data.load import load
 
 FILES = [
     b"1 1:1 2:2\n0 2:3 4:4\n", b"1 1:1\r\n0 2:2\r\n", b"-1\t3:0.5\t\t7:1e3 \n+1  1:-2.25", b"# a\n\n1 2:1 # b 3:1\n \t\n0 1:1#c\n#\n", b"2 qid:3 1:1 2:0\n1 qid:4:5\n0\n",
@@ -213,6 +214,16 @@ def test_lines_of_examples_are_told_later_too(tmp_path: Path) -> None:
     assert [table.line(row) for row in range(3)] == [2, 5, 6]
     (tmp_path / "a.svm.xz").write_bytes(lzma.compress(b"1\n"))
     assert table.line(2) == 3  # of a file that was replaced: no place beyond its end is read
+
+
+def test_rows_that_stay_sparse_need_no_memory_of_dense_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were warned of, and refused where a machine has less."""
+    monkeypatch.setattr(host, "available_memory", lambda: 10**6)
+    monkeypatch.setattr(svmlight, "_LARGE", 10**6)
+    (tmp_path / "a.svm").write_bytes(b"0 1:1\n1 200000:1\n")
+    assert load(tmp_path / "a.svm", validation=0, sparse=True).train.shape == (200000,)
+    with pytest.raises(ResourceError, match="2 x 200000 float32 values need"):
+        load(tmp_path / "a.svm", validation=0)
 
 
 @pytest.mark.parametrize(("memory", "what"), [(7, "its bytes"), (1000, "51 lines with 50 values")])

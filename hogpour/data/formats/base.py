@@ -64,6 +64,8 @@ class Wanted:
 
     predicting: bool = False
     """Whether a trained model asks: y may be absent, and features that the model does not know are left out."""
+    sparse: bool = False
+    """Whether sparse rows stay so, and nobody needs memory for dense ones."""
     part: Literal["train", "test"] = "train"
     """The part of a file or of an embedded data set that has two."""
     n_features: int = 0

@@ -58,7 +58,7 @@ def read(path: Path, wanted: Wanted) -> Table:
             f"({n_features} features); for more of them set data.n_features = {high - first + 1}"
         )
     n_bytes, size = 4 * len(y) * n_features, path.stat().st_size
-    if not wanted.n_features and n_bytes > max(_LARGE, _MUCH * size):
+    if not (wanted.sparse or wanted.n_features) and n_bytes > max(_LARGE, _MUCH * size):
         need_memory(path, f"{len(y)} x {n_features} float32 values", n_bytes)
         warn(f"{path}: {size / 1e6:.3g} MB become {n_bytes / 1e9:.1f} GB of float32 values, as the highest feature "
              f"index is {high} ({_at(text, x, high)})", DataWarning, stacklevel=2)  # fmt: skip

@@ -1,7 +1,8 @@
 """Sparse rows (CSR): of each example the features that are not zero, and their values.
 
-Row r holds the features ``indices[indptr[r] : indptr[r + 1]]``, ascending, each at most once. Most text and click data
-have no value but 1: then there is no array of values, and nothing of it is read.
+Row r holds the features ``indices[indptr[r] : indptr[r + 1]]``, each at most once. Under a file's own numbers they
+ascend, and keep that order when they are called otherwise. Most text and click data have no value but 1: then there is
+no array of values, and nothing of it is read.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ class Csr:
     """n examples of ``n_features`` features. The arrays are owned by whoever made them, and read only by agreement.
 
     Raises:
-        DataError: the arrays do not fit together. That indices ascend and are below ``n_features`` is not looked at.
+        DataError: the arrays do not fit together. That a feature comes once in a row, and is below ``n_features``, is
+            not looked at.
     """
 
     indptr: npt.NDArray[np.int64]
     """(n + 1,) int64: where each row begins in the other two, and behind the last one where they end."""
     indices: npt.NDArray[np.uint32]
-    """(nnz,) uint32: features, ascending in each row."""
+    """(nnz,) uint32: features."""
     values: npt.NDArray[Any]
     """(nnz,) floats; or (0,): they are all 1."""
     n_features: int

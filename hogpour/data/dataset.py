@@ -41,6 +41,8 @@ class Dataset:
     """What each label is called in the file, such as ("-1", "1"); () for values."""
     source: str
     """The file, for messages."""
+    rows: npt.NDArray[np.int64] | None = None
+    """(n,) the number of each example in the file, counted from 0, for messages; None: they are in its order."""
 
     def __post_init__(self) -> None:
         if isinstance(self.x, Csr):

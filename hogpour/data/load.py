@@ -182,11 +182,11 @@ def _assemble(
         x = encoded_rows(source, rows, scaling, order)
     else:
         encoding, x = _scaled(source, table, train_rows, encoding, options.scale)
-    trained = Dataset(x, y[train_rows], len(names), names, source)
+    trained = Dataset(x, y[train_rows], len(names), names, source, train_rows)
     tested = None
     if len(test_rows):
         x = _encode_x(other_source, other, test_rows, encoding)
-        tested = Dataset(x, test_y[test_rows], len(names), names, other_source)
+        tested = Dataset(x, test_y[test_rows], len(names), names, other_source, test_rows)
     return Data(trained, tested, encoding)
 
 
@@ -295,7 +295,8 @@ def shuffled(dataset: Dataset, seed: int) -> Dataset:
     """
     order = generator(seed, _SHUFFLE).permutation(dataset.n)
     x = dataset.x.take(order) if isinstance(dataset.x, Csr) else dataset.x[order]
-    return replace(dataset, x=x, y=dataset.y[order])
+    rows = order if dataset.rows is None else dataset.rows[order]
+    return replace(dataset, x=x, y=dataset.y[order], rows=rows)
 
 
 def _is_embedded(name: str, base: Path, format: str) -> bool:

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from hogpour.core.csr import Csr
 from hogpour.core.limits import Checked
 
 __all__ = ["Cell", "Layer", "Loss", "Reads", "Scratch", "Shape", "Window", "uniform_fan_in"]
@@ -110,6 +111,14 @@ class Layer(Checked, ABC):
     def scratch(self, shape: Shape) -> Scratch:
         """Return what must be kept from forward to backward."""
         return {}
+
+    def refused(self, x: Csr) -> tuple[int, str] | None:
+        """Return the first row of these sparse examples that the layer does not take, and why; None: it takes all.
+
+        Asked before they are used. Kernels must stay within their arrays whatever the answer is.
+        """
+        del x
+        return None
 
     @abstractmethod
     def reads(self, shape: Shape) -> Reads:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hogpour.core import registry
 from hogpour.core.csr import Csr
-from hogpour.core.errors import ConfigError
+from hogpour.core.errors import ConfigError, DataError
 from hogpour.core.job import Job
 from hogpour.core.sparse_grad import SparseGrad
 from hogpour.core.spec import Spec, Tensor
@@ -113,6 +113,23 @@ class Network:
     def sparse_input(self) -> bool:
         """Whether examples are the rows of a ``Csr``; else they are arrays of ``input_shape``."""
         return any(stage.layer.sparse_input for stage in self.stages)
+
+    def check_examples(
+        self, x: npt.NDArray[Any] | Csr, source: str, rows: npt.NDArray[np.int64] | None = None
+    ) -> None:
+        """Check that the first layer takes these examples, which must be of the kind that it takes.
+
+        Args:
+            source: what to call them in the message; ``rows``: their numbers there, where they are in another order.
+
+        Raises:
+            DataError: it does not; the message names the first such row.
+        """
+        first = self.stages[0]
+        if isinstance(x, Csr) and (refused := first.layer.refused(x)) is not None:
+            row, why = refused
+            row = row if rows is None else int(rows[row])
+            raise DataError(f"{source}: row {row}, counted from 0: layer {first.name}: {why}")
 
     def _own(self, stage: Stage) -> list[Tensor]:
         """Return the tensors of a layer, in its own order."""

@@ -152,6 +152,9 @@ def examine(job: Job) -> tuple[Data, Network]:
     with _blaming(job):
         network = network_of(job, data.train.shape)
     _check_kind(network, data.train)
+    with _blaming(job):
+        for dataset in filter(None, (data.train, data.test)):
+            network.check_examples(dataset.x, dataset.source, dataset.rows)
     _check_outputs(job, network, data)
     return data, network
 

@@ -97,6 +97,7 @@ class Model:
     def scores_of_scaled(self, x: npt.NDArray[np.float32] | Csr, source: str = "model") -> npt.NDArray[np.float32]:
         """As ``scores``, for examples that are scaled already. ``source`` begins an error message."""
         rows = _flat(x)
+        self.network.check_examples(rows, source)
         out = np.empty((len(rows), *self.network.output_shape), np.float32)
         order = np.arange(len(rows))
         for start in range(0, len(rows), _BATCH):
@@ -143,8 +144,12 @@ class Model:
 
         Args:
             go_on: asked before each batch; when it says no, the answer is None.
+
+        Raises:
+            DataError: the first layer does not take one of its examples.
         """
         rows, n = _flat(dataset.x), len(dataset.x)
+        self.network.check_examples(rows, dataset.source, dataset.rows)
         labels = self.job.loss.targets == "labels"
         order = np.arange(n)
         total, right = 0.0, 0

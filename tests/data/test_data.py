@@ -240,6 +240,15 @@ def test_shuffled_keeps_examples_and_answers_together() -> None:
     assert np.array_equal(other.y, shuffled(one, 3).y)
     assert not np.array_equal(other.y, shuffled(one, 4).y)
     assert one.y.tolist() == list(range(50))
+    assert (one.rows, other.rows.tolist()) == (None, other.y.tolist())  # as those in memory, which have no file
+    assert shuffled(other, 5).rows.tolist() == shuffled(other, 5).y.tolist()
+
+
+@pytest.mark.parametrize("validation", [0, 0.3])
+def test_examples_know_their_row_in_the_file(validation: float) -> None:
+    made = data.arrays(np.arange(20)[:, None], np.arange(20) % 2, validation=validation)
+    for dataset in filter(None, (made.train, made.test)):
+        assert dataset.rows.tolist() == dataset.x[:, 0].tolist()
 
 
 def test_features_are_encoded_as_in_training_and_need_no_answers(npz: Npz) -> None:

@@ -41,6 +41,7 @@ EXAMPLES: dict[str, list[tuple[dict[str, Any], Shape]]] = {
     ],
     "dropout": [({"rate": 0.5}, (7,)), ({"rate": 0.2, "whole_channels": True}, SHAPE), ({"rate": 0.0}, SHAPE)],
     "l2_pool2d": [({"size": 2}, SHAPE), ({"size": 3, "stride": 2}, SHAPE), ({"size": 1, "stride": 3}, SHAPE)],
+    "embedding": [({"units": 4, "fields": 2}, (5,)), ({"units": 1, "fields": 7}, (7,)), ({"units": 9, "fields": 1}, (3,))],
     "embedding_bag": [({"units": 4}, (5,)), ({"units": 1, "mode": "sum"}, (7,)), ({"units": 17}, (3,))],
     "linear": [({"units": 4}, (5,)), ({"units": 1, "bias": False}, (7,)), ({"units": 3}, (1,))],
     "local_contrast_norm": [({}, SHAPE), ({"size": 3, "window": "uniform"}, (1, 4, 7)), ({"size": 1}, SHAPE)],

@@ -10,7 +10,8 @@ import numpy as np
 
 from hogpour.core.kernels.jit import njit
 
-__all__ = ["divide_by_weight", "forget", "place_of", "row_dot", "sparse_d_weight", "sparse_product"]
+__all__ = ["divide_by_weight", "embed", "embed_d_weight", "forget", "place_of", "row_dot", "sparse_d_weight",
+           "sparse_product"]  # fmt: skip
 
 _HASH = np.uint32(2654435769)
 """2³² divided by the golden ratio: neighbouring rows, which frequent features are, come far apart (Knuth, 6.4)."""
@@ -132,4 +133,42 @@ def sparse_d_weight(d_turned, indptr, indices, values, order, start, rows, grads
             else:
                 for u in range(units):
                     grads[s, u] += d_turned[k, u]
+    count[0] = found
+
+
+@njit(cache=True, nogil=True)
+def embed(turned, weight, indptr, indices, values, order, start):
+    """turned[k, j·units + u] = value · weight[feature, u] of the j-th non-zero of example order[start + k]; 0 where it
+    has fewer, and those that it has more are left out.
+
+    Args:
+        weight: (n_features, units); may be live shared memory.
+        turned: (batch, fields · units), all of it is written.
+    """
+    batch, width = turned.shape
+    units = weight.shape[1]
+    for k in range(batch):
+        begin, end = indptr[order[start + k]], indptr[order[start + k] + 1]
+        for j in range(min(width // units, end - begin)):
+            value = values[begin + j] if values.size else turned.dtype.type(1)
+            for u in range(units):
+                turned[k, j * units + u] = weight[indices[begin + j], u] * value
+        turned[k, (end - begin) * units :] = 0
+
+
+@njit(cache=True, nogil=True)
+def embed_d_weight(d_turned, indptr, indices, values, order, start, rows, grads, count, slots, places):
+    """The gradient of ``embed``, from (batch, fields · units), as that of ``sparse_d_weight``."""
+    batch, width = d_turned.shape
+    units = grads.shape[1]
+    forget(count, slots, places)
+    found = 0
+    for k in range(batch):
+        begin, end = indptr[order[start + k]], indptr[order[start + k] + 1]
+        for j in range(min(width // units, end - begin)):
+            value = values[begin + j] if values.size else d_turned.dtype.type(1)
+            s = place_of(indices[begin + j], found, rows, grads, slots, places)
+            found = max(found, s + 1)
+            for u in range(units):
+                grads[s, u] += d_turned[k, j * units + u] * value
     count[0] = found

@@ -60,6 +60,7 @@ class ParameterClient:
         wake: rings the bell of a replica.
         staging: where fetches land.
         patience_s: how long a shard may not answer before the run fails.
+        sparse: whether gradients are mostly 0: then pushes and fetches leave out what is 0, or has not changed.
 
     Attributes:
         path: of what replicas push and fetch.
@@ -81,6 +82,7 @@ class ParameterClient:
         wake: Callable[[int], None],
         staging: Staging,
         patience_s: float,
+        sparse: bool = False,
     ) -> None:
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._works, self._requests = TaskSet(self._break), TaskSet()
@@ -88,7 +90,7 @@ class ParameterClient:
         self._routes = Routes(
             shard_map, own_address, reach, coordinator.where, coordinator.unreachable, patience_s
         )
-        self._fetches = Fetches(live["params"], self._routes, own, staging, choices.exchange.on_params)
+        self._fetches = Fetches(live["params"], self._routes, own, staging, choices.exchange.on_params, sparse)
         self._sender = Sender(self._routes, own, self._requests)
         self.buffers = SealedBuffers(live, self._mailbox, wake, coordinator.finished)
         self._landings = Landings(
@@ -96,7 +98,7 @@ class ParameterClient:
         )
         parts = Parts(
             live, choices.exchange, rule, blocks, coordinator, self._mailbox, self._routes, self._fetches, self._sender,
-            self.buffers, self._landings, self._works, self._requests,
+            self.buffers, self._landings, self._works, self._requests, sparse,
         )  # fmt: skip
         path = _PATHS[choices.exchange.traffic](parts)
         self.path = Gated(path, parts, choices.gate) if choices.gate.closes else path

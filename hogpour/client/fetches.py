@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,15 @@ import numpy.typing as npt
 
 from hogpour.client.coordinator_client import CoordinatorClient
 from hogpour.client.routes import Routes, gather_all
-from hogpour.core.errors import RequestFailed
+from hogpour.core.errors import RemoteProtocolError, RequestFailed
+from hogpour.core.node_id import same_run
+from hogpour.net import sparse_form
 from hogpour.net.requests import Handler, Reply, Requests
 from hogpour.net.staging import Staging
 from hogpour.net.tasks import TaskSet
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.fetch import Fetch, Fetched
+from hogpour.net.wire.fetch_changes import WHOLE, Changes, FetchChanges
 from hogpour.shm.accrual import Sealed
 from hogpour.shm.mailbox import LANDING, Mailbox
 
@@ -38,6 +42,16 @@ _REMEMBERED = 1024
 """Landings whose clocks are remembered: a window of accrual seldom spans more than a few."""
 
 
+@dataclass(slots=True)
+class _Copy:
+    """A shard as a node fetched it last."""
+
+    node: int
+    """Incarnation that fetched it."""
+    clock: int
+    params: Floats
+
+
 class Fetches:
     """The fetches of one node.
 
@@ -47,6 +61,8 @@ class Fetches:
         own: what answers requests for the shards that this node serves itself.
         staging: where fetches land.
         on_params: takes in what is fetched, unless a fetch names something else.
+        sparse: whether most of a shard is the same from fetch to fetch: then a copy of each that others serve is kept,
+            and only what changed is sent.
 
     Attributes:
         clocks: of the newest fetch of each shard.
@@ -54,10 +70,12 @@ class Fetches:
     """
 
     def __init__(
-        self, params: Floats, routes: Routes, own: Mapping[type[Message], Handler], staging: Staging, on_params: Take
-    ) -> None:
+        self, params: Floats, routes: Routes, own: Mapping[type[Message], Handler], staging: Staging, on_params: Take,
+        sparse: bool = False,
+    ) -> None:  # fmt: skip
         self._params, self._routes, self._own, self._staging = params, routes, own, staging
         self._on_params = on_params
+        self._copies: dict[int, _Copy] | None = {} if sparse else None
         self.clocks, self.bytes_received = [0] * routes.map.n_shards, 0
 
     def at_once(self, shard: int, node: int) -> Awaitable[Reply[Fetched]] | bool:
@@ -92,13 +110,16 @@ class Fetches:
         take = take or self._on_params
         message, target = Fetch(shard, node), self._params[self._routes.map.range(shard)]
 
-        async def attempt(address: str) -> Fetched:
+        async def attempt(address: str) -> Fetched | Changes:
             nonlocal reply
             promised, reply = reply, None
             if promised is not None or self._routes.leads_home(shard):
                 return await self._fetch_own(promised or self._own[Fetch](message), target, take)
             async with self._routes.lane(address):
-                return await self._fetch_other(message, target, self._routes.reach(address), take)
+                requests = self._routes.reach(address)
+                if self._copies is not None and take == self._on_params:
+                    return await self._fetch_changes(message, target, requests, self._copies)
+                return await self._fetch_other(message, target, requests, take)
 
         answer = await self._routes.ask(shard, attempt)
         self.clocks[shard] = answer.clock
@@ -122,6 +143,33 @@ class Fetches:
             await self._take(target, place, take)
         finally:
             self._staging.give(place)
+        return answer
+
+    async def _fetch_changes(
+        self, message: Fetch, target: Floats, requests: Requests, copies: dict[int, _Copy]
+    ) -> Changes:
+        """Fetch what changed since the copy that this node has, and take in the copy.
+
+        A clock stands for the same parameters in all of a run, whoever serves them; so the copy is of a run.
+        """
+        shard, node = message.shard, message.node
+        copy = copies.pop(shard, None)  # back when it is whole again
+        if copy is None or not same_run(copy.node, node):
+            copy = _Copy(node, -1, np.empty(target.size, np.float32))
+        place = await self._stage(target.nbytes)
+        try:
+            asked = FetchChanges(shard, node, copy.clock)
+            answer = await requests.request(asked, into=place, deadline_s=self._routes.patience_s)
+            self.bytes_received += answer.n_bytes
+            if answer.n_entries == WHOLE:
+                copy.params[...] = np.frombuffer(place, np.float32)
+            elif wrong := sparse_form.read(place[: answer.n_bytes], answer.n_entries, copy.params):
+                raise RemoteProtocolError(f"shard {shard}: changes since clock {copy.clock} cannot be read: {wrong}")
+        finally:
+            self._staging.give(place)
+        copy.clock = answer.clock
+        copies[shard] = copy
+        await self._take(target, copy.params.data.cast("B"), self._on_params)
         return answer
 
     async def _take(self, target: Floats, fetched: memoryview, take: Take) -> None:

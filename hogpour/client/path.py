@@ -54,6 +54,8 @@ class Parts:
     """Tasks whose errors end the run."""
     requests: TaskSet
     """Tasks that these wait for."""
+    sparse: bool = False
+    """Whether gradients are mostly 0."""
 
 
 class Path(ABC):

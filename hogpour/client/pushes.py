@@ -9,8 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import msgspec
+import numpy as np
+
 from hogpour.client.path import Parts, Path
 from hogpour.client.routes import Answer, collect
+from hogpour.net.sparse_form import nonzeros
 from hogpour.net.wire.operate import Sum
 from hogpour.net.wire.push import Push, Pushed
 from hogpour.shm.accrual import Sealed
@@ -64,8 +68,12 @@ class AccruedPushes(Path):
 
     def _send(self, push: Sealed, shard: int) -> Answer:
         parts = self._parts
-        payload = parts.buffers.payload(push, parts.routes.map.range(shard))
-        return parts.sender.send(self._message(push, shard), payload)
+        payload, message = parts.buffers.payload(push, parts.routes.map.range(shard)), self._message(push, shard)
+        if parts.sparse and isinstance(message, Push) and not parts.routes.leads_home(shard):
+            form = nonzeros(np.frombuffer(payload, np.float32))
+            if form is not None:
+                message, payload = msgspec.structs.replace(message, n_entries=form[0]), form[1]
+        return parts.sender.send(message, payload)
 
     def _push(self, push: Sealed, shard: int) -> Push:
         parts = self._parts

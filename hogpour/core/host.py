@@ -22,8 +22,8 @@ __all__ = ["available_memory", "check_descriptors", "connections", "container_li
            "set_kernel_cache", "set_one_thread", "state_folder", "state_places", "threads_in_force"]  # fmt: skip
 
 KERNEL_FOLDERS = (
-    "algos/sweeps", "core/kernels", "data/kernels", "layers", "layers/kernels", "layers/losses", "shm",
-    "algos/lbfgs", "algos/optim", "algos/exchange", "algos/gate", "algos/correction",
+    "algos/sweeps", "core/kernels", "data/kernels", "layers", "layers/kernels", "layers/losses", "net", "shm",
+    "algos/lbfgs", "algos/optim", "algos/exchange", "algos/gate", "algos/correction", "server",
 )  # fmt: skip
 """Where kernels, and what they inline, are written."""
 

@@ -182,6 +182,7 @@ def rehearse(job: Job, ready: Prepared, threads: int) -> None:
         for few in {len(x) % job.batch, min(len(x), job.batch)} - {0}:
             some = x.rows(0, few) if isinstance(x, Csr) else x[:few]
             replica = Replica(job, ready.network, live, some, y[:few], 0, block_replicas=1, threads=threads)
+            replica.order(0, 0, few)
             if replica.compute(np.arange(few), 0, few, 0) and few == min(len(x), job.batch):
                 replica.use(few)
         if job.algorithm.federated:

@@ -195,7 +195,7 @@ class Replica:
         if epoch != self._epoch:
             self._epoch, self._epoch_order = epoch, self._blocks.epoch_order(self._job.seed, epoch)
         start, stop = self._blocks.range(ticket, self._epoch_order)
-        order = self._blocks.example_order(self._job.seed, epoch, start, stop, self._order)
+        order = self.order(epoch, start, stop)
         scale = self._job.algorithm.schedule.scale(epoch + rank / self._blocks.n_blocks, self._job.epochs)
         for view in (self._view, *self._row_views):
             view.lr_scale = scale
@@ -222,6 +222,10 @@ class Replica:
         self._clocks.end_block(self._number)
         self._on_block()
         return True
+
+    def order(self, epoch: int, start: int, stop: int) -> npt.NDArray[np.int64]:
+        """Return the order in which the examples start..stop-1 of a block are used; valid until the next call."""
+        return self._blocks.example_order(self._job.seed, epoch, start, stop, self._order)
 
     def compute(self, order: npt.NDArray[np.int64], position: int, batch: int, ticket: int) -> bool:
         """Compute the gradient of one minibatch: the examples order[position : position + batch].

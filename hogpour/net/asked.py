@@ -78,8 +78,8 @@ class Unanswered(dict[int, Asked[Any]]):
     def place(self, id: int, message: Message, n_bytes: int) -> memoryview:
         """Say where the payload of an answer goes. One that does not fit fails its request, and no other."""
         asked = self.get(id)  # None: nobody waits any more
-        if asked is not None and len(asked.into) == n_bytes:
-            return asked.into
+        if asked is not None and (len(asked.into) == n_bytes or (message.SHORTER and len(asked.into) > n_bytes)):
+            return asked.into[:n_bytes]
         if asked is not None:
             self.pop(id).fail(self._misfit(asked, message, n_bytes))
         return SKIP
@@ -89,7 +89,7 @@ class Unanswered(dict[int, Asked[Any]]):
         asked = self.pop(id)
         if type(message) is Failed:
             asked.fail(RequestFailed(message.code, message.text))
-        elif payload is None and asked.into:
+        elif payload is None and asked.into and not message.SHORTER:
             asked.fail(self._misfit(asked, message, 0))
         elif not asked.future.done():
             asked.future.set_result(message)

@@ -23,7 +23,7 @@ from hogpour.net.wire.base import Message
 
 __all__ = ["HEADER_BYTES", "MAGIC", "VERSION", "check_beginning", "decode", "encode", "read_header"]
 
-VERSION = 7
+VERSION = 8
 """Of the frames and all messages. ``Hello``, ``Challenge``, ``Failed`` and the header are the same in every version, so
 that two versions can tell each other why they part."""
 

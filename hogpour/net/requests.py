@@ -46,8 +46,8 @@ class Requests(Protocol):
         Args:
             message: a request.
             payload: contiguous bytes that go with it. Frozen until this has returned or raised.
-            into: where the payload of the answer goes, exactly as long as that is. Written until this has returned;
-                undefined when it raises.
+            into: where the payload of the answer goes, exactly as long as that is, or longer where its class says so
+                (``SHORTER``). Written until this has returned; undefined when it raises.
             deadline_s: seconds until the answer must be there.
             retry: ask again when the connection breaks, or cannot be made. Without it what was asked happens at most
                 once, and nobody waits longer than for one try to connect.

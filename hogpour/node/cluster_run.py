@@ -22,6 +22,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
+from hogpour.algos.exchange.base import Traffic
 from hogpour.client.client import ParameterClient
 from hogpour.core.errors import ClusterFailed, HogpourError, RequestFailed
 from hogpour.core.job import Job
@@ -133,10 +134,13 @@ class InCluster(Backend):
         except RequestFailed as error:
             endpoint.check_ended(error)
             raise ClusterFailed(f"--join {endpoint.join}: {error}") from error
+        # What pulls draws all of a shard together at each fetch.
+        accrues = job.algorithm.choices().exchange.traffic is Traffic.ACCRUED
+        sparse = accrues and bool(ready.network.spec.by_row)
         stats.link = client = ParameterClient(
             live, job.algorithm.choices(), job.algorithm.replica_rule, ready.blocks(job), shard_map, member,
             reach=reach, own=endpoint.own, own_address=named if named or not endpoint.join else None, wake=wake,
-            staging=Staging(STAGING_BYTES), patience_s=role.give_up_s,
+            staging=Staging(STAGING_BYTES), patience_s=role.give_up_s, sparse=sparse,
         )  # fmt: skip
         queue, mailbox = TicketQueue(live["queue"], live["queue_ring"]), Mailbox(live["mailbox"])
         run = cls(endpoint, role, host, client, queue, mailbox, wake, shard_map, ready)

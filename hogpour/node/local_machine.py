@@ -24,6 +24,7 @@ from hogpour.model.model import Model
 from hogpour.model.snapshot import KEPT
 from hogpour.model.training_state import TrainingState
 from hogpour.node.training import STOPPED, Futures
+from hogpour.server.change_log import rehearse_sparse
 from hogpour.shm.doorbell import Doorbell, ring
 from hogpour.shm.segment import anonymous_file
 
@@ -115,6 +116,8 @@ class LocalMachine:
 
     def rehearse(self, job: Job, ready: Prepared) -> None:
         rehearse(job, ready, self._threads)
+        if job.algorithm.federated and ready.network.spec.by_row:
+            rehearse_sparse()
 
     def save(self, path: str, model: Model, state: TrainingState | None) -> None:
         model_file.save(path, model, state)

@@ -17,6 +17,7 @@ from hogpour.algos.gate.base import gate_end
 from hogpour.algos.optim.base import Optimiser
 from hogpour.core.kernels.vector import vector_add, vector_is_finite, vector_scale
 from hogpour.net.wire.push import Push
+from hogpour.server.change_log import ChangeLog
 from hogpour.server.copies import Replaced
 
 __all__ = ["GatedStep", "PendingPushes", "step_nothing"]
@@ -104,6 +105,7 @@ class GatedStep:
         total: (size,) float32, scratch memory.
         t: the shard's clock after it.
         share: of the rate, above 0, at most 1; see ``gatekeeper``.
+        changes: of the shard.
 
     Attributes:
         pushes, staleness: of the gradients.
@@ -112,8 +114,8 @@ class GatedStep:
         arrays: of the gradients, to be given back.
     """
 
-    __slots__ = ("_optimiser", "_params", "_replaced", "_rows", "_t", "_total", "_weights", "arrays", "factors",
-                 "lr_scale", "pushes", "share", "sources", "staleness")  # fmt: skip
+    __slots__ = ("_changes", "_optimiser", "_params", "_replaced", "_rows", "_t", "_total", "_weights", "arrays",
+                 "factors", "lr_scale", "pushes", "share", "sources", "staleness")  # fmt: skip
 
     def __init__(
         self,
@@ -127,12 +129,13 @@ class GatedStep:
         total: Floats,
         t: int,
         share: float = 1.0,
+        changes: ChangeLog | None = None,
     ) -> None:
         self.pushes = [push for push, _ in held]
         self.arrays = [array for _, array in held]
         self.staleness = list(staleness)
         self.factors = [scale(late) for late in staleness]
-        self._params, self._rows = params, rows
+        self._params, self._rows, self._changes = params, rows, changes
         self._replaced, self.sources, self._total, self._t = replaced, replaced.sources, total, t
         rates = [push.scale * factor for push, factor in zip(self.pushes, self.factors, strict=True)]
         # Where all are equal their mean is that, which a division by their number may miss by a bit.
@@ -153,6 +156,8 @@ class GatedStep:
             vector_add(total, array, real(weight))
         gate_end(total, real(len(self.arrays)))
         self._optimiser.apply(self._params, total, self._rows, lr_scale=self.lr_scale, t=self._t)
+        if self._changes is not None:
+            self._changes.mark(total, self._t)
 
 
 def step_nothing(optimiser: Optimiser, _: Correction) -> None:

@@ -31,6 +31,7 @@ from hogpour.net.requests import Handler, Reply
 from hogpour.net.wire.base import Answer, Message, Ok
 from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.net.wire.fetch import Fetch, Fetched
+from hogpour.net.wire.fetch_changes import WHOLE, Changes, FetchChanges
 from hogpour.net.wire.gate import Commit, Committed
 from hogpour.net.wire.held import Held, HeldPush
 from hogpour.net.wire.push import Outcome, Push, Pushed
@@ -80,12 +81,14 @@ class ParameterServer:
         self._copies = Copies(copies_bytes)
         self.table = ShardTable(len(optimiser.state), self._correction, self._copies, inline_elements)
         self._take, rehearse = self._gate.place((self._apply, apply_nothing), (self._hold, step_nothing))
+        self._tracks = optimiser.by_rows and not self._correction.amends
         rehearse(optimiser, self._correction)
 
     def handlers(self) -> dict[type[Message], Handler]:
         """Return what answers each request. A reply that is not there at once is a future; see ``turns``."""
         return {
             Fetch: self._fetch,
+            FetchChanges: self._fetch_changes,
             Push: self._push,
             Dump: self._dump,
             Held: self._held,
@@ -96,11 +99,18 @@ class ParameterServer:
 
     def _push(self, push: Push, payload: memoryview) -> Reply[Pushed] | Awaitable[Reply[Pushed]]:
         shard = self.table.find(push.shard)
-        return shard.turns.at_once(partial(self._begin_push, shard, push, shard.check_push(push, payload)))
+        grad = shard.check_push(push, payload)
+        if push.n_entries != WHOLE:
+            push = msgspec.structs.replace(push, n_entries=WHOLE)  # as its gradient is from here on
+        return shard.turns.at_once(partial(self._begin_push, shard, push, grad))
 
     def _fetch(self, fetch: Fetch) -> Reply[Fetched] | Awaitable[Reply[Fetched]]:
         shard = self.table.find(fetch.shard)
         return shard.turns.read(partial(self._begin_fetch, shard, fetch.node))
+
+    def _fetch_changes(self, fetch: FetchChanges) -> Reply[Changes] | Awaitable[Reply[Changes]]:
+        shard = self.table.find(fetch.shard)
+        return shard.turns.read(partial(self._begin_fetch_changes, shard, fetch))
 
     def _dump(self, dump: Dump) -> Reply[Dumped] | Awaitable[Reply[Dumped]]:
         shard = self.table.find(dump.shard)
@@ -199,7 +209,7 @@ class ParameterServer:
                 shard.dedup.add(one.node, one.replica, one.sequence)
         staleness = [one.staleness for one in counted]
         step = GatedStep(held, staleness, self._correction.scale, self._optimiser, shard.params, shard.rows, replaced,
-                         shard.scratch, shard.clock + 1, commit.share)  # fmt: skip
+                         shard.scratch, shard.clock + 1, commit.share, shard.changes)  # fmt: skip
         return shard.turns.run(step, partial(self._stepped, shard, step, tuple(node for node, _, _ in lacking)))
 
     def _stepped(self, shard: Shard, step: GatedStep, lied: tuple[int, ...]) -> Reply[Committed]:
@@ -214,6 +224,17 @@ class ParameterServer:
         if node and self.table.is_member(node):  # the memory of others would be freed by nobody
             shard.history.fetched(node, shard.clock, shard.params)
         return self._frozen(Fetched(shard.number, shard.clock), shard.vectors[:1])
+
+    def _begin_fetch_changes(self, shard: Shard, fetch: FetchChanges) -> Reply[Changes]:
+        """As ``_begin_fetch``, but for what the asker has; of that nothing is frozen, as it is copied."""
+        shard.check_here()
+        if fetch.node and self.table.is_member(fetch.node):
+            shard.history.fetched(fetch.node, shard.clock, shard.params)
+        form = shard.changes_since(fetch.since) if self._tracks else None
+        if form is None or fetch.since > shard.clock:
+            return self._frozen(Changes(shard.number, shard.clock, WHOLE, 4 * shard.size), shard.vectors[:1])
+        n_entries, payload = form
+        return Reply(Changes(shard.number, shard.clock, n_entries, payload.nbytes), [payload] if payload else [])
 
     def _begin_dump(self, shard: Shard, dump: Dump) -> Reply[Dumped]:
         if dump.node:  # else it would take a shard that others are to go on serving

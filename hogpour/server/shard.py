@@ -17,8 +17,12 @@ from hogpour.core.cluster_state import STALENESS_COUNTS, ShardState
 from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.core.kernels.vector import vector_is_finite
 from hogpour.core.node_id import MOST_MEMBERS, display_id
+from hogpour.net import sparse_form
+from hogpour.net.sparse_form import Form
+from hogpour.net.wire.fetch_changes import WHOLE
 from hogpour.net.wire.push import MOST_SCALE, Push
 from hogpour.net.wire.window import PushWindow
+from hogpour.server.change_log import ChangeLog
 from hogpour.server.copies import Replaced, Vector
 from hogpour.server.dedup import PushDedup
 from hogpour.server.evaluation_sums import Addition, EvaluationSums
@@ -42,12 +46,12 @@ MOST_OF_A_NODE = 1024
 class Update:
     """A push that is about to be applied: everything that its kernel needs, so that it can run in a thread."""
 
-    __slots__ = ("_correction", "_late", "_optimiser", "_replaced", "amended", "push", "sources")
+    __slots__ = ("_changes", "_correction", "_late", "_optimiser", "_replaced", "amended", "push", "sources")
 
     def __init__(self, optimiser: Optimiser, correction: Correction, shard: Shard, push: Push,
                  grad: Floats, replaced: Replaced) -> None:  # fmt: skip
         self._optimiser, self._replaced, self.push = optimiser.of_sum(push.steps), replaced, push
-        self._correction = correction
+        self._correction, self._changes = correction, shard.changes
         self.sources = replaced.sources
         staleness = shard.staleness(push)
         scale = correction.scale(staleness)
@@ -64,6 +68,8 @@ class Update:
         """Copy what is frozen, then apply."""
         self._replaced.fill()
         self._correction.apply(self._optimiser, self._late)
+        if self._changes is not None:
+            self._changes.mark(self._late.grad, self._late.t)
 
 
 class Shard:
@@ -83,12 +89,13 @@ class Shard:
         history: what nodes had fetched.
         pending: pushes that wait for their step to be decided, where a gate holds them.
         sums: of the gradients of a batch, once there was one; not taken along by a move.
+        changes: what changed when, once somebody asked; not taken along either.
         given_up: another node takes it over; nobody is served but that node.
     """
 
-    __slots__ = ("_amended", "_dropped", "_histogram", "_repeated", "_scratch", "_staleness", "_steps", "clock",
-                 "dedup", "given_up", "history", "number", "params", "pending", "pushes", "rows", "size", "start",
-                 "sums", "turns", "vectors")  # fmt: skip
+    __slots__ = ("_amended", "_dropped", "_histogram", "_repeated", "_scratch", "_staleness", "_steps", "changes",
+                 "clock", "dedup", "given_up", "history", "number", "params", "pending", "pushes", "rows", "size",
+                 "start", "sums", "turns", "vectors")  # fmt: skip
 
     def __init__(self, number: int, arrays: Sequence[Floats], start: int, clock: int,
                  windows: Iterable[PushWindow], correction: Correction, turns: TurnQueue) -> None:  # fmt: skip
@@ -101,6 +108,7 @@ class Shard:
         self.given_up = False
         self._scratch: Floats | None = None
         self.sums: EvaluationSums | None = None
+        self.changes: ChangeLog | None = None
         self.pushes = self._repeated = self._dropped = self._steps = self._staleness = self._amended = 0
         self._histogram = [0] * STALENESS_COUNTS
 
@@ -151,13 +159,19 @@ class Shard:
         self.pushes += 1
         return Addition(sums, grad)
 
+    def changes_since(self, clock: int) -> Form | None:
+        """Return the elements that changed since ``clock``; None: not known, or not shorter than all."""
+        if self.changes is None:
+            self.changes = ChangeLog(self.size, self.clock)
+        return self.changes.since(self.params, clock)
+
     def check_push(self, push: Push, payload: memoryview) -> Floats:
-        """Return the gradient of a push; raise RequestFailed where it cannot be applied.
+        """Return the gradient of a push, whole; raise RequestFailed where it cannot be applied.
 
         One that is not finite would be in the parameters of all: the run would end, and nobody could tell whose memory
         was bad.
         """
-        if payload.nbytes != 4 * self.size:
+        if push.n_entries == WHOLE and payload.nbytes != 4 * self.size:
             raise RequestFailed(Refusal.WRONG, f"shard {self.number}: got {payload.nbytes} bytes, expected "
                                                f"{4 * self.size}")  # fmt: skip
         if push.sequence < 1 or push.clock < 0 or push.steps < 1 or not 0 <= push.scale <= MOST_SCALE:
@@ -166,7 +180,11 @@ class Shard:
                 f"shard {self.number}: got sequence {push.sequence}, clock {push.clock}, steps {push.steps}, "
                 f"scale {push.scale}; expected at least 1, 0 and 1, and a scale of 0 to {MOST_SCALE:g}",
             )
-        grad = np.frombuffer(payload, np.float32)
+        if push.n_entries == WHOLE:
+            grad = np.frombuffer(payload, np.float32)
+        elif wrong := sparse_form.read(payload, push.n_entries, grad := np.zeros(self.size, np.float32)):
+            raise RequestFailed(Refusal.WRONG, f"shard {self.number}: the sparse gradient of replica {push.replica} of "
+                                f"node {display_id(push.node)} cannot be read: {wrong}")  # fmt: skip
         if not vector_is_finite(grad):
             element = int(np.flatnonzero(~np.isfinite(grad))[0])
             raise RequestFailed(Refusal.WRONG, f"shard {self.number}: a gradient of replica {push.replica} of node "

@@ -47,6 +47,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     """1 .. 255, unique."""
     PAYLOAD: ClassVar[bool] = False
     """Whether raw bytes may follow."""
+    SHORTER: ClassVar[bool] = False
+    """Whether the payload of an answer may be shorter than the memory that is given for it."""
     BODY_LIMIT: ClassVar[int] = 1024
     """Bytes that the fields may take; checked before anything is read."""
     BEFORE: ClassVar[Before] = Before.ELSEWHERE

@@ -8,6 +8,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from hogpour.net.wire.base import Message, Request
+from hogpour.net.wire.fetch_changes import WHOLE
 from hogpour.net.wire.numbers import Count, Difference, Incarnation, Index, Ordinal
 
 __all__ = ["MOST_SCALE", "Outcome", "Push", "Pushed"]
@@ -36,7 +37,7 @@ class Pushed(Message, frozen=True):
 
 
 class Push(Request[Pushed], frozen=True):
-    """Ask a parameter server to apply a gradient; the payload is float32 in little-endian order."""
+    """Ask a parameter server to apply a gradient; the payload is float32 in little-endian order, whole or sparse."""
 
     KIND = 22
     PAYLOAD = True
@@ -53,3 +54,5 @@ class Push(Request[Pushed], frozen=True):
     """Gradients in the sum, at least 1; 1 for the displacement of a round of local steps (``Exchange.gradients``)."""
     scale: Annotated[float, Meta(ge=0, le=MOST_SCALE)]
     """Factor of the learning-rate schedule."""
+    n_entries: Annotated[int, Meta(ge=WHOLE, lt=1 << 31)] = WHOLE
+    """Elements in the payload, which is in ``net.sparse_form``, all others being 0; ``WHOLE``: all, without gaps."""

@@ -44,6 +44,7 @@ from hogpour.net.wire.join import Joined
 from hogpour.node.job_files import files_of, kept_below
 from hogpour.node.role import Guard, Role
 from hogpour.node.run_stats import RunStats
+from hogpour.node.silence import FirstNodeWatch
 
 __all__ = ["BEFORE", "CONNECTIONS", "STAGING_BYTES", "Endpoint", "JoinedNode"]
 
@@ -70,12 +71,17 @@ class JoinedNode(Role):
         member: has joined.
         joined: the job and the rules of the cluster.
         first: host:port of the first node.
+        notify: called with what a person wants to know.
 
     Attributes:
+        silence: speaks of that of the first node.
         begun: it has said that it has the data and the model.
     """
 
-    def __init__(self, member: CoordinatorClient, joined: Joined, first: str) -> None:
+    def __init__(
+        self, member: CoordinatorClient, joined: Joined, first: str, notify: Callable[[Notice], None]
+    ) -> None:
+        self.silence = FirstNodeWatch(first, joined.lease_s, joined.give_up_s, notify)
         self.member, self.block_replicas, self.give_up_s = member, joined.block_replicas, joined.give_up_s
         self._joined, self._first = joined, first
         self._model = ""  # the first node's model file
@@ -111,15 +117,23 @@ class JoinedNode(Role):
         place = Path(self._model)
         return f"{place.stem}.node-{display_id(self.member.node)}{place.suffix}"
 
+    def fail(self, error: HogpourError) -> bool:
+        self.silence.stop()  # it is not waited for any more
+        return False
+
     async def leave(self, guard: Guard, reason: str, again: bool) -> None:
         await guard(self.member.leave(reason, again=again))
         self._left = True
+        self.silence.stop()
 
     async def part(self) -> None:
         if not self._left:
             with suppress(HogpourError, TimeoutError):  # then it is missed when its lease ends
                 async with asyncio.timeout(_LEAVE_S):
                     await self.member.leave()
+
+    async def close(self) -> None:
+        self.silence.stop()
 
 
 def _answer_before(message: Message, *_: object) -> Reply[Ok]:
@@ -244,7 +258,8 @@ class Endpoint:
                 nobody = os.strerror(errno.ECONNREFUSED).lower() in str(error)
                 hint = "; nobody listens there: the run has not begun, or it has ended" if nobody else ""
                 raise ClusterFailed(f"--join {self.join}: {error}{hint}") from error
-            self.role = JoinedNode(member, joined, self.join)
+            self.role = JoinedNode(member, joined, self.join, self.notify)
+            self.heartbeat_hooks.append(self.role.silence.hear)
             self.notify(Notice("joined", f"joined {self.join} as node {display_id(joined.node)}"))
             if joined.version not in ("", __version__):
                 self.notify(Notice("warning", f"the first node runs hogpour {joined.version:.40}, this node "

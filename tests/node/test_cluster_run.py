@@ -65,7 +65,7 @@ class Fake:
 
 def run_of(endpoint: Endpoint, there: Any, mailbox: Mailbox) -> InCluster:
     """A run that has begun, in which ``there`` is everybody."""
-    role = JoinedNode(there, Joined(2, b"{}", "/theirs", 1, 3.0, 7.0), "first:7000")
+    role = JoinedNode(there, Joined(2, b"{}", "/theirs", 1, 3.0, 7.0), "first:7000", print)
     live = {"control": np.zeros(CONTROL_WORDS, np.int64), "params": np.zeros(64, np.float32)}
     live |= {"counters": np.zeros((2, COUNTERS), np.int64), "sums": np.zeros((2, SUMS))}
     ready: Any = SimpleNamespace(live=SimpleNamespace(arrays=live))
@@ -91,7 +91,7 @@ def joined(data: dict[str, Any], layer: str = "relu") -> JoinedNode:
     tables = job_to_dict(hp.Job(data="their.npz", model=[hp.Linear(3)], algorithm="downpour", save="their.safetensors"))
     tables |= {"data": data, "model": {"layers": [{"layer": layer}, {"layer": "linear", "units": 3}]}}
     said = Joined(2, json.dumps(tables).encode(), "/theirs", 1, 3.0, 7.0)
-    return JoinedNode(SimpleNamespace(beaten=None, node=2), said, "first:7000")  # type: ignore[arg-type]
+    return JoinedNode(SimpleNamespace(beaten=None, node=2), said, "first:7000", print)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("version", "said"), [
@@ -200,7 +200,7 @@ async def test_the_end_closes_in_its_order_and_a_joined_node_leaves_first() -> N
     async def close() -> None:
         order.append("client")
 
-    endpoint.role = JoinedNode(Member(), Joined(2, b"{}", "/", 1, 3.0, 7.0), "first:7000")  # type: ignore[arg-type]
+    endpoint.role = JoinedNode(Member(), Joined(2, b"{}", "/", 1, 3.0, 7.0), "first:7000", print)  # type: ignore[arg-type]
     endpoint.tasks.start(beats())
     endpoint.closing.append(close)
     await asyncio.sleep(0)

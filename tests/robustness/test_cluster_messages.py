@@ -116,7 +116,7 @@ def texts(tables: Any, every: int) -> Iterator[tuple[str, bytes]]:
 def joined(job: bytes) -> Any:
     def main() -> None:
         member: Any = SimpleNamespace(beaten=None, node=2)
-        JoinedNode(member, Joined(2, job, "/theirs", 1, 3.0, 7.0), "first:7000").job({})
+        JoinedNode(member, Joined(2, job, "/theirs", 1, 3.0, 7.0), "first:7000", print).job({})
 
     return main
 

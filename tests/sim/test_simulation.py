@@ -165,6 +165,22 @@ def test_partitions_pauses_stragglers_joins_and_replica_deaths_happen_when_they_
     assert report.nodes[3].computing_s / report.nodes[3].examples > report.nodes[0].computing_s / report.nodes[0].examples
 
 
+@pytest.mark.parametrize(("paused", "seconds", "told"), [
+    (0, 4.0, ["the first node, 10.0.0.0:7000, has not answered for 2 s: waiting for it, 7 s at most", "the first node answers again, after 4 s"]),
+    (0, 1.5, []),
+    (1, 4.0, ["stands still", "goes on", "was out of reach for longer than its lease; joined again as node 4, its unfinished blocks are others' now"]),
+])  # fmt: skip
+def test_who_stands_still_for_the_first_node_says_so_and_who_stood_still_itself_accuses_nobody(
+    paused: int, seconds: float, told: list[str]
+) -> None:
+    """With patience for a long pause a node was silent all the while: nobody knew what it waited for."""
+    job = job_of(cluster=hp.ClusterConfig(lease_s=2.0, give_up_s=7.0), epochs=4)
+    _, report = simulate(job, nodes=3, pause=(Pause(at_s=3.0, for_s=seconds, nodes=(paused,)),), compute=hp.Compute(mean_s=0.3))
+    said = [happening.text for happening in report.happenings if happening.node == 1 and happening.seconds >= 3.0]
+    assert [text for text in said if text.startswith("ends: ")] == ["ends: finished"]
+    assert [text for text in said if not text.startswith("ends: ")] == told
+
+
 def test_a_run_that_is_stopped_ends_in_order_on_every_node() -> None:
     _, report = simulate(nodes=3, stop_s=2.0, compute=hp.Compute(mean_s=0.1))
     assert [node.outcome for node in report.nodes] == ["stopped"] * 3

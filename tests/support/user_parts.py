@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import dataclass
 
 from hogpour.algos.schedule.base import Schedule
@@ -74,3 +75,16 @@ class ExplodesWhen(Schedule):
 
     def scale(self, epoch: float, epochs: int) -> float:
         return 1e25 if os.path.exists(self.mark) else 1.0
+
+
+@dataclass(frozen=True)
+class Slow(Scale):
+    """Leaves the core to others for some seconds of each step of a replica: many of these fit on one machine."""
+
+    factor: float = 1.0
+    seconds: float = 0.05
+
+    def forward(self, cell: Cell) -> None:
+        if in_replica():
+            time.sleep(self.seconds)
+        super().forward(cell)

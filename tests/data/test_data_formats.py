@@ -199,16 +199,18 @@ def test_svmlight_features_that_a_model_does_not_know_are_left_out_with_a_word(t
     assert features.y.tolist() == [1, 0, 0]
 
 
-def test_svmlight_that_becomes_much_larger_than_its_file_has_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_svmlight_that_would_become_much_larger_than_its_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """20 rows of indices 1 and 2 and a mistyped one took 3.9 GB without a word."""
     monkeypatch.setattr(svmlight, "_LARGE", 1e6)
     (tmp_path / "a.svm").write_text("0 1:1 2:1\n" * 20 + "1 20000:1\n")
-    with pytest.warns(DataWarning) as warned:
+    with pytest.raises(DataError) as refused:
         load("a.svm", base=tmp_path, validation=0)
-    (warning,) = warned
-    assert str(warning.message) == (
-        f"{tmp_path}/a.svm: 0.00021 MB become 0.0 GB of float32 values, as the highest feature index is 20000 (line 21)"
+    assert str(refused.value) == (
+        f"{tmp_path}/a.svm: 0.00021 MB would become 0.0 GB of float32 values, as the highest feature index is 20000 "
+        '(line 21); begin the model with a layer that takes sparse examples, such as "sparse_linear", or say that they '
+        "are meant: data.n_features = 20000"
     )
+    assert load("a.svm", base=tmp_path, validation=0, sparse=True).train.shape == (20000,)
     load("a.svm", base=tmp_path, validation=0, n_features=20000)
     (tmp_path / "b.svm").write_text("".join(f"{k % 2} {k + 1}:1\n" for k in range(400)))
     load("b.svm", base=tmp_path, validation=0)

@@ -59,9 +59,11 @@ def read(path: Path, wanted: Wanted) -> Table:
         )
     n_bytes, size = 4 * len(y) * n_features, path.stat().st_size
     if not (wanted.sparse or wanted.n_features) and n_bytes > max(_LARGE, _MUCH * size):
-        need_memory(path, f"{len(y)} x {n_features} float32 values", n_bytes)
-        warn(f"{path}: {size / 1e6:.3g} MB become {n_bytes / 1e9:.1f} GB of float32 values, as the highest feature "
-             f"index is {high} ({_at(text, x, high)})", DataWarning, stacklevel=2)  # fmt: skip
+        raise DataError(
+            f"{path}: {size / 1e6:.3g} MB would become {n_bytes / 1e9:.1f} GB of float32 values, as the highest feature "
+            f"index is {high} ({_at(text, x, high)}); begin the model with a layer that takes sparse examples, such as "
+            f'"sparse_linear", or say that they are meant: data.n_features = {n_features}'
+        )
     indptr, indices, values = x.indptr, x.indices, x.values
     indices -= np.uint32(first)
     held = values != 0

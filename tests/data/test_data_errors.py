@@ -172,7 +172,7 @@ def test_too_little_memory_is_said_before_it_is_taken(
         "FOLDER/images.idx3.gz: 65536 x 65536 x 65536 uint8 need 281475.0 GB of memory, 1.0 GB are available"
     )
     (tmp_path / "a.svm").write_text("1 2000000000:1\n0 1:1\n")
-    assert refused("a.svm", error=ResourceError, validation=0) == (
+    assert refused("a.svm", error=ResourceError, validation=0, n_features=2000000000) == (
         "FOLDER/a.svm: 2 x 2000000000 float32 values need 16.0 GB of memory, 1.0 GB are available"
     )
     memory.available = 7

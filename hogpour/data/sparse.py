@@ -7,6 +7,7 @@ encoding keeps the order; files, and whoever predicts, speak the file's own numb
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,10 @@ def rows_of(x: npt.NDArray[Any] | Csr, which: npt.NDArray[np.int64], divide: boo
         x: sparse, or (n, ...) numbers, of which each example is made flat.
         divide: whether they are bytes, which become 0..1.
     """
-    rows = x.take(which) if isinstance(x, Csr) else Csr.from_dense(_floats(x[which].reshape(len(which), -1)))
+    if isinstance(x, Csr):
+        rows = x.take(which)
+    else:
+        rows = Csr.from_dense(_floats(x[which]).reshape(len(which), prod(x.shape[1:])))  # -1 is unknown of nothing
     if divide:
         values = rows.values / 255 if rows.values.size else np.full(rows.nnz, 1 / 255)
         return Csr(rows.indptr, rows.indices, values, rows.n_features)

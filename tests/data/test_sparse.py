@@ -75,6 +75,8 @@ def test_a_sparse_matrix_stays_sparse_and_an_encoding_repeats_what_was_done() ->
         assert isinstance(got, Csr)
         assert got.toarray() == pytest.approx((x / np.maximum(x.max(axis=0), 1))[:, order])
     assert data.train.n + data.test.n == 30
+    for nothing in (csr_matrix((0, 6)), np.empty((0, 6))):
+        assert encoded(hp.data.given.features(nothing, "x"), again, "x").shape == (0, 6)
 
 
 def test_svmlight_and_dense_files_become_sparse_where_that_is_asked(tmp_path) -> None:

@@ -191,7 +191,8 @@ class Encoding:
 
 
 def _permutation(order: npt.NDArray[Any], n: int) -> npt.NDArray[np.uint32]:
-    if order.dtype != np.uint32 or not np.array_equal(np.sort(order), np.arange(n)):
+    # The length first: of a file that says 10^13 features there is no room to compare with.
+    if order.dtype != np.uint32 or order.shape != (n,) or not np.array_equal(np.sort(order), np.arange(n)):
         raise LayoutError(f"by_frequency: {order.dtype} {order.shape}, expected uint32 ({n},), each feature once")
     return order
 

@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 
 import hogpour as hp
 from hogpour.core.csr import Csr
-from hogpour.core.errors import ConfigError, DataError
+from hogpour.core.errors import ConfigError, DataError, LayoutError
 from hogpour.data.blocks import Blocks, piece
 from hogpour.data.dataset import Encoding
 from hogpour.data.kernels.order import order_by_pieces
@@ -77,6 +77,15 @@ def test_a_sparse_matrix_stays_sparse_and_an_encoding_repeats_what_was_done() ->
     assert data.train.n + data.test.n == 30
     for nothing in (csr_matrix((0, 6)), np.empty((0, 6))):
         assert encoded(hp.data.given.features(nothing, "x"), again, "x").shape == (0, 6)
+
+
+@pytest.mark.parametrize(
+    ("order", "n"), [(np.arange(3, dtype=np.uint32), 10**13), (np.zeros(3, np.uint32), 3), (np.arange(3), 3)]
+)
+def test_an_order_that_is_none_of_the_features_is_refused(order: np.ndarray, n: int) -> None:
+    words = hp.arrays(csr_matrix(np.eye(4)), [0, 1, 0, 1], validation=0).encoding.to_dict() | {"shape": (n,)}
+    with pytest.raises(LayoutError, match=rf"^by_frequency: .*, expected uint32 \({n},\), each feature once$"):
+        Encoding.from_dict(words, {"by_frequency": order})
 
 
 def test_svmlight_and_dense_files_become_sparse_where_that_is_asked(tmp_path) -> None:

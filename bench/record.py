@@ -24,12 +24,13 @@ Figures = dict[str, tuple[float, float, float]]
 """Who is beside us, a colon, and at what → our rate in theirs: median, 10th and 90th percentile."""
 
 PLAN = {
-    "startup": (150, "--rounds 4"),
+    "startup": (130, "--rounds 4"),
     "wire": (10, ""),
-    "kernels": (230, ""),
-    "loopback": (390, "--rounds 3"),
-    "sim": (250, "--rounds 4"),
-    "hogwild": (1020, "--rounds 2 --once --within 850"),
+    "kernels": (190, ""),
+    "loopback": (340, "--rounds 3"),
+    "sim": (210, "--rounds 4"),
+    "hogwild": (950, "--rounds 2 --once --within 790"),
+    "sparse": (220, "--rounds 2 --within 180"),
     "downpour": (800, "--rounds 2 --once --within 700"),
     "sandblaster": (350, "--only scipy --evaluations 60 --converge 800"),
     "deaths": (400, ""),

@@ -26,6 +26,7 @@ from hogpour.data.blocks import Blocks, piece
 from hogpour.layers.kernels.gather import gather_labels, gather_rows
 from hogpour.layers.sequential import Network, Workspace
 from hogpour.machine.replica_link import LINKS, Moment, link_arrays
+from hogpour.machine.row_gradients import RowGradients
 from hogpour.machine.sweeping import MERGE_EVERY, sweep_of
 from hogpour.shm.clocks import COUNTERS, SUMS, Clocks
 from hogpour.shm.control import RUN, WORDS, Control
@@ -126,13 +127,8 @@ class Replica:
         optimiser = job.algorithm.replica_rule
         params, state = live["params"], optimiser_rows(live, optimiser, number)
         self._view = ReplicaView(params, state, optimiser)
-        self._row_views: list[ReplicaView] = []
-        if self._exchange.by_rows and optimiser.by_rows and network.spec.by_row:
-            dense, by_row = slice(network.spec.n_dense), network.spec.by_row
-            self._view = ReplicaView(params[dense], tuple(row[dense] for row in state), optimiser)
-            self._row_views = [
-                ReplicaView(tensor.view(params), tuple(map(tensor.view, state)), optimiser) for tensor in by_row
-            ]
+        takes_rows = self._exchange.by_rows and optimiser.by_rows and bool(network.spec.by_row)
+        self._rows = RowGradients(self._exchange, self._view, network.spec) if takes_rows else None
         if self._exchange.scratch:
             self._view.scratch = np.empty((2, live["params"].size), np.float32)
         self._view.t = int(self._clocks.steps.sum()) + 1
@@ -196,9 +192,7 @@ class Replica:
             self._epoch, self._epoch_order = epoch, self._blocks.epoch_order(self._job.seed, epoch)
         start, stop = self._blocks.range(ticket, self._epoch_order)
         order = self.order(epoch, start, stop)
-        scale = self._job.algorithm.schedule.scale(epoch + rank / self._blocks.n_blocks, self._job.epochs)
-        for view in (self._view, *self._row_views):
-            view.lr_scale = scale
+        self._view.lr_scale = self._job.algorithm.schedule.scale(epoch + rank / self._blocks.n_blocks, self._job.epochs)
         while position < stop - start:
             if not self._go_on():
                 return False
@@ -255,8 +249,10 @@ class Replica:
     def _swept(self, sweep: Sweep, order: npt.NDArray[np.int64]) -> bool:
         """Step once for each example, which is all that ``compute`` and ``use`` do for each."""
         assert isinstance(self._examples, Csr)
+        assert self._rows is not None
+        self._rows.parts[0].lr_scale = self._view.lr_scale
         self._loss, self._right = sweep.run(
-            self._examples, self._targets, order, self._view, self._row_views[0], self._heads, self._merge_every
+            self._examples, self._targets, order, self._rows.dense, self._rows.parts[0], self._heads, self._merge_every
         )
         return self._is_finite()
 
@@ -277,10 +273,8 @@ class Replica:
         self._link.after_step()
 
     def _exchange_gradient(self, by_row: Iterable[tuple[Tensor, SparseGrad]]) -> None:
-        if self._row_views:
-            self._exchange.on_gradient(self._view, self._grad[: self._view.params.size])
-            for view, (_, grad) in zip(self._row_views, by_row):
-                self._exchange.on_rows(view, *grad.touched)
+        if self._rows is not None:
+            self._rows.on_gradient(self._grad, by_row)
             return
         for tensor, grad in by_row:
             grad.write_to(tensor.view(self._grad))

@@ -9,6 +9,8 @@ import pytest
 from scipy.sparse import csr_matrix
 
 import hogpour as hp
+from hogpour.algos.exchange.accrue import Accrue
+from hogpour.algos.exchange.gradient import Gradient
 from hogpour.client.client import ParameterClient
 from hogpour.core import registry
 from hogpour.core.shard_map import cut
@@ -50,3 +52,14 @@ def test_the_sparse_form_changes_no_bit(name: str, optimiser: Any, monkeypatch: 
     dense, many = run(job)
     assert sparse == dense
     assert few < many or (name, few) == ("easgd", many)
+
+
+@pytest.mark.parametrize("scheme", [hp.Downpour(n_push=3, n_fetch=3, optimiser=hp.Adagrad(0.1)),
+                                    hp.Downpour(n_push=2, n_fetch=4, optimiser=hp.Sgd(0.1)),
+                                    hp.Asgd(optimiser=hp.Ftrl(0.1))], ids=repr)  # fmt: skip
+def test_accruing_rows_comes_to_the_bits_of_accruing_all(scheme: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = sparse_job(scheme)
+    by_row = run(job)
+    for exchange in (Accrue, Gradient):
+        monkeypatch.setattr(exchange, "by_rows", False)
+    assert run(job) == by_row

@@ -29,6 +29,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
 
 from hogpour.algos.exchange.base import Exchange, ReplicaView, Traffic
@@ -38,7 +39,7 @@ from hogpour.core.kernels.vector import vector_copy
 from hogpour.core.limits import Count
 from hogpour.layers.kernels.tile import LANES, lanes_nonzero, lanes_subtract
 
-__all__ = ["Accrue"]
+__all__ = ["Accrue", "accrue_add", "accrue_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Accrue(Exchange):
     """Downpour's client."""
 
     traffic: ClassVar[Traffic] = Traffic.ACCRUED
+    by_rows: ClassVar[bool] = True
 
     n_push: Count = 1
     n_fetch: Count = 1
@@ -62,6 +64,11 @@ class Accrue(Exchange):
             accrue_add(view.accrued, grad)
         else:
             view.accrued[...] = grad
+
+    def on_rows(self, view: ReplicaView, rows: npt.NDArray[np.uint32], grad: npt.NDArray[Any]) -> None:
+        assert view.accrued is not None
+        view.optimiser.apply_rows(view.params, rows, grad, view.state, lr_scale=view.lr_scale)
+        accrue_rows(view.accrued, rows, grad)
 
     def on_params(self, params: npt.NDArray[Any], fetched: npt.NDArray[Any]) -> None:
         vector_copy(params, fetched)
@@ -91,3 +98,11 @@ def accrue_step(params: Array, accrued: Array, grad: Array, lr: float) -> None:
     for k in range(whole, grad.size):
         params[k] = params[k] - lr * grad[k]
         accrued[k] += grad[k]
+
+
+@njit(cache=True, nogil=True)
+def accrue_rows(accrued: Array, rows: Array, grad: Array) -> None:
+    """accrued[rows[s]] += grad[s]; each row once."""
+    for s in range(rows.size):
+        for u in range(accrued.shape[1]):
+            accrued[rows[s], u] += grad[s, u]

@@ -121,7 +121,7 @@ class Exchange(Checked, ABC):
         """Take in the gradient of a tensor by row. Called after each ``on_gradient``, where ``by_rows``.
 
         Args:
-            view: of that tensor: its arrays are (n_rows, width).
+            view: of that tensor: its arrays are (n_rows, width). What no row of a window touched is 0 in ``accrued``.
             rows: (m,) the rows touched, each once; and ``grad`` their gradients, (m, width). Written again in the next
                 step.
         """

@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
 
-from hogpour.algos.exchange.accrue import accrue_add
+from hogpour.algos.exchange.accrue import accrue_add, accrue_rows
 from hogpour.algos.exchange.base import Exchange, ReplicaView, Traffic
 from hogpour.core.kernels.vector import vector_copy
 
@@ -24,6 +25,7 @@ class Gradient(Exchange):
     """One gradient, one push, one fetch."""
 
     traffic: ClassVar[Traffic] = Traffic.ACCRUED
+    by_rows: ClassVar[bool] = True
     n_push = 1
     n_fetch = 1
 
@@ -33,6 +35,10 @@ class Gradient(Exchange):
             accrue_add(view.accrued, grad)
         else:
             view.accrued[...] = grad
+
+    def on_rows(self, view: ReplicaView, rows: npt.NDArray[np.uint32], grad: npt.NDArray[Any]) -> None:
+        assert view.accrued is not None
+        accrue_rows(view.accrued, rows, grad)
 
     def on_params(self, params: npt.NDArray[Any], fetched: npt.NDArray[Any]) -> None:
         vector_copy(params, fetched)

@@ -15,6 +15,7 @@ from hogpour.core.errors import DataError, ResourceError
 __all__ = ["answers", "column_names", "features"]
 
 _SHOWN = 40
+_MOST_FEATURES = 1 << 32  # whose numbers are uint32
 
 
 def features(x: Any, name: str, columns: tuple[str, ...] = ()) -> npt.NDArray[Any] | Csr:
@@ -108,6 +109,8 @@ def _sparse(x: Any, name: str) -> Csr:
     if kind not in "buif" or len(getattr(x, "shape", ())) != 2:
         raise DataError(f"{name} is a sparse {type(x).__name__} of {getattr(x, 'dtype', 'objects')}, expected one of "
                         "numbers with two axes")  # fmt: skip
+    if x.shape[1] > _MOST_FEATURES:
+        raise DataError(f"{name} is a sparse matrix of {x.shape[1]} columns, expected at most {_MOST_FEATURES}")
     return Csr.from_scipy(x)
 
 

@@ -26,7 +26,7 @@ from hogpour.data import formats, given, labels
 from hogpour.data.blocks import generator
 from hogpour.data.dataset import Data, Dataset, Encoding, Features
 from hogpour.data.features import Rows, are_bytes, check_finite, warn_of_rounding
-from hogpour.data.formats.base import Separator, Table, Targets, Wanted
+from hogpour.data.formats.base import Separator, Table, Targets, Wanted, need_memory
 from hogpour.data.scaling import Kind, Scaling
 from hogpour.data.sparse import by_frequency, encoded_rows, fit_scaling, rows_of
 
@@ -176,6 +176,7 @@ def _assemble(
         other, other_source, test_y = table, source, y
     x: npt.NDArray[np.float32] | Csr
     if sparse:
+        need_memory(source, f"{prod(shape)} features", 24 * prod(shape))  # three times int64 to count and sort them
         rows = rows_of(table.x, train_rows, bool(encoding.bytes))
         scaling, order = fit_scaling(source, options.scale, rows), by_frequency(rows)
         encoding = replace(encoding, scaling=scaling, by_frequency=order)

@@ -75,6 +75,7 @@ def message_of(x: Any, y: Any, **options: Any) -> str:
         ([1, 2, 3, 4], "x has shape (4,), expected (examples, features ...)"),
         (np.zeros((0, 2)), "x has 0 examples, y has 4"),
         (csr_matrix(np.array(X) * 1j), "x is a sparse csr_matrix of complex128, expected one of numbers with two axes"),
+        (csr_matrix((2, 2**32 + 1)), "x is a sparse matrix of 4294967297 columns, expected at most 4294967296"),
         ((row for row in X), "x is a generator, which can be walked through once; make a list of it"),
         (map(list, X), "x is a map, which can be walked through once; make a list of it"),
         ([[1, 2], [3], [4, 5], [6, 7]], "x makes no array: its rows have 1 to 2 numbers"),

@@ -219,12 +219,19 @@ def test_lines_of_examples_are_told_later_too(tmp_path: Path) -> None:
 
 def test_rows_that_stay_sparse_need_no_memory_of_dense_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They were refused, also where a machine has less."""
-    monkeypatch.setattr(host, "available_memory", lambda: 10**6)
+    monkeypatch.setattr(host, "available_memory", lambda: 10**7)
     monkeypatch.setattr(svmlight, "_LARGE", 10**6)
     (tmp_path / "a.svm").write_bytes(b"0 1:1\n1 200000:1\n")
     assert load(tmp_path / "a.svm", validation=0, sparse=True).train.shape == (200000,)
     with pytest.raises(DataError, match=r"would become 0\.0 GB of float32 values"):
         load(tmp_path / "a.svm", validation=0)
+
+
+def test_memory_for_the_features_themselves_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "available_memory", lambda: 10**10)
+    (tmp_path / "a.svm").write_bytes(b"0 1:1\n1 2147483647:1\n")
+    with pytest.raises(ResourceError, match=r"a\.svm: 2147483647 features need 51\.5 GB of memory, 10\.0 GB are avail"):
+        load(tmp_path / "a.svm", validation=0, sparse=True)
 
 
 @pytest.mark.parametrize(("memory", "what"), [(7, "its bytes"), (1000, "51 lines with 50 values")])

@@ -182,7 +182,7 @@ def shaped(path: Path, flat: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.ND
         raise DataError(f"{path}: an array of {len(shape)} axes up to {max(shape)} cannot be made ({exc})") from exc
 
 
-def need_memory(path: Path, what: str, n_bytes: int) -> None:
+def need_memory(path: Path | str, what: str, n_bytes: int) -> None:
     """Check that ``n_bytes`` can be had.
 
     Args:

@@ -67,5 +67,5 @@ def test_imdb_as_dense_rows_says_what_memory_it_would_need(monkeypatch: pytest.M
     monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
     path = SHARED / "imdb/imdb_bow_train.svm.xz"
     with pytest.raises(ResourceError) as error:
-        load(path, validation=0)
+        load(path, validation=0, n_features=89527)
     assert str(error.value) == (f"{path}: 25000 x 89527 float32 values need 9.0 GB of memory, 4.0 GB are available")

@@ -10,14 +10,31 @@ because it runs in every push.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 from hogpour.core.kernels.jit import Array, njit
 
-__all__ = ["Form", "changes", "nonzeros", "read"]
+__all__ = ["Elements", "Form", "changes", "elements", "nonzeros", "read"]
 
 _MOST_GAP_BYTES = 5
+
+class Elements(NamedTuple):
+    """Some elements of a vector; all others are 0."""
+
+    places: npt.NDArray[np.uint32]
+    """(m,) ascending."""
+    values: npt.NDArray[np.float32]
+    """(m,)"""
+
+    def whole(self, size: int) -> npt.NDArray[np.float32]:
+        """Return the vector, new."""
+        vector = np.zeros(size, np.float32)
+        vector[self.places] = self.values
+        return vector
+
 
 Form = tuple[int, memoryview]
 """Number of elements, and the bytes; new memory, the caller's."""
@@ -39,17 +56,30 @@ def read(payload: memoryview, n_entries: int, out: npt.NDArray[np.float32]) -> s
     """Write the elements that a form names into ``out``, which is as long as the vector; others are left alone.
 
     Returns:
-        What is wrong with the form, and then some elements may have been written; empty: nothing.
+        What is wrong with the form, and then nothing was written; empty: nothing.
+    """
+    found = elements(payload, n_entries, out.size)
+    if isinstance(found, str):
+        return found
+    out[found.places] = found.values
+    return ""
+
+
+def elements(payload: memoryview, n_entries: int, size: int) -> Elements | str:
+    """Return the elements that a form names of a vector of ``size``; or what is wrong with it.
+
+    The values are views of the payload.
     """
     n_values = 4 * n_entries
     if not n_values <= payload.nbytes - n_entries <= n_values + (_MOST_GAP_BYTES - 1) * n_entries:
         return f"{payload.nbytes} bytes are no {n_entries} elements"
+    places = np.empty(n_entries, np.uint32)
     if not n_entries:
-        return ""
-    values = np.frombuffer(payload, np.float32, n_entries)
-    gaps = np.frombuffer(payload, np.uint8, offset=n_values)
-    end = int(read_elements(values, gaps, out))
-    return "" if end == out.size else f"its {n_entries} elements end at {end} of {out.size}"
+        return Elements(places, np.empty(0, np.float32))
+    wrong = int(read_places(np.frombuffer(payload, np.uint8, offset=n_values), size, places))
+    if wrong >= 0:
+        return f"element {wrong} of {n_entries} does not end within {size}, or more follows"
+    return Elements(places, np.frombuffer(payload, np.float32, n_entries))
 
 
 def _form(vector: npt.NDArray[np.float32], marks: npt.NDArray[np.int32], above: int, signed: bool) -> Form | None:
@@ -95,14 +125,14 @@ def write_elements(vector: Array, marks: Array, above: int, signed: bool, values
 
 
 @njit(cache=True, nogil=True)
-def read_elements(values: Array, gaps: Array, out: Array) -> int:
-    """Return ``out.size`` where all was well; else -1 - the number of the element that was not."""
+def read_places(gaps: Array, size: int, places: Array) -> int:
+    """Return -1 where all was well; else the number of the element that was not."""
     at, place = 0, -1
-    for k in range(values.size):
+    for k in range(places.size):
         gap, shift = 0, 0
         while True:
             if at == gaps.size or shift > 28:
-                return -1 - k
+                return k
             byte = gaps[at]
             at += 1
             gap |= (int(byte) & 127) << shift
@@ -110,7 +140,7 @@ def read_elements(values: Array, gaps: Array, out: Array) -> int:
             if byte < 128:
                 break
         place += 1 + gap
-        if place >= out.size:
-            return -1 - k
-        out[place] = values[k]
-    return out.size if at == gaps.size else -1 - values.size
+        if place >= size:
+            return k
+        places[k] = place
+    return -1 if at == gaps.size else places.size

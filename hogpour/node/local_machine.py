@@ -117,7 +117,7 @@ class LocalMachine:
     def rehearse(self, job: Job, ready: Prepared) -> None:
         rehearse(job, ready, self._threads)
         if job.algorithm.federated and ready.network.spec.by_row:
-            rehearse_sparse()
+            rehearse_sparse(job.algorithm.server_rule)
 
     def save(self, path: str, model: Model, state: TrainingState | None) -> None:
         model_file.save(path, model, state)

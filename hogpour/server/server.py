@@ -28,6 +28,7 @@ from hogpour.algos.gate.open import Open
 from hogpour.algos.optim.base import Optimiser
 from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.net.requests import Handler, Reply
+from hogpour.net.sparse_form import Elements
 from hogpour.net.wire.base import Answer, Message, Ok
 from hogpour.net.wire.dump import Dump, Dumped
 from hogpour.net.wire.fetch import Fetch, Fetched
@@ -81,7 +82,8 @@ class ParameterServer:
         self._copies = Copies(copies_bytes)
         self.table = ShardTable(len(optimiser.state), self._correction, self._copies, inline_elements)
         self._take, rehearse = self._gate.place((self._apply, apply_nothing), (self._hold, step_nothing))
-        self._tracks = optimiser.by_rows and not self._correction.amends
+        # Whether what a gradient does not name stays as it is. A correction that applies a push itself may do anything.
+        self._tracks = optimiser.by_rows and type(self._correction).apply is Correction.apply
         rehearse(optimiser, self._correction)
 
     def handlers(self) -> dict[type[Message], Handler]:
@@ -100,8 +102,10 @@ class ParameterServer:
     def _push(self, push: Push, payload: memoryview) -> Reply[Pushed] | Awaitable[Reply[Pushed]]:
         shard = self.table.find(push.shard)
         grad = shard.check_push(push, payload)
-        if push.n_entries != WHOLE:
-            push = msgspec.structs.replace(push, n_entries=WHOLE)  # as its gradient is from here on
+        if isinstance(grad, Elements):
+            push = msgspec.structs.replace(push, n_entries=WHOLE)  # as its gradient is wherever it is kept
+            if not self._tracks:
+                grad = grad.whole(shard.size)
         return shard.turns.at_once(partial(self._begin_push, shard, push, grad))
 
     def _fetch(self, fetch: Fetch) -> Reply[Fetched] | Awaitable[Reply[Fetched]]:
@@ -150,7 +154,7 @@ class ParameterServer:
 
     # -- what happens when it is a request's turn -----------------------------------------------------------------
 
-    def _begin_push(self, shard: Shard, push: Push, grad: Floats) -> Reply[Pushed] | Running[Pushed] | None:
+    def _begin_push(self, shard: Shard, push: Push, grad: Floats | Elements) -> Reply[Pushed] | Running[Pushed] | None:
         """Apply a push, or prepare what a thread is to apply; None where memory for that must be waited for."""
         shard.check_here()
         self.table.check_member(push.node)
@@ -159,7 +163,7 @@ class ParameterServer:
             return Reply(Pushed(shard.number, shard.clock, outcome=Outcome.REPEATED))
         return self._take(shard, push, grad)
 
-    def _apply(self, shard: Shard, push: Push, grad: Floats) -> Reply[Pushed] | Running[Pushed] | None:
+    def _apply(self, shard: Shard, push: Push, grad: Floats | Elements) -> Reply[Pushed] | Running[Pushed] | None:
         """Apply a push as it comes."""
         node, replica = push.node, push.replica
         if not shard.dedup.knows(node, replica):
@@ -172,7 +176,7 @@ class ParameterServer:
         update = Update(self._optimiser, self._correction, shard, push, grad, replaced)
         return shard.turns.run(update, partial(_pushed, shard, update))
 
-    def _hold(self, shard: Shard, push: Push, grad: Floats) -> Reply[Pushed]:
+    def _hold(self, shard: Shard, push: Push, grad: Floats | Elements) -> Reply[Pushed]:
         """Let a push wait for its step."""
         outcome = Outcome.HELD
         if self._gate.is_late(push.clock, shard.clock):
@@ -180,7 +184,7 @@ class ParameterServer:
             shard.count_dropped(1)
         elif not shard.pending.has(push):
             shard.check_room(shard.pending, push.node, "gradients that wait for their step")
-            shard.pending.hold(push, grad)
+            shard.pending.hold(push, grad.whole(shard.size) if isinstance(grad, Elements) else grad)
         return Reply(Pushed(shard.number, shard.clock, outcome=outcome))
 
     def _begin_step(self, shard: Shard, commit: Commit) -> Reply[Committed] | Running[Committed] | None:

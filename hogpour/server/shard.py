@@ -18,11 +18,11 @@ from hogpour.core.errors import Refusal, RequestFailed
 from hogpour.core.kernels.vector import vector_is_finite
 from hogpour.core.node_id import MOST_MEMBERS, display_id
 from hogpour.net import sparse_form
-from hogpour.net.sparse_form import Form
+from hogpour.net.sparse_form import Elements, Form
 from hogpour.net.wire.fetch_changes import WHOLE
 from hogpour.net.wire.push import MOST_SCALE, Push
 from hogpour.net.wire.window import PushWindow
-from hogpour.server.change_log import ChangeLog
+from hogpour.server.change_log import ChangeLog, apply_elements
 from hogpour.server.copies import Replaced, Vector
 from hogpour.server.dedup import PushDedup
 from hogpour.server.evaluation_sums import Addition, EvaluationSums
@@ -46,10 +46,10 @@ MOST_OF_A_NODE = 1024
 class Update:
     """A push that is about to be applied: everything that its kernel needs, so that it can run in a thread."""
 
-    __slots__ = ("_changes", "_correction", "_late", "_optimiser", "_replaced", "amended", "push", "sources")
+    __slots__ = ("_changes", "_correction", "_grad", "_late", "_optimiser", "_replaced", "amended", "push", "sources")
 
     def __init__(self, optimiser: Optimiser, correction: Correction, shard: Shard, push: Push,
-                 grad: Floats, replaced: Replaced) -> None:  # fmt: skip
+                 grad: Floats | Elements, replaced: Replaced) -> None:  # fmt: skip
         self._optimiser, self._replaced, self.push = optimiser.of_sum(push.steps), replaced, push
         self._correction, self._changes = correction, shard.changes
         self.sources = replaced.sources
@@ -60,16 +60,22 @@ class Update:
             self._correction, remembered = Plain(), (None, (), None)
         fetched, rows, scratch = remembered
         self.amended = scale != 1 or fetched is not None
+        self._grad = grad
+        whole = np.empty(0, np.float32) if isinstance(grad, Elements) else grad
         self._late = Late(
-            shard.params, grad, fetched, rows, shard.rows, scratch, push.scale * scale, shard.clock + 1
+            shard.params, whole, fetched, rows, shard.rows, scratch, push.scale * scale, shard.clock + 1
         )
 
     def run(self) -> None:
         """Copy what is frozen, then apply."""
         self._replaced.fill()
-        self._correction.apply(self._optimiser, self._late)
+        late = self._late
+        if isinstance(self._grad, Elements):
+            apply_elements(self._optimiser, late.params, self._grad, late.state, late.lr_scale)
+        else:
+            self._correction.apply(self._optimiser, late)
         if self._changes is not None:
-            self._changes.mark(self._late.grad, self._late.t)
+            self._changes.mark(self._grad, late.t)
 
 
 class Shard:
@@ -165,8 +171,8 @@ class Shard:
             self.changes = ChangeLog(self.size, self.clock)
         return self.changes.since(self.params, clock)
 
-    def check_push(self, push: Push, payload: memoryview) -> Floats:
-        """Return the gradient of a push, whole; raise RequestFailed where it cannot be applied.
+    def check_push(self, push: Push, payload: memoryview) -> Floats | Elements:
+        """Return the gradient of a push; raise RequestFailed where it cannot be applied.
 
         One that is not finite would be in the parameters of all: the run would end, and nobody could tell whose memory
         was bad.
@@ -180,13 +186,19 @@ class Shard:
                 f"shard {self.number}: got sequence {push.sequence}, clock {push.clock}, steps {push.steps}, "
                 f"scale {push.scale}; expected at least 1, 0 and 1, and a scale of 0 to {MOST_SCALE:g}",
             )
+        grad: Floats | Elements
         if push.n_entries == WHOLE:
-            grad = np.frombuffer(payload, np.float32)
-        elif wrong := sparse_form.read(payload, push.n_entries, grad := np.zeros(self.size, np.float32)):
-            raise RequestFailed(Refusal.WRONG, f"shard {self.number}: the sparse gradient of replica {push.replica} of "
-                                f"node {display_id(push.node)} cannot be read: {wrong}")  # fmt: skip
-        if not vector_is_finite(grad):
-            element = int(np.flatnonzero(~np.isfinite(grad))[0])
+            grad = values = np.frombuffer(payload, np.float32)
+        else:
+            found = sparse_form.elements(payload, push.n_entries, self.size)
+            if isinstance(found, str):
+                raise RequestFailed(Refusal.WRONG, f"shard {self.number}: the sparse gradient of replica {push.replica}"
+                                    f" of node {display_id(push.node)} cannot be read: {found}")  # fmt: skip
+            grad, values = found, found.values
+        if not vector_is_finite(values):
+            element = int(np.flatnonzero(~np.isfinite(values))[0])
+            if isinstance(grad, Elements):
+                element, grad = int(grad.places[element]), grad.whole(self.size)
             raise RequestFailed(Refusal.WRONG, f"shard {self.number}: a gradient of replica {push.replica} of node "
                                 f"{display_id(push.node)} holds {grad[element]} at element {element}")  # fmt: skip
         return grad

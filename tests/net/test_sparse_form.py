@@ -65,12 +65,12 @@ def test_changes_are_those_above_a_clock() -> None:
         (1, [], "4 bytes are no 1 elements"),
         (0, [1], "1 bytes are no 0 elements"),
         (2, [1] * 11, "19 bytes are no 2 elements"),
-        (1, [100], "its 1 elements end at -1 of 100"),
-        (2, [98, 1], "its 2 elements end at -2 of 100"),
-        (1, [128], "its 1 elements end at -1 of 100"),
-        (2, [1, 1, 1], "its 2 elements end at -3 of 100"),
-        (1, [255, 255, 255, 255, 15], "its 1 elements end at -1 of 100"),
-        (2, [128, 128, 128, 128, 128, 0], "its 2 elements end at -1 of 100"),
+        (1, [100], "element 0 of 1 does not end within 100, or more follows"),
+        (2, [98, 1], "element 1 of 2 does not end within 100, or more follows"),
+        (1, [128], "element 0 of 1 does not end within 100, or more follows"),
+        (2, [1, 1, 1], "element 2 of 2 does not end within 100, or more follows"),
+        (1, [255, 255, 255, 255, 15], "element 0 of 1 does not end within 100, or more follows"),
+        (2, [128, 128, 128, 128, 128, 0], "element 0 of 2 does not end within 100, or more follows"),
     ],
 )
 def test_what_does_not_fit_is_refused(n: int, gaps: list[int], text: str) -> None:

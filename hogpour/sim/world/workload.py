@@ -126,7 +126,7 @@ def _warm(workload: Workload) -> None:
     ShardHost(workload.job.algorithm, _nobody)
     rehearse(workload.job, workload.prepare(workload.job, 1, 0), 1)
     if workload.network.spec.by_row:
-        rehearse_sparse()
+        rehearse_sparse(workload.job.algorithm.server_rule)
 
 
 def _nobody(address: str) -> Any:

@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -156,7 +157,7 @@ class Cluster:
         whole = rng.random() < 0.5
         stopped = [rng.choice(replicas)] if part == "replica" else [process, *replicas] if whole else [process]
         what = f"replica of the {name}" if part == "replica" else f"{name} {'and its replicas' if whole else 'alone'}"
-        return what, lambda: [one.suspend() for one in stopped], lambda: [one.resume() for one in stopped]
+        return what, lambda: signal_all(stopped, signal.SIGSTOP), lambda: signal_all(stopped, signal.SIGCONT)
 
     async def pause(self, part: str, rng: Random) -> tuple[str, float, str]:
         """Pause a part once; return what happened, when all were back, and what was wrong."""
@@ -192,6 +193,13 @@ class Cluster:
         for node in self.nodes:
             node.close()
         self._folder.cleanup()
+
+
+def signal_all(processes: list[psutil.Process], number: int) -> None:
+    """Send a signal to those that are there; whoever has ended is found out by ``Node.check``."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 async def case(scheme: str, part: str, numbers: range, places: asyncio.Semaphore, starting: asyncio.Lock) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -257,7 +258,7 @@ class Replica:
         return self._is_finite()
 
     def _is_finite(self) -> bool:
-        if np.isfinite(self._loss) or not self._link.diverges:
+        if isfinite(self._loss) or not self._link.diverges:
             return True
         self._control.diverge()
         return False

@@ -142,3 +142,20 @@ def test_blocks_of_sparse_examples_are_as_long_as_the_run_bears() -> None:
     blocks = Blocks(1000, 1, 2, 3, piece=100)
     order = blocks.example_order(5, 1, 0, 300, np.empty(400, np.int64))
     assert sorted(order.tolist()) == list(range(300))
+
+
+def test_blocks_of_sparse_examples_come_in_an_order_of_each_epoch_unlike_that_of_examples() -> None:
+    blocks = Blocks(3200, 1, 2, 1, piece=10)
+    orders = [blocks.epoch_order(seed, epoch).tolist() for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    assert all(sorted(order) == list(range(blocks.n_blocks)) for order in orders)
+    assert len(set(map(tuple, orders))) == 3
+    assert blocks.epoch_order(0, 0).tolist() == orders[0]
+    examples = np.empty(blocks.n_blocks, np.int64)
+    order_by_pieces(0, 0, 0, blocks.n_blocks, blocks.n_blocks, examples)
+    assert examples.tolist() != orders[0]
+    first = np.zeros(16, np.int64)
+    for seed in range(1600):
+        first[blocks.epoch_order(seed, 0)[0]] += 1
+    assert blocks.n_blocks == 16
+    assert Blocks(3200, 1, 1, 8, piece=100).epoch_order(0, 0).tolist() == [0]
+    assert abs(first - 100).max() < 45  # 4.5 deviations

@@ -206,7 +206,7 @@ def test_anonymous_files_are_made_in_one_place() -> None:
 
 def test_mathematics_imports_numpy_and_numba_only() -> None:
     allowed = {"numpy", "numba", "llvmlite", "hogpour"}
-    standard = {"__future__", "abc", "collections", "dataclasses", "math", "typing", "types", "contextlib", "functools", "tracemalloc"}
+    standard = {"__future__", "abc", "collections", "dataclasses", "math", "typing", "types", "contextlib", "functools", "operator", "tracemalloc"}
     for module in modules():
         if package_of(module) in ("layers", "testing") or module.startswith(("algos.optim", "algos.schedule")):
             tops = {name.partition(".")[0] for name, _ in imports(module)}

@@ -43,6 +43,7 @@ EXAMPLES: dict[str, list[tuple[dict[str, Any], Shape]]] = {
     "l2_pool2d": [({"size": 2}, SHAPE), ({"size": 3, "stride": 2}, SHAPE), ({"size": 1, "stride": 3}, SHAPE)],
     "embedding": [({"units": 4, "fields": 2}, (5,)), ({"units": 1, "fields": 7}, (7,)), ({"units": 9, "fields": 1}, (3,))],
     "embedding_bag": [({"units": 4}, (5,)), ({"units": 1, "mode": "sum"}, (7,)), ({"units": 17}, (3,))],
+    "factorization_machine": [({"factors": 8}, (5,)), ({"factors": 3, "bias": False}, (7,)), ({"factors": 17}, (3,))],
     "linear": [({"units": 4}, (5,)), ({"units": 1, "bias": False}, (7,)), ({"units": 3}, (1,))],
     "local_contrast_norm": [({}, SHAPE), ({"size": 3, "window": "uniform"}, (1, 4, 7)), ({"size": 1}, SHAPE)],
     "locally_connected2d": [

@@ -56,12 +56,19 @@ def vectors(live: Mapping[str, np.ndarray]) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in live.items() if array.dtype == np.float32}
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
-@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
-@pytest.mark.parametrize(("ones", "bias"), [(False, True), (True, False)])
-def test_a_sweep_comes_to_the_bits_of_its_steps(rule: Any, loss: Any, ones: bool, bias: bool) -> None:
-    job, x = sparse_job(rule, loss, model=[hp.SparseLinear(1, bias)]), examples(ones)
+SWEPT = [
+    *((hp.SparseLinear(1, bias), rule, loss) for rule in RULES for loss in LOSSES for bias in (True, False)),
+    *((hp.FactorizationMachine(factors, bias), rule, loss)
+      for rule in RULES[:2] for loss in LOSSES[::2] for factors, bias in [(3, True), (8, False), (17, True)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("layer", "rule", "loss"), SWEPT)
+def test_a_sweep_comes_to_the_bits_of_its_steps(layer: Any, rule: Any, loss: Any) -> None:
+    job, x = sparse_job(rule, loss, model=[layer]), examples(ones=not layer.bias)
     swept, stepped = live_of(job), live_of(job)
+    for live in (swept, stepped):
+        network_of(job, (FEATURES,)).init(live["params"], np.random.default_rng(0))
     sweeping, stepping = replica_of(job, swept, x), replica_of(job, stepped, x)
     assert sweeping._sweep is not None
     stepping._sweep = None
@@ -76,7 +83,9 @@ def test_a_sweep_comes_to_the_bits_of_its_steps(rule: Any, loss: Any, ones: bool
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 @pytest.mark.parametrize(
-    "model", [[hp.SparseLinear(1)], [hp.SparseLinear(3), hp.Tanh(), hp.Linear(2)]], ids=["linear", "deep"]
+    "model",
+    [[hp.SparseLinear(1)], [hp.SparseLinear(3), hp.Tanh(), hp.Linear(2)], [hp.FactorizationMachine(9)]],
+    ids=["linear", "deep", "machine"],
 )
 def test_gradients_by_row_come_to_the_bits_of_dense_ones(
     rule: Any, model: Any, monkeypatch: pytest.MonkeyPatch

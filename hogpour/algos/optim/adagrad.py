@@ -19,8 +19,9 @@ import numpy as np
 from hogpour.algos.optim.base import Optimiser, Row
 from hogpour.core.kernels.jit import Array, njit
 from hogpour.core.limits import Nonnegative, Positive
+from hogpour.layers.kernels.simd import WIDTH, choose, root, simd_load, simd_store
 
-__all__ = ["Adagrad"]
+__all__ = ["Adagrad", "adagrad_step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +66,23 @@ def adagrad_apply(params: Array, grad: Array, history: Array, lr: float, weight_
         params[k] = stepped if h != 0 else w
 
 
+@njit(inline="always", error_model="numpy")
+def adagrad_step(w: float, g: float, history: float, lr: float) -> tuple[float, float]:
+    """Return w and history after a gradient; all three may be vectors."""
+    seen = history + g * g
+    return choose(seen, w - lr * (g / root(seen)), w), seen
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def adagrad_apply_rows(params: Array, rows: Array, grad: Array, history: Array, lr: float) -> None:
     """As ``adagrad_apply`` for (n_rows, width) params and history, of which the gradient of rows[s] is grad[s]."""
+    width, w, g, h = params.shape[1], params.reshape(params.size), grad.reshape(grad.size), history.reshape(params.size)
+    whole = width - width % WIDTH
     for s in range(rows.size):
-        for u in range(params.shape[1]):
-            w, g = params[rows[s], u], grad[s, u]
-            h = history[rows[s], u] + g * g
-            history[rows[s], u] = h
-            stepped = w - lr * (g / np.sqrt(h))
-            params[rows[s], u] = stepped if h != 0 else w
+        at, of = np.intp(rows[s]) * width, s * width
+        for u in range(0, whole, WIDTH):
+            some, seen = adagrad_step(simd_load(w, at + u), simd_load(g, of + u), simd_load(h, at + u), lr)
+            simd_store(seen, h, at + u)
+            simd_store(some, w, at + u)
+        for u in range(whole, width):
+            w[at + u], h[at + u] = adagrad_step(w[at + u], g[of + u], h[at + u], lr)

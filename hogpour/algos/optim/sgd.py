@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from hogpour.algos.optim.base import Optimiser
 from hogpour.core.kernels.jit import Array, njit
 from hogpour.core.limits import Nonnegative, Positive
+from hogpour.layers.kernels.simd import WIDTH, simd_load, simd_store
 from hogpour.layers.kernels.tile import LANES, lanes_nonzero, lanes_subtract
 
-__all__ = ["Sgd"]
+__all__ = ["Sgd", "sgd_step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +64,20 @@ def sgd_decay_apply(params: Array, grad: Array, lr: float, weight_decay: float) 
         params[k] = w - lr * (grad[k] + weight_decay * w)
 
 
+@njit(inline="always")
+def sgd_step(w: float, g: float, lr: float) -> float:
+    """Return w after a gradient; both may be vectors."""
+    return w - lr * g
+
+
 @njit(cache=True, nogil=True)
 def sgd_apply_rows(params: Array, rows: Array, grad: Array, lr: float) -> None:
     """As ``sgd_apply`` for (n_rows, width) params, of which the gradient of rows[s] is grad[s]."""
+    width, w, g = params.shape[1], params.reshape(params.size), grad.reshape(grad.size)
+    whole = width - width % WIDTH
     for s in range(rows.size):
-        for u in range(params.shape[1]):
-            params[rows[s], u] -= lr * grad[s, u]
+        at, of = np.intp(rows[s]) * width, s * width
+        for u in range(0, whole, WIDTH):
+            simd_store(sgd_step(simd_load(w, at + u), simd_load(g, of + u), lr), w, at + u)
+        for u in range(whole, width):
+            w[at + u] = sgd_step(w[at + u], g[of + u], lr)

@@ -62,7 +62,7 @@ class Sweep:
         rates = tuple(map(np.float32, self.rates(by_row.lr_scale)))
         data = examples.indptr, examples.indices, examples.values, targets, order
         row_states = tuple(state.reshape(-1) for state in by_row.state)
-        live = by_row.params.reshape(-1), dense.params, row_states, dense.state
+        live = by_row.params.reshape(-1), by_row.params.shape[1], dense.params, row_states, dense.state
         return self.kernel(data, live, rates, heads, merge_every)
 
 

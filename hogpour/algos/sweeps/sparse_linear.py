@@ -12,16 +12,16 @@ import numpy as np
 
 from hogpour.algos.optim.adagrad import Adagrad
 from hogpour.algos.optim.base import Optimiser
-from hogpour.algos.optim.ftrl import Ftrl, ftrl_step
+from hogpour.algos.optim.ftrl import Ftrl
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.algos.sweeps.base import Sweep
+from hogpour.algos.sweeps.parts import LOGS, adagrad, ask_for_data, ftrl, hinge, logistic, sgd, squared_error
 from hogpour.core.kernels.jit import njit
 from hogpour.core.kernels.vector import vector_merge
 from hogpour.layers.base import Loss
 from hogpour.layers.kernels.sparse import row_dot
-from hogpour.layers.kernels.tile import LANES, prefetch
-from hogpour.layers.losses.hinge import Hinge, hinge_slope
-from hogpour.layers.losses.logistic import Logistic, logistic_slope
+from hogpour.layers.losses.hinge import Hinge
+from hogpour.layers.losses.logistic import Logistic
 from hogpour.layers.losses.squared_error import SquaredError
 from hogpour.layers.sparse_linear import SparseLinear
 
@@ -29,8 +29,6 @@ __all__ = ["sweep"]
 
 _AHEAD = 2
 """Examples ahead whose data are asked for."""
-_LOGS = 8
-"""Examples whose 1 + e, each at most 2, are multiplied before a logarithm is taken."""
 
 
 def sweep(layer: SparseLinear, loss: Loss, rule: Optimiser) -> Sweep | None:
@@ -43,56 +41,6 @@ def sweep(layer: SparseLinear, loss: Loss, rule: Optimiser) -> Sweep | None:
     return Sweep(kernel, lambda scale: (rule.lr * scale,))
 
 
-@njit(inline="always")
-def _logistic(score, target, one):
-    slope, least, e = logistic_slope(score, target == 1, one)
-    return slope, least, e, (score > 0) == (target == 1)
-
-
-@njit(inline="always")
-def _hinge(score, target, one):
-    slope, short = hinge_slope(score, target == 1, one)
-    return slope, short, one - one, (score > 0) == (target == 1)
-
-
-@njit(inline="always")
-def _squared_error(score, target, one):
-    error = score - target[0]
-    return error, 0.5 * error * error, one - one, False
-
-
-@njit(inline="always")
-def _sgd(k, g, w, states, rates):
-    w[k] -= rates[0] * g
-
-
-@njit(inline="always")
-def _adagrad(k, g, w, states, rates):
-    old, h = w[k], states[0][k] + g * g
-    states[0][k] = h
-    stepped = old - rates[0] * (g / np.sqrt(h))
-    w[k] = stepped if h != 0 else old
-
-
-@njit(inline="always")
-def _ftrl(k, g, w, states, rates):
-    if g != 0:
-        lr, beta, l1, l2 = rates
-        w[k], states[0][k], states[1][k] = ftrl_step(w[k], g, states[0][k], states[1][k], lr, beta, l1, l2)
-
-
-@njit(inline="always")
-def _ask_ahead(indptr, indices, values, order, q):
-    """Ask for the data of the example that comes soon."""
-    if q + _AHEAD < order.size:
-        soon = order[q + _AHEAD]
-        for k in range(indptr[soon], indptr[soon + 1], LANES):
-            prefetch(indices, k)
-        if values.size:
-            for k in range(indptr[soon], indptr[soon + 1], LANES):
-                prefetch(values, k)
-
-
 def _loop_of(slope_of, step):
     """Return the loop for a loss and a rule. Made here and not given both as arguments: numba keeps no kernel that
     passes a function."""
@@ -101,12 +49,12 @@ def _loop_of(slope_of, step):
     def loop(data, live, rates, heads, merge_every):
         """See ``base.Sweep.run``, which packs the arguments."""
         indptr, indices, values, targets, order = data
-        weight, bias, row_states, bias_states = live
+        weight, _, bias, row_states, bias_states = live
         one = weight.dtype.type(1)
         loss, product, right = 0.0, 1.0, 0
         for q in range(order.size):
             row = order[q]
-            _ask_ahead(indptr, indices, values, order, q)
+            ask_for_data(indptr, indices, values, order, q + _AHEAD)
             features = indices[indptr[row] : indptr[row + 1]]
             own = values[indptr[row] : indptr[row + 1]] if values.size else values
             score = row_dot(weight, features, own)
@@ -116,7 +64,7 @@ def _loop_of(slope_of, step):
             right += hit
             loss += least
             product *= 1.0 + e
-            if q % _LOGS == _LOGS - 1:
+            if q % LOGS == LOGS - 1:
                 loss += np.log(product)
                 product = 1.0
             if own.size:
@@ -141,7 +89,7 @@ def _loop_of(slope_of, step):
 # A function apart for each pair: numba keeps those compiled that have a name, and none that was made at run time.
 
 
-_logistic_sgd = _loop_of(_logistic, _sgd)
+_logistic_sgd = _loop_of(logistic, sgd)
 
 
 @njit(cache=True, nogil=True)
@@ -149,7 +97,7 @@ def logistic_sgd(data, live, rates, heads, merge_every):
     return _logistic_sgd(data, live, rates, heads, merge_every)
 
 
-_logistic_adagrad = _loop_of(_logistic, _adagrad)
+_logistic_adagrad = _loop_of(logistic, adagrad)
 
 
 @njit(cache=True, nogil=True)
@@ -157,7 +105,7 @@ def logistic_adagrad(data, live, rates, heads, merge_every):
     return _logistic_adagrad(data, live, rates, heads, merge_every)
 
 
-_logistic_ftrl = _loop_of(_logistic, _ftrl)
+_logistic_ftrl = _loop_of(logistic, ftrl)
 
 
 @njit(cache=True, nogil=True)
@@ -165,7 +113,7 @@ def logistic_ftrl(data, live, rates, heads, merge_every):
     return _logistic_ftrl(data, live, rates, heads, merge_every)
 
 
-_hinge_sgd = _loop_of(_hinge, _sgd)
+_hinge_sgd = _loop_of(hinge, sgd)
 
 
 @njit(cache=True, nogil=True)
@@ -173,7 +121,7 @@ def hinge_sgd(data, live, rates, heads, merge_every):
     return _hinge_sgd(data, live, rates, heads, merge_every)
 
 
-_hinge_adagrad = _loop_of(_hinge, _adagrad)
+_hinge_adagrad = _loop_of(hinge, adagrad)
 
 
 @njit(cache=True, nogil=True)
@@ -181,7 +129,7 @@ def hinge_adagrad(data, live, rates, heads, merge_every):
     return _hinge_adagrad(data, live, rates, heads, merge_every)
 
 
-_hinge_ftrl = _loop_of(_hinge, _ftrl)
+_hinge_ftrl = _loop_of(hinge, ftrl)
 
 
 @njit(cache=True, nogil=True)
@@ -189,7 +137,7 @@ def hinge_ftrl(data, live, rates, heads, merge_every):
     return _hinge_ftrl(data, live, rates, heads, merge_every)
 
 
-_squared_error_sgd = _loop_of(_squared_error, _sgd)
+_squared_error_sgd = _loop_of(squared_error, sgd)
 
 
 @njit(cache=True, nogil=True)
@@ -197,7 +145,7 @@ def squared_error_sgd(data, live, rates, heads, merge_every):
     return _squared_error_sgd(data, live, rates, heads, merge_every)
 
 
-_squared_error_adagrad = _loop_of(_squared_error, _adagrad)
+_squared_error_adagrad = _loop_of(squared_error, adagrad)
 
 
 @njit(cache=True, nogil=True)
@@ -205,7 +153,7 @@ def squared_error_adagrad(data, live, rates, heads, merge_every):
     return _squared_error_adagrad(data, live, rates, heads, merge_every)
 
 
-_squared_error_ftrl = _loop_of(_squared_error, _ftrl)
+_squared_error_ftrl = _loop_of(squared_error, ftrl)
 
 
 @njit(cache=True, nogil=True)

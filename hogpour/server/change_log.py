@@ -38,7 +38,7 @@ class ChangeLog:
         if isinstance(grad, Elements):
             self._changed[grad.places] = clock - self._base
         else:
-            mark_nonzeros(grad, self._changed, clock - self._base)
+            mark_nonzeros(grad.view(np.int32), self._changed, clock - self._base)
 
     def since(self, params: npt.NDArray[np.float32], clock: int) -> Form | None:
         """Return the elements that changed since the shard was at ``clock``; None: that is not known, or not shorter
@@ -80,8 +80,9 @@ def rehearse_sparse(optimiser: Optimiser) -> None:
 
 
 @njit(cache=True, nogil=True)
-def mark_nonzeros(grad: Array, changed: Array, update: int) -> None:
-    """changed[k] = update where grad[k] is not 0."""
+def mark_nonzeros(bits: Array, changed: Array, update: int) -> None:
+    """changed[k] = update where bits[k], those of a gradient, are not 0. A zero with a sign is no zero here: SGD makes
+    0 of -0 by it."""
     now = np.int32(update)
-    for k in range(grad.size):
-        changed[k] = now if grad[k] != 0 else changed[k]
+    for k in range(bits.size):
+        changed[k] = now if bits[k] != 0 else changed[k]

@@ -104,8 +104,6 @@ class ParameterServer:
         grad = shard.check_push(push, payload)
         if isinstance(grad, Elements):
             push = msgspec.structs.replace(push, n_entries=WHOLE)  # as its gradient is wherever it is kept
-            if not self._tracks:
-                grad = grad.whole(shard.size)
         return shard.turns.at_once(partial(self._begin_push, shard, push, grad))
 
     def _fetch(self, fetch: Fetch) -> Reply[Fetched] | Awaitable[Reply[Fetched]]:
@@ -164,7 +162,8 @@ class ParameterServer:
         return self._take(shard, push, grad)
 
     def _apply(self, shard: Shard, push: Push, grad: Floats | Elements) -> Reply[Pushed] | Running[Pushed] | None:
-        """Apply a push as it comes."""
+        """Apply a push as it comes. Its gradient is made whole where it must be, and not before: a few bytes that wait
+        are not to take as much memory as a shard."""
         node, replica = push.node, push.replica
         if not shard.dedup.knows(node, replica):
             shard.check_room(shard.dedup, node, "windows of replicas")
@@ -173,6 +172,8 @@ class ParameterServer:
             return None
         # Remembered first: should the kernel fail half-way, a retry must not apply the other half twice.
         shard.dedup.add(node, replica, push.sequence)
+        if isinstance(grad, Elements) and not self._tracks:
+            grad = grad.whole(shard.size)
         update = Update(self._optimiser, self._correction, shard, push, grad, replaced)
         return shard.turns.run(update, partial(_pushed, shard, update))
 

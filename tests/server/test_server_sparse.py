@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from support.server import SIZE, Floats, fetched, now, push, refused, sent, served
+from support.server import SIZE, Floats, Kernels, Sum, fetched, now, push, refused, sent, served, settle, soon
 
 from hogpour.algos.optim.adagrad import Adagrad
 from hogpour.algos.optim.ftrl import Ftrl
 from hogpour.algos.optim.sgd import Sgd
 from hogpour.net import sparse_form
+from hogpour.net.sparse_form import Elements
 from hogpour.net.wire.fetch import Fetch
 from hogpour.net.wire.fetch_changes import WHOLE, Changes, FetchChanges
 from hogpour.net.wire.push import Push
@@ -89,3 +91,24 @@ def test_a_form_that_lies_changes_nothing_and_may_come_again(n_entries: int, pay
     assert (code, said.endswith(text)) == ("wrong", True)
     now(server, *sparse(np.eye(1, SIZE, dtype=np.float32)[0]))
     assert fetched(server) == (1, [-1.0, 0.0])
+
+
+async def test_pushes_that_wait_take_no_more_memory_than_they_came_with(
+    kernels: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, whole = list[int](), Elements.whole
+
+    def counted(self: Elements, size: int) -> Floats:
+        made.append(size)
+        return whole(self, size)
+
+    monkeypatch.setattr(Elements, "whole", counted)
+    server = served(Sum(), inline=False)
+    grad = np.eye(1, SIZE, dtype=np.float32)[0]
+    tasks = [asyncio.ensure_future(soon(server, *sparse(grad, sequence))) for sequence in (1, 2, 3)]
+    await settle()
+    early = len(made)
+    for _ in tasks:
+        await kernels.finish()
+    await asyncio.gather(*tasks)
+    assert (early, len(made)) == (1, 3)

@@ -18,8 +18,9 @@ from pathlib import Path
 from hogpour.core.errors import ConfigError, ResourceError
 
 __all__ = ["available_memory", "check_descriptors", "connections", "container_limits", "cores", "descriptors",
-           "explain", "most_descriptors", "open_standard_descriptors", "raise_descriptors", "replica_environment",
-           "set_kernel_cache", "set_one_thread", "state_folder", "state_places", "threads_in_force"]  # fmt: skip
+           "explain", "give_memory_back", "most_descriptors", "open_standard_descriptors", "raise_descriptors",
+           "replica_environment", "set_kernel_cache", "set_one_thread", "state_folder", "state_places",
+           "threads_in_force"]  # fmt: skip
 
 KERNEL_FOLDERS = (
     "algos/sweeps", "core/kernels", "data/kernels", "layers", "layers/kernels", "layers/losses", "net", "shm",
@@ -127,6 +128,15 @@ def available_memory() -> int:
     limit = container_limits().get("memory")
     used = _numbers("memory.current") or _numbers("memory/memory.usage_in_bytes")
     return max(0, min(available, int(limit) - used[0] + _idle_files())) if limit and used else available
+
+
+def give_memory_back() -> None:
+    """Give the system what this process has freed. The GNU library keeps it for later, arrays of up to 32 MB as well;
+    others have no such call."""
+    import ctypes
+
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def replica_environment(threads: int) -> dict[str, str]:

@@ -93,6 +93,7 @@ class LocalMachine:
         if stop_asked.is_set():
             raise Stopped(STOPPED)
         ready = self.reading.result()
+        host.give_memory_back()  # what reading took is up to three times the examples, and none of it comes again
         if job.save and (text := model_file.little_room(job.save, _bytes_of(job, ready, bool(block_replicas)))):
             self._notify(Notice("warning", text))
         return ready

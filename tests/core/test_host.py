@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import resource
@@ -84,6 +85,17 @@ def test_the_thread_count_is_in_force_in_a_process_that_has_the_environment() ->
 
 def test_available_memory_is_some_of_what_there_is() -> None:
     assert 0 < host.available_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")
+def test_what_was_freed_is_given_back() -> None:
+    script = (
+        "import psutil; from hogpour.core import host\n"
+        "blocks = [b'x' * 100_000 for _ in range(500)]; last = [bytes(300) + b'x']; del blocks[:-1]\n"
+        "kept = psutil.Process().memory_info().rss; host.give_memory_back()\n"
+        "assert kept - psutil.Process().memory_info().rss > 40_000_000\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 NO_V1 = {

@@ -424,6 +424,13 @@ async def test_what_does_not_fit_is_said_before_anything_is_written(
     assert os.listdir(tmp_path) == []
 
 
+async def test_what_reading_took_is_given_back_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back = list[int]()
+    monkeypatch.setattr("hogpour.core.host.give_memory_back", lambda: given_back.append(1))
+    async with hp.Node(job_of()):
+        assert given_back == [1]
+
+
 async def test_a_segment_that_does_not_fit_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hogpour.shm.segment.available_memory", lambda: 1000)
     with pytest.raises(InputError, match=r"^shared memory: the live vector of \d+ parameters needs .* GB are available"):

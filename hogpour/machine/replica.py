@@ -267,7 +267,7 @@ class Replica:
         """Hand the gradient of ``batch`` examples to the exchange, and count the step; or the steps that were swept."""
         self._view.share = batch / len(self._examples)
         if self._sweep is None:
-            self._exchange_gradient(self._workspaces[batch][0].by_row)
+            self._exchange_gradient(self._workspaces[batch][0].by_row if self._network.spec.by_row else ())
         self._link.accrued(self._loss)
         steps = batch if self._sweep else 1
         self._view.t = self._clocks.record(self._number, batch, self._loss, self._right, steps) + 1

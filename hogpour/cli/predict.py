@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("model", help="model file")
     parser.add_argument("data", help='data file, or "digits"')
-    parser.add_argument("--format", default="", help="npz, npy, idx, svmlight or csv; default: by the suffix")
+    parser.add_argument("--format", default="", help="npz, npy, idx, svmlight, csv, vw or libffm; default: by suffix")
     add_json(parser)
 
 

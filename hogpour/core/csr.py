@@ -1,8 +1,8 @@
 """Sparse rows (CSR): of each example the features that are not zero, and their values.
 
 Row r holds the features ``indices[indptr[r] : indptr[r + 1]]``, each at most once. Under a file's own numbers they
-ascend, and keep that order when they are called otherwise. Most text and click data have no value but 1: then there is
-no array of values, and nothing of it is read.
+ascend, hashed names stand as in the file, and both keep their order when they are called otherwise. Most text and
+click data have no value but 1: then there is no array of values, and nothing of it is read.
 """
 
 from __future__ import annotations

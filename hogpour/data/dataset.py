@@ -144,6 +144,8 @@ class Encoding:
     """csv without header: number of columns of the training file, which are found by their place; 0: with header."""
     separator: Separator = ","
     """csv: what stands between two cells."""
+    hash_bits: int = 0
+    """vw, libffm: bits of the numbers that names of features became; 0: features have numbers in the files."""
     by_frequency: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
     """Sparse examples: feature of the model → feature of the file, the most frequent first, (n_features,). (0,): they
     are dense."""

@@ -51,6 +51,7 @@ def load(
     targets: Targets = "labels",
     n_features: int = 0,
     first_index: int | None = None,
+    hash_bits: int = 18,
     seed: int = 0,
     sparse: bool = False,
     base: str | Path = "",
@@ -72,6 +73,7 @@ def load(
         targets: "labels" or "values"; which of them follows from the loss.
         n_features: svmlight: number of features; 0 means the highest index of the training file.
         first_index: svmlight: index of the first feature, 0 or 1; None: 0 where the training file has an index 0.
+        hash_bits: vw, libffm: features are hashed into 2^hash_bits, 1 to 30.
         seed: of the split and of the order of the training examples, 0 or more.
         sparse: whether examples become rows of a ``Csr``, for a first layer that takes such.
         base: folder in which relative paths begin: that of the job file.
@@ -87,9 +89,9 @@ def load(
     options = _checked_options(
         targets, seed, train=train, test="" if test is None else test, format=format, scale=scale, label=label,
         ignore=ignore, header=header, separator=separator, validation=validation, n_features=n_features,
-        first_index=first_index,
+        first_index=first_index, hash_bits=hash_bits,
     )  # fmt: skip
-    asked = ("n_features", "first_index", "label", "ignore", "header", "separator")
+    asked = ("n_features", "first_index", "label", "ignore", "header", "separator", "hash_bits")
     chosen = {key: getattr(options, key) for key in asked}
     wanted, base = Wanted(sparse=sparse, **chosen), Path(registry.typed(base, str, "base"))
     table, source = _read(options.train, base, format, wanted)
@@ -98,6 +100,7 @@ def load(
         like = Wanted(
             part="test", n_features=prod(table.x.shape[1:]), first_index=table.first_index, label=table.label,
             header=options.header, separator=options.separator, n_columns=table.n_columns, columns=table.columns,
+            hash_bits=options.hash_bits,
         )  # fmt: skip
         other = _read(options.test or options.train, base, format, like)
     return _assemble((table, source), other, options, targets, seed, sparse)
@@ -161,12 +164,12 @@ def _assemble(
     encoding = Encoding(
         shape, targets, names, Scaling.none(), table.label, table.columns, table.first_index,
         numeric_labels=numeric, bytes=are_bytes(source, table.x, None), n_columns=table.n_columns, y_dtype=y_dtype,
-        y_flat=table.y.ndim == 1, separator=options.separator,
+        y_flat=table.y.ndim == 1, separator=options.separator, hash_bits=table.hash_bits,
     )  # fmt: skip
     y = _encode_y(source, table, encoding, source)
     if test is not None:
         other, other_source = test
-        _check_shape(other_source, other, shape, source)
+        _check_shape(other_source, other, encoding, source)
         test_y = _encode_y(other_source, other, encoding, source)
         test_rows, train_rows = np.arange(len(test_y)), generator(seed, _SHUFFLE).permutation(len(y))
         if test_y.shape[1:] != y.shape[1:]:
@@ -257,9 +260,10 @@ def load_features(
         predicting=True, part="test", n_features=prod(encoding.shape), first_index=encoding.first_index,
         label=encoding.label, columns=encoding.columns, n_columns=encoding.n_columns,
         header=False if encoding.n_columns else None, separator=encoding.separator,
+        hash_bits=encoding.hash_bits,
     )  # fmt: skip
     table, source = _read(registry.typed(path, str, "path"), Path(registry.typed(base, str, "base")), format, wanted)
-    _check_shape(source, table, encoding.shape, "the model's training set")
+    _check_shape(source, table, encoding, "the model's training set")
     y, no_y = None, ""
     if table.y is not None:
         try:
@@ -329,9 +333,13 @@ def _checked(source: str, table: Table) -> tuple[Table, str]:
     return table, source
 
 
-def _check_shape(source: str, table: Table, shape: tuple[int, ...], expected_by: str) -> None:
-    if table.x.shape[1:] != shape:
-        raise DataError(f"{source}: examples have shape {table.x.shape[1:]}, expected {shape} as in {expected_by}")
+def _check_shape(source: str, table: Table, encoding: Encoding, expected_by: str) -> None:
+    if encoding.hash_bits and not table.hash_bits:
+        raise DataError(f"{source}: features are numbered, expected hashed names as in {expected_by}")
+    if table.x.shape[1:] != encoding.shape:
+        raise DataError(
+            f"{source}: examples have shape {table.x.shape[1:]}, expected {encoding.shape} as in {expected_by}"
+        )
 
 
 def _encode_y(source: str, table: Table, encoding: Encoding, known_by: str) -> npt.NDArray[Any]:

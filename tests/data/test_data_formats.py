@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from hogpour.core.errors import DataError, DataWarning, ResourceError
-from hogpour.data.formats import csv, idx, npz, svmlight
+from hogpour.data.formats import base, csv, idx, npz, svmlight
 from hogpour.data.formats.base import Wanted
 from hogpour.data.load import load, load_features
 
@@ -201,7 +201,7 @@ def test_svmlight_features_that_a_model_does_not_know_are_left_out_with_a_word(t
 
 def test_svmlight_that_would_become_much_larger_than_its_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """20 rows of indices 1 and 2 and a mistyped one took 3.9 GB without a word."""
-    monkeypatch.setattr(svmlight, "_LARGE", 1e6)
+    monkeypatch.setattr(base, "_LARGE", 1e6)
     (tmp_path / "a.svm").write_text("0 1:1 2:1\n" * 20 + "1 20000:1\n")
     with pytest.raises(DataError) as refused:
         load("a.svm", base=tmp_path, validation=0)

@@ -18,7 +18,7 @@ from hogpour.core import host
 from hogpour.core.csr import Csr
 from hogpour.core.errors import DataError, ResourceError
 from hogpour.data import ranges
-from hogpour.data.formats import svmlight
+from hogpour.data.formats import base, svmlight
 from hogpour.data.formats.base import Table, Wanted
 from hogpour.data.load import load
 
@@ -220,7 +220,7 @@ def test_lines_of_examples_are_told_later_too(tmp_path: Path) -> None:
 def test_rows_that_stay_sparse_need_no_memory_of_dense_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They were refused, also where a machine has less."""
     monkeypatch.setattr(host, "available_memory", lambda: 10**7)
-    monkeypatch.setattr(svmlight, "_LARGE", 10**6)
+    monkeypatch.setattr(base, "_LARGE", 10**6)
     (tmp_path / "a.svm").write_bytes(b"0 1:1\n1 200000:1\n")
     assert load(tmp_path / "a.svm", validation=0, sparse=True).train.shape == (200000,)
     with pytest.raises(DataError, match=r"would become 0\.0 GB of float32 values"):

@@ -28,8 +28,8 @@ from hogpour.core import host
 from hogpour.core.csr import Csr
 from hogpour.core.errors import DataError, ResourceError
 
-__all__ = ["COMPRESSIONS", "Separator", "Table", "Targets", "Wanted", "explain", "fill", "is_number", "need_memory",
-           "opened", "shaped"]  # fmt: skip
+__all__ = ["COMPRESSIONS", "Separator", "Table", "Targets", "Wanted", "check_dense", "explain", "fill", "is_number",
+           "need_memory", "opened", "shaped"]  # fmt: skip
 
 COMPRESSIONS: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 """Last suffix of a compressed file → what opens it."""
@@ -50,6 +50,8 @@ _BEGINNINGS = {
 _NUMBER = re.compile(r"\s*[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)\s*", re.ASCII | re.IGNORECASE)
 
 _PIECE_BYTES = 16 << 20
+_LARGE, _MUCH = 1e9, 100
+"""Dense rows of so many bytes, so many times their sparse file: are they meant?"""
 
 Separator = Literal[",", ";", "\t", "|", " "]
 """What may stand between two cells of a csv."""
@@ -84,6 +86,10 @@ class Wanted:
     """csv without header: columns of the training file; 0: as many as there are."""
     columns: tuple[str, ...] = ()
     """csv: the feature columns, found by name, in this order; () means all but label and ignored ones."""
+    hash_bits: int = 0
+    """vw, libffm, fasttext: names of features become numbers of so many bits."""
+    word_ngrams: int = 1
+    """fasttext: so many words that follow each other are a feature, and fewer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,6 +108,8 @@ class Table:
     """Names of the feature columns, where they have names."""
     n_columns: int = 0
     """csv without header: number of columns; 0: they have names, or it is no csv."""
+    hash_bits: int = 0
+    """Bits of the numbers of features that are hashes of their names; 0: they are not."""
     line: Callable[[int], int] | None = None
     """Text: row → line of the file, counted from 1."""
 
@@ -196,6 +204,20 @@ def need_memory(path: Path | str, what: str, n_bytes: int) -> None:
     if n_bytes > available:
         raise ResourceError(
             f"{path}: {what} need {n_bytes / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are available"
+        )
+
+
+def check_dense(path: Path, n: int, n_features: int, why: str, instead: str) -> None:
+    """Raise DataError where the n examples of a sparse file become far too much as dense float32.
+
+    Args:
+        why, instead: of the message: why there are so many features, and what to do if not to train on sparse ones.
+    """
+    n_bytes, size = 4 * n * n_features, path.stat().st_size
+    if n_bytes > max(_LARGE, _MUCH * size):
+        raise DataError(
+            f"{path}: {size / 1e6:.3g} MB would become {n_bytes / 1e9:.1f} GB of float32 values, as {why}; begin the "
+            f'model with a layer that takes sparse examples, such as "sparse_linear", or {instead}'
         )
 
 

@@ -19,15 +19,13 @@ import numpy.typing as npt
 
 from hogpour.core.csr import Csr
 from hogpour.core.errors import DataError, DataWarning
-from hogpour.data.formats.base import Table, Wanted
+from hogpour.data.formats.base import Table, Wanted, check_dense
 from hogpour.data.ranges import Parsed, parsed_lines, text_of, without
 
 __all__ = ["PATTERNS", "read"]
 
 PATTERNS = ("*.svm", "*.svmlight", "*.libsvm")
 
-_LARGE, _MUCH = 1e9, 100
-"""Dense rows of so many bytes, so many times the file: is the highest index meant?"""
 _COLONS = (ord(":"), ord(":"))
 """Every feature has one."""
 
@@ -50,13 +48,9 @@ def read(path: Path, wanted: Wanted) -> Table:
             f"{path}: {_at(text, x, high)}: the feature index is {high}, expected at most {last} "
             f"({n_features} features); for more of them set data.n_features = {high - first + 1}"
         )
-    n_bytes, size = 4 * len(y) * n_features, path.stat().st_size
-    if not (wanted.sparse or wanted.n_features) and n_bytes > max(_LARGE, _MUCH * size):
-        raise DataError(
-            f"{path}: {size / 1e6:.3g} MB would become {n_bytes / 1e9:.1f} GB of float32 values, as the highest "
-            f"feature index is {high} ({_at(text, x, high)}); begin the model with a layer that takes sparse "
-            f'examples, such as "sparse_linear", or say that they are meant: data.n_features = {n_features}'
-        )
+    if not (wanted.sparse or wanted.n_features):
+        check_dense(path, len(y), n_features, f"the highest feature index is {high} ({_at(text, x, high)})",
+                    f"say that they are meant: data.n_features = {n_features}")  # fmt: skip
     indices = x.indices
     indices -= np.uint32(first)
     left_out = x.values == 0

@@ -30,7 +30,7 @@ PLAN = {
     "loopback": (340, "--rounds 3"),
     "sim": (210, "--rounds 4"),
     "hogwild": (950, "--rounds 2 --once --within 790"),
-    "sparse": (220, "--rounds 2 --within 180"),
+    "sparse": (220, "--rounds 2 --within 160"),
     "downpour": (800, "--rounds 2 --once --within 700"),
     "sandblaster": (350, "--only scipy --evaluations 60 --converge 800"),
     "deaths": (400, ""),

@@ -113,7 +113,7 @@ class Layer(Checked, ABC):
         return {}
 
     def refused(self, x: Csr) -> tuple[int, str] | None:
-        """Return the first row of these sparse examples that the layer does not take, and why; None: it takes all.
+        """Return a row of these sparse examples that the layer does not take, and why; None: it takes all.
 
         Asked before they are used. Kernels must stay within their arrays whatever the answer is.
         """

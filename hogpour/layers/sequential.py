@@ -123,7 +123,7 @@ class Network:
             source: what to call them in the message; ``rows``: their numbers there, where they are in another order.
 
         Raises:
-            DataError: it does not; the message names the first such row.
+            DataError: it does not; the message names such a row.
         """
         first = self.stages[0]
         if isinstance(x, Csr) and (refused := first.layer.refused(x)) is not None:

@@ -79,7 +79,7 @@ def data_of(x: np.ndarray, **options: object) -> Data:
     return hp.arrays(csr_matrix(x), np.arange(len(x)) % 2, **options)  # type: ignore[arg-type]
 
 
-def test_the_first_example_with_other_fields_is_named_before_anything_starts() -> None:
+def test_an_example_with_other_fields_is_named_before_anything_starts() -> None:
     x = np.tile(np.eye(4), (5, 1)) + np.roll(np.tile(np.eye(4), (5, 1)), 1, axis=1)
     model = [hp.Embedding(2, 2), hp.Linear(1)]
     job = hp.Job(data=data_of(x), model=model, loss=hp.Logistic(), batch=1)

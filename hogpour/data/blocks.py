@@ -25,7 +25,11 @@ _NONZEROS_A_PIECE, _PIECES_A_BLOCK = 20_000, 50
 
 _BLOCKS_A_REPLICA = 8
 """At least so many blocks for each replica in an epoch, so that at the end of the run the others wait for the last one
-for an eighth of an epoch's share at most, instead of for a whole share."""
+for an eighth of an epoch's share at most, instead of for a whole share. Whatever the number of epochs: a run that is
+resumed for more of them goes on with the blocks that it has."""
+
+_LONG_BLOCKS_A_REPLICA = 2
+"""The same of sparse examples, one at a time: of half a share, which is a millisecond or two."""
 
 # The first number of every stream's key: streams of different purpose never coincide.
 _EPOCH, _EXAMPLES = 1, 2
@@ -61,10 +65,9 @@ class Blocks:
         if self.count:
             return self.batch * -(-self.n // (self.batch * self.count))
         most, least = _EXAMPLES_A_BLOCK, self.replicas * _BLOCKS_A_REPLICA
-        if self.piece:
-            # An example may take 50 ns, a ticket 50 µs. Nobody waits at the end of an epoch: there must be enough
-            # blocks for all in the whole run.
-            most, least = max(most, _PIECES_A_BLOCK * self.piece), max(1, least // max(1, self.epochs))
+        if self.piece and self.batch == 1:
+            # An example may take 50 ns, a ticket 50 µs: longer blocks, for which nobody waits but at the end of a run.
+            most, least = max(most, _PIECES_A_BLOCK * self.piece), self.replicas * _LONG_BLOCKS_A_REPLICA
         return self.batch * max(1, min(most // self.batch, self.n // (self.batch * least)))
 
     @property

@@ -132,20 +132,22 @@ def test_orders_differ_by_seed_by_epoch_and_by_block_and_are_even() -> None:
     assert abs(places - 600).max() < 100  # 4.5 deviations
 
 
-def test_blocks_of_sparse_examples_are_as_long_as_the_run_bears() -> None:
+def test_blocks_of_sparse_examples_are_long_whatever_the_epochs() -> None:
     x = Csr(np.arange(0, 140_001, 14), np.zeros(140_000, np.uint32), np.empty(0, np.float32), 123)
     assert piece(x) == 1428
     assert piece(np.zeros((3, 2), np.float32)) == 0
-    assert Blocks(10_000, 1, 2, 20, piece=1428).block_size == 10_000
-    assert Blocks(10_000, 1, 2, 1, piece=1428).block_size == 625
+    assert Blocks(10_000, 1, 2, 1, piece=1428).block_size == 2500
     assert Blocks(10_000_000, 1, 2, 5, piece=146).block_size == 7300
+    assert Blocks(10_000, 32, 2, 1, piece=1428).block_size == Blocks(10_000, 32, 2, 1).block_size
+    sizes = {Blocks(10_000, 1, 1, epochs, piece=1428).block_size for epochs in range(1, 30)}
+    assert len(sizes) == 1, "a run that is resumed for more epochs has other blocks"
     blocks = Blocks(1000, 1, 2, 3, piece=100)
     order = blocks.example_order(5, 1, 0, 300, np.empty(400, np.int64))
     assert sorted(order.tolist()) == list(range(300))
 
 
 def test_blocks_of_sparse_examples_come_in_an_order_of_each_epoch_unlike_that_of_examples() -> None:
-    blocks = Blocks(3200, 1, 2, 1, piece=10)
+    blocks = Blocks(3200, 1, 8, 1, piece=10)
     orders = [blocks.epoch_order(seed, epoch).tolist() for seed, epoch in ((0, 0), (0, 1), (1, 0))]
     assert all(sorted(order) == list(range(blocks.n_blocks)) for order in orders)
     assert len(set(map(tuple, orders))) == 3
@@ -157,5 +159,5 @@ def test_blocks_of_sparse_examples_come_in_an_order_of_each_epoch_unlike_that_of
     for seed in range(1600):
         first[blocks.epoch_order(seed, 0)[0]] += 1
     assert blocks.n_blocks == 16
-    assert Blocks(3200, 1, 1, 8, piece=100).epoch_order(0, 0).tolist() == [0]
+    assert Blocks(1, 1, 1, 8, piece=100).epoch_order(0, 0).tolist() == [0]
     assert abs(first - 100).max() < 45  # 4.5 deviations

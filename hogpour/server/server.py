@@ -37,6 +37,7 @@ from hogpour.net.wire.gate import Commit, Committed
 from hogpour.net.wire.held import Held, HeldPush
 from hogpour.net.wire.push import Outcome, Push, Pushed
 from hogpour.net.wire.status import Fence, Report, Reported
+from hogpour.server.change_log import rehearse_sparse
 from hogpour.server.copies import Copies, Vector
 from hogpour.server.gated_step import GatedStep, step_nothing
 from hogpour.server.shard import Shard, Update, apply_nothing, moved
@@ -85,6 +86,7 @@ class ParameterServer:
         # Whether what a gradient does not name stays as it is. A correction that applies a push itself may do anything.
         self._tracks = optimiser.by_rows and type(self._correction).apply is Correction.apply
         rehearse(optimiser, self._correction)
+        rehearse_sparse(optimiser)  # of any model: a member may send the form to whom it likes
 
     def handlers(self) -> dict[type[Message], Handler]:
         """Return what answers each request. A reply that is not there at once is a future; see ``turns``."""

@@ -18,7 +18,6 @@ from hogpour.data.identity import DataIdentity
 from hogpour.data.load import Encoding
 from hogpour.machine.prepare import Prepared, examine, initialise, rehearse
 from hogpour.machine.replica import Replica, live_layout
-from hogpour.server.change_log import rehearse_sparse
 from hogpour.server.handover import ShardHost
 from hogpour.shm.layout import Layout
 from hogpour.sim.scenario import Scenario
@@ -125,8 +124,6 @@ def _warm(workload: Workload) -> None:
     """Run every kernel once, before virtual time begins: compiling reads the clock."""
     ShardHost(workload.job.algorithm, _nobody)
     rehearse(workload.job, workload.prepare(workload.job, 1, 0), 1)
-    if workload.network.spec.by_row:
-        rehearse_sparse(workload.job.algorithm.server_rule)
 
 
 def _nobody(address: str) -> Any:

@@ -3,9 +3,11 @@ names."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.hostile import made
 from support.linked import End, linked
 from support.mutated_frames import FRAMES, frames_of
 
@@ -14,6 +16,7 @@ from hogpour.net import frame
 from hogpour.net.wire import answers
 from hogpour.net.wire.base import Failed, Message
 from hogpour.net.wire.fetch import Fetch, Fetched
+from hogpour.net.wire.fetch_changes import FetchChanges
 from hogpour.net.wire.handshake import Challenge, Hello, Proof
 from hogpour.net.wire.lease import Lease
 from hogpour.net.wire.push import Push
@@ -111,6 +114,13 @@ def test_nobody_gets_past_the_handshake_without_the_token(role, changes, pieces,
     assert not end.connection.ready
     assert end.arrived == []
     assert offence is None or len(offence) < 400
+
+
+def test_hostile_members_push_whole_and_sparse_and_ask_since_never_and_the_future() -> None:
+    rng = np.random.default_rng(0)
+    pushes, fetches = ([made(kind, rng, [1]) for _ in range(100)] for kind in (Push, FetchChanges))
+    assert {message.n_entries < 0 for message in pushes if isinstance(message, Push)} == {True, False}
+    assert {-1, (1 << 53) - 1} <= {message.since for message in fetches if isinstance(message, FetchChanges)}
 
 
 @pytest.mark.slow

@@ -23,9 +23,11 @@ from hogpour.core.errors import HogpourError, LocalProtocolError, RequestFailed
 from hogpour.net.peer import Peer
 from hogpour.net.wire import answers
 from hogpour.net.wire.base import Message
+from hogpour.net.wire.fetch_changes import WHOLE
 from hogpour.net.wire.heartbeat import Heartbeat
 from hogpour.net.wire.identify import Identify
 from hogpour.net.wire.join import Join, Joined, Leave, Ready
+from hogpour.net.wire.push import Push
 from hogpour.net.wire.status import Status
 from hogpour.net.wire.where import Where
 from hogpour.sim.simulation import Simulation
@@ -35,7 +37,7 @@ from hogpour.sim.world.node_life import _TOKEN, PORT
 
 __all__ = ["Hostile", "invade", "made"]
 
-_NUMBERS = (0, 1, 2, 3, 5, 31, 1000, (1 << 31) - 1, 1 << 31, (1 << 53) - 1)
+_NUMBERS = (-1, 0, 1, 2, 3, 5, 31, 1000, (1 << 31) - 1, 1 << 31, (1 << 53) - 1)
 _PAUSE_S = 0.01
 _OURS = {Identify, Join, Where, Status, Ready}
 """What it says by itself, in its place."""
@@ -151,6 +153,8 @@ def made(kind: type[Message], rng: np.random.Generator, nodes: list[int], own: i
             fields["node"] = own
         if kind is Leave:
             fields["reason"] = ""
+        if kind is Push and rng.random() < 0.5:
+            fields["n_entries"] = WHOLE  # as most of a dense model are
         with suppress(msgspec.ValidationError):
             return msgspec.convert(msgspec.to_builtins(kind(**fields)), kind)
 

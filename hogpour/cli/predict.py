@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("model", help="model file")
     parser.add_argument("data", help='data file, or "digits"')
-    parser.add_argument("--format", default="", help="npz, npy, idx, svmlight, csv, vw or libffm; default: by suffix")
+    known = "npz, npy, idx, svmlight, csv, vw, libffm or fasttext"
+    parser.add_argument("--format", default="", help=f"{known}; default: by the suffix")
     add_json(parser)
 
 

@@ -44,7 +44,7 @@ class DataConfig(Checked):
     test: str = ""
     """Path of the test file; without one, ``validation`` of the training examples are held back."""
     format: str = ""
-    """npz, npy, idx, svmlight, csv, vw or libffm; empty: by the file's suffix."""
+    """npz, npy, idx, svmlight, csv, vw, libffm or fasttext; empty: by the file's suffix."""
     scale: Literal["none", "unit", "standard"] = "none"
     """none; unit: each feature to 0..1; standard: each to mean 0 and variance 1. Measured on the training set."""
     label: str = ""
@@ -63,7 +63,9 @@ class DataConfig(Checked):
     first_index: Annotated[int | None, Range(0, 1)] = None
     """svmlight: index of the first feature, 0 or 1; unset: 0 where the training file has an index 0."""
     hash_bits: Annotated[int, Range(1, 30)] = 18
-    """vw, libffm: features are hashed into 2 to the power of this; more of them share a number less often."""
+    """vw, libffm, fasttext: features are hashed into 2 to the power of this; the more, the fewer share a number."""
+    word_ngrams: Annotated[int, Range(1, 5)] = 1
+    """fasttext: so many words that follow each other are a feature as well, and all fewer."""
 
     def __post_init__(self) -> None:
         Checked.__post_init__(self)

@@ -145,7 +145,9 @@ class Encoding:
     separator: Separator = ","
     """csv: what stands between two cells."""
     hash_bits: int = 0
-    """vw, libffm: bits of the numbers that names of features became; 0: features have numbers in the files."""
+    """vw, libffm, fasttext: bits of the numbers that names of features became; 0: they have numbers in the files."""
+    word_ngrams: int = 1
+    """fasttext: words that follow each other of which features were made, at most."""
     by_frequency: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
     """Sparse examples: feature of the model → feature of the file, the most frequent first, (n_features,). (0,): they
     are dense."""

@@ -52,6 +52,7 @@ def load(
     n_features: int = 0,
     first_index: int | None = None,
     hash_bits: int = 18,
+    word_ngrams: int = 1,
     seed: int = 0,
     sparse: bool = False,
     base: str | Path = "",
@@ -73,7 +74,8 @@ def load(
         targets: "labels" or "values"; which of them follows from the loss.
         n_features: svmlight: number of features; 0 means the highest index of the training file.
         first_index: svmlight: index of the first feature, 0 or 1; None: 0 where the training file has an index 0.
-        hash_bits: vw, libffm: features are hashed into 2^hash_bits, 1 to 30.
+        hash_bits: vw, libffm, fasttext: features are hashed into 2^hash_bits, 1 to 30.
+        word_ngrams: fasttext: so many words that follow each other are a feature as well, and all fewer; 1 to 5.
         seed: of the split and of the order of the training examples, 0 or more.
         sparse: whether examples become rows of a ``Csr``, for a first layer that takes such.
         base: folder in which relative paths begin: that of the job file.
@@ -89,9 +91,9 @@ def load(
     options = _checked_options(
         targets, seed, train=train, test="" if test is None else test, format=format, scale=scale, label=label,
         ignore=ignore, header=header, separator=separator, validation=validation, n_features=n_features,
-        first_index=first_index, hash_bits=hash_bits,
+        first_index=first_index, hash_bits=hash_bits, word_ngrams=word_ngrams,
     )  # fmt: skip
-    asked = ("n_features", "first_index", "label", "ignore", "header", "separator", "hash_bits")
+    asked = ("n_features", "first_index", "label", "ignore", "header", "separator", "hash_bits", "word_ngrams")
     chosen = {key: getattr(options, key) for key in asked}
     wanted, base = Wanted(sparse=sparse, **chosen), Path(registry.typed(base, str, "base"))
     table, source = _read(options.train, base, format, wanted)
@@ -100,7 +102,7 @@ def load(
         like = Wanted(
             part="test", n_features=prod(table.x.shape[1:]), first_index=table.first_index, label=table.label,
             header=options.header, separator=options.separator, n_columns=table.n_columns, columns=table.columns,
-            hash_bits=options.hash_bits,
+            hash_bits=options.hash_bits, word_ngrams=options.word_ngrams,
         )  # fmt: skip
         other = _read(options.test or options.train, base, format, like)
     return _assemble((table, source), other, options, targets, seed, sparse)
@@ -165,6 +167,7 @@ def _assemble(
         shape, targets, names, Scaling.none(), table.label, table.columns, table.first_index,
         numeric_labels=numeric, bytes=are_bytes(source, table.x, None), n_columns=table.n_columns, y_dtype=y_dtype,
         y_flat=table.y.ndim == 1, separator=options.separator, hash_bits=table.hash_bits,
+        word_ngrams=options.word_ngrams,
     )  # fmt: skip
     y = _encode_y(source, table, encoding, source)
     if test is not None:
@@ -260,7 +263,7 @@ def load_features(
         predicting=True, part="test", n_features=prod(encoding.shape), first_index=encoding.first_index,
         label=encoding.label, columns=encoding.columns, n_columns=encoding.n_columns,
         header=False if encoding.n_columns else None, separator=encoding.separator,
-        hash_bits=encoding.hash_bits,
+        hash_bits=encoding.hash_bits, word_ngrams=encoding.word_ngrams,
     )  # fmt: skip
     table, source = _read(registry.typed(path, str, "path"), Path(registry.typed(base, str, "base")), format, wanted)
     _check_shape(source, table, encoding, "the model's training set")

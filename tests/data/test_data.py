@@ -282,7 +282,8 @@ def test_an_encoding_survives_a_model_file(npz: Npz) -> None:
 @pytest.mark.parametrize(
     ("name", "format"),
     [("a.npz", "npz"), ("A.CSV.GZ", "csv"), ("a.csv.bz2", "csv"), ("a.svm.xz", "svmlight"), ("a.t.libsvm", "svmlight"),
-     ("a.svmlight", "svmlight"), ("images-idx3-ubyte.gz", "idx"), ("images.idx3", "idx"), ("a.idx3-ubyte", "idx")],
+     ("a.svmlight", "svmlight"), ("images-idx3-ubyte.gz", "idx"), ("images.idx3", "idx"), ("a.idx3-ubyte", "idx"),
+     ("a.vw.gz", "vw"), ("a.ffm", "libffm"), ("train.ft.txt.bz2", "fasttext")],
 )  # fmt: skip
 def test_the_format_follows_from_the_name(name: str, format: str) -> None:
     assert find(Path("folder", name), name, "").__name__ == f"hogpour.data.formats.{format}"

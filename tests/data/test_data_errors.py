@@ -71,7 +71,7 @@ def npz_bytes(**arrays: Any) -> bytes:
         ({"header": "no"}, "data.header = 'no': expected bool | null, got str"),
         ({"seed": -1}, "run.seed = -1, expected 0 to 2^63 - 1"),
         ({"seed": None}, "run.seed = None: expected int, got None"),
-        ({"format": "parquet"}, 'format "parquet" is not known; known: csv, idx, libffm, npy, npz, svmlight, vw'),
+        ({"format": "parquet"}, 'format "parquet" is not known; known: csv, fasttext, idx, libffm, npy, npz, svmlight, vw'),
     ],
 )
 def test_options_out_of_range(refused: Refused, options: dict, message: str) -> None:
@@ -110,7 +110,7 @@ def test_a_folder_or_a_pipe_is_not_a_file(refused: Refused, tmp_path: Path) -> N
 def test_an_unknown_suffix_lists_the_formats(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "a9a.xz").touch()
     assert refused("a9a.xz") == (
-        "FOLDER/a9a.xz: the name tells no format; give one by format = ..., known: csv (*.csv); "
+        "FOLDER/a9a.xz: the name tells no format; give one by format = ..., known: csv (*.csv); fasttext (*.ft *.ft.txt *.fasttext); "
         "idx (*[-.]idx[0-9]-ubyte *[-.]idx[0-9]); libffm (*.ffm *.libffm); npy (*.npy); "
         "npz (*.npz); svmlight (*.svm *.svmlight *.libsvm); vw (*.vw)"
     )

@@ -25,7 +25,8 @@ SCENARIOS = {"spot"}
 
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.toml") if path.stem not in SCENARIOS)
 
-OUTPUTS = {"fashion_mnist": ((28, 28), 10), "mnist_conv": ((28, 28), 10), "a9a": ((123,), 2), "imdb": ((89527,), 2)}
+OUTPUTS = {"fashion_mnist": ((28, 28), 10), "mnist_conv": ((28, 28), 10), "a9a": ((123,), 2), "imdb": ((89527,), 2),
+           "imdb_text": ((2**22,), 2)}  # fmt: skip
 """Shape of an example and number of labels in the data that each job names."""
 
 

@@ -89,7 +89,7 @@ class Wanted:
     hash_bits: int = 0
     """vw, libffm, fasttext: names of features become numbers of so many bits."""
     word_ngrams: int = 1
-    """fasttext: so many words that follow each other are a feature, and fewer."""
+    """fasttext: so many words that follow each other are a feature, and all fewer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -55,14 +55,14 @@ class PushDedup:
         return back >= WIDTH or (back >= 0 and bits >> back & 1 == 1)
 
     def add(self, node: int, replica: int, sequence: int) -> None:
-        """Remember a push that ``repeats`` did not know."""
+        """Remember a push. One that is too old for the window is taken for a repeated one as it is."""
         highest, bits = self._seen.get((node, replica), (0, 0))
         ahead = sequence - highest
         if ahead >= WIDTH:  # shifted by what a peer says, an integer could take all memory
             self._seen[node, replica] = sequence, 1
         elif ahead > 0:
             self._seen[node, replica] = sequence, (bits << ahead | 1) & _ALL
-        else:
+        elif -ahead < WIDTH:
             self._seen[node, replica] = highest, bits | 1 << -ahead
 
     def forget(self, node: int) -> None:

@@ -50,6 +50,15 @@ def test_a_jump_over_the_whole_window_forgets_it_at_no_cost() -> None:
     assert not push(windows, 1)
 
 
+def test_a_push_that_is_older_than_the_window_takes_no_memory() -> None:
+    """A gated step counts what its origin says that it pushed: number 5 after number 2^53 - 1."""
+    windows = PushDedup()
+    assert push(windows, (1 << 53) - 1)
+    windows.add(1, 0, 5)
+    assert list(windows) == [PushWindow(1, 0, (1 << 53) - 1, 1)]
+    assert windows.repeats(1, 0, 5)
+
+
 def test_a_window_takes_64_bits_however_many_pushes_there_were() -> None:
     windows = PushDedup()
     for sequence in range(1, 1000):

@@ -186,6 +186,9 @@ class Encoding:
             kind = rest.get("y_dtype", "str")
             if kind != "str" and not (kind.isalnum() and np.dtype(kind).kind in "buif"):
                 raise TypeError(f"labels of type {kind!r:.40}")
+            bits, words_of_one = rest.get("hash_bits", 0), rest.get("word_ngrams", 1)
+            if not (1 <= words_of_one <= 5 and (bits == 0 or (1 <= bits <= 30 and prod(rest["shape"]) == 1 << bits))):
+                raise TypeError(f"hash_bits = {bits!r:.40}, word_ngrams = {words_of_one!r:.40}")
             rest.setdefault("numeric_labels", are_numbers(rest["label_names"]))  # an older file does not say
             if "by_frequency" in tensors:
                 rest["by_frequency"] = _permutation(tensors["by_frequency"], prod(rest["shape"]))

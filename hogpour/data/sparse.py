@@ -62,7 +62,9 @@ def fit_scaling(source: str, kind: Kind, rows: Csr) -> Scaling:
 def by_frequency(rows: Csr) -> npt.NDArray[np.uint32]:
     """Return the features of a training set, those with most non-zeros first: (n_features,) uint32, a permutation."""
     counts = np.bincount(rows.indices, minlength=rows.n_features)
-    return np.argsort(-counts, kind="stable").astype(np.uint32)
+    held = np.flatnonzero(counts)  # sorted alone: of 2^24 numbers of hashed names few occur
+    by_count = held[np.argsort(-counts[held], kind="stable")]
+    return np.concatenate([by_count, np.flatnonzero(counts == 0)]).astype(np.uint32)
 
 
 def encoded_rows(source: str, rows: Csr, scaling: Scaling, order: npt.NDArray[np.uint32]) -> Csr:

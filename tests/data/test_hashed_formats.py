@@ -21,7 +21,7 @@ import hogpour as hp
 from hogpour.cli.predict import run as predict
 from hogpour.core import host
 from hogpour.core.csr import Csr
-from hogpour.core.errors import ConfigError, DataError
+from hogpour.core.errors import ConfigError, DataError, LayoutError
 from hogpour.data import formats, ranges
 from hogpour.data.dataset import Encoding
 from hogpour.data.formats.base import Table, Wanted
@@ -327,6 +327,15 @@ def test_an_older_model_file_says_nothing_of_hashing(tmp_path: Path) -> None:
     del words["hash_bits"], words["word_ngrams"]
     again = Encoding.from_dict(words, encoding.to_tensors())
     assert (again.hash_bits, again.word_ngrams) == (0, 1)
+
+
+@pytest.mark.parametrize(("key", "number"), [("hash_bits", 3), ("hash_bits", -1), ("hash_bits", 2**40), ("word_ngrams", 0), ("word_ngrams", 10**12)])
+def test_a_model_file_whose_hashing_cannot_be_is_refused(key: str, number: int, tmp_path: Path) -> None:
+    """Kernels would write past the end of their arrays."""
+    (tmp_path / "a.vw").write_text("1 | a\n0 | b\n")
+    encoding = load("a.vw", hash_bits=2, sparse=True, validation=0, base=tmp_path).encoding
+    with pytest.raises(LayoutError, match=rf"does not say how the data were encoded .*{key} = {number}"):
+        Encoding.from_dict(encoding.to_dict() | {key: number}, encoding.to_tensors())
 
 
 def test_hashed_and_numbered_features_are_not_taken_for_each_other(tmp_path: Path) -> None:

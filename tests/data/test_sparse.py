@@ -33,8 +33,8 @@ def test_rows_keep_their_order_under_other_numbers() -> None:
 
 
 def test_the_most_frequent_feature_comes_first_and_of_equals_the_lower() -> None:
-    rows = rows_of([[0, 1, 1, 0], [0, 1, 0, 2], [0, 1, 3, 0]])
-    assert by_frequency(rows).tolist() == [1, 2, 3, 0]
+    rows = rows_of([[0, 1, 1, 0, 0, 3], [0, 1, 0, 0, 2, 0], [0, 1, 3, 0, 0, 0]])
+    assert by_frequency(rows).tolist() == [1, 2, 4, 5, 0, 3]
 
 
 def test_values_that_are_all_1_are_left_out() -> None:

@@ -160,11 +160,16 @@ class Fetches:
         try:
             asked = FetchChanges(shard, node, copy.clock)
             answer = await requests.request(asked, into=place, deadline_s=self._routes.patience_s)
-            self.bytes_received += answer.n_bytes
-            if answer.n_entries == WHOLE:
+            whole, wrong = answer.n_entries == WHOLE, ""
+            if answer.n_bytes > place.nbytes or (whole and answer.n_bytes != place.nbytes):
+                wrong = f"{answer.n_bytes} bytes of a shard of {place.nbytes}"
+            elif whole:
                 copy.params[...] = np.frombuffer(place, np.float32)
-            elif wrong := sparse_form.read(place[: answer.n_bytes], answer.n_entries, copy.params):
+            else:
+                wrong = sparse_form.read(place[: answer.n_bytes], answer.n_entries, copy.params)
+            if wrong:
                 raise RemoteProtocolError(f"shard {shard}: changes since clock {copy.clock} cannot be read: {wrong}")
+            self.bytes_received += answer.n_bytes
         finally:
             self._staging.give(place)
         copy.clock = answer.clock

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.client import SIZE, Node
+from support.client import SIZE, Asked, Node
 from support.cluster import settle
 
 from hogpour.client.fetches import Fetches
-from hogpour.core.errors import Refusal, RequestFailed
+from hogpour.core.errors import Refusal, RemoteProtocolError, RequestFailed
 from hogpour.net.requests import Reply
 from hogpour.net.wire.fetch import Fetch, Fetched
+from hogpour.net.wire.fetch_changes import WHOLE, FetchChanges
 
 
 def own_server(happened: list[str], *, refuses: bool = False) -> dict[Any, Any]:
@@ -92,3 +93,58 @@ async def test_a_fetch_that_is_refused_gives_its_staging_back_and_changes_nothin
     with pytest.raises(RequestFailed):
         await fetching
     assert (node.staging.taken_bytes, fetches_of(node).clocks, set(node.live["params"])) == (0, [0], {0.0})
+
+
+def form(place: int, value: float) -> bytes:
+    """One element that changed."""
+    return np.float32(value).tobytes() + bytes([place])
+
+
+async def asked_for(node: Node, incarnation: int = 7) -> tuple[asyncio.Task[None], Asked]:
+    fetching = asyncio.ensure_future(fetches_of(node).fetch(0, incarnation))
+    await settle()
+    (asked,) = node.open(FetchChanges)
+    return fetching, asked
+
+
+async def test_a_sparse_fetch_brings_what_changed_since_the_copy_that_is_here() -> None:
+    node = Node(shards=1, sparse=True)
+    fetching, asked = await asked_for(node)
+    assert asked.message == FetchChanges(0, 7, -1)
+    asked.changed(3, WHOLE, np.ones(SIZE, np.float32).tobytes())
+    await fetching
+    node.live["params"][:] = 9.0  # as replicas do
+    fetching, asked = await asked_for(node)
+    assert asked.message == FetchChanges(0, 7, 3)
+    asked.changed(5, 1, form(2, 4.0))
+    await fetching
+    assert node.live["params"].tolist() == [1.0, 1.0, 4.0] + [1.0] * (SIZE - 3)
+    assert (fetches_of(node).clocks, fetches_of(node).bytes_received) == ([5], 4 * SIZE + 5)
+    fetching, asked = await asked_for(node, 7 + (1 << 20))
+    assert asked.message == FetchChanges(0, 7 + (1 << 20), -1), "the copy is of the run before"
+    asked.failed(Refusal.WRONG)
+    with pytest.raises(RequestFailed):
+        await fetching
+
+
+@pytest.mark.parametrize(
+    ("n_entries", "payload", "n_bytes"),
+    [(WHOLE, bytes(4), 4), (WHOLE, bytes(4), 5 * SIZE), (WHOLE, b"", 1 << 53), (1, form(2, 4.0), 1 << 53),
+     (1, form(2, 4.0), 4), (2, form(2, 4.0), 5), (1, form(SIZE, 4.0), 5)],
+)  # fmt: skip
+async def test_changes_that_lie_are_refused_and_the_copy_is_whole_again_first(
+    n_entries: int, payload: bytes, n_bytes: int
+) -> None:
+    node = Node(shards=1, sparse=True)
+    fetching, asked = await asked_for(node)
+    asked.changed(3, WHOLE, np.ones(SIZE, np.float32).tobytes())
+    await fetching
+    fetching, asked = await asked_for(node)
+    asked.changed(5, n_entries, payload, n_bytes)
+    with pytest.raises(RemoteProtocolError, match=r"^shard 0: changes since clock 3 cannot be read: "):
+        await fetching
+    assert (set(node.live["params"]), node.staging.taken_bytes) == ({1.0}, 0)
+    assert fetches_of(node).bytes_received == 4 * SIZE
+    fetching, asked = await asked_for(node)
+    assert asked.message == FetchChanges(0, 7, -1)
+    fetching.cancel()

@@ -24,6 +24,7 @@ from hogpour.machine.replica_link import link_arrays
 from hogpour.net.staging import Staging
 from hogpour.net.wire.base import Message
 from hogpour.net.wire.fetch import Fetch, Fetched
+from hogpour.net.wire.fetch_changes import Changes, FetchChanges
 from hogpour.net.wire.gate import Arrive, Arrived
 from hogpour.net.wire.push import Outcome, Push, Pushed
 from hogpour.shm.accrual import Accrual
@@ -62,6 +63,12 @@ class Asked:
         np.frombuffer(self.into, np.float32)[:] = value
         self.future.set_result(Fetched(self.message.shard, clock))
 
+    def changed(self, clock: int, n_entries: int, payload: bytes, n_bytes: int = -1) -> None:
+        assert isinstance(self.message, FetchChanges)
+        assert self.into is not None
+        self.into[: len(payload)] = payload
+        self.future.set_result(Changes(self.message.shard, clock, n_entries, len(payload) if n_bytes < 0 else n_bytes))
+
     def failed(self, code: Refusal) -> None:
         self.future.set_exception(RequestFailed(code, "as the test says"))
 
@@ -74,7 +81,7 @@ class Node:
 
     def __init__(self, shards: int = 3, replicas: int = 1, *, own: dict[type[Message], Any] | None = None,
                  own_address: str | None = None, staging: int = 1 << 20, gate: Gate | None = None,
-                 exchange: Exchange | None = None, rule: Optimiser | None = None) -> None:  # fmt: skip
+                 exchange: Exchange | None = None, rule: Optimiser | None = None, sparse: bool = False) -> None:  # fmt: skip
         n, rule = SIZE * shards, rule or Sgd(0.1)
         rows = [(f"{row.name}.{replica}", (n,), np.float32) for row in rule.state for replica in range(replicas)]
         layout = Layout.pack([("params", (n,), np.float32), *rows, *link_arrays(n, replicas)])
@@ -95,7 +102,7 @@ class Node:
             self.live, Choices(exchange or Accrue(1, 1), gate=gate or Open()), rule, Blocks(100, 10, 1, 1), self.map,
             self,  # type: ignore[arg-type]  # what it says to the coordinator is kept here
             reach=lambda address: At(self, address), own=own or {}, own_address=own_address, wake=self.woken.append,
-            staging=self.staging, patience_s=10.0,
+            staging=self.staging, patience_s=10.0, sparse=sparse,
         )  # fmt: skip
 
     def finished(self, tickets: tuple[int, ...], losses: Sequence[float]) -> None:

@@ -1,1 +1,1 @@
-"""Decisions: schemes/, exchange/, gate/, correction/, optim/, schedule/, lbfgs/."""
+"""Decisions: schemes/, exchange/, gate/, correction/, optim/, schedule/, sweeps/, lbfgs/."""

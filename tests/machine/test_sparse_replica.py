@@ -100,6 +100,20 @@ def test_gradients_by_row_come_to_the_bits_of_dense_ones(
     assert vectors(by_row) == vectors(dense)
 
 
+def test_a_sweep_of_ftrl_begins_at_a_rate_of_0_as_its_steps_do() -> None:
+    warm = hp.Hogwild(optimiser=hp.Ftrl(0.1), schedule=hp.WarmUp(epochs=1, start=0.0))
+    job, x = sparse_job(algorithm=warm), examples()
+    swept, stepped = live_of(job), live_of(job)
+    sweeping, stepping = replica_of(job, swept, x), replica_of(job, stepped, x)
+    assert sweeping._sweep is not None
+    stepping._sweep = None
+    sweeping.run()
+    stepping.run()
+    assert vectors(swept) == vectors(stepped)
+    assert np.isfinite(swept["params"]).all()
+    assert swept["params"].any()
+
+
 def test_rules_that_change_every_element_train_on_sparse_examples_too() -> None:
     """Their gradients are made dense: to the bits of the dense layer, but for the order in which a dot is summed."""
     x = examples()

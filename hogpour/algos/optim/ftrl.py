@@ -21,6 +21,9 @@ from hogpour.core.limits import Nonnegative, Positive
 
 __all__ = ["Ftrl"]
 
+_LEAST_RATE = 1e-30
+"""Of a rate below it, as schedules come to, quotients would leave float32. In the limit, at 0, nothing moves."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ftrl(Optimiser):
@@ -50,8 +53,6 @@ class Ftrl(Optimiser):
     def apply_rows(
         self, params: Array, rows: Array, grad: Array, state: tuple[Array, ...], *, lr_scale: float
     ) -> None:
-        if not lr_scale:
-            return  # the rule divides by the rate; in its limit, at 0, nothing moves
         real = params.dtype.type
         settings = (self.lr * lr_scale, self.weight_decay, self.beta, self.l1, self.l2)
         z, n = state
@@ -64,6 +65,8 @@ def ftrl_step(
     w: float, g: float, z: float, n: float, lr: float, beta: float, l1: float, l2: float
 ) -> tuple[float, float, float]:
     """Return w, z and n after a gradient that is not 0."""
+    if lr < _LEAST_RATE:
+        return w, z, n
     grown = n + g * g
     root: float = np.sqrt(grown)
     z = z + (g - (root - np.sqrt(n)) / lr * w)

@@ -236,3 +236,13 @@ def test_ftrl_is_the_papers_rule_and_its_weights_are_0_within_l1():
         expected = np.where(np.abs(z_) <= 0.8, 0, -(z_ - np.sign(z_) * 0.8) / ((0.5 + np.sqrt(n_)) / 0.3 + 0.1))
     np.testing.assert_allclose(w, expected, rtol=1e-12)
     assert 5 < (w == 0).sum() < 45
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-50, 1e-40, 1e-30])
+def test_ftrl_leaves_everything_alone_at_a_rate_of_nothing(scale):
+    """It divides by the rate."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.random(5).astype(np.float32) for _ in range(3)]
+    before = [array.copy() for array in arrays]
+    OPTIMISERS["ftrl"](lr=0.3).apply(arrays[0], np.ones(5, np.float32), tuple(arrays[1:]), lr_scale=scale, t=1)
+    assert same_bits(arrays, before)

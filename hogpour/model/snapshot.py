@@ -325,7 +325,9 @@ def _named(source: str) -> Iterator[None]:
         raise LayoutError(f"{begin}{error}") from error
     except OSError as error:
         raise LayoutError(f"{begin}{Path(error.filename or '').name}: {error.strerror}") from error
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+    except (
+        SafetensorError, LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError,
+    ) as error:  # fmt: skip
         raise LayoutError(f"{begin}damaged: {error!r:.200}") from error
 
 

@@ -183,6 +183,10 @@ def test_what_else_people_write(loaded: Loaded, text: str, options: dict) -> Non
         ("\t".join("abcdefghijklmnopqrstuvwxyz"), "has no feature columns, got only 'a\\tb\\tc\\td\\te\\tf\\tg\\th\\ti\\tj\\tk"
                                                 "\\tl\\tm\\tn\\to\\tp\\tq\\tr\\ts\\tt\\t'; separated by tabs? set "
                                                 'data.separator = "\\t"'),
+        ('"fixed acidity";"volatile acidity";"quality"\n7.4;0.7;5\n',
+         "line 1: ',' expected after '\"'; separated by ';'? set data.separator = \";\""),
+        ('"a"\t"b"\n1\t5\n', "line 1: ',' expected after '\"'; separated by tabs? set data.separator = \"\\t\""),
+        ('a,y\n"1"0;,5\n', "line 2: ',' expected after '\"'"), ('a,y\r"1"0;5\r', "line 2: ',' expected after '\"'"),
         ("a|b|y\n1|2|3\n", "has no feature columns, got only 'a|b|y'; separated by '|'? set data.separator = \"|\""),
         ("a,y\n1,0\n# the rest\n2,1\n", "line 3: got 1 cells, expected 2 as in the first line"),
         ("a,y\n1,0\n2,nan\n", "line 3, column 'y': the label is missing"),

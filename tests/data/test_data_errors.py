@@ -535,6 +535,8 @@ def test_idx_labels_that_are_missing_or_do_not_fit(refused: Refused, tmp_path: P
         ("1 1:1\nyes 1:1\n", "line 2: the label is 'yes', expected a number"),
         ("1 1:1\n\n# more\n1 2\n", "line 4: got '2', expected index:value"),
         ("1 1:one\n", "line 1: got '1:one', expected index:value"),
+        ("1 1:1\n0 1:1_000\n", "line 2: got '1:1_000', expected index:value"),
+        ("1 1:1\n1_0 1:1\n", "line 2: the label is '1_0', expected a number"),
         ("1 -1:2\n", "line 1: got '-1:2', expected index:value"),
         ("1 qid:1 3:1 2:1\n", "line 1: the feature index 2 follows 3, expected ascending ones"),
         ("1 5000000000:1\n", "line 1: the feature index is 5000000000, expected at most 2147483647"),

@@ -24,7 +24,7 @@ from hogpour.data.load import load
 
 FILES = [
     b"1 1:1 2:2\n0 2:3 4:4\n", b"1 1:1\r\n0 2:2\r\n", b"-1\t3:0.5\t\t7:1e3 \n+1  1:-2.25", b"# a\n\n1 2:1 # b 3:1\n \t\n0 1:1#c\n#\n", b"2 qid:3 1:1 2:0\n1 qid:4:5\n0\n",
-    b"1e0 0:1 000005:007\n.5 1:+1 2:-.5e-1 3:1.\n", b"1\x0b1:1\x0c2:2\n", b"nan 1:inf 2:-Infinity 3:1_0\n1e400 1:1e-400\n", b"1 2147483647:1\n", b"0\n1\n", b"1", b"\r\n", b"",
+    b"1e0 0:1 000005:007\n.5 1:+1 2:-.5e-1 3:1.\n", b"1\x0b1:1\x0c2:2\n", b"nan 1:inf 2:-Infinity 3:10\n1e400 1:1e-400\n", b"1 2147483647:1\n", b"0\n1\n", b"1", b"\r\n", b"",
     b"1 1:0 2:-0 3:0e9\n0 9:0.0\n",
 ]  # fmt: skip
 
@@ -37,8 +37,8 @@ def slow(text: bytes) -> tuple[list[float], list[list[tuple[int, float]]]] | int
         if label is not None:
             pairs = [word.partition(b":")[::2] for word in words[bool(words) and words[0][:4] == b"qid:" :]]
             try:
-                labels.append(float(label))
-                rows.append([(int(index if index.isdigit() else "-"), float(value)) for index, value in pairs])
+                labels.append(float("-" if b"_" in label else label))
+                rows.append([(int(index if index.isdigit() else "-"), float("-" if b"_" in value else value)) for index, value in pairs])
             except ValueError:
                 return number
             indices = [index for index, _ in rows[-1]]

@@ -11,7 +11,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -52,7 +52,9 @@ def read(path: Path, wanted: Wanted) -> Table:
         except UnicodeDecodeError as exc:
             _blame_encoding(path, exc)
         except csv.Error as exc:
-            raise DataError(f"{path}: line {rows.line_num}: {exc}") from exc
+            with opened(path) as again:
+                line = next(islice(again, rows.line_num - 1, None), b"").decode("utf-8", "replace")
+            raise DataError(f"{path}: line {rows.line_num}: {exc}{_other_separator(line, wanted)}") from exc
     x = np.concatenate(pieces) if pieces else np.empty((0, len(places)))
     y = np.array(answers, np.str_) if label else None
     n_columns = (wanted.n_columns or len(names)) if wanted.header is False else 0
@@ -121,12 +123,17 @@ def _columns(path: Path, names: list[str], wanted: Wanted) -> tuple[str, tuple[s
             raise DataError(f"{path}: has no column {name!r}{hint}")
     columns = wanted.columns or tuple(name for name in rest if name != label)
     if not columns:
-        mark = max(_SEPARATORS, key=names[0].count)
-        todo = f"set data.separator = {json.dumps(mark)}"
-        hint = f"; separated by {_SEPARATORS[mark]}? {todo}" if mark in names[0] and mark != wanted.separator else ""
         got = ", ".join(repr(name[:40]) for name in names[:8])
-        raise DataError(f"{path}: has no feature columns, got only {got}{hint}")
+        raise DataError(f"{path}: has no feature columns, got only {got}{_other_separator(names[0], wanted)}")
     return label if label in names else "", columns
+
+
+def _other_separator(text: str, wanted: Wanted) -> str:
+    """Return what to do where another separator than the job's stands in a text; else ""."""
+    mark = max(_SEPARATORS, key=text.count)
+    if mark not in text or wanted.separator in text:
+        return ""
+    return f"; separated by {_SEPARATORS[mark]}? set data.separator = {json.dumps(mark)}"
 
 
 def _pieces(

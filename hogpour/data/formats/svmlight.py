@@ -78,7 +78,7 @@ def _parsed(path: Path, text: bytearray) -> tuple[Csr, npt.NDArray[np.float64]]:
         n, nnz, n_odd, fault = parse(lines, begin, end, y, ends, indices, values, odd)
         for first, last, which in odd[:n_odd].tolist():
             try:
-                number = float(text[first:last])
+                number = _number(text[first:last])
             except ValueError:
                 return n, nnz, wrong(first)
             if which >= 0:
@@ -122,9 +122,14 @@ def _line(text: bytearray, row: int) -> int:
     return line_of(np.frombuffer(text, np.uint8), row, ord("#"))
 
 
+def _number(text: bytes | bytearray) -> float:
+    """As ``float``, but underscores, which only Python takes, are a ValueError."""
+    return float(b"-" if b"_" in text else text)
+
+
 def _is_number(text: bytes) -> bool:
     try:
-        float(text)
+        _number(text)
     except ValueError:
         return False
     return True

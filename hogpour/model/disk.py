@@ -95,7 +95,7 @@ class Disk(Protocol):
         ...
 
     def unlock(self, path: Path) -> None:
-        """Remove a file that this process holds, and let go; one that it does not hold is left alone."""
+        """Remove a file that this process holds, if it can be, and let go; one that it does not hold is left alone."""
         ...
 
 
@@ -161,14 +161,14 @@ class RealDisk:
 
     def unlock(self, path: Path) -> None:
         if (descriptor := self._held.pop(path, None)) is not None:
-            path.unlink(missing_ok=True)  # while it is held: who waits for the old file looks at its name again
+            with suppress(OSError):  # what is left is no lock; of the end of a run this is the least
+                path.unlink(missing_ok=True)  # while it is held: who waits for the old file looks at its name again
             os.close(descriptor)
 
     def unlock_all(self) -> None:
         """Let go of everything: this process ends."""
         for path in tuple(self._held):
-            with suppress(OSError):
-                self.unlock(path)
+            self.unlock(path)
 
 
 def _names(path: Path, descriptor: int) -> bool:

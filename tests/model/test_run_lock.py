@@ -75,6 +75,21 @@ def test_a_lock_whose_file_is_removed_while_it_is_opened_is_not_taken_for_one(pl
     second.unlock_all()
 
 
+def test_a_lock_whose_file_can_no_longer_be_removed_ends_all_the_same(place: Path, disk: RealDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that had become read-only was all that a run said at its end, and not where its model is."""
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    lock = run_lock.take(place, "one", disk)
+    assert lock is not None
+    monkeypatch.setattr(Path, "unlink", unlink)
+    disk.unlock(lock)
+    second = RealDisk()
+    assert run_lock.take(place, "two", second) == lock
+    second.unlock_all()
+
+
 @pytest.mark.parametrize(("code", "taken"), [(errno.ENOLCK, True), (errno.EOPNOTSUPP, True), (errno.EIO, False)])
 def test_a_file_system_without_locks_is_no_reason_not_to_train(code: int, taken: bool, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def flock(*_: object) -> None:

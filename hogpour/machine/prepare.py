@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -209,10 +210,21 @@ def rehearse(job: Job, ready: Prepared, threads: int) -> None:
         raise
     except MemoryError as error:
         raise ResourceError(f"a step with run.batch = {job.batch} does not fit into memory") from error
-    except Exception as error:  # of a layer or loss that is not ours, or a bug of ours
-        place = traceback.extract_tb(error.__traceback__)[-1]
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if not any(_is_theirs(job, frame.filename) for frame in frames):
+            raise  # a bug of ours
+        place = frames[-1]
         where = f"{os.path.basename(place.filename)}:{place.lineno}"
         raise ConfigError(f"the first step fails in {where}: {type(error).__name__}: {error}") from error
+
+
+def _is_theirs(job: Job, filename: str) -> bool:
+    """Whether this file, or cell of a notebook, defines a layer or the loss of a job, and is not ours."""
+    classes = [cls for part in (*job.model, job.loss) for cls in type(part).__mro__]
+    methods = [method for cls in classes for method in vars(cls).values() if hasattr(method, "__code__")]
+    files = {method.__code__.co_filename for method in methods}
+    return filename in files and not Path(filename).is_relative_to(Path(__file__).parents[1])
 
 
 def _rehearse_words(live: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from support.prepared import prepared
 from support.user_parts import Scale
 
 import hogpour as hp
 from hogpour.core.errors import ConfigError, DataError, LayoutError
 from hogpour.data.load import Data, Dataset, Encoding, Scaling
+from hogpour.layers import linear
 from hogpour.layers.base import Shape
 from hogpour.machine.prepare import prepare, rehearse
 from hogpour.model import model_file
@@ -233,3 +235,15 @@ def test_a_rehearsal_whose_numbers_overflow_is_told_of_by_no_warning_of_numpy() 
     finally:
         ready.live.close()
         ready.examples.close()
+
+
+def test_a_bug_of_ours_in_the_first_step_is_no_fault_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every exception was told in one line, as that of a layer of the user's own: no traceback, nothing to report."""
+
+    def broken(*args: Any) -> None:
+        raise ZeroDivisionError("of ours")
+
+    with prepared(job_of()) as ready:
+        monkeypatch.setattr(linear, "add_bias", broken)
+        with pytest.raises(ZeroDivisionError, match="of ours"):
+            rehearse(job_of(), ready, 1)

@@ -67,7 +67,7 @@ def job_of(scheme: str, data: str) -> tuple[str, int]:
     if data is DIGITS:
         epochs, batch, rate, steps, adam = 100 if scheme in ROUNDS else 40, 16, 0.1, 10, 0.003
     else:  # few epochs, where each step is pushed
-        epochs, batch, rate, steps, adam = (4, 32, 0.4, 50, 0.001) if scheme in ROUNDS else (2, 64, 0.4, 50, 0.001)
+        epochs, batch, rate, steps, adam = (3, 32, 0.4, 50, 0.001) if scheme in ROUNDS else (2, 64, 0.4, 50, 0.001)
         if scheme in AVERAGED:
             epochs, batch, rate = 3, 48, 0.5
     more = f'optimiser = {{name = "sgd", lr = {rate}}}'

@@ -20,13 +20,11 @@ class SparseGrad:
         rows: (capacity,) uint32: the rows touched, in the order in which the batch touched them, each once.
         values: (capacity, width): their gradients. Behind the first ``count`` of both is what was there before.
         slots, places: the hash table by which a row finds its place in ``rows``: the layer's own.
-        width: elements of a row.
     """
 
-    __slots__ = ("_count", "places", "rows", "slots", "values", "width")
+    __slots__ = ("_count", "places", "rows", "slots", "values")
 
     def __init__(self, capacity: int, width: int, dtype: npt.DTypeLike = np.float32) -> None:
-        self.width = width
         self.rows, self.values = np.empty(capacity, np.uint32), np.zeros((capacity, width), dtype)
         # Half empty at most. Not a table as long as the tensor: each touch of that would be one more miss of the cache.
         self.slots = np.full(1 << (2 * max(capacity, 1) - 1).bit_length(), -1, np.int32)

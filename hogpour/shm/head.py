@@ -1,11 +1,11 @@
 """The head: the first pages of live vectors, of which each replica has a copy of its own that it merges now and then.
 
-Features that nearly every example has make lock-free SGD as slow as one replica alone: their cache lines travel between
-the cores at each step (a9a on two: 0.9 to 1.1 of one; ``params.py`` tells of THE RACE). Numbered by their frequency
-they lie at the beginning of the vectors. Each replica maps its own memory there, under the same addresses: kernels read
-and write one array, and know nothing of it. Every some examples it adds what it has changed to the shared vector, and
-takes the sum (``vector_merge``): two replicas 1.3 to 2.1 times one, at the same loss. A copy that each element access
-had to choose would cost a comparison for each non-zero.
+Features that nearly every example has make two lock-free replicas slower than one: their cache lines travel between the
+cores at each step (SGD on a9a: 0.58 to 0.73 of one; ``params.py`` tells of THE RACE). Numbered by their frequency they
+lie at the beginning of the vectors. Each replica maps its own memory there, under the same addresses: kernels read and
+write one array, and know nothing of it. Every some examples it adds what it has changed to the shared vector, and takes
+the sum (``vector_merge``): two replicas are 1.36 to 1.88 of one then (``bench sparse``). A copy that each access had to
+choose would cost a comparison for each non-zero.
 
 What is lost: nothing that a race would not lose too. A replica that is killed takes the changes of the examples since
 its last merge with it; its block is begun anew. A single replica comes to the bits that it comes to without a head.
@@ -27,7 +27,7 @@ from hogpour.shm.segment import Segment
 __all__ = ["MOST_BYTES", "Head"]
 
 MOST_BYTES = 1 << 15
-"""Of a vector that are a replica's own: half of a first-level cache, merged in a few microseconds."""
+"""Of a vector that are a replica's own: a first-level cache, and merged in 2 µs where all of it is near."""
 
 _MAP_FIXED = 0x10  # of Linux, macOS and the BSDs; Python's mmap does not name it, and cannot map at an address
 

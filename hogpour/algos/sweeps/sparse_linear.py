@@ -1,9 +1,10 @@
 """Linear models of one unit, an example at a time: Hogwild! as its paper has it (Niu et al. 2011, Algorithm 1).
 
-What makes a non-zero cost 2 ns and not 20: no call of Python, the data of the next example but one asked for ahead,
+What makes a non-zero cost some 2 ns: no call of Python, the data of the next example but one asked for ahead,
 four partial sums, one logarithm for eight examples, and frequent rows in memory of the replica's own (``shm/head.py``).
-Measured on two cores with AVX2, one replica, SGD, millions of non-zeros a second: IMDB 355 → 413 by slices and the
-logarithm → 562 by asking ahead; a9a 122 → 142 → 257. Asking ahead for the weights instead of the data: 250, 87.
+Kernels alone, one process, SGD, millions of non-zeros a second: IMDB 355 → 413 by slices and the logarithm → 562 by
+asking ahead; a9a 122 → 142 → 257. Asking ahead for the weights instead of the data was slower: IMDB 316 → 250 and
+a9a 112 → 87, with the time to shuffle.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An order of examples by pieces, compiled: shuffling a thousand takes 2 µs here, and 39 by numpy's generator."""
+"""An order of examples by pieces, compiled: shuffling a thousand takes 2.4 µs here, and 19 by numpy's generator."""
 
 from __future__ import annotations
 
